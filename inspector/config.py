@@ -1,0 +1,340 @@
+"""Strict models of station.yaml and recipe.yaml. Every error names file, line, field, rule and the value found."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from inspector.errors import ConfigError, RecipeError
+from inspector.types import PixelFormat
+
+SCHEMA = 1
+WEIGHTS_FILE = "weights.safetensors"
+RECIPE_FILE = "recipe.yaml"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Size = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+# ---------------------------------------------------------------- recipe
+
+
+class Tiling(_Strict):
+    """How a frame is cut: tile side and step, in pixels of the scaled frame."""
+
+    tile_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 256
+    stride: Annotated[int, Field(ge=1, le=4096)] = 256
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> Tiling:
+        if self.stride > self.tile_size:
+            raise ValueError(f"stride must be at most tile_size ({self.tile_size}), got {self.stride}")
+        return self
+
+
+class Normalisation(_Strict):
+    """Per-channel mean and deviation of RGB in [0, 1]; ImageNet's by default."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Preprocessing(_Strict):
+    """What a frame must be and how it becomes the network's input; the same in training and in the daemon."""
+
+    pixel_format: PixelFormat = PixelFormat.RGB8
+    frame_hw: tuple[Size, Size] | None = None
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    mono16_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=65_535)]] = (0, 65_535)
+    normalisation: Normalisation = Normalisation()
+
+    @field_validator("mono16_range")
+    @classmethod
+    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] >= value[1]:
+            raise ValueError(f"the low end must be below the high end, got {list(value)}")
+        return value
+
+
+class Threshold(_Strict):
+    """The score above which a frame fails, and how it was set.
+
+    `false_reject_bound` is the upper 95 % Clopper–Pearson bound on the false-reject rate that the `n_good`
+    calibration frames support by themselves, whatever the method hopes for.
+    """
+
+    value: Annotated[float, Field(gt=0)]
+    method: Literal["order_statistic", "gumbel", "manual"]
+    n_good: Annotated[int, Field(ge=0)] = 0
+    target_false_reject_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    false_reject_bound: Annotated[float, Field(ge=0, le=1)] | None = None
+    escape_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    n_defective: Annotated[int, Field(ge=0)] = 0
+
+
+class Recipe(_Strict):
+    """All that is needed to judge one product, beside the weights."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    recipe_id: Name
+    backbone: str
+    layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
+    bottleneck_width: Literal["official", "anomalib"] = "official"
+    anomaly_map_mode: Literal["add", "multiply"] = "add"
+    sigma: Annotated[float, Field(ge=0)] = 4.0
+    preprocessing: Preprocessing = Preprocessing()
+    tiling: Tiling = Tiling()
+    threshold: Threshold | None = None
+    min_region_area: Annotated[int, Field(ge=1)] = 1
+    roi_mask: str | None = None
+    roi_mask_sha256: str | None = None
+    encoder_weights: str = "unknown"
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @model_validator(mode="after")
+    def _mask_has_sum(self) -> Recipe:
+        if (self.roi_mask is None) != (self.roi_mask_sha256 is None):
+            raise ValueError("roi_mask and roi_mask_sha256 must be given together or not at all")
+        return self
+
+
+# ---------------------------------------------------------------- station
+
+
+class WhenFull(StrEnum):
+    """What a full frame buffer does; a dropped frame gets its ERROR OVERLOAD."""
+
+    BLOCK = "block"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+
+
+class Sockets(_Strict):
+    """ZeroMQ endpoints the daemon binds. Loopback unless the config says in words that it is open."""
+
+    frames: str = "tcp://127.0.0.1:5555"
+    results: str = "tcp://127.0.0.1:5556"
+    overlays: str = "tcp://127.0.0.1:5557"
+    requests: str = "tcp://127.0.0.1:5558"
+    imagezmq: str = "tcp://127.0.0.1:5559"
+    max_message: ByteSize = ByteSize(512 * 1024 * 1024)
+    open_without_authentication: bool = False
+
+    @model_validator(mode="after")
+    def _loopback_or_declared(self) -> Sockets:
+        for name in ("frames", "results", "overlays", "requests", "imagezmq"):
+            endpoint = getattr(self, name)
+            if not re.match(r"^(tcp://[^:\s]+:\d+|tcp://\[[^\]]+\]:\d+|ipc://\S+)$", endpoint):
+                raise ValueError(f"{name} must be tcp://HOST:PORT or ipc://PATH, got {endpoint!r}")
+            if not (self.open_without_authentication or _is_local(endpoint)):
+                raise ValueError(
+                    f"{name} must be a loopback address, got {endpoint!r}; anyone who reaches another address can "
+                    "feed frames and read verdicts: say open_without_authentication: true to accept that"
+                )
+        return self
+
+
+def _is_local(endpoint: str) -> bool:
+    if endpoint.startswith("ipc://"):
+        return True
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Http(_Strict):
+    """Where /metrics, /live and /ready are served; without authentication, so loopback by default."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 9108
+
+
+class Buffer(_Strict):
+    """Frames waiting for the device, all cameras together."""
+
+    max_bytes: ByteSize = ByteSize(1024**3)
+    when_full: WhenFull = WhenFull.DROP_OLDEST
+
+
+class Overlays(_Strict):
+    """Pictures for people: which frames, how wide (pixels), how good (JPEG quality)."""
+
+    frames: Literal["fail", "all", "none"] = "fail"
+    width: Annotated[int, Field(ge=160, le=8192)] = 1280
+    quality: Annotated[int, Field(ge=1, le=100)] = 85
+
+
+class ZmqSource(_Strict):
+    """Frames from the frames socket whose header names this camera."""
+
+    type: Literal["zmq"] = "zmq"
+    pixel_format: PixelFormat = PixelFormat.RGB8  # of raw three-channel frames whose header does not say
+
+
+class ImagezmqSource(_Strict):
+    """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
+
+    type: Literal["imagezmq"]
+    sender: str | None = None  # the camera's name by default
+    pixel_format: PixelFormat = PixelFormat.BGR8  # OpenCV's order, which imagezmq senders use
+
+
+class FolderSource(_Strict):
+    """Image files of a folder, by name; with `watch` also those that come later."""
+
+    type: Literal["folder"]
+    path: Path
+    watch: bool = False
+    poll_s: Annotated[float, Field(gt=0)] = 0.5
+
+
+class OpencvSource(_Strict):
+    """A camera or stream OpenCV can open: device index, file or URL."""
+
+    type: Literal["opencv"]
+    device: int | str
+    open_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+
+
+Source = Annotated[ZmqSource | ImagezmqSource | FolderSource | OpencvSource, Field(discriminator="type")]
+
+
+class Camera(_Strict):
+    """One camera: where frames come from, what judges them, by when (ms from reception to the published verdict)."""
+
+    recipe: Path | None = None
+    source: Source = ZmqSource()
+    deadline_ms: Annotated[int, Field(ge=1)] = 2000
+    simulated: bool = False
+
+
+class Station(_Strict):
+    """One daemon."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    station: Name
+    state_dir: Path = Path("/var/lib/inspector")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    sockets: Sockets = Sockets()
+    http: Http = Http()
+    buffer: Buffer = Buffer()
+    overlays: Overlays = Overlays()
+    tile_batch: Annotated[int, Field(ge=1, le=1024)] = 8
+    stop_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    cameras: Annotated[dict[Name, Camera], Field(min_length=1)]
+
+
+# ---------------------------------------------------------------- loading
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load_station(path: Path) -> Station:
+    """Read a station file; relative paths in it become relative to its folder.
+
+    Raises:
+        ConfigError: with every fault found, one per line.
+    """
+    station = _load(path, Station, ConfigError)
+    base = path.resolve().parent
+    cameras = {name: _anchor_camera(camera, base) for name, camera in station.cameras.items()}
+    return station.model_copy(update={"state_dir": base / station.state_dir, "cameras": cameras})
+
+
+def _anchor_camera(camera: Camera, base: Path) -> Camera:
+    update: dict[str, Any] = {}
+    if camera.recipe is not None:
+        update["recipe"] = base / camera.recipe
+    if isinstance(camera.source, FolderSource):
+        update["source"] = camera.source.model_copy(update={"path": base / camera.source.path})
+    return camera.model_copy(update=update)
+
+
+def load_recipe(folder: Path) -> Recipe:
+    """Read and check `folder`/recipe.yaml. Checksums are checked where the files are read.
+
+    Raises:
+        RecipeError: missing, or not a valid recipe.
+    """
+    return _load(folder / RECIPE_FILE, Recipe, RecipeError)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The text of recipe.yaml."""
+    return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _load(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise error(f"{path}: cannot be read: {fault}") from fault
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_duplicates(node, path, error)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise error(f"{path}: not valid YAML: {fault}") from fault
+    if not isinstance(data, dict):
+        raise error(f"{path}:1: must be a mapping of keys to values, got {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as fault:
+        raise error("\n".join(_describe(path, node, item) for item in fault.errors())) from fault
+
+
+def _refuse_duplicates(node: yaml.Node | None, path: Path, error: type[ConfigError]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise error(f"{path}:{key.start_mark.line + 1}: {key.value}: given twice")
+            seen.add(key.value)
+            _refuse_duplicates(value, path, error)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicates(value, path, error)
+
+
+def _describe(path: Path, node: yaml.Node | None, item: Any) -> str:
+    line, found = _locate(node, item["loc"])
+    field = ".".join(found) or "(file)"
+    if item["type"] == "extra_forbidden":
+        return f"{path}:{line}: {field}: unknown key, value {item['input']!r}"
+    if item["type"] == "missing":
+        missing = ".".join([*found, str(item["loc"][-1])])
+        return f"{path}:{line}: {missing}: required, but missing"
+    return f"{path}:{line}: {field}: {item['msg']}, got {item['input']!r}"
+
+
+def _locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[int, list[str]]:
+    """Line (from 1) and path in the file of pydantic's error location, which also names union members."""
+    line, found = 1, []
+    for step in loc:
+        if isinstance(node, yaml.MappingNode):
+            match = [(key, value) for key, value in node.value if key.value == str(step)]
+            if match:
+                (key, node) = match[0]
+                line = key.start_mark.line + 1
+                found.append(str(step))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+            found.append(str(step))
+    return line, found

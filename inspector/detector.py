@@ -1,0 +1,260 @@
+"""Frames → anomaly maps: preprocessing, tiling and Reverse Distillation on one device, micro-batched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, load_recipe
+from inspector.decision import Decision, Map, Mask, decide
+from inspector.errors import (
+    DeviceFaultError,
+    DeviceOutOfMemoryError,
+    FrameMismatchError,
+    RecipeError,
+)
+from inspector.model import ReverseDistillation
+from inspector.model.checkpoint import compute_sha256, load_weights
+from inspector.tiling import TileGrid, Tiler
+from inspector.types import PixelFormat
+
+Pixels = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms)."""
+
+    decision: Decision
+    anomaly_map: Map
+    tiles: int
+    latency_ms: dict[str, float]
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` → the first CUDA device, or the CPU; anything else as named."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Tensor:
+    """Check a frame and bring it to the network's scale; the same function serves training and the daemon.
+
+    Args:
+        pixels: (H, W, 3) or (H, W) uint8, or (H, W) uint16 for Mono16.
+        pixel_format: what `pixels` holds.
+        preprocessing: what the recipe expects.
+
+    Returns:
+        (3, h, w) uint8 RGB, h and w scaled; Mono16 is float32 in [0, 255].
+
+    Raises:
+        FrameMismatchError: another size or pixel format than the recipe's.
+    """
+    _check(pixels, pixel_format, preprocessing)
+    if pixel_format is PixelFormat.MONO16:
+        low, high = preprocessing.mono16_range
+        pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / (high - low)), 0, 255)
+    if preprocessing.scale != 1.0:
+        height, width = (max(1, round(side * preprocessing.scale)) for side in pixels.shape[:2])
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    image = torch.from_numpy(np.ascontiguousarray(pixels))
+    if image.ndim == 2:
+        return image.expand(3, *image.shape)
+    image = image.permute(2, 0, 1)
+    return image.flip(0) if pixel_format is PixelFormat.BGR8 else image
+
+
+def _check(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
+    expected = preprocessing.pixel_format
+    same_colours = {pixel_format, expected} == {PixelFormat.RGB8, PixelFormat.BGR8}
+    if pixel_format is not expected and not same_colours:
+        raise FrameMismatchError(f"pixel_format: the recipe expects {expected}, got {pixel_format}")
+    size = tuple(pixels.shape[:2])
+    if preprocessing.frame_hw is not None and size != preprocessing.frame_hw:
+        raise FrameMismatchError(f"frame_hw: the recipe expects {preprocessing.frame_hw}, got {size}")
+
+
+def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 or float tiles (n, 3, t, t) in [0, 255] → float32, mean and deviation of the recipe."""
+    mean = torch.tensor(preprocessing.normalisation.mean, device=tiles.device).view(3, 1, 1) * 255
+    std = torch.tensor(preprocessing.normalisation.std, device=tiles.device).view(3, 1, 1) * 255
+    return (tiles.float() - mean) / std
+
+
+class Detector:
+    """Judges frames with one recipe on one device. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: ReverseDistillation,
+        *,
+        device: torch.device,
+        tile_batch: int = 8,
+        roi: Mask | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.device = device
+        self.tile_batch = tile_batch
+        self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
+        self._roi = roi
+        self._model = model.to(device=device, memory_format=torch.channels_last).eval()
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device, tile_batch: int = 8) -> Detector:
+        """Load a recipe folder, every checksum verified.
+
+        Raises:
+            RecipeError: anything missing, altered or not fitting.
+        """
+        recipe = load_recipe(folder)
+        _verify(folder / WEIGHTS_FILE, recipe.weights_sha256)
+        model = build_model(recipe)
+        load_weights(model, folder / WEIGHTS_FILE)
+        return cls(recipe, model, device=device, tile_batch=tile_batch, roi=_load_roi(folder, recipe))
+
+    def warm_up(self) -> None:
+        """Run one batch at the real shape, so that the first frame pays for nothing."""
+        side = self.recipe.tiling.tile_size
+        self._infer(torch.zeros(self.tile_batch, 3, side, side, dtype=torch.uint8))
+
+    def judge(
+        self, pixels: Pixels, pixel_format: PixelFormat, *, between_batches: Callable[[], None] = lambda: None
+    ) -> Judgement:
+        """Judge one frame.
+
+        Args:
+            pixels, pixel_format: as in `Frame`.
+            between_batches: called after every micro-batch, to show progress or to give up by raising.
+
+        Raises:
+            FrameMismatchError, NotFiniteError: the frame's fault.
+            RecipeError: the recipe has no threshold.
+            DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
+        """
+        if self.recipe.threshold is None:
+            raise RecipeError(
+                f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`"
+            )
+        started = time.monotonic()
+        image = preprocess(pixels, pixel_format, self.recipe.preprocessing)
+        prepared = time.monotonic()
+        anomaly_map = self.compute_anomaly_map(image, between_batches)
+        inferred = time.monotonic()
+        decision = self.decide(anomaly_map, self.recipe.threshold.value)
+        latency_ms = {
+            "preprocess": (prepared - started) * 1e3,
+            "infer": (inferred - prepared) * 1e3,
+            "decide": (time.monotonic() - inferred) * 1e3,
+        }
+        return Judgement(decision, anomaly_map, len(self._grid(image)), latency_ms)
+
+    def decide(self, anomaly_map: Map, threshold: float) -> Decision:
+        """Apply the recipe's region rules at `threshold`; regions are in sensor pixels."""
+        if self._roi is not None and self._roi.shape != anomaly_map.shape:
+            height, width = anomaly_map.shape
+            self._roi = cv2.resize(self._roi, (width, height), interpolation=cv2.INTER_NEAREST)
+        return decide(
+            anomaly_map,
+            threshold,
+            min_region_area=self.recipe.min_region_area,
+            roi=self._roi,
+            scale=self.recipe.preprocessing.scale,
+        )
+
+    def compute_anomaly_map(self, image: Tensor, between_batches: Callable[[], None] = lambda: None) -> Map:
+        """Anomaly map (h, w) float32 of a preprocessed frame (3, h, w).
+
+        Memory: the frame, the map and one micro-batch. Out of memory halves the micro-batch and tries the
+        frame once more.
+        """
+        try:
+            return self._run(image, between_batches)
+        except torch.OutOfMemoryError:
+            self.tile_batch = max(1, self.tile_batch // 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        except torch.AcceleratorError if hasattr(torch, "AcceleratorError") else _NeverRaisedError as error:
+            raise DeviceFaultError(f"device: {error}") from error
+        try:
+            return self._run(image, between_batches)
+        except torch.OutOfMemoryError as error:
+            raise DeviceOutOfMemoryError(
+                f"device out of memory even at {self.tile_batch} tiles: {error}"
+            ) from error
+
+    def _run(self, image: Tensor, between_batches: Callable[[], None]) -> Map:
+        grid = self._grid(image)
+        image = image.to(self.device)
+        canvas = grid.blank((1,), torch.float32, self.device)
+        for start in range(0, len(grid), self.tile_batch):
+            tiles = grid.tile(image, start, min(start + self.tile_batch, len(grid)))
+            grid.blend(canvas, self._infer(tiles), start)
+            between_batches()
+        anomaly_map: Map = grid.crop(canvas)[0].cpu().numpy()
+        return anomaly_map
+
+    @torch.inference_mode()
+    def _infer(self, tiles: Tensor) -> Tensor:
+        images = normalise(tiles.to(self.device), self.recipe.preprocessing)
+        maps: Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
+        return maps
+
+    def _grid(self, image: Tensor) -> TileGrid:
+        height, width = image.shape[-2:]
+        return self.tiler.grid((height, width))
+
+
+class _NeverRaisedError(Exception):
+    """Stands in where this torch has no AcceleratorError."""
+
+
+def build_model(recipe: Recipe) -> ReverseDistillation:
+    """The recipe's network, weights still random.
+
+    Raises:
+        RecipeError: a parameter the network refuses.
+    """
+    side = recipe.tiling.tile_size
+    try:
+        return ReverseDistillation(
+            recipe.backbone,
+            (side, side),
+            recipe.layers,
+            recipe.anomaly_map_mode,
+            pre_trained=False,
+            sigma=recipe.sigma,
+            bottleneck_width=recipe.bottleneck_width,
+        )
+    except ValueError as error:
+        raise RecipeError(f"recipe {recipe.recipe_id}: {error}") from error
+
+
+def _verify(path: Path, expected: str) -> None:
+    try:
+        found = compute_sha256(path)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    if found != expected:
+        raise RecipeError(f"{path}: altered: sha256 must be {expected}, got {found}")
+
+
+def _load_roi(folder: Path, recipe: Recipe) -> Mask | None:
+    if recipe.roi_mask is None or recipe.roi_mask_sha256 is None:
+        return None
+    path = folder / recipe.roi_mask
+    _verify(path, recipe.roi_mask_sha256)
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None or not mask.any():
+        raise RecipeError(f"{path}: roi_mask: must be a grey image with at least one pixel above 0")
+    return mask.astype(np.uint8)

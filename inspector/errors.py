@@ -1,0 +1,77 @@
+"""The exception tree. Each class says who raises it and what the reaction is."""
+
+from __future__ import annotations
+
+
+class InspectorError(Exception):
+    """Root of everything this package raises on purpose. The command line prints it and exits 1."""
+
+
+class ConfigError(InspectorError):
+    """Raised while loading a station file: unknown key, wrong type, rule broken, port in use.
+
+    Reaction: the command line prints it and exits 78 (EX_CONFIG), which systemd does not restart.
+    """
+
+
+class RecipeError(ConfigError):
+    """Raised while loading a recipe: missing file, wrong schema, checksum or weights that do not fit.
+
+    Reaction: as for `ConfigError`; nothing is ever judged with a recipe that failed to load.
+    """
+
+
+class WeightsError(InspectorError):
+    """Raised when encoder weights cannot be had or do not fit the backbone. Reaction: the command ends."""
+
+
+class TrainingError(InspectorError):
+    """Raised when training or calibration cannot go on (too few frames, loss not finite). The command ends."""
+
+
+class FrameError(InspectorError):
+    """Raised for one frame that cannot be judged. Reaction: that frame's verdict is ERROR; the flow goes on."""
+
+
+class BadFrameError(FrameError):
+    """Raised when pixels do not decode or do not fit their header. Verdict ERROR, reason BAD_FRAME."""
+
+
+class FrameMismatchError(FrameError):
+    """Raised when a sound frame is not what the recipe expects (size, pixel format). ERROR FRAME_MISMATCH."""
+
+
+class NotFiniteError(FrameError):
+    """Raised when an anomaly map holds NaN or infinity. Verdict ERROR, reason NOT_FINITE."""
+
+
+class FrameAbandonedError(FrameError):
+    """Raised between micro-batches when the frame was already answered (deadline, stop). Work on it ends."""
+
+
+class DeviceOutOfMemoryError(InspectorError):
+    """Raised when the device is out of memory even at half the tile batch. ERROR OUT_OF_MEMORY."""
+
+
+class DeviceFaultError(InspectorError):
+    """Raised by any other device error: the process is poisoned. ERROR INFERENCE_FAULT, then FAULT, then exit."""
+
+
+class SourceError(InspectorError):
+    """Root of what a source raises."""
+
+
+class NotConnectedError(SourceError):
+    """Raised by `connect` or `read` when the camera is away. Reaction: close, back off, connect again."""
+
+
+class SourceExhaustedError(SourceError):
+    """Raised by `read` when a finite source (a folder, a video file) has no more frames. The thread finishes."""
+
+
+class UnidentifiedFrameError(SourceError):
+    """Raised by `read` for a message that names no camera of this station: counted and logged, no verdict."""
+
+
+class JournalError(InspectorError):
+    """Raised when the journal cannot be written. Reaction: the verdict becomes ERROR and the state FAULT."""

@@ -1,0 +1,36 @@
+"""Weights on disk: safetensors with a SHA-256, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from inspector.errors import RecipeError
+
+
+def save_weights(model: nn.Module, path: Path) -> str:
+    """Write all weights, encoder included, to `path` and return the file's SHA-256 in hex."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, path)
+    return compute_sha256(path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from `path`; every tensor must be there and fit.
+
+    Raises:
+        RecipeError: the file is missing, unreadable or of another model.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RecipeError(f"{path}: weights do not load into this recipe's model: {error}") from error
+
+
+def compute_sha256(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

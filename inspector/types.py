@@ -1,0 +1,143 @@
+"""What travels between threads: frozen, slotted dataclasses and the closed sets they use."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA = 1
+"""Version of the wire protocol (header, result, status)."""
+
+
+class Verdict(StrEnum):
+    """Only PASS means "let the part through"."""
+
+    PASS = "PASS"  # noqa: S105 (a verdict, not a password)
+    FAIL = "FAIL"
+    ERROR = "ERROR"
+
+
+class Reason(IntEnum):
+    """Why a verdict is what it is. The integers go to PLCs and never change their meaning."""
+
+    OK = 0
+    DEFECT = 1
+    OVERLOAD = 10
+    DEADLINE = 11
+    STALE = 12
+    BAD_FRAME = 20
+    FRAME_MISMATCH = 21
+    INFERENCE_FAULT = 30
+    NOT_FINITE = 31
+    OUT_OF_MEMORY = 32
+    NOT_READY = 40
+    NO_RECIPE = 41
+    SHUTDOWN = 50
+    RESTART = 51
+
+
+class PixelFormat(StrEnum):
+    """Names of the GenICam Pixel Format Naming Convention (EMVA PFNC 2.4)."""
+
+    RGB8 = "RGB8"
+    BGR8 = "BGR8"
+    MONO8 = "Mono8"
+    MONO16 = "Mono16"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image as a source delivered it.
+
+    Attributes:
+        camera: name of the camera in the station file.
+        frame_id: the sender's name for this image; made by the source where the sender gives none.
+        pixels: (H, W, 3) uint8 for RGB8 and BGR8, (H, W) uint8 for Mono8, (H, W) uint16 for Mono16.
+            None when the message named its camera but its pixels could not be read: `error` says why.
+        captured_utc_ns: when the sender took it, by the sender's clock; 0 where unknown.
+        received_utc_ns: when it reached this process, wall clock, for people.
+        received_monotonic_ns: the same instant on the monotonic clock, for deadlines.
+        decode_ms: time spent on decoding, in milliseconds.
+        error: why `pixels` is None, in words.
+    """
+
+    camera: str
+    frame_id: str
+    pixels: np.ndarray[Any, Any] | None
+    pixel_format: PixelFormat
+    received_utc_ns: int
+    received_monotonic_ns: int
+    captured_utc_ns: int = 0
+    part_id: str | None = None
+    trigger_id: str | None = None
+    simulated: bool = False
+    decode_ms: float = 0.0
+    error: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixel memory this frame holds."""
+        return 0 if self.pixels is None else self.pixels.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One connected area above the threshold, in sensor pixels (the frame as the camera took it).
+
+    Attributes:
+        xyxy: left, top, right, bottom; right and bottom are exclusive.
+        peak: highest value of the anomaly map inside.
+        area: pixels above the threshold, in sensor pixels.
+    """
+
+    xyxy: tuple[int, int, int, int]
+    peak: float
+    area: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The one verdict on one frame, as it goes to the journal and onto the wire."""
+
+    station: str
+    boot_id: str
+    seq: int
+    camera: str
+    frame_id: str
+    part_id: str | None
+    trigger_id: str | None
+    verdict: Verdict
+    reason: Reason
+    score: float | None
+    threshold: float | None
+    regions: tuple[Region, ...]
+    captured_utc_ns: int
+    received_utc_ns: int
+    published_utc_ns: int
+    deadline_ms: int
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    recipe_id: str | None = None
+    recipe_sha256: str | None = None
+    model_sha256: str | None = None
+    simulated: bool = False
+    replay: bool = False
+    message: str | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """Score minus threshold: above zero is a reject. None where nothing was judged."""
+        if self.score is None or self.threshold is None:
+            return None
+        return self.score - self.threshold
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON object sent on the results socket; every key is always present."""
+        wire = dataclasses.asdict(self)
+        wire["verdict"] = self.verdict.value
+        wire["reason"] = self.reason.name
+        return {"schema": SCHEMA, **wire, "reason_code": int(self.reason), "margin": self.margin}
