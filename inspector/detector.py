@@ -143,9 +143,7 @@ class Detector:
             DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
         """
         if self.recipe.threshold is None:
-            raise RecipeError(
-                f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`"
-            )
+            raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
         image = preprocess(pixels, pixel_format, self.recipe.preprocessing)
         prepared = time.monotonic()
@@ -180,18 +178,18 @@ class Detector:
         """
         try:
             return self._run(image, between_batches)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # OutOfMemoryError and AcceleratorError are RuntimeErrors
+            if not _is_out_of_memory(error):
+                raise DeviceFaultError(f"device: {error}") from error
             self.tile_batch = max(1, self.tile_batch // 2)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-        except torch.AcceleratorError if hasattr(torch, "AcceleratorError") else _NeverRaisedError as error:
-            raise DeviceFaultError(f"device: {error}") from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         try:
             return self._run(image, between_batches)
-        except torch.OutOfMemoryError as error:
-            raise DeviceOutOfMemoryError(
-                f"device out of memory even at {self.tile_batch} tiles: {error}"
-            ) from error
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise DeviceFaultError(f"device: {error}") from error
+            raise DeviceOutOfMemoryError(f"device out of memory even at {self.tile_batch} tiles: {error}") from error
 
     def _run(self, image: Tensor, between_batches: Callable[[], None]) -> Map:
         grid = self._grid(image)
@@ -215,8 +213,8 @@ class Detector:
         return self.tiler.grid((height, width))
 
 
-class _NeverRaisedError(Exception):
-    """Stands in where this torch has no AcceleratorError."""
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def build_model(recipe: Recipe) -> ReverseDistillation:

@@ -70,7 +70,15 @@ class SourceExhaustedError(SourceError):
 
 
 class UnidentifiedFrameError(SourceError):
-    """Raised by `read` for a message that names no camera of this station: counted and logged, no verdict."""
+    """Raised by `read` for a message that names no camera of this station: counted by cause and logged, no verdict.
+
+    Attributes:
+        cause: a closed set, for the metric's label: parts, header, camera.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class JournalError(InspectorError):

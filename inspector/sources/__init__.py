@@ -1,0 +1,1 @@
+"""Where frames come from: one file per kind, one contract (`inspector.sources.base.Source`)."""

@@ -1,0 +1,59 @@
+"""The contract of a source. One generic loop (service/ingest.py) owns retry, backoff, metrics and state."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from inspector.types import Frame, PixelFormat
+
+
+class Source(Protocol):
+    """Delivers frames to one ingest thread.
+
+    Attributes:
+        name: for thread names, logs and metrics.
+        cameras: the cameras whose frames it delivers.
+        can_wait: nothing is lost by reading later (files on disk): a full buffer is waited for, never dropped into.
+    """
+
+    name: str
+    cameras: tuple[str, ...]
+    can_wait: bool
+
+    def connect(self) -> None:
+        """Open it; does nothing where it is open.
+
+        Raises:
+            NotConnectedError: not there now; the loop tries again.
+            ConfigError: can never work (port in use).
+        """
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame, or None when none came in time. Never blocks much longer than `timeout_s`.
+
+        Raises:
+            NotConnectedError: lost; the loop closes and connects again.
+            SourceExhaustedError: there will be no more.
+            UnidentifiedFrameError: a message nobody can be answered for.
+        """
+
+    def close(self) -> None:
+        """Release everything; `connect` may follow."""
+
+
+def build_frame(
+    camera: str, frame_id: str, pixels: np.ndarray[Any, Any] | None, pixel_format: PixelFormat, **details: Any
+) -> Frame:
+    """A frame received now."""
+    return Frame(
+        camera=camera,
+        frame_id=frame_id,
+        pixels=pixels,
+        pixel_format=pixel_format,
+        received_utc_ns=details.pop("received_utc_ns", None) or time.time_ns(),
+        received_monotonic_ns=details.pop("received_monotonic_ns", None) or time.monotonic_ns(),
+        **details,
+    )

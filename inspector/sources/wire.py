@@ -1,0 +1,146 @@
+"""The frame message: `[header JSON, pixels]`, ours and imagezmq's. Pure: bytes in, frame out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inspector.codec import Pixels, decode_image, decode_raw
+from inspector.config import Camera, ImagezmqSource, ZmqSource
+from inspector.errors import BadFrameError, UnidentifiedFrameError
+from inspector.sources.base import build_frame
+from inspector.types import Frame, PixelFormat
+
+MAX_HEADER_BYTES = 65_536
+_TEXT_LIMIT = 256
+_unnamed = itertools.count(1)
+
+
+class FrameDecoder:
+    """Turns message parts into frames of the cameras that take theirs from ZeroMQ."""
+
+    def __init__(self, cameras: Mapping[str, Camera], max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._simulated = {name: camera.simulated for name, camera in cameras.items()}
+        self._colours: dict[str, PixelFormat] = {}
+        self._senders: dict[str, str] = {}
+        for name, camera in cameras.items():
+            if isinstance(camera.source, ZmqSource):
+                self._colours[name] = camera.source.pixel_format
+            elif isinstance(camera.source, ImagezmqSource):
+                self._colours[name] = camera.source.pixel_format
+                self._senders[camera.source.sender or name] = name
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras it serves."""
+        return tuple(self._colours)
+
+    def decode(self, parts: Sequence[bytes | memoryview]) -> Frame:
+        """The frame of one message; where its pixels are bad, a frame without pixels that says why.
+
+        Raises:
+            UnidentifiedFrameError: the message names no camera of this station. Its `cause` is one of parts,
+                header, camera.
+        """
+        received = {"received_utc_ns": time.time_ns(), "received_monotonic_ns": time.monotonic_ns()}
+        header = _parse(parts)
+        camera = self._identify(header)
+        try:
+            details = _read_details(header)
+            pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
+        except BadFrameError as error:
+            frame_id = _text_or_none(header.get("frame_id")) or f"unnamed-{next(_unnamed)}"
+            part_id = _text_or_none(header.get("part_id"))
+            return build_frame(camera, frame_id, None, PixelFormat.RGB8, part_id=part_id, error=str(error), **received)
+        decode_ms = (time.monotonic_ns() - received["received_monotonic_ns"]) / 1e6
+        return build_frame(
+            camera,
+            pixels=pixels,
+            pixel_format=pixel_format,
+            simulated=self._simulated[camera],
+            decode_ms=decode_ms,
+            **details,
+            **received,
+        )
+
+    def _identify(self, header: Mapping[str, Any]) -> str:
+        if "camera" in header:
+            name, known = header["camera"], header["camera"]
+        else:
+            name = header.get("msg")
+            known = self._senders.get(name, name) if isinstance(name, str) else None
+        if not isinstance(known, str) or known not in self._colours:
+            raise UnidentifiedFrameError("camera", f"camera: must be one of {self.cameras}, got {name!r:.80}")
+        return known
+
+    def _decode_pixels(
+        self, header: Mapping[str, Any], data: bytes | memoryview, camera: str
+    ) -> tuple[Pixels, PixelFormat]:
+        if len(data) > self._max_bytes:
+            raise BadFrameError(f"pixels: must be at most {self._max_bytes} bytes, got {len(data)}")
+        imagezmq = "camera" not in header
+        encoding = ("raw" if "dtype" in header else "jpeg") if imagezmq else header.get("encoding")
+        if encoding in {"jpeg", "png"}:
+            return decode_image(data)
+        if encoding == "raw":
+            return decode_raw(data, header.get("dtype"), _listed(header.get("shape")), self._colour(header, camera))
+        raise BadFrameError(f"encoding: must be raw, jpeg or png, got {encoding!r:.80}")
+
+    def _colour(self, header: Mapping[str, Any], camera: str) -> PixelFormat:
+        named = header.get("pixel_format", self._colours[camera])
+        try:
+            return PixelFormat(named)
+        except ValueError as error:
+            raise BadFrameError(f"pixel_format: must be one of {[*PixelFormat]}, got {named!r:.80}") from error
+
+
+def _parse(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
+    if len(parts) != 2:
+        raise UnidentifiedFrameError("parts", f"message: must have 2 parts (header, pixels), got {len(parts)}")
+    if len(parts[0]) > MAX_HEADER_BYTES:
+        raise UnidentifiedFrameError("header", f"header: must be at most {MAX_HEADER_BYTES} bytes, got {len(parts[0])}")
+    try:
+        header = json.loads(bytes(parts[0]))
+    except (ValueError, RecursionError) as error:
+        raise UnidentifiedFrameError("header", f"header: must be JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise UnidentifiedFrameError("header", f"header: must be a JSON object, got {type(header).__name__}")
+    return header
+
+
+def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
+    imagezmq = "camera" not in header
+    frame_id = f"{header.get('msg')}-{next(_unnamed)}" if imagezmq else _text_or_none(header.get("frame_id"))
+    if frame_id is None:
+        raise BadFrameError(
+            f"frame_id: required, text of 1 to {_TEXT_LIMIT} characters or a whole number, "
+            f"got {header.get('frame_id')!r:.80}"
+        )
+    captured = header.get("captured_utc_ns") or 0
+    if type(captured) is not int or not 0 <= captured < 2**63:
+        raise BadFrameError(f"captured_utc_ns: must be nanoseconds since 1970, got {captured!r:.80}")
+    return {"frame_id": frame_id, "captured_utc_ns": captured} | {
+        key: _optional_text(header, key) for key in ("part_id", "trigger_id")
+    }
+
+
+def _optional_text(header: Mapping[str, Any], key: str) -> str | None:
+    value = header.get(key)
+    text = _text_or_none(value)
+    if text is None and value is not None:
+        raise BadFrameError(f"{key}: must be text of 1 to {_TEXT_LIMIT} characters, got {value!r:.80}")
+    return text
+
+
+def _text_or_none(value: object) -> str | None:
+    if type(value) is int:
+        value = str(value)
+    return value if isinstance(value, str) and 1 <= len(value) <= _TEXT_LIMIT else None
+
+
+def _listed(shape: object) -> object:
+    return list(shape) if isinstance(shape, (list, tuple)) else shape
