@@ -77,7 +77,7 @@ def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:
         middle = (low + high) / 2
         if not low < middle < high:
             break
-        labels, stats = _components(anomaly_map, middle)
+        _, stats = _components(anomaly_map, middle)
         large = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= min_region_area]
         if len(large):
             low = middle
@@ -116,5 +116,5 @@ def _region(
     inside = labels[y : y + height, x : x + width] == label
     peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
     corners = np.array([x, y, x + width, y + height]) / scale
-    left, top, right, bottom = (int(round(value)) for value in corners)
+    left, top, right, bottom = (round(value) for value in corners)
     return Region((left, top, right, bottom), peak, max(1, round(area / scale**2)))

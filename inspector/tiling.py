@@ -97,9 +97,7 @@ class TileGrid:
             ValueError: the image is not of this grid's size.
         """
         if tuple(image.shape[-2:]) != self.frame_hw:
-            raise ValueError(
-                f"image: height and width must be {self.frame_hw}, got {tuple(image.shape[-2:])}"
-            )
+            raise ValueError(f"image: height and width must be {self.frame_hw}, got {tuple(image.shape[-2:])}")
         padded = self._pad(image)
         side = self.tiler.tile_size
         return torch.stack([padded[..., y : y + side, x : x + side] for y, x in self._corners(start, stop)])
@@ -127,9 +125,7 @@ class TileGrid:
         """A canvas of zeros (*leading, H, W), padded where tiles reach beyond the frame, for `blend`."""
         precise = dtype in {torch.float64, torch.int32, torch.int64, torch.uint16, torch.uint32}
         height, width = self._extent
-        return torch.zeros(
-            (*leading, height, width), dtype=torch.float64 if precise else torch.float32, device=device
-        )
+        return torch.zeros((*leading, height, width), dtype=torch.float64 if precise else torch.float32, device=device)
 
     def blend(self, canvas: Tensor, tiles: Tensor, start: int = 0) -> None:
         """Add tiles `start`, `start + 1`, … into the caller's canvas, weighted so that all tiles sum to the image.

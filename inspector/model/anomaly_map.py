@@ -1,4 +1,4 @@
-"""The anomaly map (paper, equations 3 and 4): per-position cosine distance of teacher and student, fused and smoothed."""
+"""The anomaly map (paper, equations 3 and 4): cosine distance of teacher and student, fused and smoothed."""
 
 from __future__ import annotations
 

@@ -58,7 +58,5 @@ def architecture(backbone: str) -> str:
     """
     name = backbone.partition(".")[0]
     if name not in BACKBONES:
-        raise ValueError(
-            f"backbone: must be one of {', '.join(BACKBONES)} (a timm tag may follow), got {backbone!r}"
-        )
+        raise ValueError(f"backbone: must be one of {', '.join(BACKBONES)} (a timm tag may follow), got {backbone!r}")
     return name

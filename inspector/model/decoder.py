@@ -93,9 +93,7 @@ class Decoder(nn.Module):
     def __init__(self, backbone: str, width: BottleneckWidth | str = BottleneckWidth.OFFICIAL) -> None:
         super().__init__()
         spec = BACKBONES[architecture(backbone)]
-        block: type[DecoderBasicBlock | DecoderBottleneck] = (
-            DecoderBasicBlock if spec.basic else DecoderBottleneck
-        )
+        block: type[DecoderBasicBlock | DecoderBottleneck] = DecoderBasicBlock if spec.basic else DecoderBottleneck
         # anomalib also groups the shortcuts of the ResNeXts; the official code does not.
         grouped = BottleneckWidth(width) is BottleneckWidth.ANOMALIB
         inputs = 512 * block.expansion

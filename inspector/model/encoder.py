@@ -42,9 +42,7 @@ class Encoder(nn.Module):
         """
         super().__init__()
         if tuple(layers) != LAYERS:
-            raise ValueError(
-                f"layers: must be {list(LAYERS)} (the bottleneck fuses these three), got {list(layers)}"
-            )
+            raise ValueError(f"layers: must be {list(LAYERS)} (the bottleneck fuses these three), got {list(layers)}")
         name = architecture(backbone)
         if pre_trained and "." not in backbone:
             backbone = f"{name}.{PAPER_TAG}"
@@ -118,15 +116,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch and safetensors raise many kinds here; each means: this file cannot be used
-        raise WeightsError(
-            f"encoder weights: cannot read {path} ({type(error).__name__}: {error})"
-        ) from error
+    except Exception as error:  # torch and safetensors raise many kinds here; each means: this file cannot be used
+        raise WeightsError(f"encoder weights: cannot read {path} ({type(error).__name__}: {error})") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(
-            f"encoder weights: {path} must hold a dictionary of tensors, got {type(state).__name__}"
-        )
+        raise WeightsError(f"encoder weights: {path} must hold a dictionary of tensors, got {type(state).__name__}")
     return state

@@ -48,9 +48,7 @@ class ReverseDistillation(nn.Module):
         """
         super().__init__()
         if any(side <= 0 or side % 32 for side in input_size):
-            raise ValueError(
-                f"input_size: height and width must be positive multiples of 32, got {input_size}"
-            )
+            raise ValueError(f"input_size: height and width must be positive multiples of 32, got {input_size}")
         self.encoder = Encoder(backbone, layers, pre_trained=pre_trained)
         self.bottleneck = OneClassBottleneck(backbone, bottleneck_width)
         self.decoder = Decoder(backbone, bottleneck_width)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import zmq
 
 from inspector.config import Sockets
-from inspector.errors import ConfigError, UnidentifiedFrameError
+from inspector.errors import UnidentifiedFrameError
+from inspector.sockets import bind
 from inspector.sources.wire import FrameDecoder
 from inspector.types import Frame
 
-# Copying a small message is cheaper than tracking it (pyzmq does the same below 64 kB).
 _RECEIVE_QUEUE = 4
 """High-water mark in messages: frames wait in the byte-bounded buffer, not here where nobody counts them."""
 
@@ -80,16 +80,3 @@ class ZmqSource:
             socket.close(linger=0)
         self._sockets = []
         self._poller = zmq.Poller()
-
-
-def bind(socket: zmq.Socket[bytes], endpoint: str, field: str) -> None:
-    """Bind, with errors that name the station file's field.
-
-    Raises:
-        ConfigError: the address is in use, not this machine's, or not allowed.
-    """
-    try:
-        socket.bind(endpoint)
-    except zmq.ZMQError as error:
-        socket.close(linger=0)
-        raise ConfigError(f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {error}") from error

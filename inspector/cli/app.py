@@ -1,0 +1,65 @@
+"""The `inspector` program. Exit status: 0 success, 2 usage, 78 bad configuration, 1 anything else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from inspector import __version__
+from inspector.cli import demo, offline, online
+from inspector.errors import ConfigError, InspectorError
+
+EX_CONFIG = 78
+
+app = typer.Typer(
+    name="inspector",
+    help="Defect inspection with tiled Reverse Distillation: train on good parts, judge every frame in time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"inspector {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more."),
+) -> None:
+    del version
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
+    for noisy in ("timm", "huggingface_hub", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+app.command()(demo.demo)
+for _command in (offline.train, offline.calibrate, offline.evaluate, offline.inspect):
+    app.command()(_command)
+for _command in (online.run, online.check, online.send, online.tail):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point: errors become one message on stderr and an exit status."""
+    try:
+        app()
+    except ConfigError as error:
+        typer.echo(f"inspector: bad configuration\n{error}", err=True)
+        sys.exit(EX_CONFIG)
+    except InspectorError as error:
+        typer.echo(f"inspector: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What `inspector check` looks at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from inspector.config import FolderSource, OpencvSource, Station
+from inspector.errors import ConfigError, InspectorError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing checked; `problem` is None where it is well."""
+
+    what: str
+    detail: str = "ok"
+    problem: str | None = None
+
+
+def check_recipes(station: Station) -> list[Finding]:
+    """Each camera's recipe: schema, checksums, weights that load, a threshold."""
+    import torch
+
+    from inspector.detector import Detector
+
+    findings = []
+    for name, camera in station.cameras.items():
+        what = f"cameras.{name}.recipe"
+        if camera.recipe is None:
+            findings.append(Finding(what, problem="none: every frame will be answered ERROR NO_RECIPE"))
+            continue
+        try:
+            recipe = Detector.load(camera.recipe, device=torch.device("cpu")).recipe
+        except ConfigError as error:
+            findings.append(Finding(what, problem=str(error)))
+            continue
+        threshold = recipe.threshold
+        problem = None if threshold else f"{camera.recipe}: threshold: required; run inspector calibrate"
+        findings.append(
+            Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}" if threshold else "", problem)
+        )
+    return findings
+
+
+def check_environment(station: Station) -> list[Finding]:
+    """Device, disk, ports and sources as they are now."""
+    return [
+        _check_device(station.device),
+        _check_disk(station.state_dir),
+        *(_check_port(name, getattr(station.sockets, name)) for name in ("frames", "results", "overlays", "requests")),
+        _check_port("http", f"tcp://{station.http.host}:{station.http.port}"),
+        *_check_sources(station),
+    ]
+
+
+def _check_device(device: str) -> Finding:
+    import torch
+
+    from inspector.detector import choose_device
+
+    try:
+        torch.zeros(1, device=choose_device(device))
+    except (RuntimeError, AssertionError) as error:
+        return Finding("device", problem=f"{device}: cannot be used: {error}")
+    return Finding("device", str(choose_device(device)))
+
+
+def _check_disk(state_dir: Path) -> Finding:
+    existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("state_dir", problem=f"{existing}: cannot be written")
+    free = shutil.disk_usage(existing).free
+    problem = None if free > 1 << 30 else f"{existing}: must have 1 GiB free, has {free / 2**30:.2f}"
+    return Finding("state_dir", f"{free / 2**30:.0f} GiB free", problem)
+
+
+def _check_port(name: str, endpoint: str) -> Finding:
+    what = name if name == "http" else f"sockets.{name}"
+    if not endpoint.startswith("tcp://"):
+        return Finding(what, endpoint)
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            return Finding(what, problem=f"{endpoint}: cannot be bound: {error}")
+    return Finding(what, endpoint)
+
+
+def _check_sources(station: Station) -> list[Finding]:
+    from inspector.sources.folder import FolderSource as Folder
+    from inspector.sources.opencv import OpencvSource as Opencv
+
+    findings = []
+    for name, camera in station.cameras.items():
+        source = camera.source
+        what = f"cameras.{name}.source"
+        opened: Folder | Opencv
+        if isinstance(source, FolderSource):
+            opened = Folder(name, source.path, watch=False)
+        elif isinstance(source, OpencvSource):
+            opened = Opencv(
+                name, source.device, open_timeout_s=source.open_timeout_s, read_timeout_s=source.read_timeout_s
+            )
+        else:
+            findings.append(Finding(what, f"{source.type}: frames come when they come"))
+            continue
+        try:
+            opened.connect()
+            findings.append(Finding(what, f"{source.type}: there"))
+        except InspectorError as error:
+            findings.append(Finding(what, problem=str(error)))
+        finally:
+            opened.close()
+    return findings

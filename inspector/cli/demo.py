@@ -1,0 +1,259 @@
+"""`inspector demo`: the main job on frames it makes itself, through the real daemon and its real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from inspector.errors import InspectorError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import zmq
+
+_CAMERA = "top"
+_GOOD_FRAMES = 40
+_TRAINING_MINUTES = 2.0
+_READY_S = 60.0
+_FRAME_S = 60.0
+_FIRST_TEST_SEED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    frame_id: str
+    truth: str  # "good" or the kind of defect
+    seed: int
+
+
+def demo(
+    frames: Annotated[int, typer.Option(min=2, help="Frames to send; half of them defective.")] = 40,
+    keep: Annotated[Path | None, typer.Option(help="Keep recipe, station file, frames' verdicts and overlays here.")]
+    = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time.")] = _TRAINING_MINUTES,
+) -> None:  # fmt: skip
+    """Make a product, train on good frames, run the daemon, send frames, judge, print the summary."""
+    with contextlib.ExitStack() as stack:
+        if keep is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inspector-demo-")))
+        else:
+            folder = keep
+            folder.mkdir(parents=True, exist_ok=True)
+        _train(folder, minutes)
+        samples = _plan(frames)
+        _write_station(folder)
+        with _daemon(folder) as ports:
+            results, seconds = _send_and_collect(folder, samples, ports)
+        _summarise(folder, samples, results, seconds)
+        if keep is not None:
+            typer.echo(f"overlays to look at: {keep / 'overlays'}")
+
+
+def _train(folder: Path, minutes: float) -> None:
+    import cv2
+    from rich.progress import track
+
+    from inspector.cli.demo_product import make_good_frame
+    from inspector.cli.offline import train
+
+    good = folder / "good"
+    good.mkdir(exist_ok=True)
+    for seed in track(range(_GOOD_FRAMES), description=f"making {_GOOD_FRAMES} good frames"):
+        path = good / f"good-{seed:03}.png"
+        if not path.exists():
+            picture = cv2.cvtColor(make_good_frame(seed), cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(path), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    train(good, out=folder / "recipe", encoder_weights="none", scale=0.5, minutes=minutes, holdout=0.4, seed=0)
+
+
+def _plan(frames: int) -> list[_Sample]:
+    """Good and defective in turn, the kinds of defect in turn; seeds that training never saw."""
+    from inspector.cli.demo_product import DefectKind
+
+    kinds = list(DefectKind)
+    truths = ["good" if number % 2 == 0 else kinds[number // 2 % len(kinds)].value for number in range(frames)]
+    return [_Sample(f"{n:03}-{truth}", truth, _FIRST_TEST_SEED + n) for n, truth in enumerate(truths)]
+
+
+def _make(sample: _Sample) -> np.ndarray[Any, Any]:
+    from inspector.cli.demo_product import DefectKind, make_defective_frame, make_good_frame
+
+    if sample.truth == "good":
+        return make_good_frame(sample.seed)
+    return make_defective_frame(sample.seed, DefectKind(sample.truth))[0]
+
+
+def _write_station(folder: Path) -> None:
+    ports = _free_ports(6)
+    names = ("frames", "results", "overlays", "requests", "imagezmq")
+    station = {
+        "schema": 1,
+        "station": "demo",
+        "state_dir": "state",
+        "sockets": {name: f"tcp://127.0.0.1:{port}" for name, port in zip(names, ports, strict=False)},
+        "http": {"port": ports[5]},
+        "overlays": {"frames": "fail", "width": 1280},
+        "cameras": {_CAMERA: {"recipe": "recipe", "deadline_ms": 60_000, "simulated": True}},
+    }
+    (folder / "station.yaml").write_text(yaml.safe_dump(station, sort_keys=False), encoding="utf-8")
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextlib.contextmanager
+def _daemon(folder: Path) -> Iterator[dict[str, Any]]:
+    """The real thing, in a process of its own; stopped by SIGTERM, which must drain and end with 0."""
+    station = folder / "station.yaml"
+    config: dict[str, Any] = yaml.safe_load(station.read_text(encoding="utf-8"))
+    log_path = folder / "daemon.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "inspector", "run", str(station)], stderr=log)
+        try:
+            _wait_ready(process, f"http://127.0.0.1:{config['http']['port']}/ready", log_path)
+            yield config
+            process.send_signal(signal.SIGTERM)
+            if process.wait(30) != 0:
+                raise InspectorError(f"the daemon ended with {process.returncode}; see {log_path}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise InspectorError(f"the daemon did not start:\n{log_path.read_text(errors='replace')}")
+        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=1):  # noqa: S310
+            return
+        time.sleep(0.1)
+    raise InspectorError(f"the daemon was not ready within {_READY_S:.0f} s; see {log_path}")
+
+
+def _send_and_collect(
+    folder: Path, samples: list[_Sample], config: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], float]:
+    import zmq
+    from rich.progress import Progress
+
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    endpoints = config["sockets"]
+    push = _connect(context, zmq.PUSH, endpoints["frames"])
+    verdicts = _connect(context, zmq.SUB, endpoints["results"], "result/")
+    pictures = _connect(context, zmq.SUB, endpoints["overlays"], "overlay/")
+    time.sleep(0.5)  # a subscription takes a moment to reach the daemon
+    results: dict[str, dict[str, Any]] = {}
+    waiting = iter(samples)
+    started = time.monotonic()
+    try:
+        with Progress() as progress:
+            task = progress.add_task("judging", total=len(samples))
+            # Two frames ahead, so that the device never waits and none waits long.
+            in_flight = sum(_send(push, sample) for _, sample in zip(range(2), waiting, strict=False))
+            while in_flight:
+                if not verdicts.poll(_FRAME_S * 1000):
+                    raise InspectorError(f"no verdict for {_FRAME_S:.0f} s; {len(results)} of {len(samples)} came")
+                result = json.loads(verdicts.recv_multipart()[1])
+                results[result["frame_id"]] = result
+                progress.advance(task)
+                in_flight -= 1
+                in_flight += sum(_send(push, sample) for _, sample in zip(range(1), waiting, strict=False))
+        seconds = time.monotonic() - started
+        _save_overlays(folder, pictures, sum(result["verdict"] == "FAIL" for result in results.values()))
+    finally:
+        context.destroy(linger=0)
+    return results, seconds
+
+
+def _connect(context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: str, prefix: str = "") -> zmq.Socket[bytes]:
+    import zmq
+
+    connected = context.socket(kind)
+    if kind == zmq.SUB:
+        connected.subscribe(prefix)
+    connected.connect(endpoint)
+    return connected
+
+
+def _send(push: zmq.Socket[bytes], sample: _Sample) -> bool:
+    pixels = _make(sample)
+    header = {
+        "camera": _CAMERA,
+        "frame_id": sample.frame_id,
+        "part_id": f"part-{sample.seed}",
+        "captured_utc_ns": time.time_ns(),
+        "encoding": "raw",
+        "dtype": "uint8",
+        "shape": pixels.shape,
+        "pixel_format": "RGB8",
+    }
+    push.send_multipart([json.dumps(header).encode(), pixels], copy=False)
+    return True
+
+
+def _save_overlays(folder: Path, pictures: zmq.Socket[bytes], expected: int) -> None:
+    overlays = folder / "overlays"
+    overlays.mkdir(exist_ok=True)
+    for old in overlays.glob("*.jpg"):
+        old.unlink()
+    for _ in range(expected):
+        if not pictures.poll(5000):
+            raise InspectorError(f"{expected} overlays expected in {overlays}, some did not come")
+        _, header, jpeg = pictures.recv_multipart()
+        (overlays / f"{json.loads(header)['frame_id']}.jpg").write_bytes(jpeg)
+
+
+def _summarise(folder: Path, samples: list[_Sample], results: dict[str, dict[str, Any]], seconds: float) -> None:
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = Counter((sample.truth, results[sample.frame_id]["verdict"]) for sample in samples)
+    table = Table("truth", "PASS", "FAIL", "ERROR", title="verdict × truth")
+    for truth in dict.fromkeys(sample.truth for sample in samples):
+        table.add_row(truth, *(str(counts[truth, verdict]) for verdict in ("PASS", "FAIL", "ERROR")))
+    console = Console()
+    console.print(table)
+    good = [results[sample.frame_id]["verdict"] for sample in samples if sample.truth == "good"]
+    bad = [results[sample.frame_id]["verdict"] for sample in samples if sample.truth != "good"]
+    latencies = [result["latency_ms"]["total"] for result in results.values()]
+    tiles = _tiles_per_frame(folder)
+    p50, p99 = np.percentile(latencies, [50, 99])
+    console.print(f"defective frames FAIL: {bad.count('FAIL')} of {len(bad)}")
+    console.print(f"good frames PASS: {good.count('PASS')} of {len(good)}")
+    console.print(f"throughput: {len(samples) / seconds:.2f} frames/s, {len(samples) * tiles / seconds:.1f} tiles/s")
+    console.print(f"latency: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    results_path = folder / "results.json"
+    results_path.write_text(json.dumps([results[sample.frame_id] for sample in samples], indent=1), encoding="utf-8")
+
+
+def _tiles_per_frame(folder: Path) -> int:
+    from inspector.cli.demo_product import FRAME_HW
+    from inspector.config import load_recipe
+    from inspector.tiling import Tiler
+
+    recipe = load_recipe(folder / "recipe")
+    height, width = (round(side * recipe.preprocessing.scale) for side in FRAME_HW)
+    return len(Tiler(recipe.tiling.tile_size, recipe.tiling.stride).grid((height, width)))

@@ -1,0 +1,131 @@
+"""Commands around the running daemon: run, check, send, tail."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inspector.errors import InspectorError
+
+FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
+RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
+
+StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The station file.")]
+
+
+def run(station: StationFile) -> None:
+    """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
+    from inspector.config import load_station
+    from inspector.service.daemon import Daemon
+
+    raise typer.Exit(Daemon(load_station(station)).run())
+
+
+def check(
+    station: StationFile,
+    no_environment: Annotated[
+        bool, typer.Option("--no-environment", help="Check the files only: no device, sockets, sources or disk.")
+    ] = False,
+) -> None:
+    """Check configuration, recipes, device, sources, sockets and disk without starting the station."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from inspector.cli.checks import check_environment, check_recipes
+    from inspector.config import load_station
+
+    loaded = load_station(station)
+    findings = check_recipes(loaded)
+    if not no_environment:
+        findings += check_environment(loaded)
+    table = Table("what", "result", title=f"station {loaded.station}")
+    for finding in findings:
+        table.add_row(finding.what, f"[red]{finding.problem}[/]" if finding.problem else f"[green]{finding.detail}[/]")
+    Console().print(table)
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(78)
+
+
+def send(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
+    to: Annotated[str, typer.Option(help="The daemon's frames endpoint.")] = FRAMES_ENDPOINT,
+    camera: Annotated[str, typer.Option(help="Camera name in the station file.")] = "top",
+    fps: Annotated[float, typer.Option(min=0, help="Frames per second; 0: as fast as the daemon takes them.")] = 0.0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: each image once.")] = 0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the daemon to take a frame.")] = 30.0,
+) -> None:
+    """Send images to a running daemon, as raw pixels. With --count the images repeat."""
+    import itertools
+
+    import zmq
+
+    from inspector.training.datasets import list_images, read_image
+
+    files = [file for path in paths for file in list_images(path)]
+    if not files:
+        raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
+    wanted = itertools.islice(itertools.cycle(files), count) if count else iter(files)
+    context = zmq.Context()
+    socket = context.socket(zmq.PUSH)
+    socket.sndhwm = 4
+    socket.linger = int(timeout * 1000)
+    socket.sndtimeo = int(timeout * 1000)
+    socket.connect(to)
+    sent, started = 0, time.monotonic()
+    try:
+        for number, file in enumerate(wanted):
+            pixels, pixel_format = read_image(file)
+            header = {
+                "camera": camera,
+                "frame_id": file.name if not count else f"{number}-{file.name}",
+                "captured_utc_ns": time.time_ns(),
+                "encoding": "raw",
+                "dtype": str(pixels.dtype),
+                "shape": pixels.shape,
+            } | ({"pixel_format": str(pixel_format)} if pixels.ndim == 3 else {})
+            if fps:
+                time.sleep(max(0.0, started + number / fps - time.monotonic()))
+            socket.send_multipart([json.dumps(header).encode(), pixels], copy=False)
+            sent += 1
+    except zmq.Again as error:
+        raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent") from error
+    finally:
+        socket.close()
+        context.term()
+    typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
+
+
+def tail(
+    from_: Annotated[str, typer.Option("--from", help="The daemon's results endpoint.")] = RESULTS_ENDPOINT,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as on the wire.")] = False,
+    count: Annotated[int, typer.Option(min=0, help="End after so many results; 0: never.")] = 0,
+    timeout: Annotated[float, typer.Option(min=0, help="End with status 1 after so many seconds without one.")] = 0.0,
+) -> None:
+    """Print what the daemon publishes."""
+    import zmq
+
+    context = zmq.Context()
+    socket = context.socket(zmq.SUB)
+    socket.subscribe("result/")
+    socket.connect(from_)
+    seen = 0
+    try:
+        while not count or seen < count:
+            if not socket.poll(timeout * 1000 if timeout else None):
+                raise InspectorError(f"no result from {from_} for {timeout} s; {seen} seen")
+            message = json.loads(socket.recv_multipart()[1])
+            typer.echo(json.dumps(message) if as_json else _line(message))
+            seen += 1
+    finally:
+        socket.close(linger=0)
+        context.term()
+
+
+def _line(result: dict[str, Any]) -> str:
+    score = "" if result["score"] is None else f" score {result['score']:.4g}/{result['threshold']:.4g}"
+    name = f"{result['camera']} #{result['seq']} {result['frame_id']}"
+    return f"{result['verdict']:<5} {result['reason']:<15} {name}{score} {result['latency_ms']['total']:.0f} ms"

@@ -1,0 +1,1 @@
+"""The running daemon: threads, hand-overs, metrics, health. daemon.py wires all of it."""

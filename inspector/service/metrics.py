@@ -1,0 +1,123 @@
+"""Prometheus metrics. Base units, labels from closed sets; the frame account is read from the ledger at each scrape."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from inspector import __version__
+from inspector.service.health import State
+from inspector.service.ledger import Ledger
+from inspector.types import Frame, Result
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """All metrics of a station, in a registry that is passed in."""
+
+    def __init__(self, registry: CollectorRegistry, deadlines_ms: Mapping[str, int]) -> None:
+        # A bucket edge at each deadline, so that "in time" can be read off exactly.
+        buckets = sorted({*_BUCKETS_S, *(ms / 1000 for ms in deadlines_ms.values())})
+        self.stage = Histogram(
+            "inspector_stage_duration_seconds",
+            "Time a frame spent in a stage.",
+            ["camera", "stage"],
+            buckets=buckets,
+            registry=registry,
+        )
+        self.score = Histogram(
+            "inspector_score",
+            "Frame scores, as a share of the recipe's threshold: above 1 is a reject.",
+            ["camera"],
+            buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0),
+            registry=registry,
+        )
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"inspector_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"inspector_{name}", text, labels, registry=registry)
+
+        self.threshold = gauge("threshold", "The recipe's threshold.", "camera")
+        self.tiles = counter("tiles", "Tiles judged.")
+        self.abandoned = counter("frames_abandoned", "Frames given up while being judged: answered before.", "camera")
+        self.frames_unidentified = counter(
+            "frames_unidentified", "Messages refused that no camera of this station could be found for.", "cause"
+        )
+        self.source_up = gauge("source_up", "1 while the camera's source is connected.", "camera")
+        self.source_reconnects = counter("source_reconnects", "Times the source was lost or not there.", "camera")
+        self.last_frame_timestamp = gauge(
+            "last_frame_timestamp_seconds", "Wall clock time the last frame was received.", "camera"
+        )
+        self.overlays_dropped = counter("overlays_dropped", "Overlays given up: the renderer was busy.", "camera")
+        self.results_lagging = counter("results_lagging", "Messages that a subscriber too slow to read them lost.")
+        self.journal_errors = counter("journal_errors", "Failed writes to the journal.")
+        self.recipe = Info("inspector_recipe", "The recipe of a camera.", ["camera"], registry=registry)
+        Info("inspector_build", "Versions.", registry=registry).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
+        for camera in deadlines_ms:
+            for labelled in (self.abandoned, self.overlays_dropped, self.source_reconnects, self.source_up):
+                labelled.labels(camera)
+        for cause in ("parts", "header", "camera"):
+            self.frames_unidentified.labels(cause)
+
+    def last_frame(self, frame: Frame) -> None:
+        """Note a frame's arrival."""
+        self.last_frame_timestamp.labels(frame.camera).set(frame.received_utc_ns / 1e9)
+
+    def published(self, result: Result) -> None:
+        """Note a result on its way out."""
+        for stage, milliseconds in result.latency_ms.items():
+            self.stage.labels(result.camera, stage).observe(milliseconds / 1000)
+        if result.score is not None and result.threshold:
+            self.score.labels(result.camera).observe(result.score / result.threshold)
+
+
+class FlowCollector(Collector):
+    """What is read off the flow at scrape time instead of being counted along it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        buffer_bytes: Callable[[], int],
+        device_memory_bytes: Callable[[], int],
+        state: Callable[[], State],
+    ) -> None:
+        self._ledger = ledger
+        self._buffer_bytes = buffer_bytes
+        self._device_memory_bytes = device_memory_bytes
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        """One consistent account: received = results + in flight, at every scrape."""
+        account = self._ledger.account()
+        received = CounterMetricFamily("inspector_frames_received", "Frames accepted.", labels=["camera"])
+        for camera, count in account.received.items():
+            received.add_metric([camera], count)
+        results = CounterMetricFamily(
+            "inspector_results", "Verdicts published.", labels=["camera", "verdict", "reason"]
+        )
+        for (camera, verdict, reason), count in account.results.items():
+            results.add_metric([camera, verdict.value, reason.name], count)
+        in_flight = GaugeMetricFamily("inspector_frames_in_flight", "Frames owed a verdict.", labels=["camera"])
+        for camera, count in account.in_flight.items():
+            in_flight.add_metric([camera], count)
+        state = GaugeMetricFamily("inspector_state", "1 for the state the station is in.", labels=["inspector_state"])
+        now = self._state()
+        for each in State:
+            state.add_metric([each.value], each is now)
+        yield from (received, results, in_flight, state)
+        yield GaugeMetricFamily("inspector_buffer_bytes", "Bytes of frames waiting.", value=self._buffer_bytes())
+        yield GaugeMetricFamily(
+            "inspector_device_memory_bytes",
+            "Memory the network holds on the device.",
+            value=self._device_memory_bytes(),
+        )

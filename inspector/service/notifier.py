@@ -1,0 +1,25 @@
+"""systemd's notification protocol (sd_notify(3)): READY, WATCHDOG, STOPPING as datagrams."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+class Notifier:
+    """Says nothing where systemd does not listen."""
+
+    def __init__(self, address: str | None = None) -> None:
+        """Use `address`, or $NOTIFY_SOCKET; `@` starts an abstract one."""
+        address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+
+    def notify(self, message: str) -> None:
+        """Send one message, such as `READY=1`; a supervisor that went away is not our failure."""
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            try:
+                channel.sendto(message.encode(), self._address)
+            except OSError:
+                return

@@ -1,0 +1,102 @@
+"""The requests socket: ROUTER, one JSON object in, one out. status, replay, drain."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from inspector.errors import JournalError
+from inspector.service.health import Health
+from inspector.sinks.journal import read_results
+from inspector.sockets import bind
+
+logger = logging.getLogger(__name__)
+
+_MAX_REQUEST_BYTES = 65_536
+_MAX_REPLAY = 1000
+
+
+class RequestsThread(threading.Thread):
+    """Answers every request, the malformed ones with what is wrong."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        cameras: tuple[str, ...],
+        journal_path: Path,
+        status: Callable[[], dict[str, Any]],
+        drain: Callable[[], None],
+        health: Health,
+    ) -> None:
+        """Bind.
+
+        Raises:
+            ConfigError: the endpoint cannot be bound.
+        """
+        super().__init__(name="requests", daemon=True)
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.maxmsgsize = _MAX_REQUEST_BYTES
+        bind(self._socket, endpoint, "sockets.requests")
+        self._cameras = cameras
+        self._journal_path = journal_path
+        self._health = health
+        self._stop_asked = threading.Event()
+        self._commands: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "status": lambda _: status(),
+            "replay": self._replay,
+            "drain": lambda _: self._drain(drain),
+        }
+
+    def stop(self) -> None:
+        """Ask it to end; the caller joins."""
+        self._stop_asked.set()
+
+    def run(self) -> None:
+        """Until asked to stop."""
+        while not self._stop_asked.is_set():
+            self._health.beat(self.name)
+            if self._socket.poll(200, zmq.POLLIN):
+                parts = self._socket.recv_multipart()
+                answer = json.dumps(self._answer(parts)).encode()
+                # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
+                try:
+                    self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
+                except zmq.ZMQError as error:
+                    logger.warning("requests: answer not delivered: %s", error)
+        self._socket.close()
+        self._health.forget(self.name)
+
+    def _answer(self, parts: list[bytes]) -> dict[str, Any]:
+        try:
+            request = json.loads(parts[-1])
+            if not isinstance(request, dict):
+                raise ValueError(f"must be an object, got {type(request).__name__}")
+            command = self._commands.get(str(request.get("request")))
+            if command is None:
+                raise ValueError(f"request: must be one of {list(self._commands)}, got {request.get('request')!r:.80}")
+            return {"ok": True, **command(request)}
+        except (ValueError, RecursionError, JournalError) as error:
+            return {"ok": False, "error": str(error)}
+
+    def _replay(self, request: dict[str, Any]) -> dict[str, Any]:
+        camera, from_seq = request.get("camera"), request.get("from_seq")
+        if camera not in self._cameras:
+            raise ValueError(f"camera: must be one of {list(self._cameras)}, got {camera!r:.80}")
+        if type(from_seq) is not int or from_seq < 1:
+            raise ValueError(f"from_seq: must be a whole number from 1, got {from_seq!r:.80}")
+        results = read_results(self._journal_path, str(camera), from_seq, _MAX_REPLAY)
+        return {"results": [{**result, "replay": True} for result in results]}
+
+    @staticmethod
+    def _drain(drain: Callable[[], None]) -> dict[str, Any]:
+        drain()
+        return {"draining": True}

@@ -1,0 +1,56 @@
+"""The results socket: XPUB, every verdict and the status. Never waits, and one stuck subscriber costs no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from inspector.sockets import bind
+
+_HIGH_WATER_MARK = 10_000
+"""Messages of about a kilobyte: what a subscriber may lag behind before it loses some."""
+
+
+class ResultsSocket:
+    """Used by one thread."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Bind.
+
+        Raises:
+            ConfigError: the endpoint cannot be bound.
+        """
+        self._socket = context.socket(zmq.XPUB)
+        self._socket.sndhwm = _HIGH_WATER_MARK
+        self._socket.linger = 1000  # the last verdicts before a stop still leave
+        self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        bind(self._socket, endpoint, "sockets.results")
+
+    def publish(self, topic: str, message: Mapping[str, Any]) -> bool:
+        """Send to all subscribers; False where one of them lags and lost this message.
+
+        XPUB_NODROP tells of a full subscriber by refusing the message for all; it then goes out again without,
+        so that only the one that lags loses it (it sees the gap in `seq` and can ask for a replay).
+        """
+        parts = [topic.encode(), json.dumps(message).encode()]
+        self._read_subscriptions()
+        try:
+            self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
+        except zmq.Again:
+            self._socket.setsockopt(zmq.XPUB_NODROP, 0)
+            self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
+            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+            return False
+        return True
+
+    def _read_subscriptions(self) -> None:
+        # Unread they would pile up in memory for as long as the daemon runs.
+        while self._socket.poll(0, zmq.POLLIN):
+            self._socket.recv()
+
+    def close(self) -> None:
+        """Unbind; what was sent still goes out for a moment."""
+        self._socket.close()
