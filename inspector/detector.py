@@ -108,7 +108,7 @@ class Detector:
         self.tile_batch = tile_batch
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
         self._roi = roi
-        self._model = model.to(device=device, memory_format=torch.channels_last).eval()
+        self._model = model.to(device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device, tile_batch: int = 8) -> Detector:
@@ -252,7 +252,7 @@ def _load_roi(folder: Path, recipe: Recipe) -> Mask | None:
         return None
     path = folder / recipe.roi_mask
     _verify(path, recipe.roi_mask_sha256)
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    mask: Mask | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if mask is None or not mask.any():
         raise RecipeError(f"{path}: roi_mask: must be a grey image with at least one pixel above 0")
-    return mask.astype(np.uint8)
+    return mask

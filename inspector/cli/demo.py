@@ -173,7 +173,7 @@ def _send_and_collect(
             # Two frames ahead, so that the device never waits and none waits long.
             in_flight = sum(_send(push, sample) for _, sample in zip(range(2), waiting, strict=False))
             while in_flight:
-                if not verdicts.poll(_FRAME_S * 1000):
+                if not verdicts.poll(int(_FRAME_S * 1000)):
                     raise InspectorError(f"no verdict for {_FRAME_S:.0f} s; {len(results)} of {len(samples)} came")
                 result = json.loads(verdicts.recv_multipart()[1])
                 results[result["frame_id"]] = result
@@ -209,7 +209,7 @@ def _send(push: zmq.Socket[bytes], sample: _Sample) -> bool:
         "shape": pixels.shape,
         "pixel_format": "RGB8",
     }
-    push.send_multipart([json.dumps(header).encode(), pixels], copy=False)
+    push.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
     return True
 
 

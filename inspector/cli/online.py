@@ -115,7 +115,7 @@ def tail(
     seen = 0
     try:
         while not count or seen < count:
-            if not socket.poll(timeout * 1000 if timeout else None):
+            if not socket.poll(int(timeout * 1000) if timeout else None):
                 raise InspectorError(f"no result from {from_} for {timeout} s; {seen} seen")
             message = json.loads(socket.recv_multipart()[1])
             typer.echo(json.dumps(message) if as_json else _line(message))

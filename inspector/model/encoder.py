@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -114,11 +115,11 @@ def load_encoder_weights(encoder: Encoder, weights: str | Path) -> None:
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds here; each means: this file cannot be used
         raise WeightsError(f"encoder weights: cannot read {path} ({type(error).__name__}: {error})") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    state: Any = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"encoder weights: {path} must hold a dictionary of tensors, got {type(state).__name__}")
-    return state
+    return dict(state)

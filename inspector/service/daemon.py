@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -262,9 +262,9 @@ def _describe(metrics: Metrics, camera: str, detector: Detector) -> None:
 
 
 def _device_memory_bytes() -> int:
-    return torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0
+    return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
 
 
-def _join(threads: list[threading.Thread] | list[IngestThread], deadline: float) -> None:
+def _join(threads: Sequence[threading.Thread], deadline: float) -> None:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

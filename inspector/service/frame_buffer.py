@@ -50,8 +50,6 @@ class FrameBuffer:
             if can_wait or self._when_full is WhenFull.BLOCK:
                 deadline = time.monotonic() + timeout_s
                 while self._bytes + size > self._max_bytes:
-                    if self._closed:
-                        return [ticket]
                     if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                         return None
             elif self._bytes + size > self._max_bytes and self._when_full is WhenFull.DROP_NEWEST:

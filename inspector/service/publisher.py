@@ -34,7 +34,7 @@ class Identity:
     station: str
     boot_id: str
     deadlines_ms: Mapping[str, int]
-    recipes: Mapping[str, Mapping[str, str]]  # camera → recipe_id, recipe_sha256, model_sha256
+    recipes: Mapping[str, Mapping[str, Any]]  # camera → recipe_id, recipe_sha256, model_sha256
     thresholds: Mapping[str, float]
 
 

@@ -58,10 +58,10 @@ def _to_bgr(pixels: Picture, pixel_format: PixelFormat) -> Picture:
     if pixel_format is PixelFormat.BGR8:
         return pixels
     if pixel_format is PixelFormat.RGB8:
-        return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     if pixel_format is PixelFormat.MONO16:
         pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
-    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR))
 
 
 def _blend_heat(picture: Picture, anomaly_map: Map, threshold: float) -> Picture:
@@ -69,7 +69,7 @@ def _blend_heat(picture: Picture, anomaly_map: Map, threshold: float) -> Picture
     strength = np.clip(anomaly_map / threshold - 0.5, 0, 1)
     heat = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     alpha = (0.55 * np.clip(strength * 2, 0, 1))[..., None]
-    return (picture * (1 - alpha) + heat * alpha).astype(np.uint8)
+    return np.asarray(picture * (1 - alpha) + heat * alpha, dtype=np.uint8)
 
 
 def _outline(picture: Picture, region: Region, scale: float, verdict: Verdict) -> None:

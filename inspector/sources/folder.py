@@ -21,7 +21,7 @@ class FolderSource:
 
     def __init__(self, camera: str, path: Path, *, watch: bool, poll_s: float = 0.5, simulated: bool = False) -> None:
         self.name = camera
-        self.cameras = (camera,)
+        self.cameras: tuple[str, ...] = (camera,)
         self._path = path
         self._watch = watch
         self._poll_s = poll_s

@@ -32,7 +32,7 @@ class OpencvSource:
         self, camera: str, device: int | str, *, open_timeout_s: float, read_timeout_s: float, simulated: bool = False
     ) -> None:
         self.name = camera
-        self.cameras = (camera,)
+        self.cameras: tuple[str, ...] = (camera,)
         self.can_wait = isinstance(device, str) and Path(device).is_file()
         self._device = device
         self._open_timeout_s = open_timeout_s

@@ -46,7 +46,7 @@ class FrameDecoder:
             UnidentifiedFrameError: the message names no camera of this station. Its `cause` is one of parts,
                 header, camera.
         """
-        received = {"received_utc_ns": time.time_ns(), "received_monotonic_ns": time.monotonic_ns()}
+        received: dict[str, Any] = {"received_utc_ns": time.time_ns(), "received_monotonic_ns": time.monotonic_ns()}
         header = _parse(parts)
         camera = self._identify(header)
         try:

@@ -50,7 +50,7 @@ class ZmqSource:
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`. A REQ sender is answered at once, whatever it sent, so that it never hangs."""
-        ready = self._poller.poll(timeout_s * 1000)
+        ready = self._poller.poll(int(timeout_s * 1000))
         if not ready:
             return None
         socket = ready[0][0]

@@ -1,0 +1,1 @@
+"""From a folder of good frames to a recipe: datasets, training, calibration, evaluation."""

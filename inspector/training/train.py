@@ -1,0 +1,267 @@
+"""Training on good frames, and the recipe that comes out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import timm
+import torch
+from torch import nn
+
+import inspector
+from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Preprocessing, Recipe, Tiling, dump_recipe
+from inspector.detector import Detector, build_model, choose_device, normalise
+from inspector.errors import TrainingError
+from inspector.model import ReverseDistillation, ReverseDistillationLoss
+from inspector.model.checkpoint import compute_sha256, save_weights
+from inspector.model.encoder import NO_WEIGHTS, PRETRAINED, load_encoder_weights
+from inspector.training.calibrate import compute_threshold, score_frames
+from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
+
+_OFFICIAL_STEPS = 3000
+"""The official 200 epochs on an MVTec category of 240 images, in steps of 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What can be chosen. Training ends at the first of epochs, steps and minutes that is reached.
+
+    An epoch is as many random tiles as a gapless grid over all training frames has.
+    """
+
+    backbone: str = "resnet18"
+    encoder_weights: str = PRETRAINED
+    tile_size: int = 256
+    stride: int | None = None
+    scale: float = 1.0
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 16
+    learning_rate: float = 0.005
+    device: str = "auto"
+    seed: int = 0
+    bottleneck_width: Literal["official", "anomalib"] = "official"
+    anomaly_map_mode: Literal["add", "multiply"] = "add"
+    sigma: float = 4.0
+    holdout: float = 0.2
+    false_reject_rate: float = 0.01
+    mono16_range: tuple[int, int] = (0, 65_535)
+    recipe_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """Where training stands. `share` is of the nearest limit, 0 to 1."""
+
+    stage: Literal["train", "calibrate"]
+    share: float
+    steps: int = 0
+    loss: float = math.nan
+    tiles_per_second: float = math.nan
+
+
+Report = Callable[[TrainingProgress], None]
+
+
+def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lambda progress: None) -> Recipe:
+    """Train on `good_dir`, calibrate on the frames kept aside, write the recipe folder `out`.
+
+    Nothing is written unless all of it succeeded.
+
+    Raises:
+        TrainingError: too few frames, a loss that is not finite, an `out` that is something else.
+        WeightsError: encoder weights cannot be had.
+    """
+    _check_out(out)
+    torch.manual_seed(options.seed)
+    paths = list_images(good_dir)
+    training_paths, aside = split(paths, options.holdout, options.seed)
+    preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range)
+    recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
+    frames = FrameSet(training_paths, preprocessing)
+    model = _build(recipe, options)
+    device = choose_device(options.device)
+    model.to(device).to(memory_format=torch.channels_last)
+    facts = _optimise(model, frames, preprocessing, options, device, report)
+    detector = Detector(recipe, model, device=device)
+
+    def calibrating(done: int, total: int) -> None:
+        report(TrainingProgress("calibrate", done / total))
+
+    scores = score_frames(detector, aside, calibrating)
+    recipe = recipe.model_copy(
+        update={
+            "threshold": compute_threshold(list(scores.values()), options.false_reject_rate),
+            "training": facts
+            | {
+                "n_train": len(frames),
+                "n_skipped": len(frames.skipped),
+                "held_aside": [path.name for path in aside],
+                "digest": _digest(frames.paths),
+                "seed": options.seed,
+                "batch_size": options.batch_size,
+                "learning_rate": options.learning_rate,
+            },
+        }
+    )
+    return write_recipe(recipe, model, out)
+
+
+def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id: str) -> Recipe:
+    try:
+        return Recipe(
+            recipe_id=recipe_id,
+            backbone=options.backbone,
+            bottleneck_width=options.bottleneck_width,
+            anomaly_map_mode=options.anomaly_map_mode,
+            sigma=options.sigma,
+            preprocessing=preprocessing,
+            tiling=Tiling(tile_size=options.tile_size, stride=options.stride or options.tile_size),
+            encoder_weights=_describe_weights(options.encoder_weights),
+            versions={
+                "inspector": inspector.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "timm": timm.__version__,
+                "opencv": cv2.__version__,
+                "numpy": np.__version__,
+            },
+            weights_sha256="0" * 64,  # until they are written
+        )
+    except ValueError as error:
+        raise TrainingError(f"options: {error}") from error
+
+
+def _describe_weights(weights: str) -> str:
+    path = Path(weights)
+    return f"{path.name} sha256:{compute_sha256(path)[:16]}" if path.is_file() else weights
+
+
+def _build(recipe: Recipe, options: TrainOptions) -> ReverseDistillation:
+    if options.encoder_weights != PRETRAINED:
+        model = build_model(recipe)
+        load_encoder_weights(model.encoder, options.encoder_weights)
+        return model
+    side = recipe.tiling.tile_size
+    return ReverseDistillation(
+        recipe.backbone,
+        (side, side),
+        anomaly_map_mode=recipe.anomaly_map_mode,
+        sigma=recipe.sigma,
+        bottleneck_width=recipe.bottleneck_width,
+    )
+
+
+def _optimise(
+    model: ReverseDistillation,
+    frames: FrameSet,
+    preprocessing: Preprocessing,
+    options: TrainOptions,
+    device: torch.device,
+    report: Report,
+) -> dict[str, float | int]:
+    generator = torch.Generator().manual_seed(options.seed)
+
+    def draw() -> torch.Tensor:
+        tiles = frames.draw_tiles(options.batch_size, options.tile_size, generator).to(device)
+        return normalise(tiles, preprocessing).contiguous(memory_format=torch.channels_last)
+
+    if options.encoder_weights == NO_WEIGHTS:
+        settle_batchnorm(model.encoder, [draw() for _ in range(max(1, 64 // options.batch_size))])
+    loss_function = ReverseDistillationLoss()
+    optimiser = torch.optim.Adam(model.trained_parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
+    model.train()
+    last_step = _count_steps(frames, options)
+    started = time.monotonic()
+    step, loss_value, share = 0, math.nan, 0.0
+    while share < 1:
+        loss = loss_function(*model.features(draw()))
+        loss_value = loss.item()
+        if not math.isfinite(loss_value):
+            raise TrainingError(f"loss: must be finite, got {loss_value} at step {step + 1}; nothing was written")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        step += 1
+        seconds = time.monotonic() - started
+        share = max(step / last_step, seconds / (60 * options.minutes) if options.minutes else 0.0)
+        rate = step * options.batch_size / max(seconds, 1e-9)
+        report(TrainingProgress("train", min(share, 1.0), step, loss_value, rate))
+    model.eval()
+    tiles = step * options.batch_size
+    return {
+        "steps": step,
+        "tiles_seen": tiles,
+        "epochs": round(tiles / frames.count_tiles(options.tile_size), 3),
+        "seconds": round(time.monotonic() - started, 1),
+        "final_loss": round(loss_value, 6),
+    }
+
+
+def _count_steps(frames: FrameSet, options: TrainOptions) -> float:
+    per_epoch = math.ceil(frames.count_tiles(options.tile_size) / options.batch_size)
+    limits = [limit for limit in (options.steps, options.epochs and options.epochs * per_epoch) if limit]
+    if limits:
+        return min(limits)
+    return math.inf if options.minutes else _OFFICIAL_STEPS
+
+
+@torch.no_grad()
+def settle_batchnorm(encoder: nn.Module, batches: Sequence[torch.Tensor]) -> None:
+    """Estimate a random encoder's BatchNorm statistics on good tiles.
+
+    Untrained, they are 0 and 1 whatever the layers put out, and the features of all positions point the same
+    way; standardised, they tell textures apart, which is all a random encoder can do.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+        norm.train()
+    for batch in batches:
+        encoder(batch)
+    for norm in norms:
+        norm.momentum = 0.1
+        norm.eval()
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.name}\0{compute_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
+        raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
+
+
+def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path) -> Recipe:
+    """Write weights and recipe.yaml beside `out`, then swap them in: never half a recipe."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
+        (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+        new.chmod(0o755)
+        old = out.with_name(f".{out.name}-old")
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return recipe
