@@ -23,7 +23,7 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- recipe
@@ -289,7 +289,7 @@ def _load(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_duplicates(node, path, error)
         data = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as fault:  # odd keys, dates, aliases raise these
         raise error(f"{path}: not valid YAML: {fault}") from fault
     if not isinstance(data, dict):
         raise error(f"{path}:1: must be a mapping of keys to values, got {type(data).__name__}")

@@ -84,7 +84,7 @@ def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:
             anomaly_map = _crop(anomaly_map, large)  # a higher level's areas lie inside this one's
         else:
             high = middle
-    return high
+    return float(anomaly_map[anomaly_map <= high].max())  # a level of the map, not a point between two
 
 
 def find_regions(

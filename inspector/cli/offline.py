@@ -138,7 +138,7 @@ def inspect(
 
     detector = Detector.load(recipe, device=choose_device(device))
     failed = False
-    for path in [file for path in paths for file in list_images(path)]:
+    for path in [file for folder in paths for file in list_images(folder)]:
         record = _inspect_one(detector, path, overlays)
         failed |= record["verdict"] == "ERROR"
         typer.echo(json.dumps(record) if as_json else _line(record))

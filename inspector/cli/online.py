@@ -89,7 +89,7 @@ def send(
             } | ({"pixel_format": str(pixel_format)} if pixels.ndim == 3 else {})
             if fps:
                 time.sleep(max(0.0, started + number / fps - time.monotonic()))
-            socket.send_multipart([json.dumps(header).encode(), pixels], copy=False)
+            socket.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
             sent += 1
     except zmq.Again as error:
         raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent") from error

@@ -102,11 +102,12 @@ def load_encoder_weights(encoder: Encoder, weights: str | Path) -> None:
     state = _read_state(path)
     wanted = encoder.feature_extractor.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    wrong = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    wrong = [key for key in state if key.startswith(LAYERS) and key not in wanted]  # a larger model of the family
+    wrong += [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or wrong:
         raise WeightsError(
             f"encoder weights: {path} does not fit the backbone: {len(missing)} tensors missing "
-            f"(first: {missing[:1]}), {len(wrong)} of another shape (first: {wrong[:1]})"
+            f"(first: {missing[:1]}), {len(wrong)} too many or of another shape (first: {wrong[:1]})"
         )
     used = {key: value for key, value in state.items() if key in wanted}
     encoder.feature_extractor.load_state_dict(used, strict=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,5 +94,5 @@ def calibrate(
     recipe = detector.recipe.model_copy(update={"threshold": threshold})
     temporary = folder / f".{RECIPE_FILE}.new"
     temporary.write_text(dump_recipe(recipe), encoding="utf-8")
-    os.replace(temporary, folder / RECIPE_FILE)
+    temporary.replace(folder / RECIPE_FILE)
     return recipe

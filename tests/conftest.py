@@ -1,0 +1,26 @@
+"""What every test shares: two threads for torch, and the real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real frames and weights: $INSPECTOR_TEST_DATA, or ../shared/data beside the checkout."""
+    named = os.environ.get("INSPECTOR_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}: set INSPECTOR_TEST_DATA")
+    return folder

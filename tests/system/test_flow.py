@@ -1,0 +1,254 @@
+"""The main job through the real process and its real sockets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import zmq
+from station_process import StartStation, bad_frame, base_config, good_frame, next_result, send_frame
+
+
+def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: StartStation) -> None:
+    station = start()
+    results, overlays, push = station.subscribe(), station.open(zmq.SUB, "overlays"), station.open(zmq.PUSH, "frames")
+    time.sleep(0.3)
+    for number in range(6):
+        frame = bad_frame() if number % 2 else good_frame()
+        send_frame(push, frame, f"f{number}", part_id=f"p{number}", captured_utc_ns=number + 1)
+    got = [next_result(results) for _ in range(6)]
+    assert [(r["frame_id"], r["verdict"], r["seq"]) for r in got] == [
+        (f"f{n}", "FAIL" if n % 2 else "PASS", n + 1) for n in range(6)
+    ]
+    assert got[1]["reason_code"] == 1
+    assert got[1]["margin"] > 0
+    assert got[1]["part_id"] == "p1"
+    assert got[1]["captured_utc_ns"] == 2
+    left, top, right, bottom = got[1]["regions"][0]["xyxy"]
+    assert 0 <= left < right <= 160
+    assert 0 <= top < bottom <= 128
+    pictures = [overlays.recv_multipart() for _ in range(3)]
+    assert [json.loads(p[1])["frame_id"] for p in pictures] == ["f1", "f3", "f5"]
+    assert cv2.imdecode(np.frombuffer(pictures[0][2], np.uint8), cv2.IMREAD_COLOR).shape[1] == 1280
+    assert station.metric("inspector_frames_received_total", camera="top") == 6
+    assert station.metric("inspector_results_total", verdict="PASS") == 3
+    assert station.metric("inspector_frames_in_flight") == 0
+    assert station.get("/ready") == (200, "RUNNING\n")
+    assert station.stop() == 0
+
+
+def test_jpeg_and_png_are_decoded_when_sent_encoded(start: StartStation) -> None:
+    station = start()
+    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
+    for encoding in ("jpeg", "png"):
+        data = cv2.imencode(f".{encoding}", good_frame())[1].tobytes()
+        push.send_multipart([json.dumps({"camera": "top", "frame_id": encoding, "encoding": encoding}).encode(), data])
+    assert [(r["frame_id"], r["verdict"]) for r in (next_result(results), next_result(results))] == [
+        ("jpeg", "PASS"),
+        ("png", "PASS"),
+    ]
+
+
+def test_imagezmq_senders_are_answered_when_they_use_req_and_raw_or_jpeg(start: StartStation, recipe: Path) -> None:
+    imagezmq = pytest.importorskip("imagezmq", reason="the dev extra installs imagezmq")
+    source = {"type": "imagezmq", "sender": "rpi-1"}
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000, "source": source}
+    station = start(config=base_config(recipe, side=camera))
+    results = station.subscribe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sender = imagezmq.ImageSender(connect_to=station.config["sockets"]["imagezmq"], REQ_REP=True)
+        assert sender.send_image("rpi-1", good_frame()) == b"OK"
+        assert sender.send_jpg("rpi-1", cv2.imencode(".jpg", good_frame())[1]) == b"OK"
+        assert sender.send_image("stranger", good_frame()).startswith(b"ERROR camera")
+        sender.close()
+    got = [next_result(results), next_result(results)]
+    assert [(r["camera"], r["verdict"]) for r in got] == [("side", "PASS"), ("side", "PASS")]
+
+
+def test_folder_is_judged_once_and_watched_folder_for_new_files(
+    start: StartStation, recipe: Path, tmp_path: Path
+) -> None:
+    for name in ("once", "watched"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), good_frame())
+    (tmp_path / "once" / "broken.png").write_bytes(b"\x89PNG not really")
+    common = {"recipe": str(recipe), "deadline_ms": 20_000}
+    once = common | {"source": {"type": "folder", "path": "once"}}
+    watched = common | {"source": {"type": "folder", "path": "watched", "watch": True, "poll_s": 0.1}}
+    config = base_config(recipe, once=once, watched=watched, top=common)
+    station = start(config=config, wait=False)
+    results = station.open(zmq.SUB, "results")
+    station.wait_ready()
+    deadline = time.monotonic() + 20
+    while station.metric("inspector_results_total") < 3:  # the first may have gone before we subscribed
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert station.metric("inspector_results_total", camera="once", reason="BAD_FRAME") == 1
+    cv2.imwrite(str(tmp_path / "watched" / "b.png"), bad_frame())
+    while (result := next_result(results))["frame_id"] != "b.png":
+        pass
+    assert (result["camera"], result["verdict"]) == ("watched", "FAIL")
+    assert station.process.poll() is None
+
+
+def test_video_file_is_judged_to_its_end_when_read_by_opencv(start: StartStation, recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (160, 128))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV cannot write MJPG")
+    for _ in range(3):
+        writer.write(good_frame())
+    writer.release()
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000, "source": {"type": "opencv", "device": str(path)}}
+    station = start(config=base_config(recipe, clip=camera))
+    deadline = time.monotonic() + 60
+    while station.metric("inspector_results_total", camera="clip") < 3:
+        assert time.monotonic() < deadline, station.log_text()
+        time.sleep(0.2)
+    assert station.metric("inspector_results_total", camera="clip", verdict="PASS") == 3
+
+
+def test_requests_socket_replays_and_reports_when_asked(start: StartStation) -> None:
+    station = start()
+    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
+    for number in range(3):
+        send_frame(push, good_frame(), f"f{number}")
+        next_result(results)
+    ask = station.open(zmq.REQ, "requests")
+
+    def request(**body: object) -> dict:
+        ask.send_json(body)
+        return ask.recv_json()
+
+    replayed = request(request="replay", camera="top", from_seq=2)["results"]
+    assert [(r["frame_id"], r["seq"], r["replay"]) for r in replayed] == [("f1", 2, True), ("f2", 3, True)]
+    assert request(request="status")["last_seq"] == {"top": 3}
+    assert "camera: must be one of ['top']" in request(request="replay", camera="x", from_seq=1)["error"]
+    assert "request: must be one of" in request(request="dance")["error"]
+    assert request(request="drain") == {"ok": True, "draining": True}
+    assert station.process.wait(15) == 0
+
+
+def test_seq_goes_on_and_journal_keeps_when_station_restarts(start: StartStation, recipe: Path) -> None:
+    config = base_config(recipe)
+    first = start(config=config)
+    results, push = first.subscribe(), first.open(zmq.PUSH, "frames")
+    send_frame(push, good_frame(), "before")
+    before = next_result(results)
+    first.process.kill()
+    first.process.wait()
+    second = start(config=config)
+    results, push = second.subscribe(), second.open(zmq.PUSH, "frames")
+    send_frame(push, good_frame(), "after")
+    after = next_result(results)
+    assert (before["seq"], after["seq"]) == (1, 2)
+    assert before["boot_id"] != after["boot_id"]
+    assert before["score"] == after["score"]
+
+
+def test_send_and_tail_work_against_a_running_station(start: StartStation, tmp_path: Path) -> None:
+    station = start()
+    images = tmp_path / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "a.png"), good_frame())
+    cv2.imwrite(str(images / "b.png"), bad_frame())
+    program = [sys.executable, "-m", "inspector"]
+    sockets = station.config["sockets"]
+    tail = subprocess.Popen(
+        [*program, "tail", "--from", sockets["results"], "--count", "2", "--timeout", "60", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    watcher = station.subscribe()
+    time.sleep(5)  # tail must have subscribed; it prints nothing until a result comes
+    subprocess.run([*program, "send", str(images), "--to", sockets["frames"]], check=True, timeout=60)
+    out, _ = tail.communicate(timeout=60)
+    next_result(watcher)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(r["frame_id"], r["verdict"]) for r in lines] == [("a.png", "PASS"), ("b.png", "FAIL")]
+
+
+def test_inspect_gives_the_daemons_score_for_the_same_file(start: StartStation, recipe: Path, tmp_path: Path) -> None:
+    station = start()
+    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
+    send_frame(push, bad_frame(), "x")
+    daemon = next_result(results)
+    path = tmp_path / "x.png"
+    cv2.imwrite(str(path), cv2.cvtColor(bad_frame(), cv2.COLOR_RGB2BGR))
+    command = [sys.executable, "-m", "inspector", "inspect", str(recipe), str(path), "--json", "--device", "cpu"]
+    offline = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    assert offline["verdict"] == daemon["verdict"] == "FAIL"
+    assert offline["score"] == pytest.approx(daemon["score"], abs=1e-6)
+
+
+def test_prometheus_finds_nothing_wrong_when_promtool_checks_the_metrics(start: StartStation) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    station = start()
+    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
+    send_frame(push, good_frame(), "one")
+    next_result(results)
+    text = station.get("/metrics")[1]
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], check=False, input=text, capture_output=True, text=True, timeout=30
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_prometheus_scrapes_the_running_station(start: StartStation, tmp_path: Path) -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed (Debian package prometheus)")
+    from station_process import free_port
+
+    station = start()
+    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
+    send_frame(push, good_frame(), "one")
+    next_result(results)
+    port = free_port()
+    targets = [{"targets": [f"127.0.0.1:{station.config['http']['port']}"]}]
+    config = {"scrape_configs": [{"job_name": "inspector", "scrape_interval": "1s", "static_configs": targets}]}
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    server = subprocess.Popen(
+        [
+            "prometheus",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert _query(port, 'inspector_results_total{verdict="PASS"}') == 1.0
+        assert _query(port, 'inspector_state{inspector_state="RUNNING"}') == 1.0
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _query(port: int, expression: str) -> float:
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
+    url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as reply:
+                answer = json.load(reply)["data"]["result"]
+        except OSError:
+            answer = []
+        if answer:
+            return float(answer[0]["value"][1])
+        time.sleep(0.3)
+    raise AssertionError(f"no answer to {expression}")

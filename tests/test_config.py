@@ -1,0 +1,319 @@
+"""Station and recipe files: defaults, and errors that say where, what and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inspector.config import (
+    FolderSource,
+    Http,
+    Overlays,
+    Recipe,
+    Sockets,
+    Threshold,
+    WhenFull,
+    ZmqSource,
+    dump_recipe,
+    load_recipe,
+    load_station,
+)
+from inspector.errors import ConfigError, RecipeError
+from inspector.types import PixelFormat
+
+MINIMAL = "schema: 1\nstation: line-1\ncameras:\n  top: {}\n"
+SHA = "ab" * 32
+
+
+def write(folder: Path, text: str, name: str = "station.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def fault_of(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_station(path)
+    assert type(caught.value) is ConfigError
+    return str(caught.value)
+
+
+def test_station_has_documented_defaults_when_the_file_is_minimal(tmp_path: Path) -> None:
+    station = load_station(write(tmp_path, MINIMAL))
+    assert station.schema_version == 1
+    assert station.station == "line-1"
+    assert station.state_dir == Path("/var/lib/inspector")
+    assert station.device == "auto"
+    assert station.sockets == Sockets(
+        frames="tcp://127.0.0.1:5555",
+        results="tcp://127.0.0.1:5556",
+        overlays="tcp://127.0.0.1:5557",
+        requests="tcp://127.0.0.1:5558",
+        imagezmq="tcp://127.0.0.1:5559",
+        max_message=536_870_912,
+        open_without_authentication=False,
+    )
+    assert station.http == Http(host="127.0.0.1", port=9108)
+    assert station.buffer.max_bytes == 1_073_741_824
+    assert station.buffer.when_full is WhenFull.DROP_OLDEST
+    assert station.overlays == Overlays(frames="fail", width=1280, quality=85)
+    assert station.tile_batch == 8
+    assert station.stop_timeout_s == 10.0
+    assert list(station.cameras) == ["top"]
+    camera = station.cameras["top"]
+    assert (camera.recipe, camera.deadline_ms, camera.simulated) == (None, 2000, False)
+    assert camera.source == ZmqSource(type="zmq", pixel_format=PixelFormat.RGB8)
+
+
+def test_paths_become_relative_to_the_files_folder_when_relative(tmp_path: Path) -> None:
+    text = (
+        "schema: 1\nstation: a\nstate_dir: state\ncameras:\n"
+        "  one: {recipe: recipes/x, source: {type: folder, path: frames}}\n"
+        "  two: {recipe: /abs/y, source: {type: folder, path: /abs/frames, watch: true}}\n"
+    )
+    station = load_station(write(tmp_path, text))
+    assert station.state_dir == tmp_path / "state"
+    assert station.cameras["one"].recipe == tmp_path / "recipes/x"
+    assert station.cameras["one"].source == FolderSource(type="folder", path=tmp_path / "frames")
+    assert station.cameras["two"].recipe == Path("/abs/y")
+    assert station.cameras["two"].source == FolderSource(type="folder", path=Path("/abs/frames"), watch=True)
+
+
+def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
+    station = load_station(write(tmp_path, MINIMAL + "buffer: {max_bytes: 2GiB, when_full: block}\n"))
+    assert station.buffer.max_bytes == 2 * 1024**3
+    assert station.buffer.when_full is WhenFull.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "rule", "value"),
+    [
+        (MINIMAL + "colour: red\n", 5, "colour", "unknown key", "'red'"),
+        (MINIMAL + "http: {prot: 80}\n", 5, "http.prot", "unknown key", "80"),
+        (MINIMAL + "http:\n  host: h\n  port: many\n", 7, "http.port", "valid integer", "'many'"),
+        (MINIMAL + "http:\n\n  port: 70000\n", 7, "http.port", "less than or equal to 65535", "70000"),
+        (MINIMAL + "device: tpu\n", 5, "device", "match pattern", "'tpu'"),
+        (MINIMAL + "tile_batch: 0\n", 5, "tile_batch", "greater than or equal to 1", "0"),
+        (MINIMAL + "stop_timeout_s: .inf\n", 5, "stop_timeout_s", "finite", "inf"),
+        (MINIMAL + "buffer: {when_full: explode}\n", 5, "buffer.when_full", "'block'", "'explode'"),
+        ("schema: 2\nstation: a\ncameras: {c: {}}\n", 1, "schema", "should be 1", "2"),
+        ("schema: 1\nstation: a b\ncameras: {c: {}}\n", 2, "station", "match pattern", "'a b'"),
+        ("schema: 1\nstation: a\n\ncameras: {}\n", 4, "cameras", "at least 1 item", "{}"),
+        (
+            "schema: 1\nstation: a\ncameras:\n  c:\n    deadline_ms: 0\n",
+            5,
+            "cameras.c.deadline_ms",
+            "greater than or equal to 1",
+            "0",
+        ),
+        (
+            "schema: 1\nstation: a\ncameras:\n  c:\n    source:\n      type: folder\n      path: x\n      poll_s: -1\n",
+            8,
+            "cameras.c.source.poll_s",
+            "greater than 0",
+            "-1",
+        ),
+        (
+            "schema: 1\nstation: a\ncameras:\n  c:\n    source:\n      type: usb\n",
+            5,
+            "cameras.c.source",
+            "expected tags",
+            "'usb'",
+        ),
+        (MINIMAL + "sockets:\n  frames: localhost:1\n", 5, "sockets", "frames must be tcp://HOST:PORT", "localhost:1"),
+        (
+            MINIMAL + "sockets:\n  results: tcp://0.0.0.0:5556\n",
+            5,
+            "sockets",
+            "results must be a loopback address",
+            "tcp://0.0.0.0:5556",
+        ),
+    ],
+)
+def test_fault_names_file_line_field_rule_and_value_when_found(
+    tmp_path: Path, text: str, line: int, field: str, rule: str, value: str
+) -> None:
+    path = write(tmp_path, text)
+    message = fault_of(path)
+    assert message.startswith(f"{path}:{line}: {field}: ")
+    assert rule in message
+    assert value in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("schema: 1\ncameras: {c: {}}\n", "1: station: required, but missing"),
+        ("station: a\nschema: 1\n", "1: cameras: required, but missing"),
+        (
+            "schema: 1\nstation: a\ncameras:\n  c:\n    source: {type: folder}\n",
+            "5: cameras.c.source.path: required, but missing",
+        ),
+    ],
+)
+def test_fault_names_the_missing_key_when_required(tmp_path: Path, text: str, where: str) -> None:
+    path = write(tmp_path, text)
+    assert fault_of(path) == f"{path}:{where}"
+
+
+def test_faults_come_one_per_line_when_there_are_several(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "tile_batch: 0\ncolour: red\n")
+    first, second = fault_of(path).splitlines()
+    assert first.startswith(f"{path}:5: tile_batch: ")
+    assert second.startswith(f"{path}:6: colour: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (MINIMAL + "station: b\n", "5: station: given twice"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {}\n  c: {}\n", "5: c: given twice"),
+    ],
+)
+def test_duplicate_key_is_refused_when_given_twice(tmp_path: Path, text: str, where: str) -> None:
+    path = write(tmp_path, text)
+    assert fault_of(path) == f"{path}:{where}"
+
+
+@pytest.mark.parametrize(("text", "kind"), [("- 1\n- 2\n", "list"), ("hello\n", "str"), ("", "NoneType")])
+def test_file_is_refused_when_not_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
+    path = write(tmp_path, text)
+    assert fault_of(path) == f"{path}:1: must be a mapping of keys to values, got {kind}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "schema: [1\n",
+        "a: !!python/object/apply:os.system [ls]\n",
+        pytest.param("? [a, b]\n: 1\n", id="list as a key"),
+        pytest.param("station: 2024-13-45\n", id="impossible date"),
+        pytest.param("a: &a [*a]\n", id="endless alias"),
+    ],
+)
+def test_file_is_refused_when_not_usable_yaml(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    message = fault_of(path)
+    assert message.startswith(f"{path}: not valid YAML: ")
+
+
+def test_file_is_refused_when_missing_or_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "absent.yaml"
+    assert fault_of(path).startswith(f"{path}: cannot be read: ")
+    path.write_bytes(b"\xff\xfe\x00")
+    assert fault_of(path).startswith(f"{path}: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://127.0.0.1:1", "tcp://127.8.9.10:1", "tcp://localhost:1", "tcp://[::1]:1", "ipc:///run/x"]
+)
+def test_endpoint_is_accepted_when_local(tmp_path: Path, endpoint: str) -> None:
+    station = load_station(write(tmp_path, MINIMAL + f"sockets: {{frames: '{endpoint}'}}\n"))
+    assert station.sockets.frames == endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://0.0.0.0:1", "tcp://*:1", "tcp://192.168.0.5:1", "tcp://[::]:1"])
+def test_endpoint_is_accepted_when_open_and_declared(tmp_path: Path, endpoint: str) -> None:
+    text = MINIMAL + f"sockets:\n  frames: '{endpoint}'\n"
+    assert "frames must be a loopback address" in fault_of(write(tmp_path, text))
+    station = load_station(write(tmp_path, text + "  open_without_authentication: true\n"))
+    assert station.sockets.frames == endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1", "udp://127.0.0.1:1", "tcp://:1", "ipc://"])
+def test_endpoint_is_refused_when_malformed(tmp_path: Path, endpoint: str) -> None:
+    text = MINIMAL + f"sockets:\n  overlays: '{endpoint}'\n  open_without_authentication: true\n"
+    message = fault_of(write(tmp_path, text))
+    assert "overlays must be tcp://HOST:PORT or ipc://PATH" in message
+    assert endpoint in message
+
+
+# ---------------------------------------------------------------- recipe
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    values = {"recipe_id": "r1", "backbone": "resnet18", "weights_sha256": SHA}
+    return Recipe.model_validate(values | changes)
+
+
+def recipe_fault(folder: Path, text: str) -> str:
+    write(folder, text, "recipe.yaml")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(folder)
+    return str(caught.value)
+
+
+def test_recipe_has_documented_defaults_when_minimal() -> None:
+    recipe = recipe_of()
+    assert recipe.layers == ("layer1", "layer2", "layer3")
+    assert (recipe.bottleneck_width, recipe.anomaly_map_mode, recipe.sigma) == ("official", "add", 4.0)
+    assert (recipe.tiling.tile_size, recipe.tiling.stride, recipe.min_region_area) == (256, 256, 1)
+    assert recipe.preprocessing.pixel_format is PixelFormat.RGB8
+    assert recipe.preprocessing.normalisation.mean == (0.485, 0.456, 0.406)
+    assert recipe.preprocessing.normalisation.std == (0.229, 0.224, 0.225)
+    assert recipe.threshold is None
+
+
+def test_recipe_is_the_same_when_dumped_and_loaded(tmp_path: Path) -> None:
+    recipe = recipe_of(
+        sigma=2.5,
+        preprocessing={"pixel_format": "Mono16", "frame_hw": [480, 640], "scale": 0.5, "mono16_range": [10, 4095]},
+        tiling={"tile_size": 128, "stride": 96},
+        threshold={"value": 0.1 + 0.2, "method": "gumbel", "n_good": 40, "target_false_reject_rate": 1e-3},
+        roi_mask="roi.png",
+        roi_mask_sha256=SHA,
+        training={"steps": 10, "was": "größer"},
+        versions={"torch": "2.6"},
+    )
+    text = dump_recipe(recipe)
+    write(tmp_path, text, "recipe.yaml")
+    assert load_recipe(tmp_path) == recipe
+    assert yaml.safe_load(text)["schema"] == 1
+    assert "größer" in text
+
+
+@pytest.mark.parametrize(
+    ("extra", "line", "field", "rule", "value"),
+    [
+        (
+            "tiling:\n  tile_size: 64\n  stride: 65\n",
+            5,
+            "tiling",
+            "stride must be at most tile_size (64)",
+            "65",
+        ),
+        ("tiling:\n  tile_size: 100\n", 6, "tiling.tile_size", "multiple of 32", "100"),
+        ("preprocessing:\n  mono16_range: [9, 9]\n", 6, "preprocessing.mono16_range", "below the high end", "[9, 9]"),
+        ("preprocessing:\n  frame_hw: [0, 9]\n", 6, "preprocessing.frame_hw.0", "greater than or equal to 1", "0"),
+        ("preprocessing:\n  pixel_format: RGB9\n", 6, "preprocessing.pixel_format", "'RGB8'", "'RGB9'"),
+        ("threshold: {value: 0, method: manual}\n", 5, "threshold.value", "greater than 0", "0"),
+        ("threshold: {value: .inf, method: manual}\n", 5, "threshold.value", "finite", "inf"),
+        ("threshold: {value: .nan, method: manual}\n", 5, "threshold.value", "finite", "nan"),
+        ("sigma: .inf\n", 5, "sigma", "finite", "inf"),
+        ("roi_mask: m.png\n", 1, "(file)", "must be given together", "m.png"),
+        ("threshhold: 3\n", 5, "threshhold", "unknown key", "3"),
+    ],
+)
+def test_recipe_fault_names_file_line_field_rule_and_value_when_found(
+    tmp_path: Path, extra: str, line: int, field: str, rule: str, value: str
+) -> None:
+    text = f"schema: 1\nrecipe_id: r\nbackbone: resnet18\nweights_sha256: {SHA}\n" + extra
+    message = recipe_fault(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'recipe.yaml'}:{line}: {field}: ")
+    assert rule in message
+    assert value in message
+
+
+def test_recipe_is_refused_when_the_folder_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: cannot be read"):
+        load_recipe(tmp_path)
+
+
+def test_threshold_is_frozen_when_set() -> None:
+    threshold = Threshold(value=1.0, method="manual")
+    with pytest.raises(ValueError, match="frozen"):
+        threshold.value = 2.0  # type: ignore[misc]

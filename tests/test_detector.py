@@ -1,0 +1,326 @@
+"""The detector: what it computes, what it refuses, and what it does when memory runs out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
+from inspector.detector import Detector, build_model, preprocess
+from inspector.errors import (
+    DeviceFaultError,
+    DeviceOutOfMemoryError,
+    FrameAbandonedError,
+    FrameMismatchError,
+    RecipeError,
+)
+from inspector.model import ReverseDistillation
+from inspector.model.checkpoint import compute_sha256, save_weights
+from inspector.tiling import Tiler
+from inspector.types import PixelFormat, Verdict
+
+CPU = torch.device("cpu")
+HEIGHT, WIDTH = 100, 130  # with tiles of 64 and steps of 48: rows at 0, 36; columns at 0, 48, 66
+CORNERS = [(0, 0), (0, 48), (0, 66), (36, 0), (36, 48), (36, 66)]
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    values = {
+        "recipe_id": "tiny",
+        "backbone": "resnet18",
+        "sigma": 2.0,
+        "tiling": {"tile_size": 64, "stride": 48},
+        "weights_sha256": "0" * 64,
+    }
+    return Recipe.model_validate(values | changes)
+
+
+def build_network(recipe: Recipe) -> ReverseDistillation:
+    torch.manual_seed(11)
+    model = build_model(recipe)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.weight.data.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> ReverseDistillation:
+    return build_network(recipe_of())
+
+
+@pytest.fixture
+def make(model: ReverseDistillation) -> Callable[..., Detector]:
+    def build(tile_batch: int = 4, roi: Any = None, **changes: Any) -> Detector:
+        return Detector(recipe_of(**changes), model, device=CPU, tile_batch=tile_batch, roi=roi)
+
+    return build
+
+
+@pytest.fixture
+def frame() -> Any:
+    return np.random.default_rng(5).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def grey() -> Any:
+    return np.random.default_rng(6).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+
+
+def map_of(detector: Detector, pixels: Any, pixel_format: PixelFormat) -> Any:
+    return detector.compute_anomaly_map(preprocess(pixels, pixel_format, detector.recipe.preprocessing))
+
+
+@pytest.mark.parametrize("tile_batch", [1, 4, 5, 100])
+def test_map_equals_the_models_own_when_tiled_by_hand(
+    make: Callable[..., Detector], model: ReverseDistillation, frame: Any, tile_batch: int
+) -> None:
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    image = torch.from_numpy(((frame / 255 - mean) / std).astype(np.float32)).permute(2, 0, 1)
+    with torch.no_grad():
+        maps = torch.cat([model(image[None, :, y : y + 64, x : x + 64]) for y, x in CORNERS])
+    expected = Tiler(64, 48).grid((HEIGHT, WIDTH)).untile(maps)[0].numpy()
+
+    found = map_of(make(tile_batch), frame, PixelFormat.RGB8)
+    assert found.dtype == np.float32
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+def test_maps_are_equal_when_the_frame_comes_as_bgr(make: Callable[..., Detector], frame: Any) -> None:
+    detector = make()
+    rgb = map_of(detector, frame, PixelFormat.RGB8)
+    assert np.array_equal(map_of(detector, frame[..., ::-1], PixelFormat.BGR8), rgb)
+    assert not np.allclose(map_of(detector, frame, PixelFormat.BGR8), rgb)
+
+
+def test_maps_are_equal_when_grey_comes_as_mono_or_as_three_channels(make: Callable[..., Detector], grey: Any) -> None:
+    mono = map_of(make(preprocessing={"pixel_format": "Mono8"}), grey, PixelFormat.MONO8)
+    assert np.array_equal(mono, map_of(make(), np.dstack([grey] * 3), PixelFormat.RGB8))
+
+
+@pytest.mark.parametrize(("low", "step", "high"), [(0, 257, 65_535), (1000, 16, 1000 + 255 * 16)])
+def test_mono16_equals_mono8_when_proportional(
+    make: Callable[..., Detector], grey: Any, low: int, step: int, high: int
+) -> None:
+    deep = (low + grey.astype(np.uint32) * step).astype(np.uint16)
+    detector = make(preprocessing={"pixel_format": "Mono16", "mono16_range": [low, high]})
+    mono = map_of(make(preprocessing={"pixel_format": "Mono8"}), grey, PixelFormat.MONO8)
+    np.testing.assert_allclose(map_of(detector, deep, PixelFormat.MONO16), mono, rtol=0, atol=1e-4)
+
+
+def test_mono16_is_clipped_when_outside_its_range() -> None:
+    preprocessing = recipe_of(preprocessing={"pixel_format": "Mono16", "mono16_range": [100, 200]}).preprocessing
+    image = preprocess(np.array([[0, 100, 150, 200, 65_535]], np.uint16), PixelFormat.MONO16, preprocessing)
+    assert image[1].tolist() == [[0.0, 0.0, 127.5, 255.0, 255.0]]
+
+
+def test_frame_is_scaled_by_area_when_the_recipe_scales() -> None:
+    preprocessing = recipe_of(preprocessing={"scale": 0.5, "frame_hw": [4, 6]}).preprocessing
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[0:2, 0:2, 0] = [[10, 20], [30, 40]]
+    image = preprocess(pixels, PixelFormat.RGB8, preprocessing)
+    assert image[0].tolist() == [[25, 0, 0], [0, 0, 0]]
+
+
+def test_frame_is_preprocessed_without_a_warning_when_its_pixels_are_read_only(frame: Any) -> None:
+    frame.flags.writeable = False  # as pixels that came over the wire are
+    image = preprocess(frame, PixelFormat.RGB8, recipe_of().preprocessing)
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), frame)
+
+
+def test_frame_is_refused_when_its_size_is_another(make: Callable[..., Detector], frame: Any) -> None:
+    detector = make(preprocessing={"frame_hw": [100, 131]}, threshold={"value": 1, "method": "manual"})
+    with pytest.raises(FrameMismatchError, match=r"^frame_hw: the recipe expects \(100, 131\), got \(100, 130\)"):
+        detector.judge(frame, PixelFormat.RGB8)
+
+
+@pytest.mark.parametrize(
+    ("expected", "given"),
+    [("RGB8", PixelFormat.MONO8), ("Mono8", PixelFormat.RGB8), ("Mono8", PixelFormat.MONO16)],
+)
+def test_frame_is_refused_when_its_format_is_another(
+    make: Callable[..., Detector], frame: Any, expected: str, given: PixelFormat
+) -> None:
+    detector = make(preprocessing={"pixel_format": expected}, threshold={"value": 1, "method": "manual"})
+    with pytest.raises(FrameMismatchError, match=f"^pixel_format: the recipe expects {expected}, got {given}"):
+        detector.judge(frame, given)
+
+
+def test_judgement_follows_the_map_when_the_threshold_moves(make: Callable[..., Detector], frame: Any) -> None:
+    peak = float(map_of(make(), frame, PixelFormat.RGB8).max())
+    passed = make(threshold={"value": peak * 1.01, "method": "manual"}).judge(frame, PixelFormat.RGB8)
+    failed = make(threshold={"value": peak * 0.99, "method": "manual"}).judge(frame, PixelFormat.RGB8)
+    assert (passed.decision.verdict, failed.decision.verdict) == (Verdict.PASS, Verdict.FAIL)
+    assert passed.decision.score == failed.decision.score == pytest.approx(peak)
+    assert failed.decision.regions[0].peak == pytest.approx(peak)
+    assert failed.tiles == 6
+    assert set(failed.latency_ms) == {"preprocess", "infer", "decide"}
+    assert all(value >= 0 for value in failed.latency_ms.values())
+
+
+def test_judge_refuses_when_the_recipe_has_no_threshold(make: Callable[..., Detector], frame: Any) -> None:
+    with pytest.raises(RecipeError, match="threshold: must be set"):
+        make().judge(frame, PixelFormat.RGB8)
+
+
+def test_roi_is_kept_whole_when_frames_change_their_size(make: Callable[..., Detector]) -> None:
+    roi = np.zeros((64, 64), np.uint8)
+    roi[31, 31] = 255
+    detector = make(roi=roi)
+    large, small = np.zeros((64, 64), np.float32), np.zeros((16, 16), np.float32)
+    large[31, 31] = 2.0
+    assert detector.decide(large, 1.0).verdict is Verdict.FAIL
+    detector.decide(small, 1.0)
+    assert detector.decide(large, 1.0).verdict is Verdict.FAIL
+
+
+# ---------------------------------------------------------------- loading
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: ReverseDistillation) -> Path:
+    recipe = recipe_of(weights_sha256=save_weights(model, tmp_path / WEIGHTS_FILE))
+    (tmp_path / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+    return tmp_path
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    recipe = recipe_of(weights_sha256=compute_sha256(folder / WEIGHTS_FILE), **changes)
+    (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+
+
+def test_loaded_detector_equals_the_one_saved_when_nothing_changed(
+    make: Callable[..., Detector], folder: Path, frame: Any
+) -> None:
+    loaded = Detector.load(folder, device=CPU, tile_batch=4)
+    expected = map_of(make(), frame, PixelFormat.RGB8)
+    assert np.array_equal(map_of(loaded, frame, PixelFormat.RGB8), expected)
+
+
+def test_load_refuses_when_one_byte_of_the_weights_changed(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=r"weights\.safetensors: altered: sha256 must be [0-9a-f]{64}, got "):
+        Detector.load(folder, device=CPU)
+
+
+def test_load_refuses_when_the_weights_are_missing_or_of_another_model(folder: Path) -> None:
+    rewrite(folder, backbone="resnet34")
+    with pytest.raises(RecipeError, match="weights do not load into this recipe's model"):
+        Detector.load(folder, device=CPU)
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(RecipeError, match=r"weights\.safetensors: cannot be read"):
+        Detector.load(folder, device=CPU)
+
+
+@pytest.mark.parametrize("changes", [{"backbone": "resnet20"}, {"sigma": 16.0}, {"layers": ["layer1"]}])
+def test_load_refuses_when_the_network_refuses_a_parameter(folder: Path, changes: dict[str, Any]) -> None:
+    rewrite(folder, **changes)
+    with pytest.raises(RecipeError, match=f"recipe tiny: {next(iter(changes))}: "):
+        Detector.load(folder, device=CPU)
+
+
+def test_load_reads_the_roi_when_the_recipe_names_one(folder: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[10, 20] = 255
+    cv2.imwrite(str(folder / "roi.png"), mask)
+    rewrite(folder, roi_mask="roi.png", roi_mask_sha256=compute_sha256(folder / "roi.png"))
+    detector = Detector.load(folder, device=CPU)
+    anomaly_map = np.full((HEIGHT, WIDTH), 5.0, np.float32)
+    assert [region.xyxy for region in detector.decide(anomaly_map, 1.0).regions] == [(20, 10, 21, 11)]
+
+    cv2.imwrite(str(folder / "roi.png"), mask + 1)
+    with pytest.raises(RecipeError, match=r"roi\.png: altered: sha256"):
+        Detector.load(folder, device=CPU)
+
+
+# ---------------------------------------------------------------- batches and memory
+
+
+@pytest.mark.parametrize("tile_batch", [1, 2, 4, 5, 6, 7])
+def test_between_batches_is_called_once_per_batch_when_computing(
+    make: Callable[..., Detector], frame: Any, tile_batch: int
+) -> None:
+    calls: list[None] = []
+    image = preprocess(frame, PixelFormat.RGB8, recipe_of().preprocessing)
+    make(tile_batch).compute_anomaly_map(image, lambda: calls.append(None))
+    assert len(calls) == math.ceil(6 / tile_batch)
+
+
+def test_work_ends_when_between_batches_raises(make: Callable[..., Detector], frame: Any) -> None:
+    def give_up() -> None:
+        raise FrameAbandonedError("answered")
+
+    detector = make(threshold={"value": 1, "method": "manual"})
+    with pytest.raises(FrameAbandonedError, match="answered"):
+        detector.judge(frame, PixelFormat.RGB8, between_batches=give_up)
+    assert detector.tile_batch == 4
+
+
+def fail_first(detector: Detector, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
+    """The first calls of the network raise; returns where the batch sizes of all calls are noted."""
+    infer, pending, sizes = detector._infer, list(errors), []
+
+    def failing(tiles: Tensor) -> Tensor:
+        sizes.append(len(tiles))
+        if pending:
+            raise pending.pop(0)
+        return infer(tiles)
+
+    monkeypatch.setattr(detector, "_infer", failing)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_batch_is_halved_when_memory_runs_out_once(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any, error: Exception
+) -> None:
+    expected = map_of(make(2), frame, PixelFormat.RGB8)
+    detector = make(4)
+    sizes = fail_first(detector, monkeypatch, error)
+    assert np.array_equal(map_of(detector, frame, PixelFormat.RGB8), expected)
+    assert sizes == [4, 2, 2, 2]
+    assert detector.tile_batch == 2
+
+
+def test_frame_is_given_up_when_memory_runs_out_twice(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any
+) -> None:
+    detector = make(4)
+    sizes = fail_first(detector, monkeypatch, torch.OutOfMemoryError("full"), torch.OutOfMemoryError("full"))
+    with pytest.raises(DeviceOutOfMemoryError, match="even at 2 tiles: full"):
+        map_of(detector, frame, PixelFormat.RGB8)
+    assert sizes == [4, 2]
+
+
+@pytest.mark.parametrize("memory_first", [False, True])
+def test_device_fault_is_raised_when_the_device_fails_otherwise(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any, memory_first: bool
+) -> None:
+    detector = make(4)
+    errors = [torch.OutOfMemoryError("full")] * memory_first + [RuntimeError("illegal memory access")]
+    fail_first(detector, monkeypatch, *errors)
+    with pytest.raises(DeviceFaultError, match="device: illegal memory access"):
+        map_of(detector, frame, PixelFormat.RGB8)
+
+
+def test_warm_up_runs_one_full_batch_when_called(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = make(3)
+    sizes = fail_first(detector, monkeypatch)
+    detector.warm_up()
+    assert sizes == [3]
