@@ -1,0 +1,111 @@
+"""The files around the daemon: examples, unit, scrape configuration, dashboard."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from inspector.config import WhenFull, load_station
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+UNIT = REPOSITORY / "systemd" / "inspector@.service"
+
+
+def build_dashboard() -> dict:
+    spec = importlib.util.spec_from_file_location("build", REPOSITORY / "configs" / "grafana" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build_dashboard()
+
+
+def test_commented_station_file_states_the_defaults() -> None:
+    station = load_station(REPOSITORY / "configs" / "station.yaml")
+    minimal = type(station).model_validate(
+        {"schema": 1, "station": "press-3", "cameras": {"top": {"recipe": station.cameras["top"].recipe}}}
+    )
+    assert station == minimal
+    assert station.buffer.when_full is WhenFull.DROP_OLDEST
+
+
+def test_demo_station_file_points_at_what_the_demo_keeps() -> None:
+    station = load_station(REPOSITORY / "configs" / "demo.yaml")
+    assert station.cameras["top"].recipe.resolve() == REPOSITORY / "demo-output" / "recipe"
+
+
+def test_dashboard_is_what_its_builder_builds() -> None:
+    committed = json.loads((REPOSITORY / "configs" / "grafana" / "inspector.json").read_text())
+    assert committed == build_dashboard()
+
+
+def test_dashboard_panels_have_own_ids_places_units_and_datasource() -> None:
+    panels = build_dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells = [
+        (x, y)
+        for panel in panels
+        for g in [panel["gridPos"]]
+        for x in range(g["x"], g["x"] + g["w"])
+        for y in range(g["y"], g["y"] + g["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) <= 23
+    for panel in panels:
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["description"]
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+
+
+def test_dashboard_queries_name_only_metrics_the_daemon_has() -> None:
+    from prometheus_client import CollectorRegistry
+
+    from inspector.service.health import State
+    from inspector.service.ledger import Ledger
+    from inspector.service.metrics import FlowCollector, Metrics
+
+    registry = CollectorRegistry()
+    Metrics(registry, {"top": 2000})
+    registry.register(
+        FlowCollector(
+            Ledger({"top": 2000}),
+            buffer_bytes=lambda: 0,
+            device_memory_bytes=lambda: 0,
+            state=lambda: State.READY,
+        )
+    )
+    families = {metric.name for metric in registry.collect()}
+    for panel in build_dashboard()["panels"]:
+        for target in panel["targets"]:
+            for name in re.findall(r"inspector_[a-z_]+(?=[{\[ )]|$)", target["expr"]):
+                assert re.sub(r"_(total|bucket)$", "", name) in families, name
+
+
+def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    copy = tmp_path / "inspector@test.service"
+    copy.write_text(UNIT.read_text().replace("/opt/inspector/bin/inspector", "/bin/true"))
+    verified = subprocess.run(["systemd-analyze", "verify", copy], check=False, capture_output=True, text=True)
+    # It returns 0 on unknown keys, so what it prints is what counts.
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_unit_is_sandboxed(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=30", str(UNIT)]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout[-2000:] + checked.stderr
+
+
+def test_scrape_configuration_is_accepted_by_promtool() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    path = REPOSITORY / "configs" / "prometheus" / "prometheus.yml"
+    checked = subprocess.run(["promtool", "check", "config", path], check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
