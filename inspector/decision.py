@@ -67,7 +67,7 @@ def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:
     """The frame's score: the highest level that a connected area of `min_region_area` pixels reaches.
 
     With an area of 1 this is the maximum (paper, section 3.3). For larger areas it is found by bisection to
-    1e-6 of the map's range, and the upper end is returned: rounding may reject a part, never let one through.
+    1e-6 of the range; of the levels that leaves, the highest counts: rounding may reject a part, never pass one.
     """
     low, high = float(anomaly_map.min()), float(anomaly_map.max())
     if min_region_area <= 1:

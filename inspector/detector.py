@@ -67,7 +67,8 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
     if preprocessing.scale != 1.0:
         height, width = (max(1, round(side * preprocessing.scale)) for side in pixels.shape[:2])
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    image = torch.from_numpy(np.ascontiguousarray(pixels))
+    # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
+    image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     if image.ndim == 2:
         return image.expand(3, *image.shape)
     image = image.permute(2, 0, 1)
@@ -159,14 +160,15 @@ class Detector:
 
     def decide(self, anomaly_map: Map, threshold: float) -> Decision:
         """Apply the recipe's region rules at `threshold`; regions are in sensor pixels."""
-        if self._roi is not None and self._roi.shape != anomaly_map.shape:
+        roi = self._roi
+        if roi is not None and roi.shape != anomaly_map.shape:
             height, width = anomaly_map.shape
-            self._roi = cv2.resize(self._roi, (width, height), interpolation=cv2.INTER_NEAREST)
+            roi = cv2.resize(roi, (width, height), interpolation=cv2.INTER_NEAREST)
         return decide(
             anomaly_map,
             threshold,
             min_region_area=self.recipe.min_region_area,
-            roi=self._roi,
+            roi=roi,
             scale=self.recipe.preprocessing.scale,
         )
 

@@ -1,4 +1,4 @@
-"""The demo's product: a milled metal plate with bores, under uneven light. Every pixel follows from a seed."""
+"""The demo's product: a brushed metal sheet under uneven light. Every pixel follows from a seed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ FRAME_HW = (2048, 2448)
 
 _GREY = 152.0
 _TINT_RGB = (0.975, 1.0, 1.04)  # steel
-_BORES_XY = ((560, 520), (1890, 520), (560, 1530), (1890, 1530))
-_BORE_RADIUS = 120
 
 
 class DefectKind(StrEnum):
-    """What goes wrong with such a plate."""
+    """What goes wrong with such a sheet."""
 
     SCRATCH = "scratch"
     PIT = "pit"
@@ -30,18 +28,18 @@ class DefectKind(StrEnum):
 
 
 def make_good_frame(seed: int) -> Image:
-    """A flawless plate: (2048, 2448, 3) uint8 RGB."""
-    return _make_plate(np.random.default_rng(seed))
+    """A flawless sheet: (2048, 2448, 3) uint8 RGB."""
+    return _make_sheet(np.random.default_rng(seed))
 
 
 def make_defective_frame(seed: int, kind: DefectKind) -> tuple[Image, Image]:
-    """A plate with one defect.
+    """A sheet with one defect.
 
     Returns:
         Frame (2048, 2448, 3) uint8 RGB and mask (2048, 2448) uint8, 255 on the defect.
     """
     generator = np.random.default_rng(seed)
-    frame = _make_plate(generator)
+    frame = _make_sheet(generator)
     canvas = np.zeros(FRAME_HW, dtype=np.uint8)
     blur, shift = _DRAW[kind](canvas, generator)
     left, top, width, height = cv2.boundingRect(canvas)
@@ -55,28 +53,19 @@ def make_defective_frame(seed: int, kind: DefectKind) -> tuple[Image, Image]:
     return frame, mask
 
 
-def _make_plate(generator: np.random.Generator) -> Image:
+def _make_sheet(generator: np.random.Generator) -> Image:
     """(H, W, 3) uint8. Drawn in grey and tinted at the end: colour is the same everywhere but on the defect."""
     height, width = FRAME_HW
-    # Milling leaves streaks along x: noise, blurred and stretched sideways.
+    # Brushing leaves streaks along x: noise, blurred and stretched sideways.
     grain = generator.standard_normal((height, width // 16), dtype=np.float32)
     grain = cv2.GaussianBlur(grain, (0, 0), sigmaX=1.5, sigmaY=1.2)
-    plate = cv2.resize(grain * (7.0 / grain.std()) + _GREY, (width, height))
-    _draw_bores(plate, generator)
-    plate *= _light(generator)
-    noise = np.empty_like(plate)
+    sheet = cv2.resize(grain * (7.0 / grain.std()) + _GREY, (width, height))
+    sheet *= _light(generator)
+    noise = np.empty_like(sheet)
     cv2.setRNGSeed(int(generator.integers(2**31)))
     cv2.randn(noise, 0, 2.0)  # the sensor's
-    plate += noise
-    return np.asarray(cv2.merge([cv2.convertScaleAbs(plate, alpha=tint) for tint in _TINT_RGB]))
-
-
-def _draw_bores(plate: Image, generator: np.random.Generator) -> None:
-    shift_x, shift_y = generator.integers(-6, 7, 2).tolist()  # the part never lies quite the same
-    for x, y in _BORES_XY:
-        centre = (x + shift_x, y + shift_y)
-        cv2.circle(plate, centre, _BORE_RADIUS, 199.0, -1)  # chamfer
-        cv2.circle(plate, centre, _BORE_RADIUS - 18, 40.0, -1)
+    sheet += noise
+    return np.asarray(cv2.merge([cv2.convertScaleAbs(sheet, alpha=tint) for tint in _TINT_RGB]))
 
 
 def _light(generator: np.random.Generator) -> Image:
@@ -106,14 +95,14 @@ def _draw_scratch(canvas: Image, generator: np.random.Generator) -> _Drawn:
         ],
         axis=1,
     )
-    _stroke(canvas, points, thickness=5)
+    _stroke(canvas, points, thickness=7)
     return 1.0, (74.0, 74.0, 72.0)
 
 
 def _draw_pit(canvas: Image, generator: np.random.Generator) -> _Drawn:
     for _ in range(3):
         x, y = (_place(generator) if not canvas.any() else _near(canvas, generator)).tolist()
-        cv2.circle(canvas, (round(x), round(y)), int(generator.integers(9, 16)), 255, -1, cv2.LINE_AA)
+        cv2.circle(canvas, (round(x), round(y)), int(generator.integers(14, 22)), 255, -1, cv2.LINE_AA)
     return 1.5, (-85.0, -86.0, -88.0)
 
 
@@ -121,7 +110,7 @@ def _draw_stain(canvas: Image, generator: np.random.Generator) -> _Drawn:
     x, y = _place(generator).tolist()
     axes = (int(generator.integers(42, 60)), int(generator.integers(30, 44)))
     cv2.ellipse(canvas, ((x, y), (2 * axes[0], 2 * axes[1]), generator.uniform(0, 180)), 255, -1)
-    return 5.0, (-22.0, -44.0, -74.0)  # oil: brownish
+    return 3.0, (-40.0, -66.0, -100.0)  # oil: brownish
 
 
 def _draw_chip(canvas: Image, generator: np.random.Generator) -> _Drawn:
@@ -135,7 +124,7 @@ def _draw_chip(canvas: Image, generator: np.random.Generator) -> _Drawn:
 def _draw_fibre(canvas: Image, generator: np.random.Generator) -> _Drawn:
     turns = np.cumsum(generator.normal(0, 0.28, 40)) + generator.uniform(0, 2 * np.pi)
     points = _place(generator) + np.cumsum(5.5 * np.stack([np.cos(turns), np.sin(turns)], axis=1), axis=0)
-    _stroke(canvas, points, thickness=6)
+    _stroke(canvas, points, thickness=8)
     return 1.0, (-88.0, -84.0, -64.0)
 
 
@@ -149,13 +138,9 @@ _DRAW = {
 
 
 def _place(generator: np.random.Generator) -> Image:
-    """(x, y) on the plate's face, clear of bores and edges."""
+    """(x, y) well inside the frame."""
     margin = 260
-    while True:
-        x = generator.uniform(margin, FRAME_HW[1] - margin)
-        y = generator.uniform(margin, FRAME_HW[0] - margin)
-        if all((x - bx) ** 2 + (y - by) ** 2 > (2.4 * _BORE_RADIUS) ** 2 for bx, by in _BORES_XY):
-            return np.array([x, y])
+    return np.array([generator.uniform(margin, side - margin) for side in reversed(FRAME_HW)])
 
 
 def _near(canvas: Image, generator: np.random.Generator) -> Image:

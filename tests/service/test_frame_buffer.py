@@ -1,0 +1,90 @@
+"""The buffer between ingest and device."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from inspector.config import WhenFull
+from inspector.service.frame_buffer import FrameBuffer
+from inspector.service.ledger import Ledger, Ticket
+from inspector.sources.base import build_frame
+from inspector.types import PixelFormat, Reason, Verdict
+
+LEDGER = Ledger({"a": 1000, "b": 1000})
+
+
+def ticket(name: str, camera: str = "a", size: int = 10) -> Ticket:
+    return LEDGER.accept(build_frame(camera, name, np.zeros((1, size), np.uint8), PixelFormat.MONO8))
+
+
+def names(tickets: list[Ticket] | None) -> list[str] | None:
+    return None if tickets is None else [t.frame.frame_id for t in tickets]
+
+
+def drain(buffer: FrameBuffer) -> list[str]:
+    got = []
+    while (taken := buffer.get(0)) is not None:
+        got.append(taken.frame.frame_id)
+    return got
+
+
+def test_oldest_is_dropped_when_full_and_told_so() -> None:
+    buffer = FrameBuffer(30, WhenFull.DROP_OLDEST)
+    assert [names(buffer.put(ticket(n))) for n in "1234"] == [[], [], [], ["1"]]
+    assert names(buffer.put(ticket("big", size=25))) == ["2", "3", "4"]
+    assert buffer.nbytes == 25
+    assert drain(buffer) == ["big"]
+
+
+def test_newest_is_dropped_when_full_and_told_so() -> None:
+    buffer = FrameBuffer(20, WhenFull.DROP_NEWEST)
+    assert [names(buffer.put(ticket(n))) for n in "123"] == [[], [], ["3"]]
+    assert drain(buffer) == ["1", "2"]
+
+
+def test_frame_larger_than_the_buffer_is_dropped_by_any_policy() -> None:
+    for policy in WhenFull:
+        assert names(FrameBuffer(20, policy).put(ticket("x", size=21))) == ["x"]
+
+
+def test_put_waits_when_blocking_until_there_is_room() -> None:
+    buffer = FrameBuffer(10, WhenFull.BLOCK)
+    buffer.put(ticket("1"))
+    assert buffer.put(ticket("2"), timeout_s=0.05) is None
+    threading.Timer(0.1, buffer.get, (1.0,)).start()
+    assert buffer.put(ticket("3"), timeout_s=5.0) == []
+
+
+def test_cameras_take_turns_and_the_greedy_one_pays() -> None:
+    buffer = FrameBuffer(50, WhenFull.DROP_OLDEST)
+    for name in ("a1", "a2", "a3", "a4"):
+        buffer.put(ticket(name, "a"))
+    buffer.put(ticket("b1", "b"))
+    assert names(buffer.put(ticket("b2", "b"))) == ["a1"]
+    assert drain(buffer) == ["a2", "b1", "a3", "b2", "a4"]
+
+
+def test_closed_buffer_refuses_and_still_gives_what_waits() -> None:
+    buffer = FrameBuffer(50, WhenFull.BLOCK)
+    buffer.put(ticket("1"))
+    buffer.close()
+    assert names(buffer.put(ticket("2"))) == ["2"]
+    assert drain(buffer) == ["1"]
+
+
+def test_ledger_balances_and_closes_each_frame_once() -> None:
+    ledger = Ledger({"a": 50})
+    first, second = (ledger.accept(build_frame("a", n, None, PixelFormat.MONO8)) for n in "12")
+    ledger.close(first, Verdict.PASS, Reason.OK)
+    account = ledger.account()
+    assert account.received == {"a": 2}
+    assert account.results == {("a", Verdict.PASS, Reason.OK): 1}
+    assert account.in_flight == {"a": 1}
+    with pytest.raises(KeyError):
+        ledger.close(first, Verdict.FAIL, Reason.DEFECT)
+    assert ledger.expired(time.monotonic_ns()) == []
+    assert ledger.expired(time.monotonic_ns() + 60_000_000) == [second]
