@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -40,10 +41,18 @@ def _common(
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-app.command()(demo.demo)
-for _command in (offline.train, offline.calibrate, offline.evaluate, offline.inspect):
-    app.command()(_command)
-for _command in (online.run, online.check, online.send, online.tail):
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    demo.demo,
+    offline.train,
+    offline.calibrate,
+    offline.evaluate,
+    offline.inspect,
+    online.run,
+    online.check,
+    online.send,
+    online.tail,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 
