@@ -95,8 +95,8 @@ def _draw_scratch(canvas: Image, generator: np.random.Generator) -> _Drawn:
         ],
         axis=1,
     )
-    _stroke(canvas, points, thickness=7)
-    return 1.0, (74.0, 74.0, 72.0)
+    _stroke(canvas, points, thickness=10)
+    return 1.0, (88.0, 88.0, 86.0)
 
 
 def _draw_pit(canvas: Image, generator: np.random.Generator) -> _Drawn:
@@ -124,7 +124,7 @@ def _draw_chip(canvas: Image, generator: np.random.Generator) -> _Drawn:
 def _draw_fibre(canvas: Image, generator: np.random.Generator) -> _Drawn:
     turns = np.cumsum(generator.normal(0, 0.28, 40)) + generator.uniform(0, 2 * np.pi)
     points = _place(generator) + np.cumsum(5.5 * np.stack([np.cos(turns), np.sin(turns)], axis=1), axis=0)
-    _stroke(canvas, points, thickness=8)
+    _stroke(canvas, points, thickness=9)
     return 1.0, (-88.0, -84.0, -64.0)
 
 

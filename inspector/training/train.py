@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import timm
 import torch
-from torch import nn
 
 import inspector
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Preprocessing, Recipe, Tiling, dump_recipe
@@ -25,7 +24,7 @@ from inspector.detector import Detector, build_model, choose_device, normalise
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillation, ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256, save_weights
-from inspector.model.encoder import NO_WEIGHTS, PRETRAINED, load_encoder_weights
+from inspector.model.encoder import PRETRAINED, load_encoder_weights
 from inspector.training.calibrate import compute_threshold, score_frames
 from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
 
@@ -178,8 +177,6 @@ def _optimise(
         tiles = frames.draw_tiles(options.batch_size, options.tile_size, generator).to(device)
         return normalise(tiles, preprocessing).contiguous(memory_format=torch.channels_last)
 
-    if options.encoder_weights == NO_WEIGHTS:
-        settle_batchnorm(model.encoder, [draw() for _ in range(max(1, 64 // options.batch_size))])
     loss_function = ReverseDistillationLoss()
     optimiser = torch.optim.Adam(model.trained_parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
     model.train()
@@ -216,25 +213,6 @@ def _count_steps(frames: FrameSet, options: TrainOptions) -> float:
     if limits:
         return min(limits)
     return math.inf if options.minutes else _OFFICIAL_STEPS
-
-
-@torch.no_grad()
-def settle_batchnorm(encoder: nn.Module, batches: Sequence[torch.Tensor]) -> None:
-    """Estimate a random encoder's BatchNorm statistics on good tiles.
-
-    Untrained, they are 0 and 1 whatever the layers put out, and the features of all positions point the same
-    way; standardised, they tell textures apart, which is all a random encoder can do.
-    """
-    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-        norm.train()
-    for batch in batches:
-        encoder(batch)
-    for norm in norms:
-        norm.momentum = 0.1
-        norm.eval()
 
 
 def _digest(paths: Sequence[Path]) -> str:
