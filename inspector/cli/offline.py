@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -13,6 +16,10 @@ import typer
 if TYPE_CHECKING:
     from inspector.config import Recipe
     from inspector.detector import Detector
+
+logger = logging.getLogger(__name__)
+
+_LOG_EVERY_S = 10.0
 
 RecipeDir = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -28,7 +35,7 @@ def train(
     scale: Annotated[float, typer.Option(help="Frames are shrunk by this before tiling.")] = 1.0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many batches (3000 if no limit).")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Tiles per step.")] = 16,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -134,22 +141,36 @@ def inspect(
 ) -> None:
     """Judge images offline, as the daemon would; exits 1 when one could not be judged."""
     from inspector.detector import Detector, choose_device
+    from inspector.errors import InspectorError
     from inspector.training.datasets import list_images
 
+    files = [file for folder in paths for file in list_images(folder)]
+    if not files:
+        raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
     detector = Detector.load(recipe, device=choose_device(device))
     failed = False
-    for path in [file for folder in paths for file in list_images(folder)]:
-        record = _inspect_one(detector, path, overlays)
+    for path, name in zip(files, _name_overlays(files), strict=True):
+        record = _inspect_one(detector, path, overlays / name if overlays else None)
         failed |= record["verdict"] == "ERROR"
         typer.echo(json.dumps(record) if as_json else _line(record))
     if failed:
         raise typer.Exit(1)
 
 
-def _inspect_one(detector: Detector, path: Path, overlays: Path | None) -> dict[str, Any]:
+def _name_overlays(files: list[Path]) -> list[str]:
+    """A picture's name for each image: its stem, numbered where several share it (test/good/000, test/dent/000)."""
+    names: dict[str, None] = {}
+    for file in files:
+        numbered = (f"{file.stem}-{number}.jpg" for number in itertools.count(2))
+        names[next(name for name in itertools.chain([f"{file.stem}.jpg"], numbered) if name not in names)] = None
+    return list(names)
+
+
+def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[str, Any]:
+    """Judge one image; `overlay` is the picture to write, if any, named in the record."""
     import cv2
 
-    from inspector.errors import FrameError
+    from inspector.errors import FrameError, InspectorError
     from inspector.sinks.overlays import render_overlay
     from inspector.training.datasets import read_image
 
@@ -161,13 +182,15 @@ def _inspect_one(detector: Detector, path: Path, overlays: Path | None) -> dict[
     except FrameError as error:
         return record | {"regions": [], "message": str(error)}
     decision = judgement.decision
-    if overlays is not None:
-        overlays.mkdir(parents=True, exist_ok=True)
+    if overlay is not None:
+        overlay.parent.mkdir(parents=True, exist_ok=True)
         text = f"score {decision.score:.4g} / {threshold:.4g}  {path.name}"
         picture = render_overlay(
             pixels, pixel_format, judgement.anomaly_map, text, threshold, decision.regions, decision.verdict
         )
-        cv2.imwrite(str(overlays / f"{path.stem}.jpg"), picture)
+        if not cv2.imwrite(str(overlay), picture):
+            raise InspectorError(f"--overlays: cannot write {overlay}")
+        record["overlay"] = str(overlay)
     regions = [{"xyxy": r.xyxy, "peak": r.peak, "area": r.area} for r in decision.regions]
     return record | {"verdict": decision.verdict.value, "score": decision.score, "regions": regions}
 
@@ -181,10 +204,14 @@ def _line(record: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, float, str], None]]:
-    """A bar a stage, with ETA; on stderr, so that stdout stays for results."""
+    """A bar a stage, with ETA; on stderr, so that stdout stays for results. Log lines where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _log_progress()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -192,7 +219,7 @@ def _progress() -> Iterator[Callable[[str, float, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(stage: str, share: float, note: str) -> None:
@@ -201,6 +228,19 @@ def _progress() -> Iterator[Callable[[str, float, str], None]]:
             bar.update(tasks[stage], completed=share, note=note)
 
         yield update
+
+
+def _log_progress() -> Callable[[str, float, str], None]:
+    """Progress for a log file: a line every `_LOG_EVERY_S`, and one at the end of each stage."""
+    last = time.monotonic()
+
+    def update(stage: str, share: float, note: str) -> None:
+        nonlocal last
+        if share >= 1 or time.monotonic() - last >= _LOG_EVERY_S:
+            last = time.monotonic()
+            logger.info("%s %.0f %% %s", stage, 100 * share, note)
+
+    return update
 
 
 def _show_recipe(recipe: Recipe, folder: Path) -> None:

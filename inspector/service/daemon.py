@@ -103,7 +103,8 @@ class Daemon:
         self._buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
         results = ResultsSocket(self._context, station.sockets.results)
         overlays = OverlaysSocket(self._context, station.sockets.overlays)
-        journal_path = station.state_dir / "journal.sqlite"
+        # A folder of its own: two stations on one PC may share the default state_dir, never a journal.
+        journal_path = station.state_dir / station.station / "journal.sqlite"
         self._journal = _open_journal(journal_path)
         self._sinks = (results, overlays, self._journal)
         sources = build_sources(station, self._context)

@@ -30,7 +30,7 @@ def compute_threshold(scores: Sequence[float], false_reject_rate: float) -> Thre
     extreme-value law, here Gumbel's; never below the highest score seen.
 
     Raises:
-        TrainingError: fewer than 2 scores, or one not finite.
+        TrainingError: fewer than 2 scores, one not finite, or a threshold that would not lie above 0.
     """
     values = np.sort(np.asarray(scores, dtype=np.float64))
     n = len(values)
@@ -43,6 +43,8 @@ def compute_threshold(scores: Sequence[float], false_reject_rate: float) -> Thre
         spread = math.sqrt(6) / math.pi * values.std(ddof=1)
         centre = values.mean() - np.euler_gamma * spread
         value, method = max(values[-1], stats.gumbel_r.ppf(1 - false_reject_rate, centre, spread or 1e-12)), "gumbel"
+    if value <= 0:
+        raise TrainingError(f"threshold: must lie above 0, got {value:g} from {n} frames: the maps show nothing")
     return Threshold(
         value=float(value),
         method=method,  # type: ignore[arg-type]

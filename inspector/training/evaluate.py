@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,8 @@ def _pixel_metrics(samples: Sequence[_Sample]) -> dict[str, Any]:
         return {"pixel_auroc": None, "aupro": None}
     usable = [sample for sample in samples if sample.mask_path is not None or sample.kind == "good"]
     maps = [np.load(sample.map_path, mmap_mode="r") for sample in usable]
-    masks = [_read_mask(sample, anomaly_map.shape) for sample, anomaly_map in zip(usable, maps, strict=True)]
+    # One mask at a time: a few hundred high-resolution ones would not fit in memory together.
+    masks = (_read_mask(sample, anomaly_map.shape) for sample, anomaly_map in zip(usable, maps, strict=True))
     curves = compute_pixel_curves(maps, masks)
     return {"pixel_auroc": curves.auroc(), "aupro": curves.aupro(0.3)}
 
@@ -152,12 +153,12 @@ class PixelCurves:
         return float(np.trapezoid([*overlap[inside], edge], [*rate[inside], limit]) / limit)
 
 
-def compute_pixel_curves(maps: Sequence[Array], masks: Sequence[Array]) -> PixelCurves:
+def compute_pixel_curves(maps: Sequence[Array], masks: Iterable[Array]) -> PixelCurves:
     """Count pixels above each of `_LEVELS` levels, frame by frame.
 
     Args:
         maps: (H, W) float32 each.
-        masks: (H, W) uint8 each, 1 on defects; each connected area is one defect.
+        masks: (H, W) uint8 each, 1 on defects; each connected area is one defect. Read once, in order.
     """
     # Levels at equal shares of pixels rather than equal steps: the few high values decide.
     sample = np.concatenate([np.asarray(m).ravel()[:: max(1, m.size // 20_000)] for m in maps])

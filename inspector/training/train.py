@@ -235,11 +235,26 @@ def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path) -> Recip
         recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
         new.chmod(0o755)
-        old = out.with_name(f".{out.name}-old")
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap(new, out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return recipe
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put folder `new` in the place of `out`; what was there comes back if that fails."""
+    if not out.exists():
+        new.rename(out)
+        return
+    # A folder of its own each time: what a killed run left behind must not stop this one.
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    try:
+        old = out.rename(aside / out.name)
+        try:
+            new.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+    finally:
+        if out.exists():  # else what is aside is the only copy
+            shutil.rmtree(aside, ignore_errors=True)

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from inspector.config import Recipe, Tiling, load_recipe
+from inspector.detector import Detector, build_model
 from inspector.errors import TrainingError
-from inspector.training.calibrate import compute_false_reject_bound, compute_threshold
+from inspector.training.calibrate import calibrate, compute_false_reject_bound, compute_threshold, score_frames
+from inspector.training.datasets import list_images
+from inspector.training.train import write_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe with random weights and no threshold."""
+    tiling = Tiling(tile_size=64, stride=64)
+    recipe = Recipe(recipe_id="random", backbone="resnet18", sigma=2.0, tiling=tiling, weights_sha256="0" * 64)
+    folder = tmp_path_factory.mktemp("recipes") / "random"
+    write_recipe(recipe, build_model(recipe), folder)
+    return folder
+
+
+def _write_noise(folder: Path, seeds: range, low: int, high: int) -> Path:
+    folder.mkdir()
+    for seed in seeds:
+        pixels = np.random.default_rng(seed).integers(low, high, (64, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{seed}.png"), pixels)
+    return folder
 
 
 def test_threshold_is_the_order_statistic_when_there_are_enough_frames() -> None:
@@ -35,3 +63,42 @@ def test_bound_is_the_rule_of_three_when_nothing_was_rejected(n: int) -> None:
 def test_calibration_is_refused_when_scores_are_too_few_or_not_finite(scores: list[float]) -> None:
     with pytest.raises(TrainingError, match="at least 2 finite scores"):
         compute_threshold(scores, 0.01)
+
+
+def test_calibration_is_refused_when_the_threshold_would_not_lie_above_zero() -> None:
+    with pytest.raises(TrainingError, match="threshold: must lie above 0, got 0"):
+        compute_threshold([0.0] * 10, 0.5)
+
+
+def test_threshold_lies_just_above_the_scores_when_all_are_alike() -> None:
+    threshold = compute_threshold([0.5] * 5, 0.01)
+    assert threshold.value == pytest.approx(0.5)
+    assert threshold.value >= 0.5
+
+
+def test_at_most_the_share_asked_for_is_rejected_when_scores_tie() -> None:
+    threshold = compute_threshold([1.0] * 5 + [2.0] * 5, 0.2)
+    assert (threshold.value, threshold.method) == (2.0, "order_statistic")
+    assert threshold.false_reject_bound == pytest.approx(1 - 0.05 ** (1 / 10))
+
+
+def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: Path, tmp_path: Path) -> None:
+    good = _write_noise(tmp_path / "good", range(4), 80, 120)
+    defects = _write_noise(tmp_path / "defects", range(10, 13), 0, 255)
+    recipe = calibrate(recipe_dir, good, false_reject_rate=0.25, defects_dir=defects, device="cpu")
+    detector = Detector.load(recipe_dir, device=CPU)
+    scores = sorted(score_frames(detector, list_images(good)).values())
+    escaped = [score <= scores[2] for score in score_frames(detector, list_images(defects)).values()]
+    assert recipe == load_recipe(recipe_dir)
+    assert recipe.threshold is not None
+    assert recipe.threshold.value == pytest.approx(scores[2])  # of four, the highest may be rejected
+    assert recipe.threshold.false_reject_bound == pytest.approx(stats.beta.ppf(0.95, 2, 3))
+    assert (recipe.threshold.escape_rate, recipe.threshold.n_defective) == (pytest.approx(np.mean(escaped)), 3)
+    assert sorted(path.name for path in recipe_dir.iterdir()) == ["recipe.yaml", "weights.safetensors"]
+
+
+def test_recipe_on_disk_stays_when_calibration_is_refused(recipe_dir: Path, tmp_path: Path) -> None:
+    before = (recipe_dir / "recipe.yaml").read_bytes()
+    with pytest.raises(TrainingError, match="at least 2 finite scores"):
+        calibrate(recipe_dir, _write_noise(tmp_path / "good", range(1), 80, 120), device="cpu")
+    assert (recipe_dir / "recipe.yaml").read_bytes() == before

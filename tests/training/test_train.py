@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from inspector.config import load_recipe
-from inspector.detector import Detector
+from inspector.config import Recipe, Tiling, load_recipe
+from inspector.detector import Detector, build_model
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillationLoss
 from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
-from inspector.training.train import TrainingProgress, TrainOptions, train
+from inspector.training.train import TrainingProgress, TrainOptions, train, write_recipe
 from inspector.types import PixelFormat
 
 OPTIONS = TrainOptions(encoder_weights="none", tile_size=64, sigma=2.0, batch_size=2, steps=2, device="cpu")
@@ -88,3 +88,38 @@ def test_drawn_tiles_are_pieces_of_the_frames_and_repeat_with_the_seed(good_dir:
     assert torch.equal(first, again)
     assert first.shape == (4, 3, 64, 64)
     assert frames.count_tiles(64) == 6 * 2 * 2
+
+
+@pytest.fixture(scope="module")
+def random_recipe() -> Recipe:
+    tiling = Tiling(tile_size=64, stride=64)
+    return Recipe(recipe_id="random", backbone="resnet18", sigma=2.0, tiling=tiling, weights_sha256="0" * 64)
+
+
+def test_recipe_is_replaced_when_a_killed_run_left_its_old_one_beside_it(tmp_path: Path, random_recipe: Recipe) -> None:
+    out, model = tmp_path / "recipe", build_model(random_recipe)
+    write_recipe(random_recipe, model, out)
+    left_over = tmp_path / ".recipe-old"
+    left_over.mkdir()
+    (left_over / "recipe.yaml").touch()
+    write_recipe(random_recipe.model_copy(update={"sigma": 3.0}), model, out)
+    assert load_recipe(out).sigma == 3.0
+
+
+def test_old_recipe_comes_back_when_the_new_one_cannot_be_moved_in(
+    tmp_path: Path, random_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, model = tmp_path / "recipe", build_model(random_recipe)
+    before = write_recipe(random_recipe, model, out)
+    rename = Path.rename
+
+    def refuse_the_new(self: Path, target: Path) -> Path:
+        if target == out and (self / "recipe.yaml").is_file() and load_recipe(self).sigma == 3.0:
+            raise OSError("disk")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(OSError, match="disk"):
+        write_recipe(random_recipe.model_copy(update={"sigma": 3.0}), model, out)
+    assert load_recipe(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe"]

@@ -1,0 +1,127 @@
+"""Files as frames: what is found, how it is decoded, what is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from inspector.errors import BadFrameError, TrainingError
+from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, read_image, split
+from inspector.types import PixelFormat
+
+RANGE = (0, 65_535)
+
+
+def _write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def _grey(height: int, width: int, value: int = 0) -> np.ndarray:
+    return np.full((height, width), value, np.uint8)
+
+
+def test_images_are_listed_sorted_at_any_depth_and_in_any_case(tmp_path: Path) -> None:
+    names = ["b.PNG", "a.jpeg", "deep/er/c.Tif", "d.webp", "notes.txt", "recipe.yaml"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == [tmp_path / name for name in ("a.jpeg", "b.PNG", "d.webp", "deep/er/c.Tif")]
+    assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_colour_comes_out_as_rgb_when_the_file_is_blue(tmp_path: Path) -> None:
+    blue = np.zeros((4, 6, 3), np.uint8)
+    blue[..., 0] = 200  # OpenCV writes BGR
+    pixels, pixel_format = read_image(_write(tmp_path / "blue.png", blue))
+    assert pixel_format is PixelFormat.RGB8
+    assert pixels.shape == (4, 6, 3)
+    assert pixels[0, 0].tolist() == [0, 0, 200]
+
+
+def test_alpha_is_dropped_when_there_are_four_channels(tmp_path: Path) -> None:
+    bgra = np.zeros((4, 6, 4), np.uint8)
+    bgra[...] = (10, 20, 30, 7)
+    pixels, pixel_format = read_image(_write(tmp_path / "alpha.png", bgra))
+    assert pixel_format is PixelFormat.RGB8
+    assert pixels[3, 5].tolist() == [30, 20, 10]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"), [(np.uint8, 200, PixelFormat.MONO8), (np.uint16, 51_234, PixelFormat.MONO16)]
+)
+def test_grey_keeps_its_depth_when_read(tmp_path: Path, dtype: type, value: int, expected: PixelFormat) -> None:
+    pixels, pixel_format = read_image(_write(tmp_path / "grey.png", np.full((4, 6), value, dtype)))
+    assert (pixel_format, pixels.dtype, pixels.shape) == (expected, dtype, (4, 6))
+    assert int(pixels[2, 3]) == value
+
+
+def test_file_is_refused_by_name_when_it_is_missing_or_no_image_or_of_another_depth(tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_bytes(b"no image")
+    deep = _write(tmp_path / "deep.tiff", np.zeros((4, 6), np.float32))
+    for path in (text, deep, tmp_path / "missing.png"):
+        with pytest.raises(BadFrameError, match=path.name):
+            read_image(path)
+
+
+def test_split_repeats_with_the_seed_and_loses_no_frame() -> None:
+    paths = [Path(f"{number:02}.png") for number in range(20)]
+    training, aside = split(paths, 0.25, seed=1)
+    assert (len(training), len(aside)) == (15, 5)
+    assert sorted(training + aside) == paths
+    assert split(paths[::-1], 0.25, seed=1) == (training, aside)
+    assert split(paths, 0.25, seed=2) != (training, aside)
+
+
+def test_split_keeps_enough_aside_for_a_threshold_when_frames_are_few() -> None:
+    paths = [Path(f"{number}.png") for number in range(4)]
+    training, aside = split(paths, 0.01, seed=0)
+    assert (len(training), len(aside)) == (2, 2)
+    with pytest.raises(TrainingError, match=r"at least 4 are needed .*, got 3"):
+        split(paths[:3], 0.2, seed=0)
+
+
+def test_preprocessing_names_the_size_only_when_all_frames_share_it(tmp_path: Path) -> None:
+    paths = [_write(tmp_path / f"{number}.png", _grey(20, 30)) for number in range(2)]
+    shared = infer_preprocessing(paths, 0.5, RANGE)
+    assert (shared.pixel_format, shared.frame_hw, shared.scale) == (PixelFormat.MONO8, (20, 30), 0.5)
+    paths.append(_write(tmp_path / "other.png", _grey(21, 30)))
+    assert infer_preprocessing(paths, 0.5, RANGE).frame_hw is None
+
+
+def test_frames_are_the_same_when_they_no_longer_fit_the_cache(tmp_path: Path) -> None:
+    paths = [_write(tmp_path / f"{number}.png", _grey(20, 30, 40 * number)) for number in range(3)]
+    preprocessing = infer_preprocessing(paths, 1.0, RANGE)
+    kept, read_again = FrameSet(paths, preprocessing), FrameSet(paths, preprocessing, cache_bytes=0)
+    assert all(torch.equal(kept[index], read_again[index]) for index in range(3))
+    assert read_again[2].unique().tolist() == [80]
+    for path in paths:
+        path.unlink()
+    assert kept[2].unique().tolist() == [80]
+    with pytest.raises(BadFrameError, match=r"2\.png"):
+        read_again[2]
+
+
+def test_frames_are_refused_when_none_is_usable(tmp_path: Path) -> None:
+    paths = [_write(tmp_path / "0.png", _grey(20, 30))]
+    preprocessing = infer_preprocessing(paths, 1.0, RANGE)
+    paths[0].write_bytes(b"no image")
+    with pytest.raises(TrainingError, match="none of 1 is"):
+        FrameSet(paths, preprocessing)
+    with pytest.raises(TrainingError, match="none of 1 is"):
+        infer_preprocessing(paths, 1.0, RANGE)
+
+
+def test_tile_is_filled_by_reflection_when_the_frame_is_smaller(tmp_path: Path) -> None:
+    rising = np.tile(np.arange(40, dtype=np.uint8), (20, 1))
+    paths = [_write(tmp_path / "0.png", rising)]
+    frames = FrameSet(paths, infer_preprocessing(paths, 1.0, RANGE))
+    tile = frames.draw_tiles(1, 64, torch.Generator().manual_seed(0))[0, 0]
+    assert tile[0].tolist() == [*range(40), *range(38, 14, -1)]
+    assert tile[63].tolist() == tile[0].tolist()
