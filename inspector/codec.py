@@ -66,7 +66,7 @@ def decode_raw(
     Raises:
         BadFrameError: dtype, shape or byte count break their rule.
     """
-    if dtype not in {"uint8", "uint16"}:
+    if dtype not in ("uint8", "uint16"):  # a tuple: senders also send what cannot be hashed
         raise BadFrameError(f"dtype: must be uint8 or uint16, got {dtype!r}")
     if not (isinstance(shape, list) and len(shape) in {2, 3} and all(type(n) is int and n > 0 for n in shape)):
         raise BadFrameError(f"shape: must be [H, W] or [H, W, C] of whole numbers above 0, got {shape!r}")

@@ -91,8 +91,8 @@ class RequestsThread(threading.Thread):
         camera, from_seq = request.get("camera"), request.get("from_seq")
         if camera not in self._cameras:
             raise ValueError(f"camera: must be one of {list(self._cameras)}, got {camera!r:.80}")
-        if type(from_seq) is not int or from_seq < 1:
-            raise ValueError(f"from_seq: must be a whole number from 1, got {from_seq!r:.80}")
+        if type(from_seq) is not int or not 1 <= from_seq < 2**63:
+            raise ValueError(f"from_seq: must be a whole number from 1 to 2^63 - 1, got {from_seq!r:.80}")
         results = read_results(self._journal_path, str(camera), from_seq, _MAX_REPLAY)
         return {"results": [{**result, "replay": True} for result in results]}
 

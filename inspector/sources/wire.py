@@ -84,7 +84,7 @@ class FrameDecoder:
             raise BadFrameError(f"pixels: must be at most {self._max_bytes} bytes, got {len(data)}")
         imagezmq = "camera" not in header
         encoding = ("raw" if "dtype" in header else "jpeg") if imagezmq else header.get("encoding")
-        if encoding in {"jpeg", "png"}:
+        if encoding in ("jpeg", "png"):  # a tuple: senders also send what cannot be hashed
             return decode_image(data)
         if encoding == "raw":
             return decode_raw(data, header.get("dtype"), _listed(header.get("shape")), self._colour(header, camera))
@@ -92,10 +92,10 @@ class FrameDecoder:
 
     def _colour(self, header: Mapping[str, Any], camera: str) -> PixelFormat:
         named = header.get("pixel_format", self._colours[camera])
-        try:
-            return PixelFormat(named)
-        except ValueError as error:
-            raise BadFrameError(f"pixel_format: must be one of {[*PixelFormat]}, got {named!r:.80}") from error
+        for colour in (PixelFormat.RGB8, PixelFormat.BGR8):
+            if named == colour:
+                return colour
+        raise BadFrameError(f"pixel_format: must be RGB8 or BGR8, got {named!r:.80}")
 
 
 def _parse(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
@@ -139,7 +139,10 @@ def _optional_text(header: Mapping[str, Any], key: str) -> str | None:
 def _text_or_none(value: object) -> str | None:
     if type(value) is int:
         value = str(value)
-    return value if isinstance(value, str) and 1 <= len(value) <= _TEXT_LIMIT else None
+    if not isinstance(value, str) or not 1 <= len(value) <= _TEXT_LIMIT:
+        return None
+    # JSON can carry lone surrogates; the journal stores UTF-8, which cannot.
+    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def _listed(shape: object) -> object:

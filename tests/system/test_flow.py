@@ -133,6 +133,7 @@ def test_requests_socket_replays_and_reports_when_asked(start: StartStation) -> 
     assert [(r["frame_id"], r["seq"], r["replay"]) for r in replayed] == [("f1", 2, True), ("f2", 3, True)]
     assert request(request="status")["last_seq"] == {"top": 3}
     assert "camera: must be one of ['top']" in request(request="replay", camera="x", from_seq=1)["error"]
+    assert "from_seq: must be" in request(request="replay", camera="top", from_seq=2**63)["error"]
     assert "request: must be one of" in request(request="dance")["error"]
     assert request(request="drain") == {"ok": True, "draining": True}
     assert station.process.wait(15) == 0
