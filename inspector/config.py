@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from inspector.errors import ConfigError, RecipeError
 from inspector.types import PixelFormat
@@ -18,8 +27,16 @@ SCHEMA = 1
 WEIGHTS_FILE = "weights.safetensors"
 RECIPE_FILE = "recipe.yaml"
 
+
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):  # True == 1, and YAML writes it in many ways
+        raise ValueError("must be a number")
+    return value
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Size = Annotated[int, Field(ge=1, le=65_536)]
+SchemaVersion = Annotated[Literal[1], BeforeValidator(_refuse_bool)]
 
 
 class _Strict(BaseModel):
@@ -85,7 +102,7 @@ class Threshold(_Strict):
 class Recipe(_Strict):
     """All that is needed to judge one product, beside the weights."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: SchemaVersion = Field(default=1, alias="schema")
     recipe_id: Name
     backbone: str
     layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
@@ -227,7 +244,7 @@ class Camera(_Strict):
 class Station(_Strict):
     """One daemon."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: SchemaVersion = Field(alias="schema")
     station: Name
     state_dir: Path = Path("/var/lib/inspector")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -297,6 +314,11 @@ def _load(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
         return model.model_validate(data)
     except ValidationError as fault:
         raise error("\n".join(_describe(path, node, item) for item in fault.errors())) from fault
+
+
+def locate_line(path: Path, field: tuple[str, ...]) -> int:
+    """Line (from 1) of a field in a file that loaded; of what is written above it where it stands at its default."""
+    return _locate(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), field)[0]
 
 
 def _refuse_duplicates(node: yaml.Node | None, path: Path, error: type[ConfigError]) -> None:

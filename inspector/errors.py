@@ -11,7 +11,15 @@ class ConfigError(InspectorError):
     """Raised while loading a station file: unknown key, wrong type, rule broken, port in use.
 
     Reaction: the command line prints it and exits 78 (EX_CONFIG), which systemd does not restart.
+
+    Attributes:
+        field: path of the station file's field at fault, such as ("sockets", "frames"); empty where the message
+            names its place by itself.
     """
+
+    def __init__(self, message: str, *, field: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class RecipeError(ConfigError):

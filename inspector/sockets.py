@@ -17,4 +17,5 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, field: str) -> None:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close(linger=0)
-        raise ConfigError(f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {error}") from error
+        message = f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {error}"
+        raise ConfigError(message, field=tuple(field.split("."))) from error

@@ -100,6 +100,7 @@ def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
         (MINIMAL + "stop_timeout_s: .inf\n", 5, "stop_timeout_s", "finite", "inf"),
         (MINIMAL + "buffer: {when_full: explode}\n", 5, "buffer.when_full", "'block'", "'explode'"),
         ("schema: 2\nstation: a\ncameras: {c: {}}\n", 1, "schema", "should be 1", "2"),
+        ("schema: yes\nstation: a\ncameras: {c: {}}\n", 1, "schema", "must be a number", "True"),
         ("schema: 1\nstation: a b\ncameras: {c: {}}\n", 2, "station", "match pattern", "'a b'"),
         ("schema: 1\nstation: a\n\ncameras: {}\n", 4, "cameras", "at least 1 item", "{}"),
         (

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inspector.errors import InspectorError
+from inspector.errors import ConfigError, InspectorError
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
 RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -19,10 +19,15 @@ StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The s
 
 def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
-    from inspector.config import load_station
+    from inspector.config import load_station, locate_line
     from inspector.service.daemon import Daemon
 
-    raise typer.Exit(Daemon(load_station(station)).run())
+    daemon = Daemon(load_station(station))
+    try:
+        status = daemon.run()
+    except ConfigError as error:
+        raise ConfigError(f"{station}:{locate_line(station, error.field)}: {error}") from error
+    raise typer.Exit(status)
 
 
 def check(
@@ -65,7 +70,8 @@ def send(
 
     from inspector.training.datasets import list_images, read_image
 
-    files = [file for path in paths for file in list_images(path)]
+    # Named with their folder, so that good/000.png and dent/000.png stay apart.
+    files = [(file.relative_to(path.parent).as_posix(), file) for path in paths for file in list_images(path)]
     if not files:
         raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
     wanted = itertools.islice(itertools.cycle(files), count) if count else iter(files)
@@ -77,11 +83,11 @@ def send(
     socket.connect(to)
     sent, started = 0, time.monotonic()
     try:
-        for number, file in enumerate(wanted):
+        for number, (name, file) in enumerate(wanted):
             pixels, pixel_format = read_image(file)
             header = {
                 "camera": camera,
-                "frame_id": file.name if not count else f"{number}-{file.name}",
+                "frame_id": f"{number}-{name}" if count else name,
                 "captured_utc_ns": time.time_ns(),
                 "encoding": "raw",
                 "dtype": str(pixels.dtype),

@@ -221,22 +221,28 @@ def load_detectors(station: Station) -> dict[str, Detector]:
             continue
         folder = camera.recipe.resolve()
         if folder not in by_folder:
-            detector = Detector.load(folder, device=device, tile_batch=station.tile_batch)
-            if detector.recipe.threshold is None:
-                raise RecipeError(
-                    f"{folder / RECIPE_FILE}: threshold: required to judge frames; run inspector calibrate"
-                )
-            detector.warm_up()
-            by_folder[folder] = detector
+            try:
+                by_folder[folder] = _load_detector(folder, device, station.tile_batch)
+            except RecipeError as error:
+                raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
         detectors[name] = by_folder[folder]
     return detectors
+
+
+def _load_detector(folder: Path, device: torch.device, tile_batch: int) -> Detector:
+    detector = Detector.load(folder, device=device, tile_batch=tile_batch)
+    if detector.recipe.threshold is None:
+        raise RecipeError(f"{folder / RECIPE_FILE}: threshold: required to judge frames; run inspector calibrate")
+    detector.warm_up()
+    return detector
 
 
 def _open_journal(path: Path) -> Journal:
     try:
         return Journal(path)
     except JournalError as error:
-        raise ConfigError(f"state_dir: must be a folder this process can write: {error}") from error
+        message = f"state_dir: must be a folder this process can write: {error}"
+        raise ConfigError(message, field=("state_dir",)) from error
 
 
 def _identity(station: Station, detectors: Mapping[str, Detector], deadlines_ms: Mapping[str, int]) -> Identity:

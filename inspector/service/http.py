@@ -42,7 +42,8 @@ class HttpThread(threading.Thread):
         try:
             self._server = make_server(host, port, app, _Server, _SilentHandler)
         except OSError as error:
-            raise ConfigError(f"http: must be an address this process can bind, got {host}:{port}: {error}") from error
+            message = f"http: must be an address this process can bind, got {host}:{port}: {error}"
+            raise ConfigError(message, field=("http", "port")) from error
         self.port = self._server.server_port
 
     def run(self) -> None:

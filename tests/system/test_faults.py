@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -244,14 +245,18 @@ def test_port_in_use_exits_78_naming_the_field(recipe: Path, tmp_path: Path) -> 
         frames = run_with(config | {"sockets": config["sockets"] | {"frames": f"tcp://127.0.0.1:{port}"}}, tmp_path)
         http = run_with(config | {"http": {"port": port}}, tmp_path)
     assert (frames.returncode, http.returncode) == (78, 78)
-    assert f"sockets.frames: must be an endpoint this process can bind, got 'tcp://127.0.0.1:{port}'" in frames.stderr
-    assert f"http: must be an address this process can bind, got 127.0.0.1:{port}" in http.stderr
+    lines = (tmp_path / "station.yaml").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, start=1) if text.startswith("  frames:"))
+    words = f"{line}: sockets.frames: must be an endpoint this process can bind, got 'tcp://127.0.0.1:{port}'"
+    assert f"station.yaml:{words}" in frames.stderr
+    line = next(number for number, text in enumerate(lines, start=1) if text.startswith("  port:"))
+    assert f"station.yaml:{line}: http: must be an address this process can bind, got 127.0.0.1:{port}" in http.stderr
 
 
 def test_missing_or_altered_recipe_exits_78(tmp_path: Path) -> None:
     missing = run_with(base_config(tmp_path / "nowhere"), tmp_path)
     assert missing.returncode == 78
-    assert "nowhere/recipe.yaml: cannot be read" in missing.stderr
+    assert re.search(r"station.yaml:\d+: cameras.top.recipe: .*nowhere/recipe.yaml: cannot be read", missing.stderr)
     recipe = write_recipe(tmp_path / "altered")
     weights = recipe / "weights.safetensors"
     content = bytearray(weights.read_bytes())

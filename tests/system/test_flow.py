@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -15,6 +19,8 @@ import numpy as np
 import pytest
 import zmq
 from station_process import StartStation, bad_frame, base_config, good_frame, next_result, send_frame
+
+from inspector.config import Sockets
 
 
 def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: StartStation) -> None:
@@ -43,6 +49,47 @@ def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: St
     assert station.metric("inspector_frames_in_flight") == 0
     assert station.get("/ready") == (200, "RUNNING\n")
     assert station.stop() == 0
+
+
+def test_readme_subscriber_prints_each_result_and_saves_each_overlay(start: StartStation, tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    station = start()
+    for name in ("results", "overlays"):
+        code = code.replace(getattr(Sockets(), name), station.config["sockets"][name])
+    looks = tmp_path / "looks"
+    looks.mkdir()
+    reader = subprocess.Popen([sys.executable, "-c", code], cwd=looks, stdout=subprocess.PIPE, text=True)
+    lines: queue.Queue[list[str]] = queue.Queue()
+    pump = threading.Thread(target=lambda: [lines.put(line.split()) for line in reader.stdout])
+    pump.start()
+    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
+    try:
+        for number in range(100):  # until both of its subscriptions have reached the daemon
+            send_frame(push, bad_frame(), f"early{number}")
+            seq = next_result(results)["seq"]
+            with contextlib.suppress(queue.Empty):
+                if lines.get(timeout=0.5)[0] == "overlay/top":
+                    break
+        for number in range(4):
+            send_frame(push, bad_frame() if number % 2 else good_frame(), f"f{number}")
+        got: list[list[str]] = []
+        while len(got) < 6:
+            line = lines.get(timeout=30)
+            got += [line] if line[2].startswith("f") else []
+    finally:
+        reader.kill()
+        pump.join()
+        reader.communicate()
+    assert sorted(got) == [
+        ["overlay/top", str(seq + 2), "f1", "FAIL", "DEFECT"],
+        ["overlay/top", str(seq + 4), "f3", "FAIL", "DEFECT"],
+        ["result/top", str(seq + 1), "f0", "PASS", "OK"],
+        ["result/top", str(seq + 2), "f1", "FAIL", "DEFECT"],
+        ["result/top", str(seq + 3), "f2", "PASS", "OK"],
+        ["result/top", str(seq + 4), "f3", "FAIL", "DEFECT"],
+    ]
+    assert cv2.imread(str(looks / f"top-{seq + 2}.jpg")).shape[1] == 1280
 
 
 def test_jpeg_and_png_are_decoded_when_sent_encoded(start: StartStation) -> None:
@@ -175,7 +222,7 @@ def test_send_and_tail_work_against_a_running_station(start: StartStation, tmp_p
     out, _ = tail.communicate(timeout=60)
     next_result(watcher)
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [(r["frame_id"], r["verdict"]) for r in lines] == [("a.png", "PASS"), ("b.png", "FAIL")]
+    assert [(r["frame_id"], r["verdict"]) for r in lines] == [("images/a.png", "PASS"), ("images/b.png", "FAIL")]
 
 
 def test_inspect_gives_the_daemons_score_for_the_same_file(start: StartStation, recipe: Path, tmp_path: Path) -> None:
