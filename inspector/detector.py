@@ -112,13 +112,13 @@ class Detector:
         self._model = model.to(device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device, tile_batch: int = 8) -> Detector:
-        """Load a recipe folder, every checksum verified.
+    def load(cls, folder: Path, *, device: torch.device, tile_batch: int = 8, recipe: Recipe | None = None) -> Detector:
+        """Load a recipe folder, every checksum verified; `recipe` instead of its recipe.yaml, where given.
 
         Raises:
             RecipeError: anything missing, altered or not fitting.
         """
-        recipe = load_recipe(folder)
+        recipe = recipe or load_recipe(folder)
         _verify(folder / WEIGHTS_FILE, recipe.weights_sha256)
         model = build_model(recipe)
         load_weights(model, folder / WEIGHTS_FILE)
@@ -254,6 +254,15 @@ def _load_roi(folder: Path, recipe: Recipe) -> Mask | None:
         return None
     path = folder / recipe.roi_mask
     _verify(path, recipe.roi_mask_sha256)
+    return read_roi(path)
+
+
+def read_roi(path: Path) -> Mask:
+    """Region of interest (H, W) uint8 from an image file: anomalies count where it is above 0.
+
+    Raises:
+        RecipeError: unreadable, or 0 everywhere.
+    """
     mask: Mask | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if mask is None or not mask.any():
         raise RecipeError(f"{path}: roi_mask: must be a grey image with at least one pixel above 0")

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 _LOG_EVERY_S = 10.0
 
 RecipeDir = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe folder.")]
+RoiMask = Annotated[
+    Path | None, typer.Option(help="Grey image of a frame's aspect: anomalies count where it is not black.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -45,6 +48,7 @@ def train(
     sigma: Annotated[float, typer.Option(min=0, help="Of the map's Gaussian, in tile pixels.")] = 4.0,
     anomaly_map_mode: Annotated[str, typer.Option(help="add or multiply.")] = "add",
     mono16_range: Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")] = (0, 65_535),
+    roi_mask: RoiMask = None,
     recipe_id: Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")] = None,
 ) -> None:
     """Train on good frames and calibrate on those kept aside: one command gives a usable recipe."""
@@ -69,6 +73,7 @@ def train(
         holdout=holdout,
         false_reject_rate=false_reject_rate,
         mono16_range=mono16_range,
+        roi_mask=roi_mask,
         recipe_id=recipe_id,
     )
     with _progress() as update:
@@ -86,6 +91,7 @@ def calibrate(
     good_dir: Annotated[Path, typer.Argument(metavar="GOOD_DIR", help="Good frames that training never saw.")],
     false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target.")] = 0.01,
     defects: Annotated[Path | None, typer.Option(help="Defective frames: measures escapes, moves nothing.")] = None,
+    roi_mask: RoiMask = None,
     device: Device = "auto",
 ) -> None:
     """Set a recipe's threshold from good frames."""
@@ -97,6 +103,7 @@ def calibrate(
             good_dir,
             false_reject_rate=false_reject_rate,
             defects_dir=defects,
+            roi_mask=roi_mask,
             device=device,
             advance=lambda done, total: update("calibrate", done / total, f"{done} of {total}"),
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from inspector.config import RECIPE_FILE, Recipe, Threshold, dump_recipe
-from inspector.detector import Detector, choose_device, preprocess
+from inspector.config import RECIPE_FILE, Recipe, Threshold, dump_recipe, load_recipe
+from inspector.detector import Detector, choose_device, preprocess, read_roi
 from inspector.errors import FrameError, TrainingError
+from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
 
 CONFIDENCE = 0.95
@@ -54,6 +56,20 @@ def compute_threshold(scores: Sequence[float], false_reject_rate: float) -> Thre
     )
 
 
+def adopt_roi(recipe: Recipe, mask: Path, folder: Path) -> Recipe:
+    """Copy a region-of-interest mask into the recipe's folder, named by its content; the recipe that uses it.
+
+    Raises:
+        RecipeError: no usable mask.
+    """
+    read_roi(mask)
+    sha256 = compute_sha256(mask)
+    name = f"roi-{sha256[:12]}{mask.suffix}"
+    if not (folder / name).exists():
+        shutil.copyfile(mask, folder / name)
+    return recipe.model_copy(update={"roi_mask": name, "roi_mask_sha256": sha256})
+
+
 def score_frames(
     detector: Detector, paths: Sequence[Path], advance: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[Path, float]:
@@ -75,17 +91,22 @@ def calibrate(
     *,
     false_reject_rate: float = 0.01,
     defects_dir: Path | None = None,
+    roi_mask: Path | None = None,
     device: str = "auto",
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Recipe:
     """Set a recipe's threshold anew from `good_dir`, which training must not have seen.
 
-    `defects_dir` only measures the escape rate; it never moves the threshold.
+    `defects_dir` only measures the escape rate; it never moves the threshold. `roi_mask` takes the place of the
+    recipe's region of interest.
 
     Raises:
         RecipeError, TrainingError: the recipe or the frames cannot be used.
     """
-    detector = Detector.load(folder, device=choose_device(device))
+    recipe = load_recipe(folder)
+    if roi_mask is not None:
+        recipe = adopt_roi(recipe, roi_mask, folder)
+    detector = Detector.load(folder, device=choose_device(device), recipe=recipe)
     scores = score_frames(detector, list_images(good_dir), advance)
     threshold = compute_threshold(list(scores.values()), false_reject_rate)
     if defects_dir is not None:
@@ -93,7 +114,7 @@ def calibrate(
         escaped = sum(score <= threshold.value for score in defects)
         rate = escaped / len(defects) if defects else None
         threshold = threshold.model_copy(update={"escape_rate": rate, "n_defective": len(defects)})
-    recipe = detector.recipe.model_copy(update={"threshold": threshold})
+    recipe = recipe.model_copy(update={"threshold": threshold})
     temporary = folder / f".{RECIPE_FILE}.new"
     temporary.write_text(dump_recipe(recipe), encoding="utf-8")
     temporary.replace(folder / RECIPE_FILE)

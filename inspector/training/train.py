@@ -20,12 +20,12 @@ import torch
 
 import inspector
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Preprocessing, Recipe, Tiling, dump_recipe
-from inspector.detector import Detector, build_model, choose_device, normalise
+from inspector.detector import Detector, build_model, choose_device, normalise, read_roi
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillation, ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256, save_weights
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
-from inspector.training.calibrate import compute_threshold, score_frames
+from inspector.training.calibrate import adopt_roi, compute_threshold, score_frames
 from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
 
 _OFFICIAL_STEPS = 3000
@@ -57,6 +57,7 @@ class TrainOptions:
     holdout: float = 0.2
     false_reject_rate: float = 0.01
     mono16_range: tuple[int, int] = (0, 65_535)
+    roi_mask: Path | None = None
     recipe_id: str | None = None
 
 
@@ -82,8 +83,10 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     Raises:
         TrainingError: too few frames, a loss that is not finite, an `out` that is something else.
         WeightsError: encoder weights cannot be had.
+        RecipeError: a region-of-interest mask that cannot be used.
     """
     _check_out(out)
+    roi = read_roi(options.roi_mask) if options.roi_mask else None
     torch.manual_seed(options.seed)
     paths = list_images(good_dir)
     training_paths, aside = split(paths, options.holdout, options.seed)
@@ -94,7 +97,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     device = choose_device(options.device)
     model.to(device).to(memory_format=torch.channels_last)
     facts = _optimise(model, frames, preprocessing, options, device, report)
-    detector = Detector(recipe, model, device=device)
+    detector = Detector(recipe, model, device=device, roi=roi)
 
     def calibrating(done: int, total: int) -> None:
         report(TrainingProgress("calibrate", done / total))
@@ -115,7 +118,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
             },
         }
     )
-    return write_recipe(recipe, model, out)
+    return write_recipe(recipe, model, out, options.roi_mask)
 
 
 def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id: str) -> Recipe:
@@ -227,12 +230,14 @@ def _check_out(out: Path) -> None:
         raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
 
 
-def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path) -> Recipe:
-    """Write weights and recipe.yaml beside `out`, then swap them in: never half a recipe."""
+def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path, roi_mask: Path | None = None) -> Recipe:
+    """Write weights, mask and recipe.yaml beside `out`, then swap them in: never half a recipe."""
     out.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
+        if roi_mask is not None:
+            recipe = adopt_roi(recipe, roi_mask, new)
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
         new.chmod(0o755)
         _swap(new, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,10 @@ import torch
 from scipy import stats
 
 from inspector.config import Recipe, Tiling, load_recipe
-from inspector.detector import Detector, build_model
-from inspector.errors import TrainingError
+from inspector.detector import Detector, build_model, preprocess
+from inspector.errors import RecipeError, TrainingError
 from inspector.training.calibrate import calibrate, compute_false_reject_bound, compute_threshold, score_frames
-from inspector.training.datasets import list_images
+from inspector.training.datasets import list_images, read_image
 from inspector.training.train import write_recipe
 
 CPU = torch.device("cpu")
@@ -101,4 +102,28 @@ def test_recipe_on_disk_stays_when_calibration_is_refused(recipe_dir: Path, tmp_
     before = (recipe_dir / "recipe.yaml").read_bytes()
     with pytest.raises(TrainingError, match="at least 2 finite scores"):
         calibrate(recipe_dir, _write_noise(tmp_path / "good", range(1), 80, 120), device="cpu")
+    assert (recipe_dir / "recipe.yaml").read_bytes() == before
+
+
+def test_threshold_is_what_the_region_of_interest_shows_when_a_mask_is_given(recipe_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
+    good = _write_noise(tmp_path / "good", range(4), 80, 120)
+    detector = Detector.load(folder, device=CPU)
+    maps = [
+        detector.compute_anomaly_map(preprocess(*read_image(path), detector.recipe.preprocessing))
+        for path in list_images(good)
+    ]
+    quiet = np.max(maps, axis=0) < np.median(maps)
+    cv2.imwrite(str(tmp_path / "mask.png"), quiet.astype(np.uint8) * 255)
+    masked = calibrate(folder, good, false_reject_rate=0.25, roi_mask=tmp_path / "mask.png", device="cpu")
+    assert masked.threshold is not None
+    assert masked.threshold.value == pytest.approx(sorted(m[quiet].max() for m in maps)[2])
+    assert Detector.load(folder, device=CPU).recipe == masked  # the mask is in the folder, its checksum verified
+
+
+def test_recipe_on_disk_stays_when_the_mask_is_all_black(recipe_dir: Path, tmp_path: Path) -> None:
+    before = (recipe_dir / "recipe.yaml").read_bytes()
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((64, 64), np.uint8))
+    with pytest.raises(RecipeError, match=r"mask\.png: roi_mask: must be a grey image with at least one pixel above 0"):
+        calibrate(recipe_dir, tmp_path, roi_mask=tmp_path / "mask.png", device="cpu")
     assert (recipe_dir / "recipe.yaml").read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -123,3 +124,14 @@ def test_old_recipe_comes_back_when_the_new_one_cannot_be_moved_in(
         write_recipe(random_recipe.model_copy(update={"sigma": 3.0}), model, out)
     assert load_recipe(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["recipe"]
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_recipe_holds_the_region_of_interest_when_a_mask_is_given(good_dir: Path, tmp_path: Path) -> None:
+    mask = np.zeros((96, 128), np.uint8)
+    mask[40:] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    recipe = train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, roi_mask=tmp_path / "mask.png"))
+    assert recipe.roi_mask is not None
+    assert (tmp_path / "recipe" / recipe.roi_mask).read_bytes() == (tmp_path / "mask.png").read_bytes()
+    assert Detector.load(tmp_path / "recipe", device=torch.device("cpu")).recipe == recipe
