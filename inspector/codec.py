@@ -67,9 +67,12 @@ def decode_raw(
         BadFrameError: dtype, shape or byte count break their rule.
     """
     if dtype not in ("uint8", "uint16"):  # a tuple: senders also send what cannot be hashed
-        raise BadFrameError(f"dtype: must be uint8 or uint16, got {dtype!r}")
-    if not (isinstance(shape, list) and len(shape) in {2, 3} and all(type(n) is int and n > 0 for n in shape)):
-        raise BadFrameError(f"shape: must be [H, W] or [H, W, C] of whole numbers above 0, got {shape!r}")
+        raise BadFrameError(f"dtype: must be uint8 or uint16, got {dtype!r:.80}")
+    # Bounded: Python refuses to print the byte count of sides with thousands of digits, which JSON can carry.
+    if not (isinstance(shape, list) and len(shape) in {2, 3} and all(type(n) is int and 0 < n < 2**31 for n in shape)):
+        raise BadFrameError(
+            f"shape: must be [H, W] or [H, W, C] of whole numbers from 1 to 2^31 - 1, got {shape!r:.80}"
+        )
     channels = shape[2] if len(shape) == 3 else 1
     if channels not in {1, 3} or (dtype == "uint16" and channels == 3):
         raise BadFrameError(f"shape: must have 1 channel, or 3 of uint8, got {channels} of {dtype}")

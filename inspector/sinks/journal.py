@@ -40,18 +40,21 @@ class Journal:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            # WAL with FULL: one fsync per commit; what was committed survives a kill and a power cut.
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.executescript(_SCHEMA)
+            self._connection = _open(path)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"journal {path}: cannot be opened: {error}") from error
 
     def last_seqs(self) -> dict[str, int]:
-        """The last sequence number of each camera."""
-        rows = self._connection.execute("SELECT camera, MAX(seq) FROM results GROUP BY camera")
-        return {camera: int(seq) for camera, seq in rows}
+        """The last sequence number of each camera.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        try:
+            rows = self._connection.execute("SELECT camera, MAX(seq) FROM results GROUP BY camera")
+            return {camera: int(seq) for camera, seq in rows}
+        except sqlite3.Error as error:
+            raise JournalError(f"journal {self._path}: cannot be read: {error}") from error
 
     def append(self, results: Sequence[Result]) -> None:
         """Write results in one transaction; on return they are durable.
@@ -68,7 +71,7 @@ class Journal:
             self._connection.execute("BEGIN")
             self._connection.executemany("INSERT INTO results VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, OverflowError) as error:  # text that is not UTF-8, numbers beyond 64 bits
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise JournalError(f"journal {self._path}: cannot be written: {error}") from error
@@ -76,6 +79,19 @@ class Journal:
     def close(self) -> None:
         """Close it; the WAL is folded into the file."""
         self._connection.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        # WAL with FULL: one fsync per commit; what was committed survives a kill and a power cut.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(_SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def read_results(path: Path, camera: str, from_seq: int, limit: int = 1000) -> list[dict[str, Any]]:
@@ -86,7 +102,7 @@ def read_results(path: Path, camera: str, from_seq: int, limit: int = 1000) -> l
     """
     query = "SELECT json FROM results WHERE camera = ? AND seq >= ? ORDER BY seq LIMIT ?"
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             return [json.loads(row[0]) for row in connection.execute(query, (camera, from_seq, limit))]
         finally:

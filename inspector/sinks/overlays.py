@@ -83,6 +83,7 @@ def _outline(picture: Picture, region: Region, scale: float, verdict: Verdict) -
 
 def _write_banner(picture: Picture, text: str, colour: tuple[int, int, int]) -> Picture:
     height = max(24, picture.shape[1] // 32)
+    text = text.encode("utf-8", "replace").decode()  # OpenCV ends the process over text that is not UTF-8
     banner = np.full((height, picture.shape[1], 3), colour, dtype=np.uint8)
     size = height / 40
     (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)

@@ -30,8 +30,9 @@ class ResultsSocket:
         bind(self._socket, endpoint, "sockets.results")
 
     def publish(self, topic: str, message: Mapping[str, Any]) -> bool:
-        """Send to all subscribers; False where one of them lags and lost this message.
+        """Send to all subscribers; False where one of them begins to lag.
 
+        It loses this message and those that follow, untold, until it has caught up: libzmq leaves it out.
         XPUB_NODROP tells of a full subscriber by refusing the message for all; it then goes out again without,
         so that only the one that lags loses it (it sees the gap in `seq` and can ask for a replay).
         """

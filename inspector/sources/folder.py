@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from pathlib import Path
@@ -28,7 +29,7 @@ class FolderSource:
         self._simulated = simulated
         self._waiting: deque[Path] = deque()
         self._taken: set[Path] = set()
-        self._sizes: dict[Path, int] = {}
+        self._looks: dict[Path, tuple[int, int]] = {}
 
     def connect(self) -> None:
         """List the folder.
@@ -50,16 +51,17 @@ class FolderSource:
             self.connect()
             return None
         path = self._waiting.popleft()
+        name = _name(path)
         started = time.monotonic_ns()
         received_utc_ns = time.time_ns()
         pixels, pixel_format, error = None, PixelFormat.RGB8, None
         try:
             pixels, pixel_format = decode_image(path.read_bytes())
         except (OSError, BadFrameError) as fault:
-            error = f"{path.name}: {fault}"
+            error = f"{name}: {fault}"
         return build_frame(
             self.name,
-            path.name,
+            name,
             pixels,
             pixel_format,
             simulated=self._simulated,
@@ -74,15 +76,30 @@ class FolderSource:
 
     def _list(self, *, settled: bool) -> None:
         try:
-            sizes = {path: path.stat().st_size for path in self._path.iterdir() if _is_image(path)}
+            looks = {path: _look(path) for path in self._path.iterdir() if _is_image(path)}
         except OSError as error:
             raise NotConnectedError(f"folder {self._path}: {error}") from error
-        new = sorted(path for path in sizes if path not in self._taken)
-        # A file still being written changes its size: watching takes it once two looks agree.
-        ready = [path for path in new if settled or self._sizes.get(path) == sizes[path]]
-        self._sizes = sizes
+        new = sorted(path for path in looks if path not in self._taken)
+        # A file still being written changes its size or, made full-size at once, its time: watching takes it once
+        # two looks agree.
+        ready = [path for path in new if settled or self._looks.get(path) == looks[path]]
+        self._looks = looks
         self._taken.update(ready)
         self._waiting.extend(ready)
+
+
+def _look(path: Path) -> tuple[int, int]:
+    """Size and time of change."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # a link to nowhere, or gone just now: reading it will tell; the folder is still there
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _name(path: Path) -> str:
+    """The file's name as UTF-8 text; a byte that is none is written \\xNN, since journal and wire need text."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
 def _is_image(path: Path) -> bool:

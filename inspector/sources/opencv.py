@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,6 +22,9 @@ from inspector.types import Frame, PixelFormat
 
 _START_S = 20.0
 """How long the child may take to start Python and OpenCV, beside the open timeout."""
+
+_FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
+"""OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
 
 
 class OpencvSource:
@@ -140,6 +144,7 @@ def _capture(pipe: Connection, device: int | str, open_timeout_ms: int, read_tim
 def _open(device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> cv2.VideoCapture:
     if isinstance(device, int):
         return cv2.VideoCapture(device)
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _FFMPEG_OPTIONS)  # of the whole process: the child's own
     # The timeouts only work when given in the open call.
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_timeout_ms]
     return cv2.VideoCapture(device, cv2.CAP_FFMPEG, timeouts)

@@ -26,7 +26,7 @@ class ZmqSource:
         self._context = context
         self._config = sockets
         self._decoder = decoder
-        self._endpoints = {sockets.frames: zmq.PULL} | ({sockets.imagezmq: zmq.ROUTER} if imagezmq else {})
+        self._endpoints = [(sockets.frames, zmq.PULL), *([(sockets.imagezmq, zmq.ROUTER)] if imagezmq else [])]
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
 
@@ -38,7 +38,7 @@ class ZmqSource:
         """
         if self._sockets:
             return
-        for endpoint, kind in self._endpoints.items():
+        for endpoint, kind in self._endpoints:
             socket = self._context.socket(kind)
             socket.linger = 0
             socket.rcvhwm = _RECEIVE_QUEUE
@@ -50,12 +50,14 @@ class ZmqSource:
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`. A REQ sender is answered at once, whatever it sent, so that it never hangs."""
-        ready = self._poller.poll(int(timeout_s * 1000))
+        ready = dict(self._poller.poll(int(timeout_s * 1000)))
         if not ready:
             return None
-        socket = ready[0][0]
+        # In turns: senders that never pause on one socket must not keep those on the other from being answered.
+        socket = next(socket for socket in self._sockets if socket in ready)
+        self._sockets.sort(key=lambda each: each is socket)
         parts = [part.buffer for part in socket.recv_multipart(copy=False)]
-        if socket.socket_type == zmq.PULL:
+        if socket.type == zmq.PULL:
             return self._decoder.decode(parts)
         return self._answer(socket, parts)
 

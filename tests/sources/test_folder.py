@@ -1,0 +1,292 @@
+"""Frames from files: each once, in order, whole; what cannot be read is answered, never skipped."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from inspector.errors import NotConnectedError, SourceExhaustedError
+from inspector.sources.folder import FolderSource
+from inspector.types import Frame, PixelFormat
+
+
+def png(value: int) -> bytes:
+    """A grey picture of 2×3 pixels."""
+    return cv2.imencode(".png", np.full((2, 3), value, np.uint8))[1].tobytes()
+
+
+def write(folder: Path, **values: int) -> None:
+    for name, value in values.items():
+        (folder / f"{name}.png").write_bytes(png(value))
+
+
+def once(folder: Path) -> FolderSource:
+    source = FolderSource("top", folder, watch=False)
+    source.connect()
+    return source
+
+
+def watch(folder: Path) -> FolderSource:
+    """A watching source that has looked once."""
+    source = FolderSource("top", folder, watch=True, poll_s=0.001)
+    source.connect()
+    return source
+
+
+def look(source: FolderSource) -> None:
+    """A read that finds nothing to take and so looks into the folder."""
+    assert source.read(1.0) is None
+
+
+def take(source: FolderSource) -> Frame:
+    frame = source.read(1.0)
+    assert frame is not None
+    return frame
+
+
+def described(frame: Frame) -> tuple[str, int]:
+    assert frame.pixels is not None
+    assert np.unique(frame.pixels).size == 1
+    return frame.frame_id, int(frame.pixels[0, 0])
+
+
+def test_files_come_in_the_order_of_their_names_when_read_once(tmp_path: Path) -> None:
+    write(tmp_path, b=2, a10=10, c=3, a9=9)
+    (tmp_path / "B.PNG").write_bytes(png(4))
+    source = once(tmp_path)
+    assert [described(take(source)) for _ in range(5)] == [
+        ("B.PNG", 4), ("a10.png", 10), ("a9.png", 9), ("b.png", 2), ("c.png", 3),
+    ]  # fmt: skip
+
+
+def test_other_files_are_left_alone_when_they_are_no_images_or_hidden(tmp_path: Path) -> None:
+    write(tmp_path, part=7)
+    for name in ("notes.txt", "part.png.part", ".hidden.png", "png"):
+        (tmp_path / name).write_bytes(png(1))
+    (tmp_path / "older").mkdir()
+    write(tmp_path / "older", deep=1)
+    source = once(tmp_path)
+    assert described(take(source)) == ("part.png", 7)
+    with pytest.raises(SourceExhaustedError, match="all 1 files read"):
+        source.read(0)
+
+
+def test_frame_tells_all_about_itself_when_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "deep.png").write_bytes(cv2.imencode(".png", np.full((2, 3), 40_000, np.uint16))[1].tobytes())
+    source = FolderSource("top", tmp_path, watch=False, simulated=True)
+    source.connect()
+    before_utc_ns, before_ns = time.time_ns(), time.monotonic_ns()
+    frame = take(source)
+    after_utc_ns, after_ns = time.time_ns(), time.monotonic_ns()
+    assert (frame.camera, frame.frame_id, frame.simulated, frame.error) == ("top", "deep.png", True, None)
+    assert frame.pixel_format is PixelFormat.MONO16
+    assert frame.pixels is not None
+    assert frame.pixels.tolist() == [[40_000] * 3] * 2
+    # Received before it was decoded: decoding counts against the deadline.
+    assert before_utc_ns <= frame.received_utc_ns <= after_utc_ns
+    assert before_ns <= frame.received_monotonic_ns <= after_ns - frame.decode_ms * 1e6 + 1
+    assert frame.decode_ms > 0
+
+
+def test_source_is_exhausted_again_and_again_when_all_files_were_read(tmp_path: Path) -> None:
+    write(tmp_path, a=1, b=2)
+    source = once(tmp_path)
+    take(source)
+    take(source)
+    write(tmp_path, late=3)
+    for _ in range(2):
+        with pytest.raises(SourceExhaustedError, match="all 2 files read"):
+            source.read(0)
+
+
+def test_source_is_exhausted_at_once_when_the_folder_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(SourceExhaustedError, match="all 0 files read"):
+        once(tmp_path).read(0)
+
+
+def test_files_are_not_listed_twice_when_connect_is_called_again(tmp_path: Path) -> None:
+    write(tmp_path, a=1, b=2)
+    source = once(tmp_path)
+    source.connect()
+    assert described(take(source)) == ("a.png", 1)
+    source.close()
+    source.connect()
+    assert described(take(source)) == ("b.png", 2)
+    source.connect()
+    with pytest.raises(SourceExhaustedError):
+        source.read(0)
+
+
+def test_unreadable_file_becomes_a_frame_with_an_error_and_the_next_still_comes(tmp_path: Path) -> None:
+    write(tmp_path, a=1, z=26)
+    (tmp_path / "b.png").write_bytes(png(2)[:-5])
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    (tmp_path / "d.png").mkdir()
+    (tmp_path / "e.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "f.png").write_bytes(b"")
+    source = once(tmp_path)
+    assert described(take(source)) == ("a.png", 1)
+    for name, why in [
+        ("b.png", "its end is missing"),
+        ("c.jpg", "must be one OpenCV can decode"),
+        ("d.png", "Is a directory"),
+        ("e.png", "No such file"),
+        ("f.png", "got 0 bytes"),
+    ]:
+        frame = take(source)
+        assert (frame.camera, frame.frame_id, frame.pixels) == ("top", name, None)
+        assert (frame.error or "").startswith(f"{name}: ")
+        assert why in (frame.error or "")
+    assert described(take(source)) == ("z.png", 26)
+    with pytest.raises(SourceExhaustedError):
+        source.read(0)
+
+
+def test_listed_file_becomes_a_frame_with_an_error_when_it_is_gone_before_it_is_read(tmp_path: Path) -> None:
+    write(tmp_path, a=1, b=2)
+    source = once(tmp_path)
+    (tmp_path / "a.png").unlink()
+    frame = take(source)
+    assert (frame.frame_id, frame.pixels) == ("a.png", None)
+    assert "No such file" in (frame.error or "")
+    assert described(take(source)) == ("b.png", 2)
+
+
+def test_frame_id_is_text_that_can_be_stored_when_the_file_name_is_not_utf8(tmp_path: Path) -> None:
+    whole = os.fsencode(tmp_path) + b"/m\xfcll.png"
+    broken = os.fsencode(tmp_path) + b"/m\xfcll2.png"
+    Path(os.fsdecode(whole)).write_bytes(png(5))
+    Path(os.fsdecode(broken)).write_bytes(b"")
+    write(tmp_path, schön=6)
+    source = once(tmp_path)
+    assert described(take(source)) == ("m\\xfcll.png", 5)
+    frame = take(source)
+    assert frame.frame_id == "m\\xfcll2.png"
+    assert (frame.error or "").encode().startswith(b"m\\xfcll2.png: ")
+    assert described(take(source)) == ("schön.png", 6)
+
+
+def test_connect_fails_when_the_folder_is_missing_and_works_once_it_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "share"
+    source = FolderSource("top", folder, watch=False)
+    with pytest.raises(NotConnectedError, match=r"folder .*share is not there"):
+        source.connect()
+    folder.mkdir()
+    write(folder, a=1)
+    source.connect()
+    assert described(take(source)) == ("a.png", 1)
+
+
+def test_connect_fails_when_the_folder_is_a_file(tmp_path: Path) -> None:
+    write(tmp_path, a=1)
+    with pytest.raises(NotConnectedError):
+        FolderSource("top", tmp_path / "a.png", watch=False).connect()
+
+
+# ---------------------------------------------------------------- watching
+
+
+def test_watched_file_is_taken_only_when_two_looks_agree(tmp_path: Path) -> None:
+    write(tmp_path, b=2, a=1)
+    source = watch(tmp_path)
+    look(source)
+    assert [described(take(source)), described(take(source))] == [("a.png", 1), ("b.png", 2)]
+
+
+def test_growing_file_is_not_taken_until_it_has_settled(tmp_path: Path) -> None:
+    write(tmp_path, small=1)
+    data = cv2.imencode(".png", np.arange(3000, dtype=np.uint16).reshape(30, 100))[1].tobytes()
+    growing = tmp_path / "growing.png"
+    source = FolderSource("top", tmp_path, watch=True, poll_s=0.001)
+    growing.write_bytes(data[:10])
+    source.connect()
+    growing.write_bytes(data[:500])
+    look(source)
+    growing.write_bytes(data[:900])
+    assert described(take(source)) == ("small.png", 1)  # settled while the other grew
+    look(source)
+    growing.write_bytes(data)
+    look(source)
+    look(source)
+    frame = take(source)
+    assert (frame.frame_id, frame.error) == ("growing.png", None)
+    assert frame.pixels is not None
+    assert frame.pixels.ravel().tolist() == list(range(3000))
+    look(source)
+
+
+def test_file_made_full_size_at_once_is_not_taken_until_it_has_settled(tmp_path: Path) -> None:
+    copied, data = tmp_path / "copied.png", png(9)
+    copied.write_bytes(bytes(len(data)))
+    os.utime(copied, ns=(0, 1))
+    source = watch(tmp_path)
+    copied.write_bytes(data)
+    os.utime(copied, ns=(0, 2))
+    look(source)
+    look(source)
+    assert described(take(source)) == ("copied.png", 9)
+
+
+def test_watched_folder_gives_new_files_once_and_never_ends(tmp_path: Path) -> None:
+    source = watch(tmp_path)
+    look(source)
+    write(tmp_path, b=2)
+    look(source)
+    look(source)
+    assert described(take(source)) == ("b.png", 2)
+    write(tmp_path, a=1)  # before b by name, but later
+    look(source)
+    look(source)
+    assert described(take(source)) == ("a.png", 1)
+    for _ in range(3):
+        look(source)
+
+
+def test_file_that_is_renamed_away_is_not_taken_when_it_had_not_settled(tmp_path: Path) -> None:
+    write(tmp_path, temporary=1)
+    source = watch(tmp_path)
+    (tmp_path / "temporary.png").rename(tmp_path / "final.png")
+    look(source)
+    look(source)
+    assert described(take(source)) == ("final.png", 1)
+    look(source)
+
+
+def test_read_fails_when_a_watched_folder_goes_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    folder, away = tmp_path / "share", tmp_path / "away"
+    folder.mkdir()
+    write(folder, a=1)
+    source = watch(folder)
+    look(source)
+    assert described(take(source)) == ("a.png", 1)
+    folder.rename(away)
+    with pytest.raises(NotConnectedError, match="is not there"):
+        source.read(0.001)
+    source.close()
+    write(away, b=2)
+    away.rename(folder)
+    source.connect()
+    look(source)
+    assert described(take(source)) == ("b.png", 2)  # and not a again
+    look(source)
+
+
+def test_read_waits_no_longer_than_it_may_when_the_poll_period_is_long(tmp_path: Path) -> None:
+    source = FolderSource("top", tmp_path, watch=True, poll_s=60.0)
+    source.connect()
+    started = time.monotonic()
+    assert source.read(0.05) is None
+    assert 0.05 <= time.monotonic() - started < 5.0
+
+
+def test_read_waits_between_looks_when_there_is_nothing_new(tmp_path: Path) -> None:
+    source = FolderSource("top", tmp_path, watch=True, poll_s=0.05)
+    source.connect()
+    started = time.monotonic()
+    assert source.read(60.0) is None
+    assert 0.05 <= time.monotonic() - started < 5.0

@@ -1,0 +1,361 @@
+"""Cameras in a child process, with real files, real streams and children that die or freeze."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from inspector.errors import NotConnectedError, SourceError, SourceExhaustedError
+from inspector.sources.opencv import OpencvSource
+from inspector.types import Frame, PixelFormat
+
+READ_TIMEOUT_S = 1.0
+WAIT_S = 20.0
+"""More than any answer takes, a slow machine's start of a child included."""
+ORANGE = [20, 90, 200]
+"""Blue, green, red of the live stream's frames."""
+NOISE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+
+
+def make(device: int | str, **options: Any) -> OpencvSource:
+    return OpencvSource("top", device, open_timeout_s=3.0, read_timeout_s=READ_TIMEOUT_S, **options)
+
+
+@pytest.fixture
+def closing() -> Iterator[contextlib.ExitStack]:
+    """Closes what a test hands it, and sees that no child outlives it."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+    left = multiprocessing.active_children()
+    for child in left:
+        child.kill()
+    assert left == []
+
+
+def open_source(closing: contextlib.ExitStack, device: int | str, **options: Any) -> OpencvSource:
+    source = make(device, **options)
+    closing.callback(source.close)
+    source.connect()
+    return source
+
+
+def child_of(source: OpencvSource) -> Any:
+    (child,) = multiprocessing.active_children()
+    assert child.name == f"capture-{source.name}"
+    return child
+
+
+def take(source: OpencvSource) -> Frame:
+    """The next frame; raises what `read` raises."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        frame = source.read(0.1)
+        if frame is not None:
+            return frame
+    pytest.fail("no frame came")
+
+
+def read_until_lost(source: OpencvSource) -> tuple[SourceError, list[Frame], int]:
+    """What `read` raised in the end, the frames before it, and how often it had to be called."""
+    frames, calls, deadline = [], 0, time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        calls += 1
+        try:
+            frame = source.read(0.1)
+        except SourceError as error:
+            return error, frames, calls
+        if frame is not None:
+            frames.append(frame)
+    pytest.fail("the source never told that it is lost")
+
+
+def write_video(path: Path, *pictures: np.ndarray[Any, Any]) -> Path:
+    """A Motion JPEG file."""
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (width, height))
+    assert writer.isOpened()
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+def grey(value: int, height: int = 48, width: int = 64) -> np.ndarray[Any, Any]:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def mean_colour(frame: Frame) -> list[int]:
+    """Of a frame that is one colour all over."""
+    assert frame.pixels is not None
+    assert np.ptp(frame.pixels.reshape(-1, 3), axis=0).max() <= 2
+    return [round(value) for value in frame.pixels.reshape(-1, 3).mean(axis=0)]
+
+
+# ---------------------------------------------------------------- a live stream
+
+
+class _Stream(BaseHTTPRequestHandler):
+    """Motion JPEG over HTTP: frames while they flow, then silence, or the start of a frame that never ends."""
+
+    server: MjpegServer
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        with contextlib.suppress(OSError):  # the reader is gone
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            self._send_frames()
+
+    def _send_frames(self) -> None:
+        while not self.server.over.is_set():
+            if self.server.cut_short.is_set():
+                self.wfile.write(self._part(_NOISE_JPEG)[: len(_NOISE_JPEG) * 3 // 4])
+                return
+            if self.server.flowing.is_set():
+                self.wfile.write(self._part(_ORANGE_JPEG))
+            self.server.over.wait(0.02)
+
+    @staticmethod
+    def _part(jpeg: bytes) -> bytes:
+        return b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(jpeg), jpeg)
+
+
+class MjpegServer(ThreadingHTTPServer):
+    """A camera on the network, on loopback."""
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Stream)
+        self.flowing, self.cut_short, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.flowing.set()
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/live.mjpg"
+
+    def stop(self) -> None:
+        """Hang up on everyone and free the port."""
+        self.over.set()
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+_ORANGE_JPEG = cv2.imencode(".jpg", np.full((48, 64, 3), ORANGE, np.uint8))[1].tobytes()
+_NOISE_JPEG = cv2.imencode(".jpg", NOISE)[1].tobytes()
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegServer]:
+    made = MjpegServer()
+    yield made
+    made.stop()
+
+
+def assert_live(source: OpencvSource) -> None:
+    np.testing.assert_allclose(mean_colour(take(source)), ORANGE, atol=3)
+
+
+def test_stream_is_lost_in_time_without_spinning_and_comes_back_when_it_goes_silent(
+    camera: MjpegServer, closing: contextlib.ExitStack
+) -> None:
+    source = open_source(closing, camera.url)
+    assert not source.can_wait
+    for _ in range(3):
+        assert_live(source)
+    child = child_of(source)
+    camera.flowing.clear()
+    started = time.monotonic()
+    error, frames, calls = read_until_lost(source)
+    took_s = time.monotonic() - started
+    assert isinstance(error, NotConnectedError)
+    assert READ_TIMEOUT_S * 0.8 < took_s < READ_TIMEOUT_S + 5.0
+    assert calls - len(frames) < took_s / 0.1 + 2  # each read that gave nothing has waited
+    child.join(WAIT_S)
+    assert child.exitcode == 0  # it has ended: no loop on a dead stream
+    source.close()
+    camera.flowing.set()
+    source.connect()
+    assert_live(source)
+
+
+def test_connect_fails_while_the_server_is_away_and_works_when_it_is_back(closing: contextlib.ExitStack) -> None:
+    camera = MjpegServer()
+    source = open_source(closing, camera.url)
+    assert_live(source)
+    camera.stop()
+    error, _, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    source.close()
+    with pytest.raises(NotConnectedError, match=r"camera top: 'http://.*' could not be opened"):
+        source.connect()
+    back = MjpegServer(camera.server_port)
+    closing.callback(back.stop)
+    source.connect()
+    assert_live(source)
+
+
+def test_frame_cut_short_is_never_delivered_when_the_stream_breaks_off(
+    camera: MjpegServer, closing: contextlib.ExitStack
+) -> None:
+    # Decoders fill what is missing with what was there before: the part before would be judged in its place.
+    source = open_source(closing, camera.url)
+    assert_live(source)
+    camera.cut_short.set()
+    error, frames, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    for frame in frames:
+        np.testing.assert_allclose(mean_colour(frame), ORANGE, atol=3)
+
+
+def test_connect_gives_up_in_time_when_a_server_never_answers(closing: contextlib.ExitStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        source = OpencvSource(
+            "top", f"http://127.0.0.1:{mute.getsockname()[1]}/", open_timeout_s=0.3, read_timeout_s=READ_TIMEOUT_S
+        )
+        closing.callback(source.close)
+        started = time.monotonic()
+        with pytest.raises(NotConnectedError, match="could not be opened"):
+            source.connect()
+        assert 0.3 <= time.monotonic() - started < 10.0
+        assert multiprocessing.active_children() == []
+
+
+# ---------------------------------------------------------------- the child
+
+
+def test_read_fails_and_connect_works_again_when_the_child_is_killed(
+    camera: MjpegServer, closing: contextlib.ExitStack
+) -> None:
+    source = open_source(closing, camera.url)
+    first = take(source)
+    child_of(source).kill()
+    error, frames, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    assert "camera top: capture process ended" in str(error)
+    source.close()
+    source.connect()
+    again = take(source)
+    # No two frames have the same name, over reconnections too.
+    assert [f.frame_id for f in (first, *frames, again)] == [f"top-{n}" for n in range(1, len(frames) + 3)]
+
+
+def test_read_fails_when_the_child_is_killed_in_the_middle_of_a_frame(
+    tmp_path: Path, closing: contextlib.ExitStack
+) -> None:
+    video = write_video(tmp_path / "large.avi", grey(50, 960, 1280), grey(60, 960, 1280))  # more than a pipe holds
+    source = open_source(closing, str(video))
+    child = child_of(source)
+    assert source._pipe is not None
+    assert source._pipe.poll(WAIT_S)  # the frame's header is there, its pixels are on their way
+    child.kill()
+    child.join(WAIT_S)
+    with pytest.raises(NotConnectedError, match="capture process ended"):
+        source.read(WAIT_S)
+
+
+def test_read_fails_in_time_and_close_ends_it_when_the_child_is_frozen(
+    camera: MjpegServer, closing: contextlib.ExitStack
+) -> None:
+    source = open_source(closing, camera.url)
+    assert_live(source)
+    child = child_of(source)
+    os.kill(child.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    error, _, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    assert f"no frame for {READ_TIMEOUT_S} s" in str(error)
+    assert time.monotonic() - started < READ_TIMEOUT_S + 5.0
+    source.close()
+    assert not child.is_alive()
+
+
+def test_no_child_is_left_when_closed(camera: MjpegServer, closing: contextlib.ExitStack) -> None:
+    source = open_source(closing, camera.url)
+    pid = child_of(source).pid
+    source.connect()  # open already: no second child
+    assert child_of(source).pid == pid
+    source.close()
+    assert multiprocessing.active_children() == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(NotConnectedError, match="not connected"):
+        source.read(0)
+    source.close()
+
+
+# ---------------------------------------------------------------- files and devices
+
+
+def test_video_file_is_read_to_its_end_when_it_is_whole(tmp_path: Path, closing: contextlib.ExitStack) -> None:
+    video = write_video(tmp_path / "parts.avi", *(grey(value) for value in (10, 90, 170, 250)))
+    before = time.time_ns()
+    source = open_source(closing, str(video), simulated=True)
+    frames = [take(source) for _ in range(4)]
+    assert source.can_wait
+    assert [frame.frame_id for frame in frames] == ["top-1", "top-2", "top-3", "top-4"]
+    np.testing.assert_allclose(
+        [mean_colour(frame) for frame in frames], [[value] * 3 for value in (10, 90, 170, 250)], atol=3
+    )
+    for frame in frames:
+        assert (frame.camera, frame.pixel_format, frame.simulated) == ("top", PixelFormat.BGR8, True)
+        assert frame.pixels is not None
+        assert (frame.pixels.shape, frame.pixels.dtype) == ((48, 64, 3), np.uint8)
+        assert before < frame.captured_utc_ns <= frame.received_utc_ns <= time.time_ns()
+    with pytest.raises(SourceExhaustedError, match=r"camera top: end of .*parts\.avi"):
+        take(source)
+
+
+def test_last_frame_is_never_delivered_when_the_file_ends_in_its_middle(
+    tmp_path: Path, closing: contextlib.ExitStack
+) -> None:
+    video = write_video(tmp_path / "cut.avi", grey(10), grey(90), NOISE)
+    data = video.read_bytes()
+    last, index = data.rindex(b"00dc", 0, data.index(b"idx1")), data.index(b"idx1")
+    video.write_bytes(data[: (last + index) // 2])
+    source = open_source(closing, str(video))
+    error, frames, _ = read_until_lost(source)
+    assert isinstance(error, SourceExhaustedError)
+    np.testing.assert_allclose([mean_colour(frame) for frame in frames], [[10] * 3, [90] * 3], atol=3)
+
+
+@pytest.mark.parametrize("device", [99, "missing.avi", "text.avi"], ids=str)
+def test_connect_fails_and_leaves_no_child_when_the_device_cannot_be_opened(
+    tmp_path: Path, closing: contextlib.ExitStack, device: int | str
+) -> None:
+    (tmp_path / "text.avi").write_text("no video")
+    named = str(tmp_path / device) if isinstance(device, str) else device
+    source = make(named)
+    closing.callback(source.close)
+    with pytest.raises(NotConnectedError, match=rf"camera top: .*{device}.* could not be opened"):
+        source.connect()
+    assert multiprocessing.active_children() == []
+    with pytest.raises(NotConnectedError, match="not connected"):
+        source.read(0)
+
+
+def test_connect_works_when_the_file_has_come_since_the_last_try(tmp_path: Path, closing: contextlib.ExitStack) -> None:
+    source = make(str(tmp_path / "late.avi"))
+    closing.callback(source.close)
+    with pytest.raises(NotConnectedError):
+        source.connect()
+    write_video(tmp_path / "late.avi", grey(90))
+    source.connect()
+    np.testing.assert_allclose(mean_colour(take(source)), [90] * 3, atol=3)

@@ -1,0 +1,226 @@
+"""Bytes become exactly the pixels they stand for, or a fault that says why."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from inspector.codec import decode_image, decode_raw
+from inspector.errors import BadFrameError
+from inspector.types import PixelFormat
+
+RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
+RAW = bytes(range(12))
+
+
+def encode(suffix: str, pixels: Any, dtype: Any = np.uint8) -> bytes:
+    """A file of `pixels`, three channels in OpenCV's order (BGR)."""
+    done, data = cv2.imencode(suffix, np.asarray(pixels, dtype))
+    assert done
+    return data.tobytes()
+
+
+def photograph() -> np.ndarray[Any, Any]:
+    """(60, 80, 3) uint8 BGR that compresses badly, so that a cut always takes some of it away."""
+    return np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+# ---------------------------------------------------------------- image files
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_colours_come_out_as_rgb_when_a_lossless_file_is_decoded(suffix: str) -> None:
+    pixels, pixel_format = decode_image(encode(suffix, [[BLUE, GREEN, RED], [[1, 2, 3], [4, 5, 6], [7, 8, 9]]]))
+    assert pixel_format is PixelFormat.RGB8
+    assert pixels.dtype == np.uint8
+    assert pixels.tolist() == [[RED, GREEN, BLUE], [[3, 2, 1], [6, 5, 4], [9, 8, 7]]]
+
+
+def test_colours_come_out_as_rgb_when_a_jpeg_is_decoded() -> None:
+    pixels, pixel_format = decode_image(encode(".jpg", np.full((16, 24, 3), (20, 90, 200))))
+    assert pixel_format is PixelFormat.RGB8
+    assert pixels.shape == (16, 24, 3)
+    np.testing.assert_allclose(pixels.reshape(-1, 3), np.tile([200.0, 90.0, 20.0], (16 * 24, 1)), atol=2)
+
+
+def test_grey_stays_one_channel_when_the_file_is_grey() -> None:
+    pixels, pixel_format = decode_image(encode(".png", [[0, 1, 254], [255, 7, 128]]))
+    assert pixel_format is PixelFormat.MONO8
+    assert pixels.tolist() == [[0, 1, 254], [255, 7, 128]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_sixteen_bits_are_kept_when_the_file_is_grey(suffix: str) -> None:
+    pixels, pixel_format = decode_image(encode(suffix, [[0, 1, 0x0102], [0xFFFF, 256, 40_000]], np.uint16))
+    assert pixel_format is PixelFormat.MONO16
+    assert pixels.dtype == np.uint16
+    assert pixels.tolist() == [[0, 1, 0x0102], [0xFFFF, 256, 40_000]]
+
+
+def test_alpha_is_dropped_and_colours_are_untouched_when_a_png_has_it() -> None:
+    pixels, pixel_format = decode_image(encode(".png", [[[10, 20, 30, 0], [40, 50, 60, 128], [70, 80, 90, 255]]]))
+    assert pixel_format is PixelFormat.RGB8
+    assert pixels.tolist() == [[[30, 20, 10], [60, 50, 40], [90, 80, 70]]]
+
+
+def test_pixels_are_not_turned_when_a_jpeg_asks_viewers_to_turn_it() -> None:
+    jpeg = encode(".jpg", np.hstack([np.zeros((16, 16)), np.full((16, 32), 255)]))
+    orientation = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)  # 6: turn it by 90°
+    exif = b"Exif\0\0" + orientation
+    turned = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_GRAYSCALE).shape == (48, 16)
+    pixels, _ = decode_image(turned)
+    assert pixels.shape == (16, 48)
+    assert (pixels[8, 8], pixels[8, 40]) == (0, 255)
+
+
+def test_image_decodes_to_the_same_when_it_is_a_view_or_padded() -> None:
+    data = encode(".png", [[BLUE, GREEN]])
+    for variant in (memoryview(data), bytearray(data), data + bytes(16)):
+        assert decode_image(variant)[0].tolist() == [[RED, GREEN]]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.25, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
+def test_image_is_refused_when_its_end_is_missing(suffix: str, share: float) -> None:
+    data = encode(suffix, photograph())
+    cut = data[: min(len(data) - 1, int(len(data) * share))]
+    with pytest.raises(BadFrameError, match=f"image: must be .*{len(cut)} bytes"):
+        decode_image(cut)
+
+
+def test_missing_end_is_named_when_a_jpeg_or_png_lacks_it() -> None:
+    for suffix in (".jpg", ".png"):
+        data = encode(suffix, photograph())[:-1]
+        with pytest.raises(BadFrameError, match=f"its end is missing after {len(data)} bytes"):
+            decode_image(data)
+
+
+def test_png_is_refused_when_a_byte_was_altered_or_a_part_is_lost() -> None:
+    data = encode(".png", photograph())
+    half = len(data) // 2
+    for broken in (data[:half] + bytes([data[half] ^ 0xFF]) + data[half + 1 :], data[:half] + data[half + 500 :]):
+        with pytest.raises(BadFrameError, match="image: must be one OpenCV can decode"):
+            decode_image(broken)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\nIEND\xaeB`\x82", b"not an image at all", bytes(5000)],
+    ids=["empty", "one byte", "bare jpeg", "bare png", "text", "zeros"],
+)
+def test_bytes_are_refused_when_they_are_no_image(data: bytes) -> None:
+    with pytest.raises(BadFrameError, match=f"image: must be one OpenCV can decode, got {len(data)} bytes"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "dtype", "found"),
+    [
+        (np.ones((2, 2, 3)), np.uint16, "3 × uint16"),
+        (np.ones((2, 2, 4)), np.uint16, "4 × uint16"),
+        (np.ones((2, 2)), np.float32, "1 × float32"),
+    ],
+    ids=["16-bit colour", "16-bit alpha", "float"],
+)
+def test_image_is_refused_when_its_depth_is_none_of_ours(pixels: Any, dtype: Any, found: str) -> None:
+    data = encode(".tiff" if dtype is np.float32 else ".png", pixels, dtype)
+    with pytest.raises(BadFrameError, match=f"8-bit grey or colour or 16-bit grey, got {found}"):
+        decode_image(data)
+
+
+def test_png_is_refused_when_its_header_claims_gigapixels() -> None:
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
+    with pytest.raises(BadFrameError, match="image: "):
+        decode_image(b"\x89PNG\r\n\x1a\n" + body)
+
+
+# ---------------------------------------------------------------- raw pixels
+
+
+@pytest.mark.parametrize("shape", [[3, 4], [3, 4, 1]], ids=str)
+def test_raw_grey_keeps_rows_and_columns_when_read(shape: list[int]) -> None:
+    pixels, pixel_format = decode_raw(RAW, "uint8", shape, PixelFormat.RGB8)
+    assert pixel_format is PixelFormat.MONO8
+    assert pixels.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_raw_sixteen_bits_are_little_endian_when_read() -> None:
+    pixels, pixel_format = decode_raw(RAW, "uint16", [2, 3], PixelFormat.RGB8)
+    assert pixel_format is PixelFormat.MONO16
+    assert pixels.tolist() == [[0x0100, 0x0302, 0x0504], [0x0706, 0x0908, 0x0B0A]]
+
+
+@pytest.mark.parametrize("colour", [PixelFormat.RGB8, PixelFormat.BGR8])
+def test_raw_colours_keep_their_order_and_their_name_when_read(colour: PixelFormat) -> None:
+    pixels, pixel_format = decode_raw(RAW, "uint8", [2, 2, 3], colour)
+    assert pixel_format is colour
+    assert pixels.tolist() == [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
+
+
+def test_raw_pixels_are_a_view_when_read() -> None:
+    data = bytearray(RAW)
+    pixels, _ = decode_raw(memoryview(data), "uint8", [3, 4], PixelFormat.RGB8)
+    data[5] = 99
+    assert pixels[1, 1] == 99
+
+
+@pytest.mark.parametrize("size", [0, 1, 11, 13, 24])
+def test_raw_pixels_are_refused_when_the_byte_count_is_wrong(size: int) -> None:
+    message = rf"pixels: shape \[2, 2, 3\] of uint8 must be 12 bytes, got {size}$"
+    with pytest.raises(BadFrameError, match=message):
+        decode_raw(bytes(size), "uint8", [2, 2, 3], PixelFormat.RGB8)
+
+
+def test_raw_sixteen_bits_are_refused_when_there_is_one_byte_a_pixel() -> None:
+    with pytest.raises(BadFrameError, match="of uint16 must be 12 bytes, got 6"):
+        decode_raw(bytes(6), "uint16", [2, 3], PixelFormat.RGB8)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        None, "12", {}, {"0": 3, "1": 4}, 12, (3, 4), [], [12], [1, 1, 3, 4], [3, None], [3, "4"], [3, [4]],
+        [3.0, 4.0], [True, 12], [0, 4], [-3, -4], [3, -4], [float("nan"), 4], [float("inf"), 4],
+        [2**31, 1], [2**64, 2**64], [10**30, 10**30], [10**4000, 10**4000], [3, 4, 10**4000],
+    ],
+    ids=lambda shape: f"{shape!r:.30}",
+)  # fmt: skip
+def test_raw_pixels_are_refused_when_the_shape_is_strange_or_huge(shape: Any) -> None:
+    with pytest.raises(BadFrameError, match=r"^shape: must be \[H, W\] or \[H, W, C\]") as fault:
+        decode_raw(RAW, "uint8", shape, PixelFormat.RGB8)
+    assert len(str(fault.value)) < 200  # it goes into the journal and the log
+
+
+def test_raw_pixels_are_refused_when_the_largest_shape_is_claimed() -> None:
+    with pytest.raises(BadFrameError, match=f"must be {3 * (2**31 - 1) ** 2} bytes, got 12"):
+        decode_raw(RAW, "uint8", [2**31 - 1, 2**31 - 1, 3], PixelFormat.RGB8)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [("uint8", 2), ("uint8", 4), ("uint8", 12), ("uint16", 2), ("uint16", 3)]
+)
+def test_raw_pixels_are_refused_when_the_channels_are_none_of_ours(dtype: str, channels: int) -> None:
+    with pytest.raises(BadFrameError, match=f"1 channel, or 3 of uint8, got {channels} of {dtype}"):
+        decode_raw(bytes(24), dtype, [1, 1, channels], PixelFormat.RGB8)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [None, "", "int8", "UINT8", "float32", "object", 8, ["uint8"], {}, "x" * 60_000],
+    ids=lambda dtype: f"{dtype!r:.20}",
+)
+def test_raw_pixels_are_refused_when_the_dtype_is_none_of_ours(dtype: Any) -> None:
+    with pytest.raises(BadFrameError, match="dtype: must be uint8 or uint16, got ") as fault:
+        decode_raw(RAW, dtype, [3, 4], PixelFormat.RGB8)
+    assert len(str(fault.value)) < 200
