@@ -46,6 +46,7 @@ class IngestThread(threading.Thread):
         self._metrics = metrics
         self._stop_asked = threading.Event()
         self._log = RateLimitedLog(logger)
+        self._backoff_s = _FIRST_BACKOFF_S
         self.failure: BaseException | None = None
 
     def stop(self) -> None:
@@ -64,7 +65,6 @@ class IngestThread(threading.Thread):
             self._health.forget(self.name)
 
     def _loop(self) -> None:
-        backoff_s = _FIRST_BACKOFF_S
         while not self._stop_asked.is_set():
             self._health.beat(self.name)
             try:
@@ -79,8 +79,8 @@ class IngestThread(threading.Thread):
                 self._log.warning("lost", str(error))
                 self._set_up(up=False, why=str(error))
                 self._source.close()
-                self._stop_asked.wait(backoff_s)
-                backoff_s = min(_LAST_BACKOFF_S, 2 * backoff_s)
+                self._stop_asked.wait(self._backoff_s)
+                self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
 
     def _read_until_lost(self) -> None:
         while not self._stop_asked.is_set():
@@ -92,6 +92,8 @@ class IngestThread(threading.Thread):
                 self._log.warning(error.cause, f"message refused: {error}")
                 continue
             if frame is not None:
+                # A frame, not a connection: one that is lost at once must go on backing off.
+                self._backoff_s = _FIRST_BACKOFF_S
                 self._accept(frame)
 
     def _accept(self, frame: Frame) -> None:

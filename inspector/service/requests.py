@@ -50,6 +50,7 @@ class RequestsThread(threading.Thread):
         self._journal_path = journal_path
         self._health = health
         self._stop_asked = threading.Event()
+        self.failure: BaseException | None = None
         self._commands: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "status": lambda _: status(),
             "replay": self._replay,
@@ -62,18 +63,25 @@ class RequestsThread(threading.Thread):
 
     def run(self) -> None:
         """Until asked to stop."""
-        while not self._stop_asked.is_set():
-            self._health.beat(self.name)
-            if self._socket.poll(200, zmq.POLLIN):
-                parts = self._socket.recv_multipart()
-                answer = json.dumps(self._answer(parts)).encode()
-                # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
-                try:
-                    self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
-                except zmq.ZMQError as error:
-                    logger.warning("requests: answer not delivered: %s", error)
-        self._socket.close()
-        self._health.forget(self.name)
+        try:
+            while not self._stop_asked.is_set():
+                self._health.beat(self.name)
+                if self._socket.poll(200, zmq.POLLIN):
+                    self._serve(self._socket.recv_multipart())
+        except BaseException as error:
+            logger.exception("requests died")
+            self.failure = error
+        finally:
+            self._socket.close()  # left open it would hold up the end of the process
+            self._health.forget(self.name)
+
+    def _serve(self, parts: list[bytes]) -> None:
+        answer = json.dumps(self._answer(parts)).encode()
+        # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
+        try:
+            self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            logger.warning("requests: answer not delivered: %s", error)
 
     def _answer(self, parts: list[bytes]) -> dict[str, Any]:
         try:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
-import pytest
 
 from inspector.config import WhenFull
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.ledger import Ledger, Ticket
 from inspector.sources.base import build_frame
-from inspector.types import PixelFormat, Reason, Verdict
+from inspector.types import PixelFormat
 
 LEDGER = Ledger({"a": 1000, "b": 1000})
 
@@ -74,17 +72,3 @@ def test_closed_buffer_refuses_and_still_gives_what_waits() -> None:
     buffer.close()
     assert names(buffer.put(ticket("2"))) == ["2"]
     assert drain(buffer) == ["1"]
-
-
-def test_ledger_balances_and_closes_each_frame_once() -> None:
-    ledger = Ledger({"a": 50})
-    first, second = (ledger.accept(build_frame("a", n, None, PixelFormat.MONO8)) for n in "12")
-    ledger.close(first, Verdict.PASS, Reason.OK)
-    account = ledger.account()
-    assert account.received == {"a": 2}
-    assert account.results == {("a", Verdict.PASS, Reason.OK): 1}
-    assert account.in_flight == {"a": 1}
-    with pytest.raises(KeyError):
-        ledger.close(first, Verdict.FAIL, Reason.DEFECT)
-    assert ledger.expired(time.monotonic_ns()) == []
-    assert ledger.expired(time.monotonic_ns() + 60_000_000) == [second]

@@ -1,0 +1,139 @@
+"""What the tests of the service share: a ledger, health and metrics of two cameras, and makers of what flows."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from inspector.decision import Decision
+from inspector.detector import Judgement
+from inspector.service.health import Health
+from inspector.service.ledger import Ledger, Ticket
+from inspector.service.metrics import Metrics
+from inspector.sources.base import build_frame
+from inspector.types import Frame, PixelFormat, Reason, Region, Result, Verdict
+
+DEADLINES_MS = {"top": 60_000, "side": 60_000}
+JOIN_S = 10.0
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """Cameras `top` and `side`, a minute for each frame."""
+    return Ledger(DEADLINES_MS)
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def beats(health: Health, monkeypatch: pytest.MonkeyPatch) -> queue.Queue[str]:
+    """What threads tell `health` of themselves, in order: their name for a beat, `forget` and it for an end."""
+    beats: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(health, "beat", beats.put)
+    monkeypatch.setattr(health, "forget", lambda name: beats.put(f"forget {name}"))
+    return beats
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, DEADLINES_MS)
+
+
+@pytest.fixture
+def make_frame() -> Callable[..., Frame]:
+    """A frame of 10 bytes, received `age_s` ago."""
+
+    def make(frame_id: str, camera: str = "top", *, age_s: float = 0.0, size: int = 10, **details: Any) -> Frame:
+        pixels = None if details.get("error") else np.zeros((1, size), np.uint8)
+        received = time.monotonic_ns() - int(age_s * 1e9)
+        return build_frame(camera, frame_id, pixels, PixelFormat.MONO8, received_monotonic_ns=received, **details)
+
+    return make
+
+
+@pytest.fixture
+def accept(ledger: Ledger, make_frame: Callable[..., Frame]) -> Callable[..., Ticket]:
+    """A frame that the ledger accepted: `make_frame`'s arguments."""
+    return lambda frame_id, *args, **details: ledger.accept(make_frame(frame_id, *args, **details))
+
+
+@pytest.fixture
+def make_judgement() -> Callable[..., Judgement]:
+    """What a detector with a threshold of 1 says of a frame with this score."""
+
+    def make(score: float = 0.5, tiles: int = 6) -> Judgement:
+        regions = (Region((1, 2, 3, 4), score, 4),) if score > 1 else ()
+        verdict, reason = (Verdict.FAIL, Reason.DEFECT) if score > 1 else (Verdict.PASS, Reason.OK)
+        anomaly_map = np.full((4, 8), score, np.float32)
+        return Judgement(Decision(verdict, reason, score, regions), anomaly_map, tiles, {"infer": 7.0})
+
+    return make
+
+
+@pytest.fixture
+def make_result() -> Callable[..., Result]:
+    """A PASS of camera `top` unless told otherwise."""
+
+    def make(seq: int = 1, **changes: Any) -> Result:
+        plain: dict[str, Any] = {
+            "station": "press-3",
+            "boot_id": "boot",
+            "seq": seq,
+            "camera": "top",
+            "frame_id": f"f{seq}",
+            "part_id": None,
+            "trigger_id": None,
+            "verdict": Verdict.PASS,
+            "reason": Reason.OK,
+            "score": 0.5,
+            "threshold": 1.0,
+            "regions": (),
+            "captured_utc_ns": 0,
+            "received_utc_ns": 1,
+            "published_utc_ns": 2,
+            "deadline_ms": 60_000,
+        }
+        return Result(**plain | changes)
+
+    return make
+
+
+@pytest.fixture
+def end() -> Callable[..., None]:
+    """Ask a thread to stop, and see it end."""
+
+    def end(thread: Any) -> None:
+        thread.stop()
+        thread.join(JOIN_S)
+        assert not thread.is_alive(), f"{thread.name} did not end"
+
+    return end
+
+
+@pytest.fixture
+def launch(end: Callable[..., None]) -> Iterator[Callable[[Any], Any]]:
+    """Start a thread; it is ended with the test at the latest."""
+    launched: list[Any] = []
+
+    def launch(thread: Any) -> Any:
+        thread.start()
+        launched.append(thread)
+        return thread
+
+    yield launch
+    for thread in launched:
+        end(thread)

@@ -1,0 +1,395 @@
+"""The one loop that reads every kind of source: lost, found, refused, full; no accepted frame is forgotten."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from inspector.config import WhenFull
+from inspector.errors import ConfigError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
+from inspector.service import ingest as module
+from inspector.service.frame_buffer import FrameBuffer
+from inspector.service.health import Health, State
+from inspector.service.ingest import IngestThread
+from inspector.service.ledger import Ledger, Outcome, Ticket
+from inspector.service.metrics import Metrics
+from inspector.types import Frame, Reason, Verdict
+
+Connection = BaseException | Sequence[Frame | BaseException | None]
+Launch = Callable[[Any], Any]
+MakeFrame = Callable[..., Frame]
+
+WAIT_S = 10.0
+AWAY = NotConnectedError("camera is away")
+LOST = NotConnectedError("cable out")
+
+
+class ScriptedSource:
+    """Each connection of the script fails, or delivers frames, nothing or errors; after the last it is exhausted."""
+
+    def __init__(self, *script: Connection, can_wait: bool = False, cameras: tuple[str, ...] = ("top",)) -> None:
+        self.name = "line"
+        self.cameras = cameras
+        self.can_wait = can_wait
+        self.calls: list[str] = []
+        self.connecting: queue.Queue[int] = queue.Queue()
+        self.delivered: queue.Queue[str] = queue.Queue()
+        self._script = iter(script)
+        self._items: Any = None
+
+    def connect(self) -> None:
+        self.calls.append("connect")
+        self.connecting.put(len(self.calls))
+        if self._items is not None:
+            return
+        connection = next(self._script)
+        if isinstance(connection, BaseException):
+            raise connection
+        self._items = iter(connection)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        assert self._items is not None, "read while closed"
+        assert 0 < timeout_s <= 1, "a stop must be noticed soon"
+        self.calls.append("read")
+        item = next(self._items, SourceExhaustedError("all frames read"))
+        if isinstance(item, BaseException):
+            raise item
+        if item is not None:
+            self.delivered.put(item.frame_id)
+        return item
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self._items = None
+
+
+class Impatient(threading.Event):
+    """A stop request that notes how long it was waited for, and does not wait."""
+
+    def __init__(self, look: Callable[[], Any] = lambda: None) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self.seen: list[Any] = []
+        self._look = look
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.seen.append(self._look())
+        return self.is_set()
+
+
+class Line:
+    """An ingest thread, the buffer it fills and the outcomes it submits."""
+
+    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics) -> None:
+        self.buffer = FrameBuffer(1000, WhenFull.DROP_OLDEST)
+        self.outcomes: list[Outcome] = []
+        self.ledger = ledger
+        self._health = health
+        self._metrics = metrics
+
+    def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
+        thread = IngestThread(
+            source, self.buffer, self.ledger, self.outcomes.append, judged={"top"}, health=self._health,
+            metrics=self._metrics,
+        )  # fmt: skip
+        if impatient is not None:
+            thread._stop_asked = impatient
+        return thread
+
+    def run(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
+        """To the end of the source's script."""
+        thread = self.build(source, impatient=impatient or Impatient())
+        thread.start()
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+        return thread
+
+    def waiting(self) -> list[str]:
+        """Frames in the buffer."""
+        tickets = iter(lambda: self.buffer.get(0), None)
+        return [ticket.frame.frame_id for ticket in tickets]
+
+    def answers(self) -> list[tuple[str, Verdict, Reason, str | None]]:
+        return [(o.ticket.frame.frame_id, o.verdict, o.reason, o.message) for o in self.outcomes]
+
+
+@pytest.fixture
+def line(ledger: Ledger, health: Health, metrics: Metrics) -> Line:
+    return Line(ledger, health, metrics)
+
+
+# ---------------------------------------------------------------- flow
+
+
+def test_frames_reach_the_buffer_in_order_when_read(line: Line, make_frame: MakeFrame, health: Health) -> None:
+    source = ScriptedSource([make_frame("f1"), None, make_frame("f2"), make_frame("f3")])
+    health.enter(State.READY)
+    thread = line.run(source)
+    assert line.waiting() == ["f1", "f2", "f3"]
+    assert line.outcomes == []
+    assert line.ledger.account().received == {"top": 3, "side": 0}
+    assert [ticket.frame.frame_id for ticket in line.ledger.open_tickets()] == ["f1", "f2", "f3"]
+    assert health.state is State.RUNNING
+    assert thread.failure is None
+
+
+def test_thread_ends_and_closes_its_source_when_that_is_exhausted(line: Line, beats: queue.Queue[str]) -> None:
+    source = ScriptedSource([])
+    thread = line.run(source)
+    assert source.calls == ["connect", "read", "close"]
+    assert thread.failure is None
+    assert thread.name == "ingest-line"
+    assert beats.queue[-1] == "forget ingest-line"
+
+
+def test_arrival_is_measured_when_a_frame_is_read(
+    line: Line, make_frame: MakeFrame, registry: CollectorRegistry
+) -> None:
+    line.run(ScriptedSource([make_frame("f1", received_utc_ns=5_000_000_000)]))
+    assert registry.get_sample_value("inspector_last_frame_timestamp_seconds", {"camera": "top"}) == 5.0
+
+
+def test_thread_ends_soon_when_asked_to_stop(line: Line, make_frame: MakeFrame, launch: Launch, end: Any) -> None:
+    class Endless(ScriptedSource):
+        def read(self, timeout_s: float) -> Frame | None:
+            self.delivered.put("")
+            return None
+
+    source = Endless([])
+    thread = launch(line.build(source))
+    source.delivered.get(timeout=WAIT_S)
+    end(thread)
+    assert source.calls[-1] == "close"
+    assert thread.failure is None
+
+
+# ---------------------------------------------------------------- lost and found
+
+
+def test_source_is_closed_and_connected_again_when_away_or_lost(line: Line, make_frame: MakeFrame) -> None:
+    source = ScriptedSource(AWAY, [make_frame("f1"), LOST], [make_frame("f2")])
+    thread = line.run(source)
+    assert source.calls == [
+        "connect", "close",
+        "connect", "read", "read", "close",
+        "connect", "read", "read", "close",
+    ]  # fmt: skip
+    assert line.waiting() == ["f1", "f2"]
+    assert thread.failure is None
+
+
+def test_backoff_doubles_up_to_its_last_when_the_source_stays_away(line: Line) -> None:
+    impatient = Impatient()
+    line.run(ScriptedSource(*[AWAY] * 8, []), impatient=impatient)
+    assert impatient.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+def test_backoff_starts_again_when_a_frame_was_delivered(line: Line, make_frame: MakeFrame) -> None:
+    impatient = Impatient()
+    frame = make_frame("f")
+    line.run(ScriptedSource(*[AWAY] * 6, [frame, LOST], AWAY, [frame, frame, LOST], [frame]), impatient=impatient)
+    assert impatient.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 0.2, 0.4, 0.2]
+
+
+def test_backoff_goes_on_when_the_source_connects_but_delivers_nothing(line: Line) -> None:
+    impatient = Impatient()
+    refused = UnidentifiedFrameError("camera", "no such camera")
+    line.run(ScriptedSource([LOST], [None, LOST], [refused, LOST], [LOST], []), impatient=impatient)
+    assert impatient.waits == [0.2, 0.4, 0.8, 1.6]
+
+
+def test_loss_shows_in_metrics_and_health_until_the_source_is_back(
+    line: Line, make_frame: MakeFrame, registry: CollectorRegistry, health: Health
+) -> None:
+    def look() -> tuple[Any, ...]:
+        return (*(up(camera) for camera in ("top", "side")), health.ready())
+
+    def up(camera: str) -> float | None:
+        return registry.get_sample_value("inspector_source_up", {"camera": camera})
+
+    class Watched(ScriptedSource):
+        def read(self, timeout_s: float) -> Frame | None:
+            connected.append(look())
+            return super().read(timeout_s)
+
+    connected: list[Any] = []
+    impatient = Impatient(look)
+    health.enter(State.READY)
+    line.run(Watched(AWAY, [LOST], [], cameras=("top", "side")), impatient=impatient)
+    assert impatient.seen == [
+        (0, 0, (False, "DEGRADED: source line: camera is away")),
+        (0, 0, (False, "DEGRADED: source line: cable out")),
+    ]
+    assert connected == [(1, 1, (True, "READY"))] * 2
+    for camera in ("top", "side"):
+        assert registry.get_sample_value("inspector_source_reconnects_total", {"camera": camera}) == 2
+
+
+def test_thread_ends_at_once_when_asked_to_stop_during_the_backoff(
+    line: Line, launch: Launch, end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_BACKOFF_S", 60.0)
+    source = ScriptedSource(AWAY)
+    thread = launch(line.build(source))
+    source.connecting.get(timeout=WAIT_S)
+    end(thread)
+    assert source.calls == ["connect", "close", "close"]
+    assert thread.failure is None
+
+
+# ---------------------------------------------------------------- refused
+
+
+def test_unidentified_messages_are_counted_by_cause_and_the_flow_goes_on(
+    line: Line, make_frame: MakeFrame, registry: CollectorRegistry
+) -> None:
+    refused = [UnidentifiedFrameError(cause, "refused") for cause in ("parts", "header", "camera", "camera")]
+    source = ScriptedSource([*refused, make_frame("f1")])
+    thread = line.run(source)
+    counts = [
+        registry.get_sample_value("inspector_frames_unidentified_total", {"cause": cause})
+        for cause in ("parts", "header", "camera")
+    ]
+    assert counts == [1, 1, 2]
+    assert line.ledger.account().received == {"top": 1, "side": 0}
+    assert line.waiting() == ["f1"]
+    assert source.calls.count("connect") == 1
+    assert thread.failure is None
+
+
+def test_bad_frame_is_answered_with_its_error_and_never_judged(line: Line, make_frame: MakeFrame) -> None:
+    line.run(ScriptedSource([make_frame("bad", error="image: truncated"), make_frame("good")]))
+    assert line.answers() == [("bad", Verdict.ERROR, Reason.BAD_FRAME, "image: truncated")]
+    assert line.waiting() == ["good"]
+    assert line.ledger.account().received["top"] == 2
+
+
+def test_frame_is_answered_no_recipe_when_its_camera_has_none(line: Line, make_frame: MakeFrame) -> None:
+    line.run(ScriptedSource([make_frame("f1", "side"), make_frame("f2")], cameras=("top", "side")))
+    assert line.answers() == [("f1", Verdict.ERROR, Reason.NO_RECIPE, "camera side has no recipe")]
+    assert line.waiting() == ["f2"]
+
+
+def test_bad_frame_keeps_its_reason_when_its_camera_has_no_recipe(line: Line, make_frame: MakeFrame) -> None:
+    line.run(ScriptedSource([make_frame("f1", "side", error="image: truncated")]))
+    assert line.answers() == [("f1", Verdict.ERROR, Reason.BAD_FRAME, "image: truncated")]
+
+
+# ---------------------------------------------------------------- full
+
+
+@pytest.mark.parametrize(
+    ("policy", "dropped", "kept"),
+    [(WhenFull.DROP_OLDEST, ["f1", "f2"], ["f3", "f4"]), (WhenFull.DROP_NEWEST, ["f3", "f4"], ["f1", "f2"])],
+)
+def test_dropped_frames_are_answered_overload_when_the_buffer_is_full(
+    line: Line, make_frame: MakeFrame, policy: WhenFull, dropped: list[str], kept: list[str]
+) -> None:
+    line.buffer = FrameBuffer(20, policy)
+    line.run(ScriptedSource([make_frame(f"f{number}") for number in (1, 2, 3, 4)]))
+    message = "dropped: the frame buffer is full"
+    assert line.answers() == [(name, Verdict.ERROR, Reason.OVERLOAD, message) for name in dropped]
+    assert line.waiting() == kept
+
+
+def test_frame_is_answered_overload_when_it_is_larger_than_the_buffer(line: Line, make_frame: MakeFrame) -> None:
+    line.buffer = FrameBuffer(20, WhenFull.BLOCK)
+    line.run(ScriptedSource([make_frame("large", size=21), make_frame("small")], can_wait=True))
+    assert [answer[:3] for answer in line.answers()] == [("large", Verdict.ERROR, Reason.OVERLOAD)]
+    assert line.waiting() == ["small"]
+
+
+@pytest.mark.parametrize(("policy", "can_wait"), [(WhenFull.DROP_OLDEST, True), (WhenFull.BLOCK, False)])
+def test_nothing_is_dropped_when_the_source_or_the_policy_waits_for_room(
+    line: Line, make_frame: MakeFrame, launch: Launch, policy: WhenFull, can_wait: bool
+) -> None:
+    line.buffer = FrameBuffer(10, policy)
+    source = ScriptedSource([make_frame(f"f{number}") for number in range(5)], can_wait=can_wait)
+    thread = launch(line.build(source))
+    got = [ticket.frame.frame_id for _ in range(5) if (ticket := line.buffer.get(WAIT_S))]
+    assert got == [f"f{number}" for number in range(5)]
+    thread.join(WAIT_S)
+    assert line.outcomes == []
+
+
+def test_thread_ends_and_leaves_the_frame_open_when_stopped_while_it_waits_for_room(
+    line: Line, make_frame: MakeFrame, launch: Launch, end: Any
+) -> None:
+    line.buffer = FrameBuffer(10, WhenFull.BLOCK)
+    source = ScriptedSource([make_frame("f1"), make_frame("f2"), make_frame("f3")])
+    thread = launch(line.build(source))
+    assert [source.delivered.get(timeout=WAIT_S) for _ in range(2)] == ["f1", "f2"]
+    end(thread)
+    assert line.outcomes == []
+    assert [ticket.frame.frame_id for ticket in line.ledger.open_tickets()] == ["f1", "f2"]  # the stop answers them
+    assert line.waiting() == ["f1"]
+
+
+def test_frame_is_given_up_when_it_was_answered_while_it_waited_for_room(
+    line: Line, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.buffer = FrameBuffer(10, WhenFull.BLOCK)
+
+    def is_open(ticket: Ticket) -> bool:
+        return ticket.frame.frame_id != "f2"
+
+    monkeypatch.setattr(line.ledger, "is_open", is_open)
+    line.run(ScriptedSource([make_frame("f1"), make_frame("f2"), make_frame("bad", error="truncated")]))
+    assert line.waiting() == ["f1"]
+    assert [answer[0] for answer in line.answers()] == ["bad"]
+
+
+# ---------------------------------------------------------------- death
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ([ConfigError("sockets.frames: in use")], ConfigError),
+        ([[RuntimeError("driver crashed")]], RuntimeError),
+    ],
+    ids=["connect", "read"],
+)
+def test_failure_is_kept_and_the_source_closed_when_the_thread_dies(
+    line: Line, script: list[Connection], kind: type[Exception], beats: queue.Queue[str]
+) -> None:
+    source = ScriptedSource(*script)
+    thread = line.run(source)
+    assert type(thread.failure) is kind
+    assert source.calls[-1] == "close"
+    assert beats.queue[-1] == "forget ingest-line"
+
+
+def test_frame_stays_owed_when_the_thread_dies_of_it(
+    line: Line, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(ticket: Ticket, **_: Any) -> None:
+        raise MemoryError("no room at all")
+
+    monkeypatch.setattr(line.buffer, "put", put)
+    thread = line.run(ScriptedSource([make_frame("f1")]))
+    assert type(thread.failure) is MemoryError
+    assert [ticket.frame.frame_id for ticket in line.ledger.open_tickets()] == ["f1"]
+
+
+def test_thread_beats_at_every_read_when_nothing_comes(line: Line, beats: queue.Queue[str]) -> None:
+    source = ScriptedSource([None] * 5)
+    line.run(source)
+    assert list(beats.queue)[:-1].count("ingest-line") >= source.calls.count("read") == 6
+
+
+def test_thread_beats_while_it_waits_for_room_when_the_buffer_is_full(
+    line: Line, make_frame: MakeFrame, launch: Launch, beats: queue.Queue[str]
+) -> None:
+    line.buffer = FrameBuffer(10, WhenFull.BLOCK)
+    source = ScriptedSource([make_frame("f1"), make_frame("f2")])
+    launch(line.build(source))
+    # two reads with their connection make three; the others come from the wait
+    assert [beats.get(timeout=WAIT_S) for _ in range(5)] == ["ingest-line"] * 5
+    assert source.calls == ["connect", "read", "read"]

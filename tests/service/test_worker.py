@@ -1,0 +1,280 @@
+"""The device worker: each way a detector ends becomes one outcome, and a poisoned device ends the thread."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from inspector.config import WhenFull
+from inspector.detector import Judgement
+from inspector.errors import (
+    DeviceFaultError,
+    DeviceOutOfMemoryError,
+    FrameMismatchError,
+    NotFiniteError,
+    RecipeError,
+)
+from inspector.service.frame_buffer import FrameBuffer
+from inspector.service.health import Health, State
+from inspector.service.ledger import Ledger, Outcome, Ticket
+from inspector.service.metrics import Metrics
+from inspector.service.worker import DeviceWorker
+from inspector.types import PixelFormat, Reason, Verdict
+
+Accept = Callable[..., Ticket]
+Launch = Callable[[Any], Any]
+MakeJudgement = Callable[..., Judgement]
+
+WAIT_S = 10.0
+
+
+class ScriptedDetector:
+    """Gives or raises what each step of the script says; a step that can be called is called between two batches."""
+
+    def __init__(self, script: list[Any], judgement: Judgement) -> None:
+        self.seen: list[tuple[np.ndarray, PixelFormat]] = []
+        self._script = iter(script)
+        self._judgement = judgement
+
+    def judge(
+        self, pixels: np.ndarray, pixel_format: PixelFormat, *, between_batches: Callable[[], None] = lambda: None
+    ) -> Judgement:
+        self.seen.append((pixels, pixel_format))
+        step = next(self._script, self._judgement)
+        between_batches()
+        if isinstance(step, BaseException):
+            raise step
+        if callable(step):
+            step()
+            step = self._judgement
+        between_batches()
+        return step
+
+
+class Bench:
+    """A worker, the buffer it empties and the outcomes it submits."""
+
+    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judgement: Judgement) -> None:
+        self.buffer = FrameBuffer(1000, WhenFull.BLOCK)
+        self.outcomes: list[Outcome] = []
+        self._parts = {"health": health, "metrics": metrics}
+        self._ledger = ledger
+        self._judgement = judgement
+
+    def build(self, *script: Any, **detectors: Any) -> DeviceWorker:
+        """With a detector of camera `top` that follows the script, or with those given."""
+        self.detector = ScriptedDetector(list(script), self._judgement)
+        detectors = detectors or {"top": self.detector}
+        return DeviceWorker(self.buffer, self._ledger, detectors, self.outcomes.append, **self._parts)
+
+    def drain(self, worker: DeviceWorker) -> DeviceWorker:
+        """Run it until the buffer is empty."""
+        self.buffer.close()
+        worker.stop()
+        worker.start()
+        worker.join(WAIT_S)
+        assert not worker.is_alive()
+        return worker
+
+    def answers(self) -> list[tuple[str, Verdict, Reason, str | None]]:
+        return [(o.ticket.frame.frame_id, o.verdict, o.reason, o.message) for o in self.outcomes]
+
+
+@pytest.fixture
+def bench(ledger: Ledger, health: Health, metrics: Metrics, make_judgement: MakeJudgement) -> Bench:
+    health.enter(State.RUNNING)
+    return Bench(ledger, health, metrics, make_judgement())
+
+
+def abandoned(registry: CollectorRegistry) -> float | None:
+    return registry.get_sample_value("inspector_frames_abandoned_total", {"camera": "top"})
+
+
+# ---------------------------------------------------------------- judged
+
+
+@pytest.mark.parametrize(
+    ("score", "verdict", "reason"), [(0.5, Verdict.PASS, Reason.OK), (2.0, Verdict.FAIL, Reason.DEFECT)]
+)
+def test_outcome_is_the_detectors_when_judged(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, registry: CollectorRegistry,
+    score: float, verdict: Verdict, reason: Reason,
+) -> None:  # fmt: skip
+    judgement = make_judgement(score, tiles=6)
+    ticket = accept("f1", age_s=30.0, decode_ms=20_000.0)
+    bench.buffer.put(ticket)
+    worker = bench.drain(bench.build(judgement))
+    (outcome,) = bench.outcomes
+    assert outcome.ticket is ticket
+    assert (outcome.verdict, outcome.reason, outcome.message) == (verdict, reason, None)
+    assert outcome.judgement is judgement
+    assert set(outcome.latency_ms) == {"capture", "queue", "infer"}
+    assert (outcome.latency_ms["capture"], outcome.latency_ms["infer"]) == (20_000.0, 7.0)
+    assert 10_000.0 <= outcome.latency_ms["queue"] < 20_000.0  # decoding is not waiting
+    ((pixels, pixel_format),) = bench.detector.seen
+    assert pixels is ticket.frame.pixels
+    assert pixel_format is PixelFormat.MONO8
+    assert registry.get_sample_value("inspector_tiles_total") == 6
+    assert worker.failure is None
+
+
+def test_cameras_are_judged_by_their_own_detectors_when_they_take_turns(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    good, bad = make_judgement(0.5), make_judgement(2.0)
+    for name, camera in (("t1", "top"), ("t2", "top"), ("s1", "side")):
+        bench.buffer.put(accept(name, camera))
+    detectors: Mapping[str, ScriptedDetector] = {"top": ScriptedDetector([], good), "side": ScriptedDetector([], bad)}
+    bench.drain(bench.build(**detectors))
+    assert [answer[:2] for answer in bench.answers()] == [
+        ("t1", Verdict.PASS), ("s1", Verdict.FAIL), ("t2", Verdict.PASS),
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FrameMismatchError("another size"), Reason.FRAME_MISMATCH),
+        (NotFiniteError("3 values are not"), Reason.NOT_FINITE),
+        (DeviceOutOfMemoryError("at half the batch"), Reason.OUT_OF_MEMORY),
+    ],
+    ids=lambda value: value.name if isinstance(value, Reason) else "",
+)
+def test_error_becomes_its_reason_and_the_worker_goes_on_when_one_frame_cannot_be_judged(
+    bench: Bench, accept: Accept, health: Health, registry: CollectorRegistry, error: Exception, reason: Reason
+) -> None:
+    bench.buffer.put(accept("bad"))
+    bench.buffer.put(accept("good"))
+    worker = bench.drain(bench.build(error))
+    assert bench.answers() == [
+        ("bad", Verdict.ERROR, reason, str(error)),
+        ("good", Verdict.PASS, Reason.OK, None),
+    ]
+    assert bench.outcomes[0].judgement is None
+    assert registry.get_sample_value("inspector_tiles_total") == 6
+    assert health.ready() == (True, "RUNNING")
+    assert worker.failure is None
+
+
+def test_frame_is_answered_and_the_thread_ends_in_fault_when_the_device_fails(
+    bench: Bench, accept: Accept, health: Health, beats: queue.Queue[str], launch: Launch
+) -> None:
+    error = DeviceFaultError("device: CUDA error: an illegal memory access")
+    bench.buffer.put(accept("f1"))
+    bench.buffer.put(accept("f2"))
+    worker = launch(bench.build(error))
+    worker.join(WAIT_S)  # by itself: nobody asked
+    assert not worker.is_alive()
+    assert bench.answers() == [("f1", Verdict.ERROR, Reason.INFERENCE_FAULT, str(error))]
+    assert worker.failure is error
+    assert health.live() == (False, f"FAULT: device: {error}")
+    assert beats.queue[-1] == "forget device"
+    assert len(bench.buffer) == 1  # nothing is judged on a poisoned device
+
+
+@pytest.mark.parametrize(
+    "error", [RecipeError("no threshold"), RuntimeError("bug"), MemoryError("host"), SystemExit(3)], ids=repr
+)
+def test_thread_ends_in_fault_and_nothing_passes_when_a_detector_fails_as_none_may(
+    bench: Bench, accept: Accept, ledger: Ledger, health: Health, launch: Launch, error: BaseException
+) -> None:
+    bench.buffer.put(accept("f1"))
+    worker = launch(bench.build(error))
+    worker.join(WAIT_S)
+    assert not worker.is_alive()
+    assert bench.outcomes == []
+    assert [ticket.frame.frame_id for ticket in ledger.open_tickets()] == ["f1"]  # its deadline or the stop answers
+    assert worker.failure is error
+    assert health.live() == (False, f"FAULT: device: {error}")
+
+
+# ---------------------------------------------------------------- answered meanwhile
+
+
+def test_frame_is_never_judged_when_it_was_answered_while_it_waited(
+    bench: Bench, accept: Accept, ledger: Ledger, registry: CollectorRegistry
+) -> None:
+    answered = accept("answered")
+    for ticket in (answered, accept("next")):
+        bench.buffer.put(ticket)
+    ledger.close(answered, Verdict.ERROR, Reason.DEADLINE)
+    bench.drain(bench.build())
+    assert [answer[0] for answer in bench.answers()] == ["next"]
+    assert len(bench.detector.seen) == 1
+    assert abandoned(registry) == 0
+
+
+def test_frame_is_abandoned_between_batches_when_it_was_answered_meanwhile(
+    bench: Bench, accept: Accept, ledger: Ledger, registry: CollectorRegistry, health: Health
+) -> None:
+    slow = accept("slow")
+    for ticket in (slow, accept("next")):
+        bench.buffer.put(ticket)
+    worker = bench.drain(bench.build(lambda: ledger.close(slow, Verdict.ERROR, Reason.DEADLINE)))
+    assert bench.answers() == [("next", Verdict.PASS, Reason.OK, None)]
+    assert abandoned(registry) == 1
+    assert registry.get_sample_value("inspector_tiles_total") == 6
+    assert (health.ready(), worker.failure) == ((True, "RUNNING"), None)
+
+
+# ---------------------------------------------------------------- stop
+
+
+def test_all_that_waits_is_judged_when_asked_to_stop(bench: Bench, accept: Accept) -> None:
+    for number in range(20):
+        bench.buffer.put(accept(f"f{number}"))
+    bench.drain(bench.build())
+    assert bench.answers() == [(f"f{number}", Verdict.PASS, Reason.OK, None) for number in range(20)]
+
+
+def test_worker_ends_at_the_next_batch_when_told_to_abandon(
+    bench: Bench, accept: Accept, ledger: Ledger, registry: CollectorRegistry
+) -> None:
+    for name in ("f1", "f2", "f3"):
+        bench.buffer.put(accept(name))
+    worker = bench.build()
+    detector = bench.detector
+    detector._script = iter([detector._judgement, worker.abandon])
+    bench.drain(worker)
+    assert [answer[0] for answer in bench.answers()] == ["f1"]
+    assert [ticket.frame.frame_id for ticket in ledger.open_tickets()] == ["f1", "f2", "f3"]  # f1: publisher's turn
+    assert len(bench.buffer) == 1
+    assert abandoned(registry) == 1
+    assert worker.failure is None
+
+
+def test_idle_worker_ends_soon_when_told_to_abandon(bench: Bench, launch: Launch) -> None:
+    worker = launch(bench.build())
+    worker.abandon()
+    worker.join(WAIT_S)
+    assert not worker.is_alive()
+    assert worker.failure is None
+
+
+def test_worker_waits_for_frames_when_idle(bench: Bench, accept: Accept, launch: Launch, end: Any) -> None:
+    judged: queue.Queue[str] = queue.Queue()
+    worker = bench.build(lambda: judged.put("f1"), lambda: judged.put("f2"))
+    launch(worker)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+        assert judged.get(timeout=WAIT_S) == name
+    end(worker)
+    assert [answer[0] for answer in bench.answers()] == ["f1", "f2"]
+
+
+def test_worker_beats_before_each_frame_and_between_its_batches(
+    bench: Bench, accept: Accept, beats: queue.Queue[str]
+) -> None:
+    bench.buffer.put(accept("f1"))
+    bench.buffer.put(accept("f2"))
+    bench.drain(bench.build())
+    # two rounds with a frame, two batches each; one round that finds nothing and ends
+    assert list(beats.queue) == ["device"] * 7 + ["forget device"]
