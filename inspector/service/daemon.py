@@ -91,9 +91,9 @@ class Daemon:
             self._http.stop()
             self._context.destroy(linger=0)
             raise
+        self.health.enter(State.READY)  # before the threads: the first frame makes it RUNNING
         for thread in self._flow:
             thread.start()
-        self.health.enter(State.READY)
         self._notifier.notify("READY=1\nSTATUS=ready")
         logger.info("station %s ready, metrics on port %d", station.station, self._http.port)
 

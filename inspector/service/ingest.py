@@ -62,6 +62,8 @@ class IngestThread(threading.Thread):
             self.failure = error
         finally:
             self._source.close()
+            for camera in self._source.cameras:
+                self._metrics.source_up.labels(camera).set(0)
             self._health.forget(self.name)
 
     def _loop(self) -> None:

@@ -56,7 +56,7 @@ class Metrics:
             "last_frame_timestamp_seconds", "Wall clock time the last frame was received.", "camera"
         )
         self.overlays_dropped = counter("overlays_dropped", "Overlays given up: the renderer was busy.", "camera")
-        self.results_lagging = counter("results_lagging", "Times a subscriber fell too far behind and began to lose messages.")
+        self.results_lagging = counter("results_lagging", "Times a subscriber lagged and began to lose messages.")
         self.journal_errors = counter("journal_errors", "Failed writes to the journal.")
         self.recipe = Info("inspector_recipe", "The recipe of a camera.", ["camera"], registry=registry)
         Info("inspector_build", "Versions.", registry=registry).info(

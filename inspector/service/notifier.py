@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -18,8 +19,7 @@ class Notifier:
         """Send one message, such as `READY=1`; a supervisor that went away is not our failure."""
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            try:
-                channel.sendto(message.encode(), self._address)
-            except OSError:
-                return
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as channel:
+            channel.settimeout(1.0)  # a supervisor that does not read must not hold up the main loop
+            channel.sendto(message.encode(), self._address)

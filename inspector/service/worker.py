@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 
 from inspector.detector import Detector
 from inspector.errors import (
-    DeviceFaultError,
     DeviceOutOfMemoryError,
     FrameAbandonedError,
     FrameMismatchError,
@@ -98,9 +97,9 @@ class DeviceWorker(threading.Thread):
             self._submit(error_outcome(ticket, Reason.NOT_FINITE, str(error)))
         except DeviceOutOfMemoryError as error:
             self._submit(error_outcome(ticket, Reason.OUT_OF_MEMORY, str(error)))
-        except DeviceFaultError as error:
-            # After such an error nothing this process computes can be trusted.
-            self._submit(error_outcome(ticket, Reason.INFERENCE_FAULT, str(error)))
+        except Exception as error:
+            # A device fault, or one nobody foresaw: nothing this process computes after it can be trusted.
+            self._submit(error_outcome(ticket, Reason.INFERENCE_FAULT, f"{type(error).__name__}: {error}"))
             raise
         else:
             self._metrics.tiles.inc(judgement.tiles)

@@ -227,6 +227,7 @@ def test_loss_shows_in_metrics_and_health_until_the_source_is_back(
         (0, 0, (False, "DEGRADED: source line: cable out")),
     ]
     assert connected == [(1, 1, (True, "READY"))] * 2
+    assert (up("top"), up("side")) == (0, 0)  # the thread ended
     for camera in ("top", "side"):
         assert registry.get_sample_value("inspector_source_reconnects_total", {"camera": camera}) == 2
 

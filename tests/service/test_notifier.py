@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +65,26 @@ def test_nothing_is_sent_when_no_supervisor_listens(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("address", ["gone", "x" * 200], ids=["gone", "too long"])
 def test_flow_goes_on_when_the_supervisor_cannot_be_reached(tmp_path: Path, address: str) -> None:
     Notifier(str(tmp_path / address)).notify("WATCHDOG=1")
+
+
+def test_flow_goes_on_when_the_supervisor_does_not_read(supervisor: socket.socket, tmp_path: Path) -> None:
+    supervisor.bind(str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler, contextlib.suppress(BlockingIOError):
+        filler.setblocking(False)
+        for _ in range(100_000):
+            filler.sendto(b"x", str(tmp_path / "notify"))
+        pytest.fail("the supervisor's queue never filled")
+    started = time.monotonic()
+    Notifier(str(tmp_path / "notify")).notify("WATCHDOG=1")
+    assert time.monotonic() - started < 5
+
+
+def test_flow_goes_on_when_no_socket_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    Notifier(str(tmp_path / "notify")).notify("WATCHDOG=1")
 
 
 def test_flow_goes_on_when_the_supervisor_went_away(supervisor: socket.socket, tmp_path: Path) -> None:

@@ -180,7 +180,14 @@ TWO = (Region((0, 0, 1, 1), 2.0, 1), Region((4, 0, 5, 1), 1.5, 1))
     [
         ({"score": 0.123456, "threshold": 0.7}, "score 0.1235 / 0.7  top f1  0 region(s)"),
         ({"part_id": "p9", "regions": TWO}, "score 0.5 / 1  top f1 part p9  2 region(s)"),
-        ({"score": None, "threshold": None, "reason": Reason.OVERLOAD}, "OVERLOAD  top f1  0 region(s)"),
+        (
+            {"score": None, "threshold": None, "verdict": Verdict.ERROR, "reason": Reason.OVERLOAD},
+            "OVERLOAD  top f1  0 region(s)",
+        ),
+        (
+            {"threshold": 0.7, "verdict": Verdict.ERROR, "reason": Reason.NOT_READY},
+            "NOT_READY score 0.5 / 0.7  top f1  0 region(s)",
+        ),
     ],
 )
 def test_banner_says_what_was_found_when_described(make_result: MakeResult, changes: dict[str, Any], text: str) -> None:
