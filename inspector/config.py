@@ -109,6 +109,7 @@ class Recipe(_Strict):
     bottleneck_width: Literal["official", "anomalib"] = "official"
     anomaly_map_mode: Literal["add", "multiply"] = "add"
     sigma: Annotated[float, Field(ge=0)] = 4.0
+    map_normalisation: Literal["none", "position"] = "none"
     preprocessing: Preprocessing = Preprocessing()
     tiling: Tiling = Tiling()
     threshold: Threshold | None = None

@@ -235,6 +235,7 @@ def build_model(recipe: Recipe) -> ReverseDistillation:
             pre_trained=False,
             sigma=recipe.sigma,
             bottleneck_width=recipe.bottleneck_width,
+            map_normalisation=recipe.map_normalisation,
         )
     except ValueError as error:
         raise RecipeError(f"recipe {recipe.recipe_id}: {error}") from error

@@ -47,6 +47,9 @@ def train(
     false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target for the threshold.")] = 0.01,
     sigma: Annotated[float, typer.Option(min=0, help="Of the map's Gaussian, in tile pixels.")] = 4.0,
     anomaly_map_mode: Annotated[str, typer.Option(help="add or multiply.")] = "add",
+    map_normalisation: Annotated[
+        str, typer.Option(help="position: distances relative to what good tiles show there; none: the paper's.")
+    ] = "position",
     mono16_range: Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")] = (0, 65_535),
     roi_mask: RoiMask = None,
     recipe_id: Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")] = None,
@@ -70,6 +73,7 @@ def train(
         bottleneck_width=cast(Literal["official", "anomalib"], bottleneck_width),
         anomaly_map_mode=cast(Literal["add", "multiply"], anomaly_map_mode),
         sigma=sigma,
+        map_normalisation=cast(Literal["none", "position"], map_normalisation),
         holdout=holdout,
         false_reject_rate=false_reject_rate,
         mono16_range=mono16_range,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from inspector.model.anomaly_map import AnomalyMapGenerator, AnomalyMapMode
+from inspector.model.anomaly_map import (
+    AnomalyMapGenerator,
+    AnomalyMapMode,
+    MapNormalisation,
+    compute_distances,
+    compute_normalisation,
+)
 from inspector.model.backbones import BottleneckWidth
 from inspector.model.bottleneck import OneClassBottleneck
 from inspector.model.decoder import Decoder
@@ -29,6 +35,7 @@ class ReverseDistillation(nn.Module):
         pre_trained: bool = True,
         sigma: float = 4.0,
         bottleneck_width: BottleneckWidth | str = BottleneckWidth.OFFICIAL,
+        map_normalisation: MapNormalisation | str = MapNormalisation.NONE,
     ) -> None:
         """Build the network.
 
@@ -41,6 +48,7 @@ class ReverseDistillation(nn.Module):
             pre_trained: fetch ImageNet weights through timm. False: random, to be loaded by the caller.
             sigma: of the Gaussian that smooths the map, in pixels.
             bottleneck_width: `official` or `anomalib`.
+            map_normalisation: `none` (the paper) or `position`; see `MapNormalisation`.
 
         Raises:
             ValueError: a parameter breaks its rule; the message names it.
@@ -52,7 +60,7 @@ class ReverseDistillation(nn.Module):
         self.encoder = Encoder(backbone, layers, pre_trained=pre_trained)
         self.bottleneck = OneClassBottleneck(backbone, bottleneck_width)
         self.decoder = Decoder(backbone, bottleneck_width)
-        self.anomaly_map = AnomalyMapGenerator(input_size, anomaly_map_mode, sigma)
+        self.anomaly_map = AnomalyMapGenerator(input_size, anomaly_map_mode, sigma, map_normalisation)
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         """What training changes: bottleneck and decoder. The encoder is frozen."""
@@ -63,6 +71,17 @@ class ReverseDistillation(nn.Module):
         """Encoder and decoder features of `images` (B, 3, H, W), each three maps at 1/4, 1/8, 1/16."""
         encoder_features = self.encoder(images)
         return encoder_features, self.decoder(self.bottleneck(encoder_features))
+
+    @torch.no_grad()
+    def fit_normalisation(self, batches: Iterable[Tensor]) -> None:
+        """Measure on good tiles what `map_normalisation: position` subtracts and divides by.
+
+        Args:
+            batches: normalised images (B, 3, H, W) of the input size, two or more in all. The network must be
+                in eval mode.
+        """
+        distances = (compute_distances(*self.features(images)) for images in batches)
+        self.anomaly_map.set_normalisation(*compute_normalisation(distances))
 
     def forward(self, images: Tensor) -> Tensor:
         """Anomaly maps (B, 1, H, W) of `images` (B, 3, H, W), ImageNet-normalised RGB."""
