@@ -253,13 +253,6 @@ assert (pictures[0] == pictures[1]).all()
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    yield made
-    made.destroy(linger=0)
-
-
-@pytest.fixture
 def overlays(context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[OverlaysSocket]:
     made = OverlaysSocket(context, "inproc://overlays")
     yield made

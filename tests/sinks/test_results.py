@@ -22,13 +22,6 @@ WAIT_S = 10.0
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    yield made
-    made.destroy(linger=0)
-
-
-@pytest.fixture
 def few_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A high-water mark that a test can reach."""
     monkeypatch.setattr(results, "_HIGH_WATER_MARK", 20)

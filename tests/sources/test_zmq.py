@@ -30,13 +30,6 @@ WAIT_S = 10.0
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    made: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    yield made
-    made.destroy(linger=0)
-
-
-@pytest.fixture
 def endpoints() -> Sockets:
     """Two ports nobody uses."""
     with sockets.create_server(("127.0.0.1", 0)) as one, sockets.create_server(("127.0.0.1", 0)) as two:
