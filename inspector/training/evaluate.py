@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,27 @@ def _pixel_metrics(samples: Sequence[_Sample]) -> dict[str, Any]:
     if all(sample.mask_path is None for sample in samples):
         return {"pixel_auroc": None, "aupro": None}
     usable = [sample for sample in samples if sample.mask_path is not None or sample.kind == "good"]
-    maps = [np.load(sample.map_path, mmap_mode="r") for sample in usable]
-    # One mask at a time: a few hundred high-resolution ones would not fit in memory together.
-    masks = (_read_mask(sample, anomaly_map.shape) for sample, anomaly_map in zip(usable, maps, strict=True))
-    curves = compute_pixel_curves(maps, masks)
+    curves = compute_pixel_curves(_MapFiles([sample.map_path for sample in usable]), _read_masks(usable))
     return {"pixel_auroc": curves.auroc(), "aupro": curves.aupro(0.3)}
+
+
+class _MapFiles(Sequence[Array]):
+    """Maps read from disk when asked for: a few hundred high-resolution ones would not fit in memory together."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.load(self._paths[index])
+
+
+def _read_masks(samples: Sequence[_Sample]) -> Iterator[Array]:
+    for sample in samples:
+        shape = np.load(sample.map_path, mmap_mode="r").shape
+        yield _read_mask(sample, shape)
 
 
 def _read_mask(sample: _Sample, shape: tuple[int, ...]) -> Array:
@@ -161,7 +177,7 @@ def compute_pixel_curves(maps: Sequence[Array], masks: Iterable[Array]) -> Pixel
         masks: (H, W) uint8 each, 1 on defects; each connected area is one defect. Read once, in order.
     """
     # Levels at equal shares of pixels rather than equal steps: the few high values decide.
-    sample = np.concatenate([np.asarray(m).ravel()[:: max(1, m.size // 20_000)] for m in maps])
+    sample = np.concatenate([m.ravel()[:: max(1, m.size // 20_000)].copy() for m in maps])  # no view that keeps a map
     peaks = np.array([float(m.max()) for m in maps])
     tail = 1 - np.logspace(-6, 0, _LEVELS - len(peaks) if 2 * len(peaks) < _LEVELS else _LEVELS)
     levels = np.unique(np.concatenate([np.quantile(sample, tail), peaks, [min(float(m.min()) for m in maps)]]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 from pathlib import Path
 
 import cv2
@@ -138,3 +140,18 @@ def test_masks_are_held_one_at_a_time_when_pixels_are_counted() -> None:
 def test_dataset_is_refused_when_it_lacks_good_frames(recipe_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="must hold test/good"):
         evaluate(recipe_dir, tmp_path, device="cpu")
+
+
+def test_pixels_are_counted_when_there_are_more_frames_than_open_files_allowed(
+    recipe_dir: Path, dataset_dir: Path
+) -> None:
+    for number in range(4, 40):
+        shutil.copy(dataset_dir / "test/good/0.png", dataset_dir / f"test/good/{number}.png")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
+    try:
+        metrics = evaluate(recipe_dir, dataset_dir, device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert metrics["n_good"] == 38
+    assert 0 <= metrics["aupro"] <= 1
