@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,24 @@ def adopt_roi(recipe: Recipe, mask: Path, folder: Path) -> Recipe:
     return recipe.model_copy(update={"roi_mask": name, "roi_mask_sha256": sha256})
 
 
+def warn_of_outliers(scores: Mapping[Path, float]) -> list[Path]:
+    """Name the good frames that score far above the rest: each lifts the threshold, so a person should look at it.
+
+    Far is five robust deviations (1.4826 times the median absolute deviation) above the median.
+    """
+    values = np.array(list(scores.values()))
+    median = float(np.median(values))
+    limit = median + 5 * 1.4826 * float(np.median(np.abs(values - median)))
+    outliers = sorted((path for path, score in scores.items() if score > limit), key=lambda path: -scores[path])
+    for path in outliers:
+        logger.warning(
+            "good frame %s scores %.4g, the median is %.4g: it lifts the threshold, so that defects may escape; "
+            "look at it (inspector inspect --overlays), take it out, or mask what is not the part (--roi-mask)",
+            path, scores[path], median,
+        )  # fmt: skip
+    return outliers
+
+
 def score_frames(
     detector: Detector, paths: Sequence[Path], advance: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[Path, float]:
@@ -109,6 +127,7 @@ def calibrate(
     detector = Detector.load(folder, device=choose_device(device), recipe=recipe)
     scores = score_frames(detector, list_images(good_dir), advance)
     threshold = compute_threshold(list(scores.values()), false_reject_rate)
+    warn_of_outliers(scores)
     if defects_dir is not None:
         defects = list(score_frames(detector, list_images(defects_dir), advance).values())
         escaped = sum(score <= threshold.value for score in defects)

@@ -26,7 +26,7 @@ from inspector.errors import TrainingError
 from inspector.model import MapNormalisation, ReverseDistillation, ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256, save_weights
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
-from inspector.training.calibrate import adopt_roi, compute_threshold, score_frames
+from inspector.training.calibrate import adopt_roi, compute_threshold, score_frames, warn_of_outliers
 from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
 
 _OFFICIAL_STEPS = 3000
@@ -108,9 +108,11 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
         report(TrainingProgress("calibrate", done / total))
 
     scores = score_frames(detector, aside, calibrating)
+    threshold = compute_threshold(list(scores.values()), options.false_reject_rate)
+    warn_of_outliers(scores)
     recipe = recipe.model_copy(
         update={
-            "threshold": compute_threshold(list(scores.values()), options.false_reject_rate),
+            "threshold": threshold,
             "training": facts
             | {
                 "n_train": len(frames),

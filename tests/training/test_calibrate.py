@@ -14,7 +14,13 @@ from scipy import stats
 from inspector.config import Recipe, Tiling, load_recipe
 from inspector.detector import Detector, build_model, preprocess
 from inspector.errors import RecipeError, TrainingError
-from inspector.training.calibrate import calibrate, compute_false_reject_bound, compute_threshold, score_frames
+from inspector.training.calibrate import (
+    calibrate,
+    compute_false_reject_bound,
+    compute_threshold,
+    score_frames,
+    warn_of_outliers,
+)
 from inspector.training.datasets import list_images, read_image
 from inspector.training.train import write_recipe
 
@@ -127,3 +133,15 @@ def test_recipe_on_disk_stays_when_the_mask_is_all_black(recipe_dir: Path, tmp_p
     with pytest.raises(RecipeError, match=r"mask\.png: roi_mask: must be a grey image with at least one pixel above 0"):
         calibrate(recipe_dir, tmp_path, roi_mask=tmp_path / "mask.png", device="cpu")
     assert (recipe_dir / "recipe.yaml").read_bytes() == before
+
+
+def test_good_frames_far_above_the_rest_are_named_when_they_lift_the_threshold(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores = {Path(f"{n}.png"): 15.0 + 0.5 * n for n in range(6)} | {Path("dirty.png"): 41.0, Path("worse.png"): 60.0}
+    assert warn_of_outliers(scores) == [Path("worse.png"), Path("dirty.png")]
+    assert [record.getMessage()[:37] for record in caplog.records] == [
+        "good frame worse.png scores 60, the m",
+        "good frame dirty.png scores 41, the m",
+    ]
+    assert warn_of_outliers({Path(f"{n}.png"): 15.0 + 0.5 * n for n in range(8)}) == []
