@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,13 +42,14 @@ def train(
     batch_size: Annotated[int, typer.Option(min=2, help="Tiles per step.")] = 16,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    bottleneck_width: Annotated[str, typer.Option(help="official or anomalib.")] = "official",
+    bottleneck_width: Annotated[Literal["official", "anomalib"], typer.Option(help="Whose student.")] = "official",
     holdout: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of frames kept for calibration.")] = 0.2,
     false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target for the threshold.")] = 0.01,
     sigma: Annotated[float, typer.Option(min=0, help="Of the map's Gaussian, in tile pixels.")] = 4.0,
-    anomaly_map_mode: Annotated[str, typer.Option(help="add or multiply.")] = "add",
+    anomaly_map_mode: Annotated[Literal["add", "multiply"], typer.Option(help="How layers are fused.")] = "add",
     map_normalisation: Annotated[
-        str, typer.Option(help="position: distances relative to what good tiles show there; none: the paper's.")
+        Literal["position", "none"],
+        typer.Option(help="Distances relative to what good tiles show there, or the paper's (multiply needs these)."),
     ] = "position",
     mono16_range: Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")] = (0, 65_535),
     roi_mask: RoiMask = None,
@@ -70,10 +71,10 @@ def train(
         batch_size=batch_size,
         device=device,
         seed=seed,
-        bottleneck_width=cast(Literal["official", "anomalib"], bottleneck_width),
-        anomaly_map_mode=cast(Literal["add", "multiply"], anomaly_map_mode),
+        bottleneck_width=bottleneck_width,
+        anomaly_map_mode=anomaly_map_mode,
         sigma=sigma,
-        map_normalisation=cast(Literal["none", "position"], map_normalisation),
+        map_normalisation=map_normalisation,
         holdout=holdout,
         false_reject_rate=false_reject_rate,
         mono16_range=mono16_range,

@@ -70,7 +70,9 @@ class AnomalyMapGenerator(nn.Module):
         self.normalisation = MapNormalisation(map_normalisation)
         if self.normalisation is MapNormalisation.POSITION:
             if self.mode is not AnomalyMapMode.ADD:
-                raise ValueError(f"map_normalisation: position needs anomaly_map_mode add, got {self.mode.value}")
+                raise ValueError(
+                    f"map_normalisation: must be none with anomaly_map_mode {self.mode.value}, got position"
+                )
             for index, stride in enumerate(STRIDES):
                 size = (input_size[0] // stride, input_size[1] // stride)
                 self.register_buffer(f"expected{index}", torch.zeros(size))

@@ -67,7 +67,7 @@ def test_normalisation_travels_with_the_weights_when_saved(tmp_path: Path) -> No
 
 
 def test_normalisation_is_refused_when_maps_are_multiplied() -> None:
-    with pytest.raises(ValueError, match="map_normalisation: position needs anomaly_map_mode add, got multiply"):
+    with pytest.raises(ValueError, match="map_normalisation: must be none with anomaly_map_mode multiply"):
         AnomalyMapGenerator(SIZE, "multiply", map_normalisation="position")
 
 

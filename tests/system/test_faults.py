@@ -298,3 +298,13 @@ def test_check_reports_each_part_and_exits_78_when_one_is_wrong(recipe: Path, tm
     bad = subprocess.run([*command, "--no-environment"], check=False, capture_output=True, text=True, timeout=60)
     assert bad.returncode == 78
     assert "cameras.top.recipe" in bad.stdout
+
+
+def test_unknown_choice_of_an_option_exits_2_naming_it_and_the_choices(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "inspector", "train", str(tmp_path), "--out", str(tmp_path / "recipe")]
+    done = subprocess.run(
+        [*command, "--map-normalisation", "loud"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    for word in ("--map-normalisation", "'loud'", "'position'", "'none'"):
+        assert word in done.stderr
