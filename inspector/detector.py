@@ -16,6 +16,7 @@ from torch import Tensor
 from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, load_recipe
 from inspector.decision import Decision, Map, Mask, decide
 from inspector.errors import (
+    ConfigError,
     DeviceFaultError,
     DeviceOutOfMemoryError,
     FrameMismatchError,
@@ -40,10 +41,23 @@ class Judgement:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` → the first CUDA device, or the CPU; anything else as named."""
+    """`auto` → the first CUDA device, or the CPU; anything else as named.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    count = torch.cuda.device_count()
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+        return torch.device("cuda" if count else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device: must be auto, cpu, cuda or cuda:N, got {device!r}", field=("device",)) from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
+        raise ConfigError(
+            f"device: must be on this machine, which has {count} of CUDA, got {device!r}", field=("device",)
+        )
+    return chosen
 
 
 def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Tensor:

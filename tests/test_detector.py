@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
-from inspector.detector import Detector, build_model, preprocess
+from inspector.detector import Detector, build_model, choose_device, preprocess
 from inspector.errors import (
+    ConfigError,
     DeviceFaultError,
     DeviceOutOfMemoryError,
     FrameAbandonedError,
@@ -324,3 +325,9 @@ def test_warm_up_runs_one_full_batch_when_called(
     sizes = fail_first(detector, monkeypatch)
     detector.warm_up()
     assert sizes == [3]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
+def test_device_is_refused_when_this_machine_has_none_such(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device: must be .*, got '{device}'"):
+        choose_device(device)

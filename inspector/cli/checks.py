@@ -65,7 +65,7 @@ def _check_device(device: str) -> Finding:
 
     try:
         torch.zeros(1, device=choose_device(device))
-    except (RuntimeError, AssertionError) as error:
+    except (ConfigError, RuntimeError, AssertionError) as error:
         return Finding("device", problem=f"{device}: cannot be used: {error}")
     return Finding("device", str(choose_device(device)))
 

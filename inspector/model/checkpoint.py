@@ -15,6 +15,7 @@ from inspector.errors import RecipeError
 def save_weights(model: nn.Module, path: Path) -> str:
     """Write all weights, encoder included, to `path` and return the file's SHA-256 in hex."""
     save_file({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}, path)
+    path.chmod(0o644)  # safetensors leaves 0600: the service, another user, must read it
     return compute_sha256(path)
 
 

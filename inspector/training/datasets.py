@@ -24,7 +24,13 @@ _CACHE_BYTES = 4 * 1024**3
 
 
 def list_images(path: Path) -> list[Path]:
-    """Image files below a folder, sorted; a file is itself."""
+    """Image files below a folder, sorted; a file is itself.
+
+    Raises:
+        TrainingError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise TrainingError(f"{path}: no such file or folder")
     if path.is_file():
         return [path]
     return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)

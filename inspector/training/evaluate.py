@@ -49,7 +49,8 @@ def evaluate(
     threshold = detector.recipe.threshold
     if threshold is None:
         raise RecipeError(f"{folder}: threshold: required for evaluation; run inspector calibrate")
-    paths = list_images(dataset_dir / "test")
+    test_dir = dataset_dir / "test"
+    paths = list_images(test_dir) if test_dir.is_dir() else []
     kinds = [path.parent.name for path in paths]
     if "good" not in kinds or len(set(kinds)) < 2:
         raise TrainingError(f"{dataset_dir}: must hold test/good and test/<kind of defect>, got {sorted(set(kinds))}")

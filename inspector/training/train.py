@@ -92,6 +92,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     """
     _check_out(out)
     roi = read_roi(options.roi_mask) if options.roi_mask else None
+    device = choose_device(options.device)
     torch.manual_seed(options.seed)
     paths = list_images(good_dir)
     training_paths, aside = split(paths, options.holdout, options.seed)
@@ -99,7 +100,6 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
     frames = FrameSet(training_paths, preprocessing)
     model = _build(recipe, options)
-    device = choose_device(options.device)
     model.to(device).to(memory_format=torch.channels_last)
     facts = _optimise(model, frames, preprocessing, options, device, report)
     detector = Detector(recipe, model, device=device, roi=roi)

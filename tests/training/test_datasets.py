@@ -125,3 +125,8 @@ def test_tile_is_filled_by_reflection_when_the_frame_is_smaller(tmp_path: Path) 
     tile = frames.draw_tiles(1, 64, torch.Generator().manual_seed(0))[0, 0]
     assert tile[0].tolist() == [*range(40), *range(38, 14, -1)]
     assert tile[63].tolist() == tile[0].tolist()
+
+
+def test_images_are_refused_when_the_folder_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="nowhere: no such file or folder"):
+        list_images(tmp_path / "nowhere")

@@ -41,6 +41,7 @@ def test_one_command_gives_a_recipe_the_detector_judges_with(good_dir: Path, tmp
     assert recipe.training["tiles_seen"] == 4
     assert recipe.threshold is not None
     assert recipe.threshold.n_good == 2
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "recipe").iterdir()} == {0o644}
     assert [p.steps for p in seen if p.stage == "train"] == [1, 2]
     assert not set(recipe.training["held_aside"]) & {"recipe"}
     detector = Detector.load(tmp_path / "recipe", device=torch.device("cpu"))
