@@ -9,7 +9,11 @@ from collections.abc import Callable
 import typer
 
 from inspector import __version__
-from inspector.cli import demo, offline, online
+from inspector.cli import demo, online
+from inspector.cli.calibrate import calibrate
+from inspector.cli.evaluate import evaluate
+from inspector.cli.inspect import inspect
+from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
 
 EX_CONFIG = 78
@@ -43,10 +47,10 @@ def _common(
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo.demo,
-    offline.train,
-    offline.calibrate,
-    offline.evaluate,
-    offline.inspect,
+    train,
+    calibrate,
+    evaluate,
+    inspect,
     online.run,
     online.check,
     online.send,

@@ -72,7 +72,7 @@ def _train(folder: Path, minutes: float) -> None:
     from rich.progress import track
 
     from inspector.cli.demo_product import make_good_frame
-    from inspector.cli.offline import train
+    from inspector.cli.train import train
 
     good = folder / "good"
     good.mkdir(exist_ok=True)

@@ -1,0 +1,85 @@
+"""`inspector inspect`: images judged offline, as the daemon would."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inspector.cli.options import Device, RecipeDir
+
+if TYPE_CHECKING:
+    from inspector.detector import Detector
+
+
+def inspect(
+    recipe: RecipeDir,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
+    overlays: Annotated[Path | None, typer.Option(help="Write overlays here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Judge images offline, as the daemon would; exits 1 when one could not be judged."""
+    from inspector.detector import Detector, choose_device
+    from inspector.errors import InspectorError
+    from inspector.training.datasets import list_images
+
+    files = [file for folder in paths for file in list_images(folder)]
+    if not files:
+        raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
+    detector = Detector.load(recipe, device=choose_device(device))
+    failed = False
+    for path, name in zip(files, _name_overlays(files), strict=True):
+        record = _inspect_one(detector, path, overlays / name if overlays else None)
+        failed |= record["verdict"] == "ERROR"
+        typer.echo(json.dumps(record) if as_json else _line(record))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _name_overlays(files: list[Path]) -> list[str]:
+    """A picture's name for each image: its stem, numbered where several share it (test/good/000, test/dent/000)."""
+    names: dict[str, None] = {}
+    for file in files:
+        numbered = (f"{file.stem}-{number}.jpg" for number in itertools.count(2))
+        names[next(name for name in itertools.chain([f"{file.stem}.jpg"], numbered) if name not in names)] = None
+    return list(names)
+
+
+def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[str, Any]:
+    """Judge one image; `overlay` is the picture to write, if any, named in the record."""
+    import cv2
+
+    from inspector.errors import FrameError, InspectorError
+    from inspector.sinks.overlays import render_overlay
+    from inspector.training.datasets import read_image
+
+    threshold = detector.recipe.threshold.value if detector.recipe.threshold else None
+    record: dict[str, Any] = {"path": str(path), "verdict": "ERROR", "score": None, "threshold": threshold}
+    try:
+        pixels, pixel_format = read_image(path)
+        judgement = detector.judge(pixels, pixel_format)
+    except FrameError as error:
+        return record | {"regions": [], "message": str(error)}
+    decision = judgement.decision
+    if overlay is not None:
+        overlay.parent.mkdir(parents=True, exist_ok=True)
+        text = f"score {decision.score:.4g} / {threshold:.4g}  {path.name}"
+        picture = render_overlay(
+            pixels, pixel_format, judgement.anomaly_map, text, threshold, decision.regions, decision.verdict
+        )
+        if not cv2.imwrite(str(overlay), picture):
+            raise InspectorError(f"--overlays: cannot write {overlay}")
+        record["overlay"] = str(overlay)
+    regions = [{"xyxy": r.xyxy, "peak": r.peak, "area": r.area} for r in decision.regions]
+    return record | {"verdict": decision.verdict.value, "score": decision.score, "regions": regions}
+
+
+def _line(record: dict[str, Any]) -> str:
+    if record["score"] is None:
+        return f"ERROR {record['path']}: {record['message']}"
+    scores = f"score {record['score']:.4g}/{record['threshold']:.4g}"
+    return f"{record['verdict']:<5} {record['path']} {scores} {len(record['regions'])} region(s)"
