@@ -195,7 +195,7 @@ class Detector:
         try:
             return self._run(image, between_batches)
         except RuntimeError as error:  # OutOfMemoryError and AcceleratorError are RuntimeErrors
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise DeviceFaultError(f"device: {error}") from error
             self.tile_batch = max(1, self.tile_batch // 2)
         if self.device.type == "cuda":
@@ -203,7 +203,7 @@ class Detector:
         try:
             return self._run(image, between_batches)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise DeviceFaultError(f"device: {error}") from error
             raise DeviceOutOfMemoryError(f"device out of memory even at {self.tile_batch} tiles: {error}") from error
 
@@ -229,7 +229,8 @@ class Detector:
         return self.tiler.grid((height, width))
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: the device's, or the host's on a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

@@ -25,26 +25,62 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many batches (3000 if no limit).")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many validations without gain.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where a killed run of the same options stood.")] = False,
     batch_size: Annotated[int, typer.Option(min=2, help="Tiles per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1, help="Adam's; the schedule's peak.")] = 0.005,
+    reference: Annotated[bool, typer.Option(help="The paper's training and maps: none of the gains below.")] = False,
+    schedule: Annotated[
+        Literal["onecycle", "constant"] | None, typer.Option(help="Of the learning rate; onecycle by default.")
+    ] = None,
+    average_decay: Annotated[
+        float | None, typer.Option(min=0, max=0.9999, help="Of the weights' moving average, 0.98 by default; 0: none.")
+    ] = None,
+    pseudo_defects: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of tiles shown with a made-up defect, 0.5 by default.")
+    ] = None,
+    map_normalisation: Annotated[
+        Literal["position", "none"] | None,
+        typer.Option(help="Distances relative to what good tiles show there (default), or the paper's."),
+    ] = None,
+    keep: Annotated[
+        Literal["best", "last"] | None, typer.Option(help="Weights of the lowest validation loss (default), or last.")
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"] | None, typer.Option(help="Of training; auto is bf16 where it is native.")
+    ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     bottleneck_width: Annotated[Literal["official", "anomalib"], typer.Option(help="Whose student.")] = "official",
     holdout: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of frames kept for calibration.")] = 0.2,
+    validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share kept for the validation loss.")] = 0.1,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Lots stay together: `folder`, or a regular expression with one group over the path."),
+    ] = None,
     false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target for the threshold.")] = 0.01,
     sigma: Annotated[float, typer.Option(min=0, help="Of the map's Gaussian, in tile pixels.")] = 4.0,
-    anomaly_map_mode: Annotated[Literal["add", "multiply"], typer.Option(help="How layers are fused.")] = "add",
-    map_normalisation: Annotated[
-        Literal["position", "none"],
-        typer.Option(help="Distances relative to what good tiles show there, or the paper's (multiply needs these)."),
-    ] = "position",
+    anomaly_map_mode: Annotated[
+        Literal["add", "multiply"], typer.Option(help="How layers are fused; multiply needs map normalisation none.")
+    ] = "add",
     mono16_range: Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")] = (0, 65_535),
     roi_mask: RoiMask = None,
     recipe_id: Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")] = None,
 ) -> None:
     """Train on good frames and calibrate on those kept aside: one command gives a usable recipe."""
-    from inspector.training.train import TrainingProgress, TrainOptions
+    from inspector.training.options import REFERENCE, TrainOptions
+    from inspector.training.train import TrainingProgress
     from inspector.training.train import train as run_training
 
+    gains = {
+        "schedule": schedule,
+        "average_decay": average_decay,
+        "pseudo_defect_share": pseudo_defects,
+        "map_normalisation": map_normalisation,
+        "keep": keep,
+        "precision": precision,
+    }
+    chosen = {name: value for name, value in gains.items() if value is not None}
     options = TrainOptions(
         backbone=backbone,
         encoder_weights=encoder_weights,
@@ -54,18 +90,23 @@ def train(
         epochs=epochs,
         steps=steps,
         minutes=minutes,
+        patience=patience,
+        resume=resume,
         batch_size=batch_size,
+        learning_rate=learning_rate,
         device=device,
         seed=seed,
         bottleneck_width=bottleneck_width,
         anomaly_map_mode=anomaly_map_mode,
         sigma=sigma,
-        map_normalisation=map_normalisation,
         holdout=holdout,
+        validation=validation,
+        group=group,
         false_reject_rate=false_reject_rate,
         mono16_range=mono16_range,
         roi_mask=roi_mask,
         recipe_id=recipe_id,
+        **((REFERENCE if reference else {}) | chosen),
     )
     with show_progress() as update:
 

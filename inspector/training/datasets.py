@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from inspector.codec import Pixels, decode_image
 from inspector.config import Preprocessing
 from inspector.detector import preprocess
 from inspector.errors import BadFrameError, FrameError, TrainingError
-from inspector.tiling import Tiler
 from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_CACHE_BYTES = 4 * 1024**3
+
+
+def choose_cache_bytes() -> int:
+    """Half of the memory that is free now, the control group's limit respected."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or no limit: "max"
+        free = min(free, int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")))
+    return max(0, free // 2)
 
 
 def list_images(path: Path) -> list[Path]:
@@ -68,29 +78,90 @@ def infer_preprocessing(paths: Sequence[Path], scale: float, mono16_range: tuple
     return Preprocessing(pixel_format=formats[0], frame_hw=frame_hw, scale=scale, mono16_range=mono16_range)
 
 
-def split(paths: Sequence[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
-    """Shuffle into (training, held aside).
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Good frames by what they are for; no frame is in two."""
+
+    training: list[Path]
+    validation: list[Path]
+    calibration: list[Path]
+
+
+def split(
+    paths: Sequence[Path], calibration: float, validation: float, seed: int, groups: Mapping[Path, str] | None = None
+) -> Split:
+    """Split frames at random.
+
+    Args:
+        paths: the frames.
+        calibration: share of them, at least 2.
+        validation: share of them, at least 1.
+        seed: of the choice.
+        groups: frames of a group stay together, where given.
 
     Raises:
-        TrainingError: fewer than 4 frames.
+        TrainingError: too few frames or groups to have some of each.
     """
     if len(paths) < 4:
         raise TrainingError(f"good frames: at least 4 are needed (10 or more make sense), got {len(paths)}")
-    shuffled = sorted(paths)
-    random.Random(seed).shuffle(shuffled)
-    aside = min(max(2, round(share * len(paths))), len(paths) - 2)
-    return sorted(shuffled[aside:]), sorted(shuffled[:aside])
+    units: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        units.setdefault(groups[path] if groups else str(path), []).append(path)
+    if len(units) < 3:
+        raise TrainingError(f"groups: at least 3 are needed to keep some aside, got {sorted(units)}")
+    names = list(units)
+    random.Random(seed).shuffle(names)
+    parts: list[list[Path]] = []
+    for wanted in (max(2, round(calibration * len(paths))), max(1, round(validation * len(paths)))):
+        part: list[Path] = []
+        while len(part) < wanted and len(names) > 1 + (not parts):  # one for each part that is still to come
+            part += units[names.pop(0)]
+        parts.append(sorted(part))
+    return Split(sorted(path for name in names for path in units[name]), parts[1], parts[0])
+
+
+def assign_groups(paths: Sequence[Path], folder: Path, rule: str) -> dict[Path, str]:
+    """Which group (lot, shift, day) each frame is of.
+
+    Args:
+        paths: files below `folder`.
+        folder: what paths are taken relative to.
+        rule: `folder`, the sub-folder a file is in; or a regular expression with one group, searched in the path.
+
+    Raises:
+        TrainingError: no such rule, or a file that it does not match.
+    """
+    relative = {path: path.relative_to(folder).as_posix() for path in paths}
+    if rule == "folder":
+        return {path: Path(name).parent.as_posix() for path, name in relative.items()}
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise TrainingError(f"group: must be `folder` or a regular expression, got {rule!r}: {error}") from error
+    if pattern.groups != 1:
+        raise TrainingError(f"group: the expression must hold one group, got {pattern.groups} in {rule!r}")
+    matches = {path: pattern.search(name) for path, name in relative.items()}
+    unmatched = [relative[path] for path, match in matches.items() if match is None]
+    if unmatched:
+        raise TrainingError(f"group: {rule!r} must match every file, it does not match {unmatched[0]!r}")
+    return {path: match[1] or "" for path, match in matches.items() if match}
 
 
 class FrameSet:
     """Frames of a folder at the network's scale, kept in memory as far as a budget allows."""
 
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, cache_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, cache_bytes: int | None = None) -> None:
         """Read all frames once; the unreadable ones are named in the log and left out.
+
+        Args:
+            paths: image files.
+            preprocessing: what they must be, and their scale.
+            cache_bytes: memory for frames that stay decoded; by default what `choose_cache_bytes` says.
 
         Raises:
             TrainingError: none is left.
         """
+        cache_bytes = choose_cache_bytes() if cache_bytes is None else cache_bytes
         self._preprocessing = preprocessing
         self._cache: dict[Path, Tensor] = {}
         self.paths: list[Path] = []
@@ -114,6 +185,11 @@ class FrameSet:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def all_cached(self) -> bool:
+        """Whether no frame has to be decoded again."""
+        return len(self._cache) == len(self.paths)
+
     def __getitem__(self, index: int) -> Tensor:
         """Frame (3, h, w), [0, 255]."""
         path = self.paths[index]
@@ -121,22 +197,3 @@ class FrameSet:
 
     def _read(self, path: Path) -> Tensor:
         return preprocess(*read_image(path), self._preprocessing)
-
-    def count_tiles(self, tile_size: int) -> int:
-        """Tiles of a gapless grid over all frames: what one epoch means."""
-        return sum(len(Tiler(tile_size, tile_size).grid(size)) for size in self.sizes)
-
-    def draw_tiles(self, count: int, tile_size: int, generator: torch.Generator) -> Tensor:
-        """`count` tiles (count, 3, t, t) from frames drawn by area, at uniform positions."""
-        areas = torch.tensor([height * width for height, width in self.sizes], dtype=torch.float64)
-        chosen = torch.multinomial(areas, count, replacement=True, generator=generator).tolist()
-        return torch.stack([self._draw_tile(self[index], tile_size, generator) for index in chosen])
-
-    @staticmethod
-    def _draw_tile(image: Tensor, tile_size: int, generator: torch.Generator) -> Tensor:
-        top, left = (
-            int(torch.randint(max(1, side - tile_size + 1), (1,), generator=generator)) for side in image.shape[1:]
-        )
-        crop = image[:, top : top + tile_size, left : left + tile_size]
-        height, width = crop.shape[1:]
-        return Tiler(tile_size, tile_size).grid((height, width)).tile(crop)[0]  # pads what is smaller

@@ -4,66 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import math
 import platform
 import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import timm
 import torch
+from torch import Tensor
 
 import inspector
-from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Preprocessing, Recipe, Tiling, dump_recipe
+from inspector.config import Preprocessing, Recipe, Tiling
 from inspector.detector import Detector, build_model, choose_device, normalise, read_roi
 from inspector.errors import TrainingError
-from inspector.model import MapNormalisation, ReverseDistillation, ReverseDistillationLoss
-from inspector.model.checkpoint import compute_sha256, save_weights
+from inspector.model import MapNormalisation, ReverseDistillation
+from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
-from inspector.training.calibrate import adopt_roi, compute_threshold, score_frames, warn_of_outliers
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
+from inspector.tiling import Tiler
+from inspector.training.calibrate import compute_threshold, score_frames, warn_of_outliers
+from inspector.training.datasets import FrameSet, assign_groups, infer_preprocessing, list_images, split
+from inspector.training.options import TrainOptions
+from inspector.training.recipe_writer import check_out, write_recipe
+from inspector.training.record import TrainingRecord
+from inspector.training.tiles import TileStream
+from inspector.training.trainer import StepReport, StopReason, Trainer
 
-_OFFICIAL_STEPS = 3000
-"""The official 200 epochs on an MVTec category of 240 images, in steps of 16."""
+logger = logging.getLogger(__name__)
 
 _NORMALISATION_TILES = 256
 """Good tiles that the expected distances are measured on: their mean is then known to a sixteenth of the deviation."""
 
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What can be chosen. Training ends at the first of epochs, steps and minutes that is reached.
-
-    An epoch is as many random tiles as a gapless grid over all training frames has.
-    """
-
-    backbone: str = "resnet18"
-    encoder_weights: str = PRETRAINED
-    tile_size: int = 256
-    stride: int | None = None
-    scale: float = 1.0
-    epochs: int | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    batch_size: int = 16
-    learning_rate: float = 0.005
-    device: str = "auto"
-    seed: int = 0
-    bottleneck_width: Literal["official", "anomalib"] = "official"
-    anomaly_map_mode: Literal["add", "multiply"] = "add"
-    sigma: float = 4.0
-    map_normalisation: Literal["none", "position"] = "position"
-    holdout: float = 0.2
-    false_reject_rate: float = 0.01
-    mono16_range: tuple[int, int] = (0, 65_535)
-    roi_mask: Path | None = None
-    recipe_id: str | None = None
+_VALIDATION_TILES = 64
+_FEW_FRAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,49 +61,56 @@ Report = Callable[[TrainingProgress], None]
 def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lambda progress: None) -> Recipe:
     """Train on `good_dir`, calibrate on the frames kept aside, write the recipe folder `out`.
 
-    Nothing is written unless all of it succeeded.
+    Nothing is written at `out` unless all of it succeeded. Until then the state of training is beside it, in
+    `.NAME-training`, for `options.resume`.
 
     Raises:
-        TrainingError: too few frames, a loss that is not finite, an `out` that is something else.
+        TrainingError: too few frames, a loss that is not finite, an `out` that is something else or cannot be
+            written, a state that does not fit.
         WeightsError: encoder weights cannot be had.
         RecipeError: a region-of-interest mask that cannot be used.
+        DeviceOutOfMemoryError: even the smallest batch does not fit.
     """
-    _check_out(out)
+    check_out(out)
     roi = read_roi(options.roi_mask) if options.roi_mask else None
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
     paths = list_images(good_dir)
-    training_paths, aside = split(paths, options.holdout, options.seed)
+    if len(paths) < _FEW_FRAMES:
+        logger.warning("good frames: 10 or more make sense, got %d: expect a weak model and a loose bound", len(paths))
+    groups = assign_groups(paths, good_dir, options.group) if options.group else None
+    parts = split(paths, options.holdout, options.validation, options.seed, groups)
     preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range)
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
-    frames = FrameSet(training_paths, preprocessing)
+    frames, validation = FrameSet(parts.training, preprocessing), FrameSet(parts.validation, preprocessing)
+    stream = TileStream(frames, options.tile_size, options.seed, options.pseudo_defect_share)
     model = _build(recipe, options)
-    model.to(device).to(memory_format=torch.channels_last)
-    facts = _optimise(model, frames, preprocessing, options, device, report)
+    tiles = _cut_evenly(validation, options.tile_size)
+    trainer = Trainer(model, stream, tiles, preprocessing, options, device, _identify(options, frames))
+    checkpoint = out.parent / f".{out.name}-training" / "checkpoint.pt"
+    _resume(trainer, checkpoint, out, options)
+    reason = trainer.run(lambda step: _forward(step, report), checkpoint)
+    if model.anomaly_map.normalisation is MapNormalisation.POSITION:
+        _fit_normalisation(model, frames, options, preprocessing, device)
     detector = Detector(recipe, model, device=device, roi=roi)
-
-    def calibrating(done: int, total: int) -> None:
-        report(TrainingProgress("calibrate", done / total))
-
-    scores = score_frames(detector, aside, calibrating)
+    scores = score_frames(detector, parts.calibration, lambda done, n: report(TrainingProgress("calibrate", done / n)))
     threshold = compute_threshold(list(scores.values()), options.false_reject_rate)
     warn_of_outliers(scores)
-    recipe = recipe.model_copy(
-        update={
-            "threshold": threshold,
-            "training": facts
-            | {
-                "n_train": len(frames),
-                "n_skipped": len(frames.skipped),
-                "held_aside": [path.name for path in aside],
-                "digest": _digest(frames.paths),
-                "seed": options.seed,
-                "batch_size": options.batch_size,
-                "learning_rate": options.learning_rate,
-            },
-        }
+    facts = _state_facts(trainer, stream, frames, options, reason)
+    recipe = recipe.model_copy(update={"threshold": threshold, "training": facts})
+    skipped = {*frames.skipped, *validation.skipped, *parts.calibration} - set(scores)
+    record = TrainingRecord(
+        facts=facts,
+        options=asdict(options),
+        history=trainer.state.history,
+        frames=_hash(frames.paths, good_dir),
+        validation=_hash(validation.paths, good_dir),
+        held_aside=_hash(list(scores), good_dir),
+        skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )
-    return write_recipe(recipe, model, out, options.roi_mask)
+    recipe = write_recipe(recipe, model, out, options.roi_mask, record)
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    return recipe
 
 
 def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id: str) -> Recipe:
@@ -175,107 +160,87 @@ def _build(recipe: Recipe, options: TrainOptions) -> ReverseDistillation:
     )
 
 
-def _optimise(
+def _cut_evenly(frames: FrameSet, tile_size: int) -> list[Tensor]:
+    """Tiles of gapless grids over the frames, at most `_VALIDATION_TILES`, from all over them."""
+    grids = [Tiler(tile_size, tile_size).grid(size) for size in frames.sizes]
+    places = [(frame, index) for frame, grid in enumerate(grids) for index in range(len(grid))]
+    chosen = places[:: math.ceil(len(places) / _VALIDATION_TILES)]
+    return [
+        grids[frame].tile(image, index, index + 1)[0].clone()  # not a view that keeps the frame
+        for frame, of_frame in itertools.groupby(chosen, key=lambda place: place[0])
+        for image in [frames[frame]]
+        for _, index in of_frame
+    ]
+
+
+def _resume(trainer: Trainer, checkpoint: Path, out: Path, options: TrainOptions) -> None:
+    """Go on where a killed run of the same training stood, if that is wanted."""
+    if not checkpoint.is_file():
+        if options.resume:
+            logger.warning("--resume: %s is not there, training starts from the beginning", checkpoint)
+    elif options.resume:
+        trainer.load(checkpoint)
+    else:
+        logger.warning("an unfinished training of %s is dropped; --resume would have gone on from it", out)
+        checkpoint.unlink()
+
+
+def _identify(options: TrainOptions, frames: FrameSet) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    free = {"resume", "device", "recipe_id", "roi_mask", "false_reject_rate"}
+    chosen = {name: value for name, value in asdict(options).items() if name not in free}
+    return {**chosen, "encoder_weights": _describe_weights(options.encoder_weights), "frames": _digest(frames.paths)}
+
+
+def _forward(step: StepReport, report: Report) -> None:
+    report(TrainingProgress("train", step.share, step.step, step.loss, step.tiles_per_second))
+
+
+def _fit_normalisation(
     model: ReverseDistillation,
     frames: FrameSet,
-    preprocessing: Preprocessing,
     options: TrainOptions,
+    preprocessing: Preprocessing,
     device: torch.device,
-    report: Report,
-) -> dict[str, float | int]:
-    batches = _draw_batches(frames, preprocessing, options, device)
-    loss_function = ReverseDistillationLoss()
-    optimiser = torch.optim.Adam(model.trained_parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
-    model.train()
-    last_step = _count_steps(frames, options)
-    started = time.monotonic()
-    step, loss_value, share = 0, math.nan, 0.0
-    while share < 1:
-        loss = loss_function(*model.features(next(batches)))
-        loss_value = loss.item()
-        if not math.isfinite(loss_value):
-            raise TrainingError(f"loss: must be finite, got {loss_value} at step {step + 1}; nothing was written")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        step += 1
-        seconds = time.monotonic() - started
-        share = max(step / last_step, seconds / (60 * options.minutes) if options.minutes else 0.0)
-        rate = step * options.batch_size / max(seconds, 1e-9)
-        report(TrainingProgress("train", min(share, 1.0), step, loss_value, rate))
-    model.eval()
-    if model.anomaly_map.normalisation is MapNormalisation.POSITION:
-        model.fit_normalisation(itertools.islice(batches, max(1, _NORMALISATION_TILES // options.batch_size)))
-    tiles = step * options.batch_size
+) -> None:
+    stream = TileStream(frames, options.tile_size, options.seed)
+    count = max(1, _NORMALISATION_TILES // options.batch_size)
+    batches = itertools.islice(stream.load(0, options.batch_size, device), count)
+    model.fit_normalisation(normalise(batch.clean.to(device), preprocessing) for batch in batches)
+
+
+def _state_facts(
+    trainer: Trainer, stream: TileStream, frames: FrameSet, options: TrainOptions, reason: StopReason
+) -> dict[str, Any]:
+    state = trainer.state
     return {
-        "steps": step,
-        "tiles_seen": tiles,
-        "epochs": round(tiles / frames.count_tiles(options.tile_size), 3),
-        "seconds": round(time.monotonic() - started, 1),
-        "final_loss": round(loss_value, 6),
+        "steps": state.step,
+        "tiles_seen": state.tiles_seen,
+        "epochs": round(state.tiles_seen / stream.tiles_per_epoch, 3),
+        "seconds": round(state.seconds, 1),
+        "stopped_by": reason,
+        "final_loss": round(float(state.history[-1]["loss"]), 6),
+        "validation_loss": round(trainer.kept_validation_loss, 6),
+        "n_train": len(frames),
+        "n_skipped": len(frames.skipped),
+        "digest": _digest(frames.paths),
+        "seed": options.seed,
+        "batch_size": state.batch_size,
+        "learning_rate": options.learning_rate,
+        "schedule": options.schedule,
+        "average_decay": options.average_decay,
+        "pseudo_defect_share": options.pseudo_defect_share,
+        "keep": options.keep,
+        "precision": trainer.precision,
     }
 
 
-def _draw_batches(
-    frames: FrameSet, preprocessing: Preprocessing, options: TrainOptions, device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Random tiles, ready for the network, without end."""
-    generator = torch.Generator().manual_seed(options.seed)
-    while True:
-        tiles = frames.draw_tiles(options.batch_size, options.tile_size, generator).to(device)
-        yield normalise(tiles, preprocessing).contiguous(memory_format=torch.channels_last)
-
-
-def _count_steps(frames: FrameSet, options: TrainOptions) -> float:
-    per_epoch = math.ceil(frames.count_tiles(options.tile_size) / options.batch_size)
-    limits = [limit for limit in (options.steps, options.epochs and options.epochs * per_epoch) if limit]
-    if limits:
-        return min(limits)
-    return math.inf if options.minutes else _OFFICIAL_STEPS
+def _hash(paths: Sequence[Path], folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): compute_sha256(path) for path in sorted(paths)}
 
 
 def _digest(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.name}\0{compute_sha256(path)}\n".encode())
+        digest.update(f"{path.name}\0{compute_sha256(path)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def _check_out(out: Path) -> None:
-    if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
-        raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
-
-
-def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path, roi_mask: Path | None = None) -> Recipe:
-    """Write weights, mask and recipe.yaml beside `out`, then swap them in: never half a recipe."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
-        if roi_mask is not None:
-            recipe = adopt_roi(recipe, roi_mask, new)
-        (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
-        new.chmod(0o755)
-        _swap(new, out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return recipe
-
-
-def _swap(new: Path, out: Path) -> None:
-    """Put folder `new` in the place of `out`; what was there comes back if that fails."""
-    if not out.exists():
-        new.rename(out)
-        return
-    # A folder of its own each time: what a killed run left behind must not stop this one.
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    try:
-        old = out.rename(aside / out.name)
-        try:
-            new.rename(out)
-        except OSError:
-            old.rename(out)
-            raise
-    finally:
-        if out.exists():  # else what is aside is the only copy
-            shutil.rmtree(aside, ignore_errors=True)

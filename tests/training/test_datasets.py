@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from inspector.errors import BadFrameError, TrainingError
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, read_image, split
+from inspector.training.datasets import FrameSet, assign_groups, infer_preprocessing, list_images, read_image, split
+from inspector.training.tiles import TileStream
 from inspector.types import PixelFormat
 
 RANGE = (0, 65_535)
@@ -72,19 +73,47 @@ def test_file_is_refused_by_name_when_it_is_missing_or_no_image_or_of_another_de
 
 def test_split_repeats_with_the_seed_and_loses_no_frame() -> None:
     paths = [Path(f"{number:02}.png") for number in range(20)]
-    training, aside = split(paths, 0.25, seed=1)
-    assert (len(training), len(aside)) == (15, 5)
-    assert sorted(training + aside) == paths
-    assert split(paths[::-1], 0.25, seed=1) == (training, aside)
-    assert split(paths, 0.25, seed=2) != (training, aside)
+    parts = split(paths, 0.25, 0.1, seed=1)
+    assert [len(part) for part in (parts.training, parts.validation, parts.calibration)] == [13, 2, 5]
+    assert sorted(parts.training + parts.validation + parts.calibration) == paths
+    assert split(paths[::-1], 0.25, 0.1, seed=1) == parts
+    assert split(paths, 0.25, 0.1, seed=2) != parts
 
 
 def test_split_keeps_enough_aside_for_a_threshold_when_frames_are_few() -> None:
     paths = [Path(f"{number}.png") for number in range(4)]
-    training, aside = split(paths, 0.01, seed=0)
-    assert (len(training), len(aside)) == (2, 2)
+    parts = split(paths, 0.01, 0.01, seed=0)
+    assert [len(part) for part in (parts.training, parts.validation, parts.calibration)] == [1, 1, 2]
     with pytest.raises(TrainingError, match=r"at least 4 are needed .*, got 3"):
-        split(paths[:3], 0.2, seed=0)
+        split(paths[:3], 0.2, 0.1, seed=0)
+
+
+def test_split_keeps_groups_together() -> None:
+    paths = [Path(f"{lot}/{number}.png") for lot in "abcde" for number in range(4)]
+    groups = assign_groups(paths, Path(), "folder")
+    for seed in range(10):
+        parts = split(paths, 0.2, 0.1, seed, groups)
+        lots = [{groups[path] for path in part} for part in (parts.training, parts.validation, parts.calibration)]
+        assert [len(part) for part in lots] == [3, 1, 1]
+        assert set.union(*lots) == set("abcde")
+    with pytest.raises(TrainingError, match=r"groups: at least 3 are needed .*, got \['a', 'b'\]"):
+        split(paths[:8], 0.2, 0.1, 0, groups)
+
+
+def test_every_part_has_a_group_when_one_group_is_most_of_the_frames() -> None:
+    paths = [Path(f"{lot}/{number}.png") for lot, count in (("a", 30), ("b", 1), ("c", 1)) for number in range(count)]
+    for seed in range(10):
+        parts = split(paths, 0.2, 0.1, seed, assign_groups(paths, Path(), "folder"))
+        assert min(len(part) for part in (parts.training, parts.validation, parts.calibration)) >= 1
+
+
+def test_groups_come_from_folders_or_an_expression() -> None:
+    paths = [Path("/data/lot-1/a.png"), Path("/data/lot-2/b.png")]
+    for rule, expected in (("folder", ["lot-1", "lot-2"]), (r"lot-(\d)", ["1", "2"])):
+        assert list(assign_groups(paths, Path("/data"), rule).values()) == expected
+    for rule, message in (("(", "regular expression"), ("lot", "hold one group, got 0"), ("(x)", "must match every")):
+        with pytest.raises(TrainingError, match=message):
+            assign_groups(paths, Path("/data"), rule)
 
 
 def test_preprocessing_names_the_size_only_when_all_frames_share_it(tmp_path: Path) -> None:
@@ -122,7 +151,7 @@ def test_tile_is_filled_by_reflection_when_the_frame_is_smaller(tmp_path: Path) 
     rising = np.tile(np.arange(40, dtype=np.uint8), (20, 1))
     paths = [_write(tmp_path / "0.png", rising)]
     frames = FrameSet(paths, infer_preprocessing(paths, 1.0, RANGE))
-    tile = frames.draw_tiles(1, 64, torch.Generator().manual_seed(0))[0, 0]
+    tile = TileStream(frames, 64, seed=0)[0].clean[0]
     assert tile[0].tolist() == [*range(40), *range(38, 14, -1)]
     assert tile[63].tolist() == tile[0].tolist()
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from inspector.config import Recipe, Tiling, load_recipe
 from inspector.detector import Detector, build_model
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillationLoss
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
-from inspector.training.train import TrainingProgress, TrainOptions, train, write_recipe
+from inspector.model.checkpoint import compute_sha256
+from inspector.training.datasets import FrameSet, infer_preprocessing, list_images
+from inspector.training.options import REFERENCE, TrainOptions
+from inspector.training.recipe_writer import write_recipe
+from inspector.training.train import TrainingProgress, train
 from inspector.types import PixelFormat
 
 OPTIONS = TrainOptions(encoder_weights="none", tile_size=64, sigma=2.0, batch_size=2, steps=2, device="cpu")
@@ -43,7 +49,13 @@ def test_one_command_gives_a_recipe_the_detector_judges_with(good_dir: Path, tmp
     assert recipe.threshold.n_good == 2
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "recipe").iterdir()} == {0o644}
     assert [p.steps for p in seen if p.stage == "train"] == [1, 2]
-    assert not set(recipe.training["held_aside"]) & {"recipe"}
+    record = json.loads((tmp_path / "recipe" / "training.json").read_text())
+    parts = [set(record[key]) for key in ("frames", "validation_frames", "held_aside")]
+    assert [len(part) for part in parts] == [3, 1, 2]
+    assert set.union(*parts) == {path.name for path in good_dir.iterdir()}
+    assert record["frames"].items() <= {p.name: compute_sha256(p) for p in good_dir.iterdir()}.items()
+    assert [entry["step"] for entry in record["history"]] == [1, 2]
+    assert cv2.imread(str(tmp_path / "recipe" / "training.png")) is not None
     detector = Detector.load(tmp_path / "recipe", device=torch.device("cpu"))
     judged = detector.judge(cv2.imread(str(good_dir / "0.png")), PixelFormat.BGR8)
     assert np.isfinite(judged.decision.score)
@@ -56,23 +68,108 @@ def test_old_recipe_stays_when_the_loss_is_not_finite(
     out = tmp_path / "recipe"
     before = train(good_dir, out, OPTIONS)
     monkeypatch.setattr(ReverseDistillationLoss, "forward", lambda self, a, b: b[0].sum() * float("nan"))
-    with pytest.raises(TrainingError, match="loss: must be finite, got nan at step 1"):
+    with pytest.raises(TrainingError, match="loss: must be finite, got nan at step 1; no weights"):
         train(good_dir, out, OPTIONS)
     assert load_recipe(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "recipe"]
 
 
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_last_good_weights_stay_when_the_loss_is_no_longer_finite(
+    good_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forward, calls = ReverseDistillationLoss.forward, itertools.count()
+
+    def fail_late(self: ReverseDistillationLoss, a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
+        return forward(self, a, b) * (float("nan") if next(calls) >= 4 else 1.0)  # two steps, each then validated
+
+    monkeypatch.setattr(ReverseDistillationLoss, "forward", fail_late)
+    recipe = train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, steps=10))
+    assert recipe.training["stopped_by"] == "not_finite"
+    assert recipe.training["steps"] == 2
+    assert "the loss is not finite at step 3" in caplog.text
+    weights = load_file(tmp_path / "recipe" / "weights.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_recipe_says_so_when_it_is_the_reference(good_dir: Path, tmp_path: Path) -> None:
+    recipe = train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, **REFERENCE))
+    facts = {name: recipe.training.get(name, recipe.map_normalisation) for name in REFERENCE}
+    assert facts == REFERENCE
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_groups_stay_together_and_few_frames_are_warned_of(
+    good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in list(good_dir.iterdir()):
+        lot = good_dir / f"lot{int(path.stem) // 2}"
+        lot.mkdir(exist_ok=True)
+        path.rename(lot / path.name)
+    train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, group="folder"))
+    record = json.loads((tmp_path / "recipe" / "training.json").read_text())
+    for key in ("frames", "validation_frames", "held_aside"):
+        assert len({Path(name).parent for name in record[key]}) == 1, key
+    assert "10 or more make sense, got 6" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+@pytest.mark.parametrize("rest", [{}, REFERENCE], ids=["default", "reference"])
+def test_resumed_weights_equal_those_of_a_run_that_was_not_killed(
+    rest: dict[str, object], good_dir: Path, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(progress: TrainingProgress) -> None:
+        if progress.steps == 4:
+            raise Killed
+
+    options = dataclasses.replace(OPTIONS, steps=7, **rest)
+    train(good_dir, tmp_path / "whole", options)
+    with pytest.raises(Killed):
+        train(good_dir, tmp_path / "killed", options, kill)
+    assert not (tmp_path / "killed").exists()
+    train(good_dir, tmp_path / "killed", dataclasses.replace(options, resume=True))
+    whole, resumed = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert load_recipe(tmp_path / "whole").threshold == load_recipe(tmp_path / "killed").threshold
+    assert not list(tmp_path.glob(".killed*"))
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_resume_is_refused_when_it_is_another_training(good_dir: Path, tmp_path: Path) -> None:
+    def kill(progress: TrainingProgress) -> None:
+        if progress.steps == 2:
+            raise KeyboardInterrupt
+
+    options = dataclasses.replace(OPTIONS, steps=7)
+    with pytest.raises(KeyboardInterrupt):
+        train(good_dir, tmp_path / "recipe", options, kill)
+    with pytest.raises(TrainingError, match="--resume: seed must be as it was, 0, got 3"):
+        train(good_dir, tmp_path / "recipe", dataclasses.replace(options, resume=True, seed=3))
+    (tmp_path / ".recipe-training" / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(TrainingError, match=r"--resume: .*checkpoint\.pt cannot be used"):
+        train(good_dir, tmp_path / "recipe", dataclasses.replace(options, resume=True))
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_training_goes_on_when_its_state_cannot_be_saved(
+    good_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert train(good_dir, tmp_path / "recipe", OPTIONS).training["steps"] == 2
+    assert "cannot be saved" in caplog.text
+
+
 def test_training_is_refused_when_out_is_something_else(good_dir: Path) -> None:
     with pytest.raises(TrainingError, match="--out: must be a new folder or a recipe to replace"):
         train(good_dir, good_dir, OPTIONS)
-
-
-def test_split_keeps_frames_apart_and_asks_for_enough(good_dir: Path) -> None:
-    training, aside = split(list_images(good_dir), 0.2, seed=3)
-    assert len(aside) == 2
-    assert not set(training) & set(aside)
-    with pytest.raises(TrainingError, match="at least 4 are needed"):
-        split(training[:3], 0.2, seed=3)
 
 
 def test_unreadable_frames_are_named_and_left_out(good_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,15 +178,6 @@ def test_unreadable_frames_are_named_and_left_out(good_dir: Path, caplog: pytest
     frames = FrameSet(paths, infer_preprocessing(paths, 1.0, (0, 65_535)))
     assert len(frames) == 6
     assert "broken.png" in caplog.text
-
-
-def test_drawn_tiles_are_pieces_of_the_frames_and_repeat_with_the_seed(good_dir: Path) -> None:
-    paths = list_images(good_dir)
-    frames = FrameSet(paths, infer_preprocessing(paths, 1.0, (0, 65_535)), cache_bytes=2 * 96 * 128 * 3)
-    first, again = (frames.draw_tiles(4, 64, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert first.shape == (4, 3, 64, 64)
-    assert frames.count_tiles(64) == 6 * 2 * 2
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +209,7 @@ def test_old_recipe_comes_back_when_the_new_one_cannot_be_moved_in(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse_the_new)
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(TrainingError, match="nothing there was changed: disk"):
         write_recipe(random_recipe.model_copy(update={"sigma": 3.0}), model, out)
     assert load_recipe(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["recipe"]

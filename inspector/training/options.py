@@ -1,0 +1,75 @@
+"""What can be chosen about a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from inspector.model.encoder import PRETRAINED
+
+OFFICIAL_STEPS = 3000
+"""The official 200 epochs on an MVTec category of 240 images, in steps of 16."""
+
+REFERENCE: dict[str, Any] = {
+    "schedule": "constant",
+    "average_decay": 0.0,
+    "pseudo_defect_share": 0.0,
+    "keep": "last",
+    "map_normalisation": "none",
+    "precision": "fp32",
+}
+"""The options that make training and maps those of the paper's official code."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """Training ends at the first of epochs, steps, minutes and plateau that is reached.
+
+    Attributes:
+        epochs: of gapless, randomly shifted grids over all training frames.
+        steps: batches; `OFFICIAL_STEPS` where no limit is given.
+        minutes: of training; such a run does not repeat exactly.
+        patience: validations in a row without a better validation loss.
+        learning_rate: of Adam with betas (0.5, 0.999); the peak, where there is a schedule.
+        schedule: constant, or onecycle: a tenth of the run up, then down along a cosine.
+        average_decay: of the weights' moving average that is validated and kept; 0: the weights themselves.
+        pseudo_defect_share: of the tiles that the student sees with a pseudo-defect; 0: none.
+        keep: the weights with the lowest validation loss, or the last.
+        precision: of the network; auto is bf16 where the device has it.
+        holdout: share of the frames that calibrate the threshold, never trained on nor validated with.
+        validation: share of the frames that the validation loss is measured on.
+        group: frames that share a group stay together when frames are kept aside: `folder`, or a regular expression
+            with one group over the path below the folder.
+    """
+
+    backbone: str = "resnet18"
+    encoder_weights: str = PRETRAINED
+    tile_size: int = 256
+    stride: int | None = None
+    scale: float = 1.0
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    patience: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 0.005
+    schedule: Literal["constant", "onecycle"] = "onecycle"
+    average_decay: float = 0.98
+    pseudo_defect_share: float = 0.5
+    keep: Literal["best", "last"] = "best"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    seed: int = 0
+    bottleneck_width: Literal["official", "anomalib"] = "official"
+    anomaly_map_mode: Literal["add", "multiply"] = "add"
+    sigma: float = 4.0
+    map_normalisation: Literal["none", "position"] = "position"
+    holdout: float = 0.2
+    validation: float = 0.1
+    group: str | None = None
+    false_reject_rate: float = 0.01
+    mono16_range: tuple[int, int] = (0, 65_535)
+    roi_mask: Path | None = None
+    recipe_id: str | None = None
+    resume: bool = False

@@ -1,0 +1,78 @@
+"""A recipe folder is written whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
+from inspector.errors import TrainingError
+from inspector.model import ReverseDistillation
+from inspector.model.checkpoint import save_weights
+from inspector.training.calibrate import adopt_roi
+from inspector.training.record import TrainingRecord, write_record
+
+
+def check_out(out: Path) -> None:
+    """See that `out` can become a recipe folder.
+
+    Raises:
+        TrainingError: it is something else.
+    """
+    if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
+        raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
+
+
+def write_recipe(
+    recipe: Recipe,
+    model: ReverseDistillation,
+    out: Path,
+    roi_mask: Path | None = None,
+    record: TrainingRecord | None = None,
+) -> Recipe:
+    """Write weights, mask, recipe.yaml and record beside `out`, then swap them in: never half a recipe.
+
+    Raises:
+        TrainingError: the disk does not take it; what was at `out` is still there.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise TrainingError(f"--out: {out} cannot be written: {error}") from error
+    try:
+        recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
+        if roi_mask is not None:
+            recipe = adopt_roi(recipe, roi_mask, new)
+        if record is not None:
+            write_record(record, new)
+        (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+        new.chmod(0o755)
+        _swap(new, out)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"--out: {out} cannot be written, nothing there was changed: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return recipe
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put folder `new` in the place of `out`; what was there comes back if that fails."""
+    if not out.exists():
+        new.rename(out)
+        return
+    # A folder of its own each time: what a killed run left behind must not stop this one.
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    try:
+        old = out.rename(aside / out.name)
+        try:
+            new.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+    finally:
+        if out.exists():  # else what is aside is the only copy
+            shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""The loop: schedule, limits, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from inspector.config import Preprocessing
+from inspector.errors import DeviceOutOfMemoryError
+from inspector.model import ReverseDistillation
+from inspector.training import trainer as trainer_module
+from inspector.training.datasets import FrameSet, list_images
+from inspector.training.options import TrainOptions
+from inspector.training.tiles import TileStream
+from inspector.training.trainer import Trainer, compute_rate_factor, count_steps
+
+OPTIONS = TrainOptions(tile_size=64, batch_size=4, steps=4, device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> FrameSet:
+    for number in range(2):
+        image = np.random.default_rng(number).integers(80, 120, (100, 100, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    return FrameSet(list_images(tmp_path), Preprocessing())
+
+
+def build(frames: FrameSet, options: TrainOptions) -> Trainer:
+    torch.manual_seed(0)
+    model = ReverseDistillation("resnet18", (64, 64), pre_trained=False, sigma=2.0)
+    stream = TileStream(frames, 64, options.seed, options.pseudo_defect_share)
+    tiles = [frames[0][:, :64, :64], frames[1][:, :64, :64]]
+    return Trainer(model, stream, tiles, Preprocessing(), options, torch.device("cpu"), {})
+
+
+def test_rate_rises_over_a_tenth_and_falls_to_almost_nothing() -> None:
+    factors = [compute_rate_factor("onecycle", share / 100) for share in range(101)]
+    assert factors[0] == pytest.approx(0.04)
+    assert factors[10] == max(factors) == 1.0
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100] == pytest.approx(0.001)
+    assert {compute_rate_factor("constant", share / 10) for share in range(11)} == {1.0}
+
+
+def test_first_limit_counts() -> None:
+    limits = [({}, 3000), ({"steps": 7}, 7), ({"epochs": 2}, 6), ({"steps": 7, "epochs": 2}, 6), ({"steps": 5}, 5)]
+    for chosen, expected in limits:
+        assert count_steps(10, TrainOptions(batch_size=4, **chosen)) == expected
+    assert count_steps(10, TrainOptions(minutes=1.0)) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [({}, "steps"), ({"steps": None, "epochs": 1}, "epochs"), ({"steps": None, "minutes": 0.001}, "minutes")],
+)
+def test_run_says_which_limit_ended_it(frames: FrameSet, chosen: dict[str, float | None], reason: str) -> None:
+    assert build(frames, dataclasses.replace(OPTIONS, **chosen)).run() == reason
+
+
+def test_run_ends_on_a_plateau(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build(frames, dataclasses.replace(OPTIONS, steps=50, patience=2, learning_rate=1e-9, average_decay=0.0))
+    monkeypatch.setattr(run, "_validate_every", 1)
+    assert run.run() == "plateau"
+    assert run.state.step < 50
+
+
+def test_best_weights_are_kept(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build(frames, dataclasses.replace(OPTIONS, steps=12, learning_rate=0.05))
+    monkeypatch.setattr(run, "_validate_every", 1)
+    run.run()
+    losses = [float(entry["validation_loss"]) for entry in run.state.history]
+    assert len(losses) == 12
+    assert run.kept_validation_loss == min(losses)
+    run._options = dataclasses.replace(run._options, average_decay=0.0)  # measure the weights that were kept
+    run._losses.append(0.0)
+    run._validate()
+    assert run.state.history[-1]["validation_loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_batch_is_halved_when_memory_runs_out(
+    frames: FrameSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = build(frames, OPTIONS)
+    forward = run._model.bottleneck.forward
+
+    def limited(features: list[Tensor]) -> Tensor:
+        if len(features[0]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(features)
+
+    monkeypatch.setattr(run._model.bottleneck, "forward", limited)
+    assert run.run() == "steps"
+    assert run.state.batch_size == 2
+    assert run.state.tiles_seen == 4 * 2
+    assert "out of memory at 4 tiles a batch: going on with 2" in caplog.text
+
+
+def test_run_ends_when_even_the_smallest_batch_does_not_fit(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(features: list[Tensor]) -> Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    run = build(frames, OPTIONS)
+    monkeypatch.setattr(run._model.bottleneck, "forward", refuse)
+    with pytest.raises(DeviceOutOfMemoryError, match="even at 2 tiles"):
+        run.run()
+
+
+def test_student_is_asked_for_the_features_of_the_clean_tile(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build(frames, dataclasses.replace(OPTIONS, steps=1, pseudo_defect_share=1.0))
+    wanted: list[list[Tensor]] = []
+    shown: list[list[Tensor]] = []
+    loss_forward, bottleneck_forward = run._loss_function.forward, run._model.bottleneck.forward
+
+    def loss(teacher: list[Tensor], student: list[Tensor]) -> Tensor:
+        wanted.append(teacher)
+        return loss_forward(teacher, student)
+
+    def bottleneck(features: list[Tensor]) -> Tensor:
+        shown.append(features)
+        return bottleneck_forward(features)
+
+    monkeypatch.setattr(run._loss_function, "forward", loss)
+    monkeypatch.setattr(run._model.bottleneck, "forward", bottleneck)
+    run.run()
+    tiles = [TileStream(frames, 64, 0, 1.0)[number] for number in range(4)]
+    for features, expected in ((wanted[0], "clean"), (shown[0], "shown")):
+        images = run._prepare(torch.stack([getattr(tile, expected) for tile in tiles]))
+        for got, right in zip(features, run._model.encoder(images), strict=True):
+            torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4)
+
+
+def test_bf16_trains_about_as_well(frames: FrameSet) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        run = build(frames, dataclasses.replace(OPTIONS, steps=10, precision=precision))
+        run.run()
+        losses[run.precision] = run.kept_validation_loss
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+    assert losses["bf16"] != losses["fp32"]
+
+
+def test_bf16_is_used_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    for major, expected in ((7, False), (8, True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, major=major: (major, 0))
+        assert trainer_module.has_fast_bf16(cuda) is expected
