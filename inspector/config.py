@@ -72,6 +72,7 @@ class Preprocessing(_Strict):
     pixel_format: PixelFormat = PixelFormat.RGB8
     frame_hw: tuple[Size, Size] | None = None
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    resize_hw: tuple[Size, Size] | None = None  # instead of a scale: every frame is squeezed to this size
     mono16_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=65_535)]] = (0, 65_535)
     normalisation: Normalisation = Normalisation()
 
@@ -81,6 +82,12 @@ class Preprocessing(_Strict):
         if value[0] >= value[1]:
             raise ValueError(f"the low end must be below the high end, got {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _one_way_to_shrink(self) -> Preprocessing:
+        if self.resize_hw is not None and self.scale != 1.0:
+            raise ValueError(f"scale must be 1 where resize_hw is given, got {self.scale}")
+        return self
 
 
 class Threshold(_Strict):

@@ -69,7 +69,7 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
         preprocessing: what the recipe expects.
 
     Returns:
-        (3, h, w) uint8 RGB, h and w scaled; Mono16 is float32 in [0, 255].
+        (3, h, w) uint8 RGB, h and w scaled, or `resize_hw`; Mono16 is float32 in [0, 255].
 
     Raises:
         FrameMismatchError: another size or pixel format than the recipe's.
@@ -78,8 +78,8 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
     if pixel_format is PixelFormat.MONO16:
         low, high = preprocessing.mono16_range
         pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / (high - low)), 0, 255)
-    if preprocessing.scale != 1.0:
-        height, width = (max(1, round(side * preprocessing.scale)) for side in pixels.shape[:2])
+    height, width = preprocessing.resize_hw or (max(1, round(n * preprocessing.scale)) for n in pixels.shape[:2])
+    if (height, width) != pixels.shape[:2]:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
     image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))

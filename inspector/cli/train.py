@@ -22,6 +22,9 @@ def train(
     tile_size: Annotated[int, typer.Option(min=32, help="Tile side in pixels, a multiple of 32.")] = 256,
     stride: Annotated[int | None, typer.Option(min=1, help="Step between tiles; the tile size by default.")] = None,
     scale: Annotated[float, typer.Option(min=0.01, max=1, help="Frames are shrunk by this before tiling.")] = 1.0,
+    resize: Annotated[
+        tuple[int, int] | None, typer.Option(help="Height and width that frames are squeezed to, instead of a scale.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many batches (3000 if no limit).")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
@@ -87,6 +90,7 @@ def train(
         tile_size=tile_size,
         stride=stride,
         scale=scale,
+        resize_hw=resize,
         epochs=epochs,
         steps=steps,
         minutes=minutes,

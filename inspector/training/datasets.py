@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from inspector.codec import Pixels, decode_image
@@ -58,11 +59,13 @@ def read_image(path: Path) -> tuple[Pixels, PixelFormat]:
         raise BadFrameError(f"{path}: {error}") from error
 
 
-def infer_preprocessing(paths: Sequence[Path], scale: float, mono16_range: tuple[int, int]) -> Preprocessing:
+def infer_preprocessing(
+    paths: Sequence[Path], scale: float, mono16_range: tuple[int, int], resize_hw: tuple[int, int] | None = None
+) -> Preprocessing:
     """What good frames have in common: pixel format of the first, size where all agree.
 
     Raises:
-        TrainingError: none can be read.
+        TrainingError: none can be read, or an option breaks a rule.
     """
     sizes, formats = set(), []
     for path in paths:
@@ -75,7 +78,12 @@ def infer_preprocessing(paths: Sequence[Path], scale: float, mono16_range: tuple
     if not formats:
         raise TrainingError(f"good frames: at least one must be readable, none of {len(paths)} is")
     frame_hw = sizes.pop() if len(sizes) == 1 else None
-    return Preprocessing(pixel_format=formats[0], frame_hw=frame_hw, scale=scale, mono16_range=mono16_range)
+    try:
+        return Preprocessing(
+            pixel_format=formats[0], frame_hw=frame_hw, scale=scale, resize_hw=resize_hw, mono16_range=mono16_range
+        )
+    except ValidationError as error:
+        raise TrainingError(f"options: {error.errors()[0]['msg']}, got {error.errors()[0]['input']}") from error
 
 
 @dataclass(frozen=True, slots=True)

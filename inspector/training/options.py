@@ -48,6 +48,7 @@ class TrainOptions:
     tile_size: int = 256
     stride: int | None = None
     scale: float = 1.0
+    resize_hw: tuple[int, int] | None = None
     epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None

@@ -80,7 +80,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
         logger.warning("good frames: 10 or more make sense, got %d: expect a weak model and a loose bound", len(paths))
     groups = assign_groups(paths, good_dir, options.group) if options.group else None
     parts = split(paths, options.holdout, options.validation, options.seed, groups)
-    preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range)
+    preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range, options.resize_hw)
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
     frames, validation = FrameSet(parts.training, preprocessing), FrameSet(parts.validation, preprocessing)
     stream = TileStream(frames, options.tile_size, options.seed, options.pseudo_defect_share)
@@ -91,7 +91,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     _resume(trainer, checkpoint, out, options)
     reason = trainer.run(lambda step: _forward(step, report), checkpoint)
     if model.anomaly_map.normalisation is MapNormalisation.POSITION:
-        _fit_normalisation(model, frames, options, preprocessing, device)
+        fit_normalisation(model, frames, options, preprocessing, device)
     detector = Detector(recipe, model, device=device, roi=roi)
     scores = score_frames(detector, parts.calibration, lambda done, n: report(TrainingProgress("calibrate", done / n)))
     threshold = compute_threshold(list(scores.values()), options.false_reject_rate)
@@ -196,13 +196,14 @@ def _forward(step: StepReport, report: Report) -> None:
     report(TrainingProgress("train", step.share, step.step, step.loss, step.tiles_per_second))
 
 
-def _fit_normalisation(
+def fit_normalisation(
     model: ReverseDistillation,
     frames: FrameSet,
     options: TrainOptions,
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> None:
+    """Measure what good tiles show at each place, for `map_normalisation: position`; the model is in eval mode."""
     stream = TileStream(frames, options.tile_size, options.seed)
     count = max(1, _NORMALISATION_TILES // options.batch_size)
     batches = itertools.islice(stream.load(0, options.batch_size, device), count)

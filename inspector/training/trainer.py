@@ -147,6 +147,12 @@ class Trainer:
             else float(self.state.history[-1]["validation_loss"])
         )
 
+    def copy_student_into(self, model: ReverseDistillation) -> None:
+        """Give another model of the same kind the weights that would be kept if training ended now."""
+        student: Any = self._averaged.module if self._options.average_decay else self._student
+        model.bottleneck.load_state_dict(student["bottleneck"].state_dict())
+        model.decoder.load_state_dict(student["decoder"].state_dict())
+
     def _load_batches(self) -> Any:
         return self._stream.load(self.state.tiles_seen, self.state.batch_size, self._device)
 

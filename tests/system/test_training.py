@@ -1,0 +1,61 @@
+"""Training as a process that is killed and goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def good_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    for number in range(10):
+        image = np.random.default_rng(number).integers(80, 120, (96, 128, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    return folder
+
+
+def start(good_dir: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "inspector", "train", str(good_dir), "--out", str(out)]
+    command += ["--encoder-weights", "none", "--tile-size", "64", "--sigma", "2", "--batch-size", "2"]
+    command += ["--steps", str(STEPS), "--device", "cpu", *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_kill_9_in_the_middle_then_resume_gives_the_weights_of_a_run_that_was_not_killed(
+    good_dir: Path, tmp_path: Path
+) -> None:
+    killed = start(good_dir, tmp_path / "killed")
+    checkpoint = tmp_path / ".killed-training" / "checkpoint.pt"
+    limit = time.monotonic() + 90
+    while not checkpoint.is_file():
+        assert killed.poll() is None, killed.communicate()[0]
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "killed").exists()
+    reached = torch.load(checkpoint, weights_only=True)["state"]
+    assert f'"step": {STEPS},' not in reached  # it was in the middle
+    finish(start(good_dir, tmp_path / "killed", "--resume"))
+    finish(start(good_dir, tmp_path / "whole"))
+    whole, resumed = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert not checkpoint.parent.exists()
