@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from inspector.cli.options import Device, RoiMask
+from inspector.cli.options import Device, RoiMask, TileSize, check_backbone, check_stride
 from inspector.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 def train(
     good_dir: Annotated[Path, typer.Argument(metavar="GOOD_DIR", help="Folder of good frames.")],
     out: Annotated[Path, typer.Option(help="The recipe folder to write.")],
-    backbone: Annotated[str, typer.Option(help="resnet18 … wide_resnet101_2; a timm tag may follow.")] = "resnet18",
+    backbone: Annotated[
+        str, typer.Option(callback=check_backbone, help="resnet18 … wide_resnet101_2; a timm tag may follow.")
+    ] = "resnet18",
     encoder_weights: Annotated[str, typer.Option(help="pretrained, none, or a .pth/.safetensors file.")] = "pretrained",
-    tile_size: Annotated[int, typer.Option(min=32, help="Tile side in pixels, a multiple of 32.")] = 256,
+    tile_size: TileSize = 256,
     stride: Annotated[int | None, typer.Option(min=1, help="Step between tiles; the tile size by default.")] = None,
     scale: Annotated[float, typer.Option(min=0.01, max=1, help="Frames are shrunk by this before tiling.")] = 1.0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
@@ -45,6 +47,7 @@ def train(
     from inspector.training.train import TrainingProgress, TrainOptions
     from inspector.training.train import train as run_training
 
+    check_stride(stride, tile_size)
     options = TrainOptions(
         backbone=backbone,
         encoder_weights=encoder_weights,
@@ -80,8 +83,10 @@ def train(
 def show_recipe(recipe: Recipe, folder: Path) -> None:
     threshold = recipe.threshold
     typer.echo(f"recipe {recipe.recipe_id} in {folder}")
-    if recipe.training:
-        facts = recipe.training
+    facts = recipe.training
+    if "imported_from" in facts:
+        typer.echo(f"imported: from {facts['imported_from']} ({facts['format']}), sha256 {facts['sha256']}")
+    elif facts:
         typer.echo(f"trained: {facts['steps']} steps, {facts['tiles_seen']} tiles, {facts['seconds']} s")
     if threshold is not None:
         typer.echo(

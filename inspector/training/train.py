@@ -90,7 +90,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
         WeightsError: encoder weights cannot be had.
         RecipeError: a region-of-interest mask that cannot be used.
     """
-    _check_out(out)
+    check_out(out)
     roi = read_roi(options.roi_mask) if options.roi_mask else None
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
@@ -99,7 +99,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range)
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
     frames = FrameSet(training_paths, preprocessing)
-    model = _build(recipe, options)
+    model = build_network(recipe, options.encoder_weights)
     model.to(device).to(memory_format=torch.channels_last)
     facts = _optimise(model, frames, preprocessing, options, device, report)
     detector = Detector(recipe, model, device=device, roi=roi)
@@ -139,30 +139,41 @@ def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id:
             map_normalisation=options.map_normalisation,
             preprocessing=preprocessing,
             tiling=Tiling(tile_size=options.tile_size, stride=options.stride or options.tile_size),
-            encoder_weights=_describe_weights(options.encoder_weights),
-            versions={
-                "inspector": inspector.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "timm": timm.__version__,
-                "opencv": cv2.__version__,
-                "numpy": np.__version__,
-            },
+            encoder_weights=describe_weights(options.encoder_weights),
+            versions=collect_versions(),
             weights_sha256="0" * 64,  # until they are written
         )
     except ValueError as error:
         raise TrainingError(f"options: {error}") from error
 
 
-def _describe_weights(weights: str) -> str:
+def collect_versions() -> dict[str, str]:
+    """What a recipe was made with."""
+    return {
+        "inspector": inspector.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def describe_weights(weights: str) -> str:
+    """A weights file's name and the start of its SHA-256; anything else as it is."""
     path = Path(weights)
     return f"{path.name} sha256:{compute_sha256(path)[:16]}" if path.is_file() else weights
 
 
-def _build(recipe: Recipe, options: TrainOptions) -> ReverseDistillation:
-    if options.encoder_weights != PRETRAINED:
+def build_network(recipe: Recipe, encoder_weights: str) -> ReverseDistillation:
+    """The recipe's network with a random student and the encoder of `encoder_weights`: pretrained, none or a file.
+
+    Raises:
+        WeightsError: encoder weights cannot be had or do not fit.
+    """
+    if encoder_weights != PRETRAINED:
         model = build_model(recipe)
-        load_encoder_weights(model.encoder, options.encoder_weights)
+        load_encoder_weights(model.encoder, encoder_weights)
         return model
     side = recipe.tiling.tile_size
     return ReverseDistillation(
@@ -241,7 +252,12 @@ def _digest(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Refuse to write a recipe over anything but a recipe.
+
+    Raises:
+        TrainingError: `out` is something else.
+    """
     if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
         raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
 
