@@ -177,12 +177,16 @@ def fill_network(model: ReverseDistillation, checkpoint: ForeignCheckpoint) -> N
     """Copy the checkpoint's weights into a network of its architecture; the encoder's too, where it holds one.
 
     Raises:
-        CheckpointError: a tensor is missing, too many or of another shape.
+        CheckpointError: an encoder's tensor is missing, too many or of another shape.
     """
-    try:
-        if checkpoint.encoder is not None:
-            model.encoder.feature_extractor.load_state_dict(checkpoint.encoder)
-        model.bottleneck.load_state_dict(checkpoint.bottleneck)
-        model.decoder.load_state_dict(checkpoint.decoder)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint.path}: its tensors do not fit the network: {error}") from error
+    if checkpoint.encoder is not None:
+        encoder = model.encoder.feature_extractor
+        wrong = sorted(_shapes(encoder.state_dict()).items() ^ _shapes(checkpoint.encoder).items())
+        if wrong:
+            raise CheckpointError(
+                f"{checkpoint.path}: its encoder must have the tensors of the backbone, got {len(wrong)} differences "
+                f"(first: {wrong[0][0]})"
+            )
+        encoder.load_state_dict(checkpoint.encoder)
+    model.bottleneck.load_state_dict(checkpoint.bottleneck)
+    model.decoder.load_state_dict(checkpoint.decoder)
