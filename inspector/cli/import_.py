@@ -50,8 +50,8 @@ def import_(
     No code in the file is run: tensors are read from it, and a file that pickles anything but a model is refused.
 
     The weights and maps are the other program's, frames are not: it squeezes each whole frame to its image size,
-    here frames are tiled. Choose --scale so that a tile shows the part as large as the squeezed frame did. ImageNet
-    normalisation of RGB is assumed, as is the default of both.
+    here frames are tiled. Choose --scale so that a tile shows the part as large as the squeezed frame did. RGB is
+    normalised as the checkpoint says; ImageNet's mean and deviation, the default of both, where it says nothing.
     """
     from inspector.cli.train import show_recipe
     from inspector.model.foreign import CheckpointFormat

@@ -30,6 +30,10 @@ _SIGMA = 4.0
 """Of both programs; a Lightning checkpoint does not record it."""
 
 
+_DEEPEST_STEP = 8
+"""Compositions within compositions of pre-processing that are followed."""
+
+
 class CheckpointFormat(StrEnum):
     """Whose checkpoint it is.
 
@@ -43,7 +47,10 @@ class CheckpointFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ForeignCheckpoint:
-    """A checkpoint's tensors under our names, and what it says of itself; None where it says nothing."""
+    """A checkpoint's tensors under our names, and what it says of itself; None where it says nothing.
+
+    `normalisation` is the mean and deviation of RGB as they stand in the file, unchecked.
+    """
 
     path: Path
     format: CheckpointFormat
@@ -53,6 +60,7 @@ class ForeignCheckpoint:
     backbone: str | None = None
     anomaly_map_mode: str | None = None
     sigma: float = _SIGMA
+    normalisation: tuple[Any, Any] | None = None
 
 
 def load_checkpoint(path: Path, expected: CheckpointFormat | None = None) -> ForeignCheckpoint:
@@ -94,6 +102,7 @@ def _read_export(path: Path, model: Inert) -> ForeignCheckpoint:
         backbone=model.state.get("backbone"),
         anomaly_map_mode=generator.get("mode"),
         sigma=float(sigma) if isinstance(sigma, int | float) else _SIGMA,
+        normalisation=_find_normalisation(find_module(model, "pre_processor")),
     )
 
 
@@ -102,12 +111,37 @@ def _read_state(path: Path, content: Any) -> ForeignCheckpoint:
     state, said = content.get("state_dict", content), content.get("hyper_parameters")
     state, said = (part if isinstance(part, dict) else {} for part in (state, said))
     return _build_anomalib(
-        path, state, backbone=said.get("backbone"), anomaly_map_mode=said.get("anomaly_map_mode"), sigma=_SIGMA
+        path,
+        state,
+        backbone=said.get("backbone"),
+        anomaly_map_mode=said.get("anomaly_map_mode"),
+        sigma=_SIGMA,
+        normalisation=_find_normalisation(content.get("anomalib_pre_processor_config")),
     )
 
 
+def _find_normalisation(step: Any, depth: int = 0) -> tuple[Any, Any] | None:
+    """Mean and deviation in anomalib's pre-processing, as pickled modules or as their configuration."""
+    if isinstance(step, Inert):
+        step = step.state
+    if not isinstance(step, dict) or depth > _DEEPEST_STEP:
+        return None
+    if "mean" in step and "std" in step:
+        return step["mean"], step["std"]
+    inner = [step.get(key) for key in ("_modules", "transform", "init_args")]
+    listed = step.get("transforms")
+    inner += listed if isinstance(listed, list) else []
+    return next((found for part in inner if (found := _find_normalisation(part, depth + 1))), None)
+
+
 def _build_anomalib(
-    path: Path, state: Mapping[Any, Any], *, backbone: Any, anomaly_map_mode: Any, sigma: float
+    path: Path,
+    state: Mapping[Any, Any],
+    *,
+    backbone: Any,
+    anomaly_map_mode: Any,
+    sigma: float,
+    normalisation: tuple[Any, Any] | None,
 ) -> ForeignCheckpoint:
     prefix = next((str(key).removesuffix(_ANCHOR) for key in state if str(key).endswith(_ANCHOR)), None)
     if prefix is None:
@@ -126,6 +160,7 @@ def _build_anomalib(
         backbone if isinstance(backbone, str) else None,
         anomaly_map_mode if isinstance(anomaly_map_mode, str) else None,
         sigma,
+        normalisation,
     )
 
 

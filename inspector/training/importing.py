@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from inspector.config import Preprocessing, Recipe, Tiling
+from inspector.config import Normalisation, Preprocessing, Recipe, Tiling
 from inspector.detector import build_model
 from inspector.errors import CheckpointError
 from inspector.model import AnomalyMapMode, ReverseDistillation
@@ -87,7 +87,10 @@ def _plan_recipe(
             sigma=checkpoint.sigma,
             map_normalisation="none",  # neither program has another
             preprocessing=Preprocessing(
-                pixel_format=options.pixel_format, scale=options.scale, mono16_range=options.mono16_range
+                pixel_format=options.pixel_format,
+                scale=options.scale,
+                mono16_range=options.mono16_range,
+                normalisation=_plan_normalisation(checkpoint),
             ),
             tiling=Tiling(tile_size=options.tile_size, stride=options.stride or options.tile_size),
             encoder_weights=describe_weights(encoder_weights or str(checkpoint.path)),
@@ -100,7 +103,15 @@ def _plan_recipe(
             weights_sha256="0" * 64,  # until they are written
         )
     except ValueError as error:
-        raise CheckpointError(f"options: {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: makes no recipe: {error}") from error
+
+
+def _plan_normalisation(checkpoint: ForeignCheckpoint) -> Normalisation:
+    """The checkpoint's; ImageNet's, both programs' default, where it says nothing."""
+    if checkpoint.normalisation is None:
+        return Normalisation()
+    mean, std = checkpoint.normalisation
+    return Normalisation(mean=mean, std=std)
 
 
 def _choose_mode(checkpoint: ForeignCheckpoint, wanted: str | None) -> AnomalyMapMode:

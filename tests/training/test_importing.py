@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from inspector.config import Recipe, load_recipe
+from inspector.config import Normalisation, Recipe, load_recipe
 from inspector.detector import Detector, normalise
 from inspector.errors import CheckpointError, TrainingError
 from inspector.model.checkpoint import compute_sha256
@@ -71,7 +72,9 @@ def build_lightning(mode: str) -> Any:
             "resnet18",
             anomaly_map_mode=module.AnomalyMapGenerationMode(mode),
             pre_trained=False,
-            pre_processor=models.ReverseDistillation.configure_pre_processor(image_size=(TILE, TILE)),
+            pre_processor=import_anomalib("pre_processing").PreProcessor(
+                transform=Compose([Resize((TILE, TILE), antialias=True), Normalize([0.5, 0.4, 0.3], [0.2, 0.25, 0.5])])
+            ),
         )
     return randomise(model)
 
@@ -111,6 +114,7 @@ def test_maps_equal_anomalibs_when_its_own_files_are_imported(folder: Path, kind
     assert_maps_equal(theirs.model, folder / "recipe")
     assert recipe == load_recipe(folder / "recipe")
     assert (recipe.backbone, recipe.anomaly_map_mode, recipe.sigma) == ("resnet18", mode, 4.0)
+    assert recipe.preprocessing.normalisation == Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
     assert (recipe.map_normalisation, recipe.threshold) == ("none", None)
     assert recipe.training == {"imported_from": path.name, "format": "anomalib", "sha256": compute_sha256(path)}
     assert recipe.encoder_weights == f"{path.name} sha256:{compute_sha256(path)[:16]}"
@@ -143,6 +147,7 @@ def test_maps_equal_the_peers_when_rd4ads_file_and_an_encoder_are_imported(folde
     assert_maps_equal(theirs, folder / "recipe")
     assert (recipe.recipe_id, recipe.tiling.stride, recipe.preprocessing.scale) == ("lens", 48, 0.5)
     assert (recipe.anomaly_map_mode, recipe.training["format"]) == ("add", "rd4ad")
+    assert recipe.preprocessing.normalisation == Normalisation()
     assert recipe.encoder_weights == f"encoder.pth sha256:{compute_sha256(folder / 'encoder.pth')[:16]}"
 
 
