@@ -29,6 +29,7 @@ from inspector.config import Recipe, Threshold, Tiling
 from inspector.detector import build_model, choose_device, normalise
 from inspector.model import ReverseDistillation
 from inspector.model.encoder import load_encoder_weights
+from inspector.model.foreign import fill_network, load_checkpoint
 from inspector.training.datasets import FrameSet, infer_preprocessing, list_images
 from inspector.training.evaluate import evaluate
 from inspector.training.options import REFERENCE, TrainOptions
@@ -108,9 +109,7 @@ def _run(name: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, 
     return snapshots
 
 
-def _train_ours(
-    frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse.Namespace, measure: Snapshot
-) -> None:
+def _train_ours(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse.Namespace, measure: Snapshot) -> None:
     options = TrainOptions(
         tile_size=arguments.tile_size,
         batch_size=arguments.batch_size,
@@ -142,9 +141,7 @@ def _train_ours(
     trainer.run(look)
 
 
-def _train_peer(
-    frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse.Namespace, measure: Snapshot
-) -> None:
+def _train_peer(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse.Namespace, measure: Snapshot) -> None:
     from anomalib.models import ReverseDistillation as Peer
 
     device = choose_device(arguments.device)
@@ -162,10 +159,18 @@ def _train_peer(
         optimiser.step()
         if step in due:
             seconds = time.monotonic() - started
-            copy_peer_weights(peer.model, ours)
+            _fill(ours, peer)
             measure(ours.eval(), recipe, step * arguments.batch_size, seconds)
         if step == max(due):
             return
+
+
+def _fill(ours: ReverseDistillation, peer: Any) -> None:
+    """Through a checkpoint file, as a user would bring it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "peer.ckpt"
+        torch.save({"state_dict": peer.state_dict()}, path)
+        fill_network(ours, load_checkpoint(path))
 
 
 def _batches(

@@ -33,6 +33,10 @@ class WeightsError(InspectorError):
     """Raised when encoder weights cannot be had or do not fit the backbone. Reaction: the command ends."""
 
 
+class CheckpointError(InspectorError):
+    """Raised when a foreign checkpoint cannot be read safely or fits none of our networks. The command ends."""
+
+
 class TrainingError(InspectorError):
     """Raised when training or calibration cannot go on (too few frames, loss not finite). The command ends."""
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import typer
 
 from inspector import __version__
-from inspector.cli import demo, online
+from inspector.cli import demo, encoder, online
 from inspector.cli.calibrate import calibrate
 from inspector.cli.evaluate import evaluate
+from inspector.cli.import_ import import_
 from inspector.cli.inspect import inspect
 from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
@@ -58,6 +59,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 )
 for _command in _COMMANDS:
     app.command()(_command)
+app.command("import")(import_)
+app.add_typer(encoder.app, name="encoder")
 
 
 def main() -> None:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from inspector.cli.options import Device, RoiMask
+from inspector.cli.options import (
+    Device,
+    Mono16Range,
+    RecipeId,
+    Resize,
+    RoiMask,
+    Scale,
+    Stride,
+    TileSize,
+    check_backbone,
+    check_stride,
+)
 from inspector.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -17,14 +28,14 @@ if TYPE_CHECKING:
 def train(
     good_dir: Annotated[Path, typer.Argument(metavar="GOOD_DIR", help="Folder of good frames.")],
     out: Annotated[Path, typer.Option(help="The recipe folder to write.")],
-    backbone: Annotated[str, typer.Option(help="resnet18 … wide_resnet101_2; a timm tag may follow.")] = "resnet18",
+    backbone: Annotated[
+        str, typer.Option(callback=check_backbone, help="resnet18 … wide_resnet101_2; a timm tag may follow.")
+    ] = "resnet18",
     encoder_weights: Annotated[str, typer.Option(help="pretrained, none, or a .pth/.safetensors file.")] = "pretrained",
-    tile_size: Annotated[int, typer.Option(min=32, help="Tile side in pixels, a multiple of 32.")] = 256,
-    stride: Annotated[int | None, typer.Option(min=1, help="Step between tiles; the tile size by default.")] = None,
-    scale: Annotated[float, typer.Option(min=0.01, max=1, help="Frames are shrunk by this before tiling.")] = 1.0,
-    resize: Annotated[
-        tuple[int, int] | None, typer.Option(help="Height and width that frames are squeezed to, instead of a scale.")
-    ] = None,
+    tile_size: TileSize = 256,
+    stride: Stride = None,
+    scale: Scale = 1.0,
+    resize: Resize = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many batches (3000 if no limit).")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
@@ -66,15 +77,16 @@ def train(
     anomaly_map_mode: Annotated[
         Literal["add", "multiply"], typer.Option(help="How layers are fused; multiply needs map normalisation none.")
     ] = "add",
-    mono16_range: Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")] = (0, 65_535),
+    mono16_range: Mono16Range = (0, 65_535),
     roi_mask: RoiMask = None,
-    recipe_id: Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")] = None,
+    recipe_id: RecipeId = None,
 ) -> None:
     """Train on good frames and calibrate on those kept aside: one command gives a usable recipe."""
     from inspector.training.options import REFERENCE, TrainOptions
     from inspector.training.train import TrainingProgress
     from inspector.training.train import train as run_training
 
+    check_stride(stride, tile_size)
     gains = {
         "schedule": schedule,
         "average_decay": average_decay,
@@ -125,8 +137,10 @@ def train(
 def show_recipe(recipe: Recipe, folder: Path) -> None:
     threshold = recipe.threshold
     typer.echo(f"recipe {recipe.recipe_id} in {folder}")
-    if recipe.training:
-        facts = recipe.training
+    facts = recipe.training
+    if "imported_from" in facts:
+        typer.echo(f"imported: from {facts['imported_from']} ({facts['format']}), sha256 {facts['sha256']}")
+    elif facts:
         typer.echo(f"trained: {facts['steps']} steps, {facts['tiles_seen']} tiles, {facts['seconds']} s")
     if threshold is not None:
         typer.echo(

@@ -44,10 +44,8 @@ class Encoder(nn.Module):
         super().__init__()
         if tuple(layers) != LAYERS:
             raise ValueError(f"layers: must be {list(LAYERS)} (the bottleneck fuses these three), got {list(layers)}")
-        name = architecture(backbone)
-        if pre_trained and "." not in backbone:
-            backbone = f"{name}.{PAPER_TAG}"
-        self.feature_extractor = _build(backbone if pre_trained else name, pre_trained=pre_trained)
+        name = add_tag(backbone) if pre_trained else architecture(backbone)
+        self.feature_extractor = _build(name, pre_trained=pre_trained)
         self.requires_grad_(False)
         self.eval()
 
@@ -63,6 +61,16 @@ class Encoder(nn.Module):
         return list(self.feature_extractor(images))
 
 
+def add_tag(backbone: str) -> str:
+    """The timm model whose pretrained weights a name means: the paper's where it has no tag.
+
+    Raises:
+        ValueError: unknown backbone.
+    """
+    name = architecture(backbone)
+    return backbone if "." in backbone else f"{name}.{PAPER_TAG}"
+
+
 def _build(name: str, *, pre_trained: bool) -> nn.Module:
     # A random encoder with timm's zero-initialised residual branches would be a stack of shortcuts.
     options = {} if pre_trained else {"zero_init_last": False}
@@ -75,7 +83,8 @@ def _build(name: str, *, pre_trained: bool) -> nn.Module:
             raise
         raise WeightsError(
             f"encoder weights: {name!r} could not be fetched ({type(error).__name__}: {error}); "
-            "without network give a local file instead (--encoder-weights FILE)"
+            "without network, run `inspector encoder fetch` on a machine that has it and give the file "
+            "(--encoder-weights FILE)"
         ) from error
     return model
 

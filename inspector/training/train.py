@@ -84,7 +84,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
     frames, validation = FrameSet(parts.training, preprocessing), FrameSet(parts.validation, preprocessing)
     stream = TileStream(frames, options.tile_size, options.seed, options.pseudo_defect_share)
-    model = _build(recipe, options)
+    model = build_network(recipe, options.encoder_weights)
     tiles = _cut_evenly(validation, options.tile_size)
     trainer = Trainer(model, stream, tiles, preprocessing, options, device, _identify(options, frames))
     checkpoint = out.parent / f".{out.name}-training" / "checkpoint.pt"
@@ -124,30 +124,41 @@ def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id:
             map_normalisation=options.map_normalisation,
             preprocessing=preprocessing,
             tiling=Tiling(tile_size=options.tile_size, stride=options.stride or options.tile_size),
-            encoder_weights=_describe_weights(options.encoder_weights),
-            versions={
-                "inspector": inspector.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "timm": timm.__version__,
-                "opencv": cv2.__version__,
-                "numpy": np.__version__,
-            },
+            encoder_weights=describe_weights(options.encoder_weights),
+            versions=collect_versions(),
             weights_sha256="0" * 64,  # until they are written
         )
     except ValueError as error:
         raise TrainingError(f"options: {error}") from error
 
 
-def _describe_weights(weights: str) -> str:
+def collect_versions() -> dict[str, str]:
+    """What a recipe was made with."""
+    return {
+        "inspector": inspector.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def describe_weights(weights: str) -> str:
+    """A weights file's name and the start of its SHA-256; anything else as it is."""
     path = Path(weights)
     return f"{path.name} sha256:{compute_sha256(path)[:16]}" if path.is_file() else weights
 
 
-def _build(recipe: Recipe, options: TrainOptions) -> ReverseDistillation:
-    if options.encoder_weights != PRETRAINED:
+def build_network(recipe: Recipe, encoder_weights: str) -> ReverseDistillation:
+    """The recipe's network with a random student and the encoder of `encoder_weights`: pretrained, none or a file.
+
+    Raises:
+        WeightsError: encoder weights cannot be had or do not fit.
+    """
+    if encoder_weights != PRETRAINED:
         model = build_model(recipe)
-        load_encoder_weights(model.encoder, options.encoder_weights)
+        load_encoder_weights(model.encoder, encoder_weights)
         return model
     side = recipe.tiling.tile_size
     return ReverseDistillation(
@@ -189,7 +200,7 @@ def _identify(options: TrainOptions, frames: FrameSet) -> dict[str, Any]:
     """What must be the same for a run to be resumed."""
     free = {"resume", "device", "recipe_id", "roi_mask", "false_reject_rate"}
     chosen = {name: value for name, value in asdict(options).items() if name not in free}
-    return {**chosen, "encoder_weights": _describe_weights(options.encoder_weights), "frames": _digest(frames.paths)}
+    return {**chosen, "encoder_weights": describe_weights(options.encoder_weights), "frames": _digest(frames.paths)}
 
 
 def _forward(step: StepReport, report: Report) -> None:
