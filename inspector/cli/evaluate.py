@@ -4,38 +4,98 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inspector.cli.options import Device, RecipeDir
 from inspector.cli.progress import show_progress
 
+if TYPE_CHECKING:
+    from inspector.detector import Judgement
+    from inspector.training.evaluate import Evaluation
+    from inspector.types import PixelFormat
+
+
+def _check_target(path: Path | None) -> Path | None:
+    """Told before the frames are judged, which may take an hour."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise typer.BadParameter(f"must be a file in a folder that exists, got {path}")
+    return path
+
 
 def evaluate(
     recipe: RecipeDir,
     dataset_dir: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="A data set in MVTec layout.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics here, too.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", callback=_check_target, help="Write metrics and each frame's score here, too."),
+    ] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", callback=_check_target, help="Write all of it here, as one HTML file."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a recipe on labelled frames."""
-    from rich.console import Console
-    from rich.table import Table
-
     from inspector.training.evaluate import evaluate as run_evaluation
+    from inspector.training.evaluate import write_text
 
     with show_progress() as update:
-        metrics = run_evaluation(
+        evaluation = run_evaluation(
             recipe,
             dataset_dir,
             device=device,
             advance=lambda done, total: update("evaluate", done / total, f"{done} of {total}"),
         )
-    table = Table("metric", "value")
-    for name, value in metrics.items():
-        for label, number in value.items() if isinstance(value, dict) else [("", value)]:
-            shown = f"{number:.4f}" if isinstance(number, float) else str(number)
-            table.add_row(f"{name} {label}".strip(), shown)
-    Console().print(table)
+    _print(evaluation)
     if json_file is not None:
-        json_file.write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        write_text(json_file, json.dumps(evaluation.to_json(), indent=1))
+    if report_file is not None:
+        _write_report(report_file, evaluation, recipe, device)
+
+
+def _print(evaluation: Evaluation) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table("metric", "value", "95 % interval")
+    metrics = dict(evaluation.metrics)
+    by_kind = metrics.pop("by_kind")
+    duplicates = metrics.pop("duplicates_of_training")
+    metrics["n_duplicates_of_training"] = "not known" if duplicates is None else len(duplicates)
+    for name, value in metrics.items():
+        if not isinstance(value, list):
+            table.add_row(name, _show(value), _show(metrics.get(f"{name.removesuffix('_rate')}_interval", "")))
+    console.print(table)
+    kinds = Table("kind", "n", "AUROC", "escapes", "95 % interval", "pixel AUROC", "AUPRO", "AUPRO 0.05")
+    columns = ("n", "image_auroc", "escape_rate", "escape_interval", "pixel_auroc", "aupro", "aupro_0_05")
+    for kind, row in by_kind.items():
+        name = escape(kind.encode("utf-8", "replace").decode())
+        kinds.add_row(name, *(_show(row[column]) for column in columns))
+    console.print(kinds)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return "–".join(f"{item:.3f}" for item in value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _write_report(path: Path, evaluation: Evaluation, folder: Path, device: str) -> None:
+    from inspector.detector import Detector, choose_device
+    from inspector.sinks.overlays import render_overlay
+    from inspector.training.report import write_report
+
+    def draw(pixels: Any, pixel_format: PixelFormat, judgement: Judgement) -> Any:
+        decision = judgement.decision
+        text = f"score {decision.score:.4g} / {evaluation.threshold:.4g}"
+        heat = min(evaluation.threshold, decision.score)  # on a frame that passes, too, one sees where it is highest
+        return render_overlay(
+            pixels, pixel_format, judgement.anomaly_map, text, heat, decision.regions, decision.verdict
+        )
+
+    detector = Detector.load(folder, device=choose_device(device))
+    write_report(path, evaluation, folder, detector, draw)

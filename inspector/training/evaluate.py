@@ -4,31 +4,69 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from inspector.detector import Detector, choose_device, preprocess
-from inspector.errors import BadFrameError, RecipeError, TrainingError
-from inspector.training.datasets import list_images, read_image
+from inspector.codec import decode_image
+from inspector.config import Recipe
+from inspector.detector import Detector, choose_device
+from inspector.errors import BadFrameError, FrameError, InspectorError, RecipeError, TrainingError
+from inspector.model.checkpoint import compute_sha256
+from inspector.training.datasets import list_images, logger, read_image
+from inspector.training.image_metrics import GOOD, compute_image_metrics
+from inspector.training.pixel_metrics import PixelCounts, choose_levels, count_pixels
+from inspector.training.training_record import load_training_record
+from inspector.types import Verdict
 
 Array = np.ndarray[Any, Any]
 
-_LEVELS = 2000
-"""Levels at which pixels are counted: rates are exact there, areas under curves to about 1e-3 of their width."""
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One test frame as it was judged.
+
+    Attributes:
+        kind: `good` or the kind of defect.
+        mask_path: where its defects are marked; None where that is not known.
+        frame_hw: its height and width in pixels.
+        seconds: spent on reading and judging it.
+    """
+
+    path: Path
+    kind: str
+    score: float
+    verdict: Verdict
+    mask_path: Path | None
+    frame_hw: tuple[int, int]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    kind: str
-    score: float
-    map_path: Path
-    mask_path: Path | None
+class Evaluation:
+    """Metrics as they go to JSON, and what they rest on."""
+
+    recipe: Recipe
+    dataset_dir: Path
+    threshold: float
+    metrics: dict[str, Any]
+    samples: tuple[Sample, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All metrics, and each frame's score and verdict."""
+        frames = [
+            {"path": self.name(s.path), "kind": s.kind, "score": s.score, "verdict": s.verdict.value}
+            for s in self.samples
+        ]
+        return self.metrics | {"frames": frames}
+
+    def name(self, path: Path) -> str:
+        """A file's path within the data set."""
+        return path.relative_to(self.dataset_dir).as_posix()
 
 
 def evaluate(
@@ -37,169 +75,216 @@ def evaluate(
     *,
     device: str = "auto",
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
-    """Metrics of a recipe. Pixel metrics are None where there are no masks.
+) -> Evaluation:
+    """Judge every test frame as the daemon would, and measure. Pixel metrics are None where there are no masks.
 
-    Memory is bounded: maps wait on disk, pixels are counted in histograms.
+    Frames that cannot be judged are named, counted in `n_skipped` and left out. Memory is bounded: maps wait on
+    disk, at the network's scale.
 
     Raises:
-        RecipeError, BadFrameError, TrainingError: recipe, an image or the layout cannot be used.
+        RecipeError: the recipe cannot be used, or has no threshold.
+        BadFrameError: a mask cannot be read, or is not its image's size.
+        TrainingError: the layout is another, or too few frames could be judged.
     """
     detector = Detector.load(folder, device=choose_device(device))
     threshold = detector.recipe.threshold
     if threshold is None:
         raise RecipeError(f"{folder}: threshold: required for evaluation; run inspector calibrate")
+    paths = _list_test_images(dataset_dir)
+    duplicates = _find_duplicates(folder, dataset_dir, paths)
+    with tempfile.TemporaryDirectory(prefix="inspector-maps-") as temporary:
+        samples, maps = [], []
+        for number, path in enumerate(paths, start=1):
+            map_path = Path(temporary) / f"{number}.npy"
+            sample = _judge(detector, path, _find_mask(dataset_dir, path), map_path)
+            if sample is not None:
+                samples.append(sample)
+                maps.append(map_path)
+            advance(number, len(paths))
+        _check_both_sorts(dataset_dir, [sample.kind for sample in samples])
+        metrics = compute_image_metrics([s.kind for s in samples], [s.score for s in samples], threshold.value)
+        pixel_metrics = _compute_pixel_metrics(samples, maps)
+    by_kind = {kind: values | pixel_metrics.pop(kind, _NO_PIXELS) for kind, values in metrics.pop("by_kind").items()}
+    metrics |= pixel_metrics[_ALL] | {
+        "by_kind": by_kind,
+        "frames_per_second": len(samples) / sum(sample.seconds for sample in samples),
+        "threshold": threshold.value,
+        "n_skipped": len(paths) - len(samples),
+        "duplicates_of_training": duplicates,
+    }
+    return Evaluation(detector.recipe, dataset_dir, threshold.value, metrics, tuple(samples))
+
+
+def _list_test_images(dataset_dir: Path) -> list[Path]:
     test_dir = dataset_dir / "test"
     paths = list_images(test_dir) if test_dir.is_dir() else []
-    kinds = [path.parent.name for path in paths]
-    if "good" not in kinds or len(set(kinds)) < 2:
-        raise TrainingError(f"{dataset_dir}: must hold test/good and test/<kind of defect>, got {sorted(set(kinds))}")
-    with tempfile.TemporaryDirectory(prefix="inspector-maps-") as temporary:
-        started = time.monotonic()
-        samples = [
-            _judge(detector, path, dataset_dir, Path(temporary) / f"{number}.npy", advance, (number, len(paths)))
-            for number, path in enumerate(paths, start=1)
-        ]
-        seconds = time.monotonic() - started
-        metrics = compute_image_metrics([s.kind for s in samples], [s.score for s in samples], threshold.value)
-        metrics |= _pixel_metrics(samples)
-    return metrics | {"frames_per_second": len(samples) / seconds, "threshold": threshold.value}
+    _check_both_sorts(dataset_dir, [path.parent.name for path in paths])
+    return paths
 
 
-def _judge(
-    detector: Detector,
-    path: Path,
-    dataset_dir: Path,
-    map_path: Path,
-    advance: Callable[[int, int], None],
-    count: tuple[int, int],
-) -> _Sample:
-    pixels, pixel_format = read_image(path)
-    anomaly_map = detector.compute_anomaly_map(preprocess(pixels, pixel_format, detector.recipe.preprocessing))
-    score = detector.decide(anomaly_map, float("inf")).score
+def _check_both_sorts(dataset_dir: Path, kinds: Sequence[str]) -> None:
+    if GOOD not in kinds or len(set(kinds)) < 2:
+        raise TrainingError(
+            f"{dataset_dir}: must hold test/good and test/<kind of defect> with frames that can be judged, "
+            f"got {sorted(set(kinds))}"
+        )
+
+
+def _find_duplicates(folder: Path, dataset_dir: Path, paths: Sequence[Path]) -> list[dict[str, str]] | None:
+    """Test images whose file is, byte for byte, one of the frames the recipe was made from; None where unknown."""
+    record = load_training_record(folder)
+    if record is None:
+        return None
+    trained = {sha256: name for name, sha256 in record.frames.items()}
+    duplicates = [
+        {"path": path.relative_to(dataset_dir).as_posix(), "training_frame": trained[sha256]}
+        for path, sha256 in ((path, _hash(path)) for path in paths)
+        if sha256 in trained
+    ]
+    for duplicate in duplicates:
+        logger.warning(
+            "SEEN IN TRAINING: %s is the same file as %s, which this recipe was trained or calibrated on: "
+            "metrics look better than they are; take it out of the test set",
+            duplicate["path"], duplicate["training_frame"],
+        )  # fmt: skip
+    return duplicates
+
+
+def _hash(path: Path) -> str:
+    try:
+        return compute_sha256(path)
+    except OSError:
+        return ""  # named when it is judged
+
+
+def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Path) -> Sample | None:
+    """Judge one frame and leave its map at `map_path`; None where that cannot be done."""
+    started = time.monotonic()
+    try:
+        pixels, pixel_format = read_image(path)
+        judgement = detector.judge(pixels, pixel_format)
+    except FrameError as error:
+        logger.warning("left out: %s: %s", path, str(error).removeprefix(f"{path}: "))
+        return None
+    seconds = time.monotonic() - started
     height, width = pixels.shape[:2]
-    np.save(map_path, cv2.resize(anomaly_map, (width, height)))  # compared with masks at the sensor's size
-    advance(*count)
-    return _Sample(path.parent.name, score, map_path, _find_mask(dataset_dir, path))
+    kind = path.parent.name
+    if mask_path is not None:
+        read_mask(mask_path, (height, width))  # a fault in it is told now, not when all frames are judged
+    if mask_path is not None or kind == GOOD:
+        np.save(map_path, judgement.anomaly_map)
+    decision = judgement.decision
+    return Sample(path, kind, decision.score, decision.verdict, mask_path, (height, width), seconds)
 
 
 def _find_mask(dataset_dir: Path, path: Path) -> Path | None:
+    if path.parent.name == GOOD:
+        return None
     masks = dataset_dir / "ground_truth" / path.parent.name
     candidates = (masks / f"{path.stem}_mask.png", masks / f"{path.stem}.png")
     return next((mask for mask in candidates if mask.is_file()), None)
 
 
-def compute_image_metrics(kinds: Sequence[str], scores: Sequence[float], threshold: float) -> dict[str, Any]:
-    """Image-level metrics; `kinds` says `good` or the kind of defect."""
-    truth = np.array([kind != "good" for kind in kinds])
-    values = np.asarray(scores)
-    precision, recall, _ = precision_recall_curve(truth, values)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    rejected = values > threshold
-    by_kind = {
-        kind: float(roc_auc_score(truth[chosen], values[chosen]))
-        for kind in sorted(set(kinds) - {"good"})
-        for chosen in [np.array([other in {"good", kind} for other in kinds])]
-    }
-    return {
-        "image_auroc": float(roc_auc_score(truth, values)),
-        "image_ap": float(average_precision_score(truth, values)),
-        "f1_max": float(f1.max()),
-        "false_reject_rate": float(rejected[~truth].mean()),
-        "escape_rate": float((~rejected[truth]).mean()),
-        "n_good": int((~truth).sum()),
-        "n_defective": int(truth.sum()),
-        "image_auroc_by_kind": by_kind,
-    }
+def read_mask(path: Path, frame_hw: tuple[int, int]) -> Array:
+    """Mask (H, W) uint8, 1 on defects: where the file is above half its highest value.
+
+    Raises:
+        BadFrameError: it cannot be read, or is not of its image's size.
+    """
+    try:
+        pixels, _ = decode_image(path.read_bytes())
+    except (OSError, BadFrameError) as error:
+        raise BadFrameError(f"{path}: mask: must be an image that can be read: {error}") from error
+    if pixels.shape[:2] != frame_hw:
+        raise BadFrameError(f"{path}: mask: must have its image's size {frame_hw}, got {pixels.shape[:2]}")
+    grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    return np.asarray(grey > grey.max() / 2, dtype=np.uint8)
 
 
-def _pixel_metrics(samples: Sequence[_Sample]) -> dict[str, Any]:
-    if all(sample.mask_path is None for sample in samples):
-        return {"pixel_auroc": None, "aupro": None}
-    usable = [sample for sample in samples if sample.mask_path is not None or sample.kind == "good"]
-    curves = compute_pixel_curves(_MapFiles([sample.map_path for sample in usable]), _read_masks(usable))
-    return {"pixel_auroc": curves.auroc(), "aupro": curves.aupro(0.3)}
+def write_text(path: Path, text: str) -> None:
+    """Write a file: whole, or not at all. Characters that UTF-8 does not have (in odd file names) become `?`.
+
+    Raises:
+        InspectorError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InspectorError(f"{path}: cannot be written: {error}") from error
 
 
-class _MapFiles(Sequence[Array]):
-    """Maps read from disk when asked for: a few hundred high-resolution ones would not fit in memory together."""
+# ---------------------------------------------------------------- pixels
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: Any) -> Any:
-        return np.load(self._paths[index])
-
-
-def _read_masks(samples: Sequence[_Sample]) -> Iterator[Array]:
-    for sample in samples:
-        shape = np.load(sample.map_path, mmap_mode="r").shape
-        yield _read_mask(sample, shape)
-
-
-def _read_mask(sample: _Sample, shape: tuple[int, ...]) -> Array:
-    if sample.mask_path is None:
-        return np.zeros(shape, dtype=np.uint8)
-    mask = cv2.imread(str(sample.mask_path), cv2.IMREAD_GRAYSCALE)
-    if mask is None or mask.shape != shape:
-        got = None if mask is None else mask.shape
-        raise BadFrameError(f"{sample.mask_path}: must be a mask of its image's size {shape}, got {got}")
-    return np.asarray(mask > 127, dtype=np.uint8)
+_ALL = ""
+_NO_PIXELS = {"n_masks": 0, "pixel_auroc": None, "aupro": None, "aupro_0_05": None}
 
 
 @dataclass(frozen=True, slots=True)
-class PixelCurves:
-    """Rates at falling levels: false positives, true positives, and overlap averaged over defects (PRO)."""
+class _Maps(Sequence[Array]):
+    """Maps at their frames' size, read from disk when asked for: together they would not fit in memory."""
 
-    false_positive_rate: Array
-    true_positive_rate: Array
-    per_region_overlap: Array
+    paths: Sequence[Path]
+    samples: Sequence[Sample]
 
-    def auroc(self) -> float:
-        """Area under the pixel ROC."""
-        return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
+    def __len__(self) -> int:
+        return len(self.paths)
 
-    def aupro(self, limit: float) -> float:
-        """Area under the PRO curve up to a false-positive rate of `limit`, as a share of it."""
-        rate, overlap = self.false_positive_rate, self.per_region_overlap
-        inside = rate <= limit
-        edge = np.interp(limit, rate, overlap)
-        return float(np.trapezoid([*overlap[inside], edge], [*rate[inside], limit]) / limit)
+    def __getitem__(self, index: Any) -> Any:
+        height, width = self.samples[index].frame_hw
+        return cv2.resize(np.load(self.paths[index]), (width, height))
 
 
-def compute_pixel_curves(maps: Sequence[Array], masks: Iterable[Array]) -> PixelCurves:
-    """Count pixels above each of `_LEVELS` levels, frame by frame.
+@dataclass(frozen=True, slots=True)
+class _Masks(Sequence[Array]):
+    """Masks, read from disk when asked for; black for good frames."""
 
-    Args:
-        maps: (H, W) float32 each.
-        masks: (H, W) uint8 each, 1 on defects; each connected area is one defect. Read once, in order.
-    """
-    # Levels at equal shares of pixels rather than equal steps: the few high values decide.
-    sample = np.concatenate([m.ravel()[:: max(1, m.size // 20_000)].copy() for m in maps])  # no view that keeps a map
-    peaks = np.array([float(m.max()) for m in maps])
-    tail = 1 - np.logspace(-6, 0, _LEVELS - len(peaks) if 2 * len(peaks) < _LEVELS else _LEVELS)
-    levels = np.unique(np.concatenate([np.quantile(sample, tail), peaks, [min(float(m.min()) for m in maps)]]))
-    edges = np.concatenate([levels, [np.nextafter(levels[-1], np.inf)]])
-    normal = np.zeros(len(levels))
-    overlaps: list[Array] = []
-    defect = np.zeros(len(levels))
-    for anomaly_map, mask in zip(maps, masks, strict=True):
-        count, labels = cv2.connectedComponents(mask, connectivity=8)
-        normal += np.histogram(anomaly_map[labels == 0], edges)[0]
-        for label in range(1, count):
-            inside = np.histogram(anomaly_map[labels == label], edges)[0]
-            defect += inside
-            overlaps.append(_share_above(inside))
-    return PixelCurves(
-        np.concatenate([[0.0], _share_above(normal)]),
-        np.concatenate([[0.0], _share_above(defect)]),
-        np.concatenate([[0.0], np.mean(overlaps, axis=0)]),
-    )
+    samples: Sequence[Sample]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        sample = self.samples[index]
+        if sample.mask_path is None:
+            return np.zeros(sample.frame_hw, dtype=np.uint8)
+        return read_mask(sample.mask_path, sample.frame_hw)
 
 
-def _share_above(counts: Array) -> Array:
-    falling = np.cumsum(counts[::-1])
-    return np.asarray(falling / falling[-1])
+def _compute_pixel_metrics(samples: Sequence[Sample], map_paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Pixel metrics over all frames, under `_ALL`, and for each kind of defect that has masks."""
+    usable = [number for number, s in enumerate(samples) if s.mask_path is not None or s.kind == GOOD]
+    _warn_of_missing_masks(samples)
+    if all(samples[number].mask_path is None for number in usable):
+        return {_ALL: _NO_PIXELS}
+    chosen = [samples[number] for number in usable]
+    maps, masks = _Maps([map_paths[number] for number in usable], chosen), _Masks(chosen)
+    levels = choose_levels(maps, masks)
+    counts: dict[str, PixelCounts] = {}
+    for sample, anomaly_map, mask in zip(chosen, maps, masks, strict=True):
+        counted = count_pixels(anomaly_map, mask, levels)
+        counts[sample.kind] = counts[sample.kind] + counted if sample.kind in counts else counted
+    good = counts.pop(GOOD)
+    numbers = {kind: sum(sample.kind == kind for sample in chosen) for kind in counts}
+    metrics = {kind: _describe(good + counted, numbers[kind]) for kind, counted in counts.items()}
+    return metrics | {_ALL: _describe(sum(counts.values(), good), sum(numbers.values()))}
+
+
+def _warn_of_missing_masks(samples: Sequence[Sample]) -> None:
+    bare = [sample for sample in samples if sample.kind != GOOD and sample.mask_path is None]
+    for sample in bare if len(bare) < sum(sample.kind != GOOD for sample in samples) else []:
+        logger.warning("no mask for %s: it is left out of the pixel metrics", sample.path)
+
+
+def _describe(counts: PixelCounts, n_masks: int) -> dict[str, Any]:
+    if not counts.regions:
+        return _NO_PIXELS | {"n_masks": n_masks}  # all of them black
+    curves = counts.curves()
+    return {
+        "n_masks": n_masks,
+        "pixel_auroc": curves.auroc(),
+        "aupro": curves.aupro(0.3),
+        "aupro_0_05": curves.aupro(0.05),
+    }

@@ -1,7 +1,8 @@
-"""Metrics against scikit-learn and against counting by hand."""
+"""A recipe measured on a small data set, and what is said when the data set is not right."""
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 from pathlib import Path
@@ -9,137 +10,171 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+import torch
 
-from inspector.config import Recipe, Threshold, Tiling
-from inspector.detector import build_model
-from inspector.errors import BadFrameError, TrainingError
-from inspector.training.evaluate import compute_image_metrics, compute_pixel_curves, evaluate
-from inspector.training.train import write_recipe
+from inspector.detector import Detector, preprocess
+from inspector.errors import BadFrameError, InspectorError, RecipeError, TrainingError
+from inspector.model.checkpoint import compute_sha256
+from inspector.training.datasets import read_image
+from inspector.training.evaluate import evaluate, read_mask, write_text
+from inspector.training.training_record import TRAINING_FILE
 
 
 @pytest.fixture(scope="module")
-def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe with random weights and a threshold nothing reaches."""
-    recipe = Recipe(
-        recipe_id="random",
-        backbone="resnet18",
-        sigma=2.0,
-        tiling=Tiling(tile_size=64, stride=64),
-        threshold=Threshold(value=100.0, method="manual"),
-        weights_sha256="0" * 64,
-    )
-    folder = tmp_path_factory.mktemp("recipes") / "random"
-    write_recipe(recipe, build_model(recipe), folder)
+def recipe_dir(threshold_recipe_dir: Path) -> Path:
+    return threshold_recipe_dir
+
+
+def _write_record(recipe_dir: Path, folder: Path, frames: dict[str, str]) -> Path:
+    """A copy of the recipe that knows the frames it was made from."""
+    shutil.copytree(recipe_dir, folder)
+    (folder / TRAINING_FILE).write_text(json.dumps({"frames": frames}), encoding="utf-8")
     return folder
-
-
-@pytest.fixture
-def dataset_dir(tmp_path: Path) -> Path:
-    """MVTec layout: two good frames, two with a dent, masks for the dents."""
-    for kind in ("test/good", "test/dent", "ground_truth/dent"):
-        (tmp_path / kind).mkdir(parents=True)
-    for number in range(4):
-        pixels = np.random.default_rng(number).integers(80, 120, (64, 96, 3), dtype=np.uint8)
-        kind = "dent" if number > 1 else "good"
-        if kind == "dent":
-            pixels[20:40, 30:50] = 255
-            mask = np.zeros((64, 96), np.uint8)
-            mask[20:40, 30:50] = 255
-            suffix = "_mask" if number == 2 else ""  # both spellings are in use
-            cv2.imwrite(str(tmp_path / f"ground_truth/dent/{number}{suffix}.png"), mask)
-        cv2.imwrite(str(tmp_path / f"test/{kind}/{number}.png"), pixels)
-    return tmp_path
-
-
-def test_image_metrics_are_those_counted_by_hand() -> None:
-    kinds = ["good", "good", "good", "dent", "dent", "hole"]
-    metrics = compute_image_metrics(kinds, [0.1, 0.2, 0.6, 0.5, 0.7, 0.9], threshold=0.55)
-    assert metrics["image_auroc"] == pytest.approx(8 / 9)
-    assert metrics["false_reject_rate"] == pytest.approx(1 / 3)
-    assert metrics["escape_rate"] == pytest.approx(1 / 3)
-    assert metrics["f1_max"] == pytest.approx(6 / 7)
-    assert metrics["image_auroc_by_kind"] == {"dent": pytest.approx(5 / 6), "hole": 1.0}
-
-
-def test_pixel_auroc_agrees_with_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    masks = [np.zeros((40, 50), np.uint8) for _ in range(3)]
-    masks[0][5:15, 5:20] = 1
-    masks[1][30:35, 30:45] = 1
-    maps = [(generator.normal(size=m.shape) + 1.5 * m).astype(np.float32) for m in masks]
-    curves = compute_pixel_curves(maps, masks)
-    expected = roc_auc_score(np.concatenate([m.ravel() for m in masks]), np.concatenate([m.ravel() for m in maps]))
-    assert curves.auroc() == pytest.approx(expected, abs=1e-3)
-
-
-def test_aupro_is_one_when_defects_score_above_all_else_and_weighs_each_defect_alike() -> None:
-    mask = np.zeros((20, 20), np.uint8)
-    mask[2:4, 2:4] = 1
-    mask[10:18, 10:18] = 1
-    perfect = mask.astype(np.float32)
-    assert compute_pixel_curves([perfect], [mask]).aupro(0.3) == pytest.approx(1.0)
-    half = np.zeros_like(perfect)
-    half[2:4, 2:4] = 1.0  # only the small one found: half of the defects, a twentieth of the pixels
-    assert compute_pixel_curves([half], [mask]).per_region_overlap[1] == pytest.approx(0.5)
-
-
-def test_aupro_agrees_with_brute_force_over_every_level() -> None:
-    generator = np.random.default_rng(1)
-    masks = [np.zeros((30, 40), np.uint8) for _ in range(2)]
-    masks[0][2:12, 3:13] = 1
-    masks[0][20:24, 30:36] = 1
-    masks[1][10:18, 10:30] = 1
-    maps = [(generator.normal(size=m.shape) + 1.2 * m).astype(np.float32) for m in masks]
-    defects = [labels == n for count, labels in map(cv2.connectedComponents, masks) for n in range(1, count)]
-    owners = [maps[0], maps[0], maps[1]]
-    normal = np.concatenate([m[mask == 0] for m, mask in zip(maps, masks, strict=True)])
-    levels = np.sort(np.concatenate([m.ravel() for m in maps]))[::-1]
-    rate = np.array([0.0, *((normal >= level).mean() for level in levels)])
-    overlap = np.array(
-        [0.0, *(np.mean([(m[d] >= level).mean() for m, d in zip(owners, defects, strict=True)]) for level in levels)]
-    )
-    inside = rate <= 0.3
-    expected = np.trapezoid([*overlap[inside], np.interp(0.3, rate, overlap)], [*rate[inside], 0.3]) / 0.3
-    assert compute_pixel_curves(maps, masks).aupro(0.3) == pytest.approx(expected, abs=2e-3)
 
 
 def test_evaluation_names_every_metric_when_there_are_masks(recipe_dir: Path, dataset_dir: Path) -> None:
     calls: list[tuple[int, int]] = []
-    metrics = evaluate(recipe_dir, dataset_dir, device="cpu", advance=lambda done, total: calls.append((done, total)))
-    assert (metrics["n_good"], metrics["n_defective"]) == (2, 2)
+    advance = lambda done, total: calls.append((done, total))  # noqa: E731
+    metrics = evaluate(recipe_dir, dataset_dir, device="cpu", advance=advance).metrics
+    assert (metrics["n_good"], metrics["n_defective"], metrics["n_masks"], metrics["n_skipped"]) == (2, 2, 2, 0)
     assert (metrics["false_reject_rate"], metrics["escape_rate"]) == (0.0, 1.0)
-    assert set(metrics["image_auroc_by_kind"]) == {"dent"}
-    assert metrics["image_auroc_by_kind"]["dent"] == metrics["image_auroc"]
-    assert 0.0 <= metrics["pixel_auroc"] <= 1.0
-    assert 0.0 <= metrics["aupro"] <= 1.0
+    assert set(metrics["by_kind"]) == {"dent"}
+    for name in ("image_auroc", "escape_rate", "escape_interval", "pixel_auroc", "aupro", "aupro_0_05"):
+        assert metrics["by_kind"]["dent"][name] == metrics[name]  # there is but one kind
+    for name in ("pixel_auroc", "aupro", "aupro_0_05"):
+        assert 0.0 <= metrics[name] <= 1.0
     assert {"image_ap", "f1_max", "frames_per_second"} <= set(metrics)
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_frames_score_as_the_detector_decides_and_are_listed_in_json(recipe_dir: Path, dataset_dir: Path) -> None:
+    listed = evaluate(recipe_dir, dataset_dir, device="cpu").to_json()
+    detector = Detector.load(recipe_dir, device=torch.device("cpu"))
+    assert [frame["path"] for frame in listed["frames"]] == [
+        "test/dent/2.png", "test/dent/3.png", "test/good/0.png", "test/good/1.png",
+    ]  # fmt: skip
+    for frame in listed["frames"]:
+        image = preprocess(*read_image(dataset_dir / frame["path"]), detector.recipe.preprocessing)
+        assert frame["score"] == detector.decide(detector.compute_anomaly_map(image), 100.0).score
+        assert frame["verdict"] == "PASS"
+    assert json.loads(json.dumps(listed, allow_nan=False)) == listed
+
+
 def test_pixel_metrics_are_none_when_there_are_no_masks(recipe_dir: Path, dataset_dir: Path) -> None:
-    for mask in (dataset_dir / "ground_truth" / "dent").iterdir():
-        mask.unlink()
-    metrics = evaluate(recipe_dir, dataset_dir, device="cpu")
-    assert (metrics["pixel_auroc"], metrics["aupro"]) == (None, None)
+    shutil.rmtree(dataset_dir / "ground_truth")
+    metrics = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert (metrics["pixel_auroc"], metrics["aupro"], metrics["aupro_0_05"], metrics["n_masks"]) == (None,) * 3 + (0,)
+    assert metrics["by_kind"]["dent"]["aupro"] is None
+
+
+def test_frame_without_mask_is_named_and_left_out_of_pixel_metrics_only(
+    recipe_dir: Path, dataset_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (dataset_dir / "ground_truth/dent/3.png").unlink()
+    metrics = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert (metrics["n_defective"], metrics["n_masks"]) == (2, 1)
+    assert "no mask for" in caplog.text
+    assert "dent/3.png" in caplog.text
+
+
+def test_pixel_metrics_are_none_when_all_masks_are_black(recipe_dir: Path, dataset_dir: Path) -> None:
+    for mask in (dataset_dir / "ground_truth/dent").iterdir():
+        cv2.imwrite(str(mask), np.zeros((64, 96), np.uint8))
+    metrics = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert (metrics["pixel_auroc"], metrics["aupro"], metrics["n_masks"]) == (None, None, 2)
+
+
+def test_pixel_metrics_of_a_kind_rest_on_that_kind_and_the_good_frames(recipe_dir: Path, dataset_dir: Path) -> None:
+    alone = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    for folder in ("test", "ground_truth"):
+        (dataset_dir / folder / "hole").mkdir()
+    frame = cv2.imread(str(dataset_dir / "test/good/0.png"))
+    cv2.imwrite(str(dataset_dir / "test/hole/9.png"), frame[::-1])
+    cv2.imwrite(str(dataset_dir / "ground_truth/hole/9.png"), np.eye(64, 96, dtype=np.uint8) * 255)
+    both = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert both["by_kind"]["dent"]["aupro"] == pytest.approx(alone["aupro"], abs=1e-4)
+    assert both["by_kind"]["hole"]["aupro"] != pytest.approx(both["aupro"], abs=1e-3)
 
 
 def test_mask_is_refused_with_both_sizes_when_it_does_not_fit_its_image(recipe_dir: Path, dataset_dir: Path) -> None:
     cv2.imwrite(str(dataset_dir / "ground_truth/dent/3.png"), np.zeros((32, 48), np.uint8))
-    with pytest.raises(BadFrameError, match=r"3\.png: .*\(64, 96\), got \(32, 48\)"):
+    with pytest.raises(BadFrameError, match=r"3\.png: mask: must have its image's size \(64, 96\), got \(32, 48\)"):
         evaluate(recipe_dir, dataset_dir, device="cpu")
 
 
-def test_masks_are_held_one_at_a_time_when_pixels_are_counted() -> None:
-    mask = np.zeros((20, 20), np.uint8)
-    mask[2:4, 2:4] = 1
-    curves = compute_pixel_curves([mask.astype(np.float32)] * 3, (mask for _ in range(3)))
-    assert curves.aupro(0.3) == pytest.approx(1.0)
+def test_mask_is_refused_as_unreadable_when_it_is_cut_short(recipe_dir: Path, dataset_dir: Path) -> None:
+    mask = dataset_dir / "ground_truth/dent/3.png"
+    mask.write_bytes(mask.read_bytes()[:-20])
+    with pytest.raises(BadFrameError, match=r"3\.png: mask: must be an image that can be read: .*its end is missing"):
+        evaluate(recipe_dir, dataset_dir, device="cpu")
+
+
+@pytest.mark.parametrize("high", [1, 255, 65_535])
+def test_mask_marks_what_is_above_half_its_highest_value(high: int, tmp_path: Path) -> None:
+    mask = np.zeros((8, 8), np.uint16 if high > 255 else np.uint8)
+    mask[2:4, 2:5] = high
+    mask[6, 6] = high // 3
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    assert read_mask(tmp_path / "mask.png", (8, 8)).sum() == 6
+
+
+def test_unreadable_frames_are_named_and_counted_while_the_rest_goes_on(
+    recipe_dir: Path, dataset_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (dataset_dir / "test/good/broken.png").write_bytes(b"no image")
+    (dataset_dir / "test/dent/dangling.png").symlink_to("nowhere.png")
+    cv2.imwrite(str(dataset_dir / "test/dent/grey.png"), np.zeros((64, 96), np.uint8))  # the recipe wants colour
+    metrics = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert (metrics["n_good"], metrics["n_defective"], metrics["n_skipped"]) == (2, 2, 3)
+    assert [record.getMessage().split(": ")[1][-12:] for record in caplog.records] == [
+        "dangling.png", "ent/grey.png", "d/broken.png",
+    ]  # fmt: skip
+
+
+def test_evaluation_ends_when_no_frame_of_a_sort_can_be_judged(recipe_dir: Path, dataset_dir: Path) -> None:
+    for frame in (dataset_dir / "test/good").iterdir():
+        frame.write_bytes(b"no image")
+    with pytest.raises(TrainingError, match=r"must hold test/good and .* that can be judged, got \['dent'\]"):
+        evaluate(recipe_dir, dataset_dir, device="cpu")
 
 
 def test_dataset_is_refused_when_it_lacks_good_frames(recipe_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="must hold test/good"):
         evaluate(recipe_dir, tmp_path, device="cpu")
+
+
+def test_test_frames_known_from_training_are_named_loudly(
+    recipe_dir: Path, dataset_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(dataset_dir / "test/good/0.png", dataset_dir / "test/dent/swapped.png")
+    frames = {"a.png": compute_sha256(dataset_dir / "test/good/0.png"), "b.png": "f" * 64}
+    folder = _write_record(recipe_dir, tmp_path / "recipe", frames)
+    metrics = evaluate(folder, dataset_dir, device="cpu").metrics
+    assert metrics["duplicates_of_training"] == [
+        {"path": "test/dent/swapped.png", "training_frame": "a.png"},
+        {"path": "test/good/0.png", "training_frame": "a.png"},
+    ]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in warnings if text.startswith("SEEN IN TRAINING: test/good/0.png is the same file as a.png")]
+
+
+def test_duplicates_are_none_when_unknown_and_empty_when_there_are_none(
+    recipe_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    assert evaluate(recipe_dir, dataset_dir, device="cpu").metrics["duplicates_of_training"] is None
+    folder = _write_record(recipe_dir, tmp_path / "recipe", {"b.png": "f" * 64})
+    assert evaluate(folder, dataset_dir, device="cpu").metrics["duplicates_of_training"] == []
+
+
+def test_evaluation_is_refused_when_the_recipe_has_no_threshold(
+    recipe_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
+    text = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    head, _, rest = text.partition("threshold:\n")
+    (folder / "recipe.yaml").write_text(head + "min_region" + rest.partition("min_region")[2], encoding="utf-8")
+    with pytest.raises(RecipeError, match="threshold: required for evaluation; run inspector calibrate"):
+        evaluate(folder, dataset_dir, device="cpu")
 
 
 def test_pixels_are_counted_when_there_are_more_frames_than_open_files_allowed(
@@ -150,8 +185,22 @@ def test_pixels_are_counted_when_there_are_more_frames_than_open_files_allowed(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
     try:
-        metrics = evaluate(recipe_dir, dataset_dir, device="cpu")
+        metrics = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert metrics["n_good"] == 38
     assert 0 <= metrics["aupro"] <= 1
+
+
+def test_file_is_whole_or_what_it_was_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    write_text(path, "before \udcff")  # a byte of a file name that is no text
+    assert path.read_text(encoding="utf-8") == "before ?"
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(InspectorError, match=r"metrics\.json: cannot be written: disk full"):
+        write_text(path, "after")
+    assert [file.read_text(encoding="utf-8") for file in tmp_path.iterdir()] == ["before ?"]

@@ -1,0 +1,124 @@
+"""Charts as inline SVG. They hold no text from outside, and take their ink from the page: light, dark or paper."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_curve
+
+from inspector.training.image_metrics import GOOD
+from inspector.training.training_record import HistoryPoint
+
+GOOD_COLOUR = "#4a8fd0"
+OTHER_COLOUR = "#8a8a8a"
+KIND_COLOURS = ("#e8853a", "#d9534f", "#a06cd5", "#2a9d8f", "#d6609f", "#b8902a", "#5b9e3f", "#a1745a")
+"""Middle tones: each is told apart on white and on black."""
+
+_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "inspector",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+}
+
+
+def colour_kinds(kinds: Sequence[str]) -> dict[str, str]:
+    """A colour for each sort of frame, good ones first; those past the palette share one."""
+    defects = sorted(set(kinds) - {GOOD})
+    colours = [*KIND_COLOURS, *[OTHER_COLOUR] * len(defects)]
+    return {GOOD: GOOD_COLOUR} | dict(zip(defects, colours, strict=False))
+
+
+def draw_roc(kinds: Sequence[str], scores: Sequence[float], threshold: float) -> str:
+    """ROC curve of the frames' scores, with the point the threshold gives."""
+    truth, values = np.array([kind != GOOD for kind in kinds]), np.asarray(scores)
+    false_positive, true_positive, _ = roc_curve(truth, values, drop_intermediate=False)
+    rejected = values > threshold
+    with mpl.rc_context(_STYLE):
+        figure, axes = _start("false-reject rate", "share of defective frames rejected")
+        axes.plot([0, 1], [0, 1], color=OTHER_COLOUR, linewidth=0.8, linestyle=":")
+        axes.plot(false_positive, true_positive, color=GOOD_COLOUR, linewidth=2, clip_on=False)
+        point = rejected[~truth].mean(), rejected[truth].mean()
+        axes.plot(*point, "o", color=KIND_COLOURS[0], markersize=9, clip_on=False, zorder=3, label="at the threshold")
+        axes.legend(frameon=False, loc="lower right")  # where a curve worth drawing leaves room
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        return _to_svg(figure, "ROC curve")
+
+
+def draw_histogram(kinds: Sequence[str], scores: Sequence[float], threshold: float) -> str:
+    """How many frames of each sort have which score, stacked, and where the threshold lies."""
+    values = np.asarray(scores)
+    ends = min(values.min(), threshold), max(values.max(), threshold)
+    wide = ends[0] > 0 and ends[1] > 20 * ends[0]
+    bins = min(max(12, len(values) // 3), 40)
+    edges = np.geomspace(*ends, bins + 1) if wide else np.histogram_bin_edges(ends, bins)  # which copes with equal ends
+    colours = colour_kinds(kinds)
+    with mpl.rc_context(_STYLE):
+        figure, axes = _start("score (logarithmic)" if wide else "score", "frames")
+        groups = [values[[other == kind for other in kinds]] for kind in colours]
+        axes.hist(groups, bins=edges.tolist(), stacked=True, color=list(colours.values()))
+        axes.axvline(threshold, color=_INK, linewidth=1.2, linestyle="--")
+        if wide:
+            axes.set_xscale("log")
+        place, _ = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 1)))
+        axes.annotate(
+            "threshold",
+            (threshold, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-4 if place > 0.8 else 4, -2),
+            textcoords="offset points",
+            va="top",
+            ha="right" if place > 0.8 else "left",
+        )
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(y=0.15)
+        return _to_svg(figure, "Histogram of scores")
+
+
+def draw_training(history: Sequence[HistoryPoint]) -> str:
+    """Loss over the tiles seen, logarithmic, and the learning rate below where it is known."""
+    rates = [(point.tiles_seen, point.learning_rate) for point in history if point.learning_rate is not None]
+    checks = [(point.tiles_seen, point.validation_loss) for point in history if point.validation_loss is not None]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 3.6 if rates else 2.8), layout="constrained")
+        heights = [3, 1] if rates else [1]
+        upper, *lower = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+        upper.plot([p.tiles_seen for p in history], [p.loss for p in history], color=GOOD_COLOUR, label="training")
+        if checks:
+            upper.plot(*zip(*checks, strict=True), color=KIND_COLOURS[0], marker=".", label="validation")
+        upper.legend(frameon=False)
+        upper.set(yscale="log", ylabel="loss")
+        if rates:
+            lower[0].plot(*zip(*rates, strict=True), color=KIND_COLOURS[3])
+            lower[0].set(ylabel="learning rate", ylim=(0, None))
+        (lower or [upper])[-1].set_xlabel("tiles seen")
+        return _to_svg(figure, "Loss during training")
+
+
+def _start(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    return figure, axes
+
+
+def _to_svg(figure: Figure, title: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # of no use, and the same in every chart of a page
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

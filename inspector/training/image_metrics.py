@@ -1,0 +1,45 @@
+"""Metrics of frames' scores: how well they tell good from defective, and what the threshold makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+Array = np.ndarray[Any, Any]
+
+GOOD = "good"
+"""The kind of the frames without a defect."""
+
+
+def compute_image_metrics(kinds: Sequence[str], scores: Sequence[float], threshold: float) -> dict[str, Any]:
+    """Image-level metrics; `kinds` says `good` or the kind of defect. Intervals are two-sided, of 95 %."""
+    truth = np.array([kind != GOOD for kind in kinds])
+    values = np.asarray(scores)
+    precision, recall, _ = precision_recall_curve(truth, values)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    rejected = values > threshold
+    by_kind = {}
+    for kind in sorted(set(kinds) - {GOOD}):
+        mine = np.array([other == kind for other in kinds])
+        auroc = float(roc_auc_score(truth[mine | ~truth], values[mine | ~truth]))
+        by_kind[kind] = {"n": int(mine.sum()), "image_auroc": auroc} | _rate("escape", ~rejected[mine])
+    return {
+        "image_auroc": float(roc_auc_score(truth, values)),
+        "image_ap": float(average_precision_score(truth, values)),
+        "f1_max": float(f1.max()),
+        **_rate("false_reject", rejected[~truth]),
+        **_rate("escape", ~rejected[truth]),
+        "n_good": int((~truth).sum()),
+        "n_defective": int(truth.sum()),
+        "by_kind": by_kind,
+    }
+
+
+def _rate(name: str, hits: Array) -> dict[str, Any]:
+    """A share and its two-sided 95 % Clopper–Pearson interval."""
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="exact")
+    return {f"{name}_rate": float(hits.mean()), f"{name}_interval": [float(interval.low), float(interval.high)]}
