@@ -4,7 +4,8 @@
 
 Both see the same frames (all of train/good), the same number of tiles, start from the same encoder weights and are
 judged by the same code at a third, two thirds and the end of training. Theirs: its model, loss and optimiser, float32,
-frames resized and cut as ours are; its weights then go through the importer, whose maps equal its own to 1e-5. Each
+frames resized and cut as ours are (it would resize with antialiasing in training and without at inference, which costs
+it accuracy; it is spared that); its weights then go through the importer, whose maps equal its own to 1e-5. Each
 tile it learns from is one of ours before a pseudo-defect. Needs the bench extra.
 """
 
@@ -145,7 +146,13 @@ def _train_peer(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse
     from anomalib.models import ReverseDistillation as Peer
 
     device = choose_device(arguments.device)
-    peer = Peer(backbone=arguments.backbone, pre_trained=False, pre_processor=False, evaluator=False, visualizer=False)
+    peer = Peer(
+        backbone=arguments.backbone,
+        pre_trained=False,
+        pre_processor=Peer.configure_pre_processor((arguments.tile_size, arguments.tile_size)),
+        evaluator=False,
+        visualizer=False,
+    )
     ours = build_model(recipe := recipe.model_copy(update={"bottleneck_width": "anomalib"}))
     load_encoder_weights(ours.encoder, arguments.encoder_weights)
     peer.model.encoder.feature_extractor.load_state_dict(ours.encoder.feature_extractor.state_dict())
