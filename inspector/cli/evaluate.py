@@ -58,7 +58,7 @@ def evaluate(
 def _print(evaluation: Evaluation) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
     table = Table("metric", "value", "95 % interval")
@@ -70,7 +70,8 @@ def _print(evaluation: Evaluation) -> None:
         if not isinstance(value, list):
             table.add_row(name, _show(value), _show(metrics.get(f"{name.removesuffix('_rate')}_interval", "")))
     console.print(table)
-    kinds = Table("kind", "n", "AUROC", "escapes", "95 % interval", "pixel AUROC", "AUPRO", "AUPRO 0.05")
+    interval = Column("95 % interval", min_width=11)  # whole, on a narrow terminal, too
+    kinds = Table("kind", "n", "AUROC", "escapes", interval, "pixel AUROC", "AUPRO", "AUPRO 0.05")
     columns = ("n", "image_auroc", "escape_rate", "escape_interval", "pixel_auroc", "aupro", "aupro_0_05")
     for kind, row in by_kind.items():
         name = escape(kind.encode("utf-8", "replace").decode())
