@@ -21,13 +21,15 @@ import torch
 
 import inspector
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Preprocessing, Recipe, Tiling, dump_recipe
-from inspector.detector import Detector, build_model, choose_device, normalise, read_roi
+from inspector.detector import Detector, build_model, choose_device, normalise
 from inspector.errors import TrainingError
+from inspector.masks import read_roi
 from inspector.model import MapNormalisation, ReverseDistillation, ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256, save_weights
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
-from inspector.training.calibrate import adopt_roi, compute_threshold, score_frames, warn_of_outliers
+from inspector.training.calibrate import adopt_roi, score_frames, warn_of_outliers
 from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
+from inspector.training.thresholds import compute_threshold
 
 _OFFICIAL_STEPS = 3000
 """The official 200 epochs on an MVTec category of 240 images, in steps of 16."""
