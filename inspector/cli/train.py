@@ -88,6 +88,8 @@ def show_recipe(recipe: Recipe, folder: Path) -> None:
     if threshold is not None:
         for line in describe_threshold(threshold, len(recipe.zones)):
             typer.echo(line)
+    if recipe.min_region_area > 1:
+        typer.echo(f"minimum region area {recipe.min_region_area} pixels of the map")
     for zone in recipe.zones:
         if zone.threshold is not None:
             typer.echo(f"zone {zone.name}: threshold {zone.threshold.value:.5g} ({zone.threshold.method})")
