@@ -143,7 +143,11 @@ class Threshold(_Strict):
 
 
 class Zone(_Strict):
-    """Part of the frame with a threshold of its own; without one the recipe's holds there."""
+    """Part of the frame with a threshold of its own; without one the recipe's holds there.
+
+    Its target and bound are its share of the frame's, the bound at so much more confidence that the sum over the
+    zones and the rest, which the recipe's threshold states, holds at 95 %.
+    """
 
     name: Name
     mask: str

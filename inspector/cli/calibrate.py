@@ -74,6 +74,8 @@ def calibrate(
     """Set a recipe's threshold from good frames."""
     from inspector.training.calibrate import calibrate as run_calibration
 
+    if set_from_defects and defects is None:
+        raise typer.BadParameter("must come with --defects", param_hint="--set-from-defects")
     area: int | Literal["auto"] | None = "auto"
     if min_region_area != "auto":
         area = int(min_region_area) if min_region_area else None

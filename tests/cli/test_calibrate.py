@@ -47,10 +47,11 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (("--groups", "lot("), "must be folder or a regular expression, got 'lot('"),
         (("--groups", "lot"), "must have one group in brackets, got 'lot'"),
         (("--escape-rate", "1"), "--escape-rate"),
+        (("--set-from-defects",), "must come with --defects"),
     ],
 )
 def test_option_is_refused_as_usage_when_it_breaks_its_rule(
-    given: dict[str, Any], option: tuple[str, str], fault: str
+    given: dict[str, Any], option: tuple[str, ...], fault: str
 ) -> None:
     done = CliRunner().invoke(app, ["calibrate", "recipe", "good", *option], env={"COLUMNS": "300"})
     assert done.exit_code == 2
