@@ -90,20 +90,76 @@ class Preprocessing(_Strict):
         return self
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = tuple[Share, Share]
+
+
+class Tail(_Strict):
+    """A generalised Pareto law over the highest good scores, where these are too few to count.
+
+    `rate_interval` is where the false-reject rate lies with 95 % confidence if scores do follow that law:
+    an extrapolation, so no bound.
+    """
+
+    location: float
+    scale: Annotated[float, Field(gt=0)]
+    shape: float
+    exceedances: Annotated[int, Field(ge=1)]
+    rate_interval: Interval
+
+
+class GroupCheck(_Strict):
+    """Rejects among the frames of each group (a lot, a shift) when the threshold is set without that group.
+
+    `interval` is the two-sided 95 % Clopper–Pearson interval; frames of one group are alike, so doubt is wider.
+    """
+
+    n_groups: Annotated[int, Field(ge=3)]
+    false_reject_rate: Share
+    interval: Interval
+    worst_group: str
+    worst_false_reject_rate: Share
+
+
 class Threshold(_Strict):
     """The score above which a frame fails, and how it was set.
 
     `false_reject_bound` is the upper 95 % Clopper–Pearson bound on the false-reject rate that the `n_good`
-    calibration frames support by themselves, whatever the method hopes for.
+    calibration frames support by themselves, whatever the method hopes for. A frame that passes with a score above
+    `warn_above` carries a warning. `escape_interval` is the two-sided 95 % Clopper–Pearson interval.
     """
 
     value: Annotated[float, Field(gt=0)]
-    method: Literal["order_statistic", "gumbel", "manual"]
+    method: Literal["order_statistic", "generalised_pareto", "gumbel", "defects", "manual"]
+    warn_above: Annotated[float, Field(gt=0)] | None = None
     n_good: Annotated[int, Field(ge=0)] = 0
     target_false_reject_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    false_reject_bound: Annotated[float, Field(ge=0, le=1)] | None = None
-    escape_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    false_reject_bound: Share | None = None
+    tail: Tail | None = None
+    groups: GroupCheck | None = None
+    target_escape_rate: Share | None = None
+    escape_rate: Share | None = None
+    escape_interval: Interval | None = None
     n_defective: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _warns_below(self) -> Threshold:
+        if self.warn_above is not None and self.warn_above >= self.value:
+            raise ValueError(f"warn_above must lie below value ({self.value}), got {self.warn_above}")
+        return self
+
+
+class Zone(_Strict):
+    """Part of the frame with a threshold of its own; without one the recipe's holds there.
+
+    Its target and bound are its share of the frame's, the bound at so much more confidence that the sum over the
+    zones and the rest, which the recipe's threshold states, holds at 95 %.
+    """
+
+    name: Name
+    mask: str
+    mask_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    threshold: Threshold | None = None
 
 
 class Recipe(_Strict):
@@ -123,6 +179,7 @@ class Recipe(_Strict):
     min_region_area: Annotated[int, Field(ge=1)] = 1
     roi_mask: str | None = None
     roi_mask_sha256: str | None = None
+    zones: tuple[Zone, ...] = ()
     encoder_weights: str = "unknown"
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
@@ -134,6 +191,14 @@ class Recipe(_Strict):
         if (self.roi_mask is None) != (self.roi_mask_sha256 is None):
             raise ValueError("roi_mask and roi_mask_sha256 must be given together or not at all")
         return self
+
+    @field_validator("zones")
+    @classmethod
+    def _own_names(cls, value: tuple[Zone, ...]) -> tuple[Zone, ...]:
+        names = [zone.name for zone in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each zone must have a name of its own, got {names}")
+        return value
 
 
 # ---------------------------------------------------------------- station

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +24,55 @@ MAX_REGIONS = 100
 class Decision:
     """The verdict on one anomaly map.
 
-    `score > threshold` holds exactly when the verdict is FAIL.
+    `score > threshold` holds exactly when the verdict is FAIL. `warn`: it is PASS, but only just.
     """
 
     verdict: Verdict
     reason: Reason
     score: float
     regions: tuple[Region, ...]
+    warn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where anomalies count in maps of one size: outside all zones, then zone by zone.
+
+    Attributes:
+        masks: (H, W) uint8 of each part, above 0 inside; None: everywhere.
+        gain: (H, W) float32 that a map is multiplied by, so that one threshold holds in all parts; None: 1.
+    """
+
+    masks: tuple[Mask | None, ...]
+    gain: Map | None = None
+
+
+def build_parts(shape: tuple[int, ...], roi: Mask | None, zones: Sequence[tuple[Mask, float]]) -> Parts:
+    """Stretch a region of interest, and zones with their gains, to maps of `shape`."""
+    if not zones:
+        return Parts((None if roi is None else stretch(roi, shape),))
+    free = np.ones(shape, dtype=np.bool_) if roi is None else stretch(roi, shape) > 0
+    gain = np.ones(shape, dtype=np.float32)
+    masks = []
+    for mask, factor in zones:
+        zone = free & (stretch(mask, shape) > 0)
+        free = free & ~zone
+        gain[zone] = factor
+        masks.append(zone.view(np.uint8))
+    return Parts((free.view(np.uint8), *masks), gain)
+
+
+def compute_gain(threshold: float, zone_threshold: float) -> float:
+    """What a map is multiplied by inside a zone, so that `threshold` holds there as `zone_threshold` would.
+
+    Lower by more than float32 rounds: a score equal to the zone's threshold must not end above the frame's.
+    """
+    return threshold / zone_threshold * (1 - 2**-22)
+
+
+def stretch(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    """A mask at another size (H, W), by nearest neighbour."""
+    return mask if mask.shape == shape else cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def decide(
@@ -38,6 +82,7 @@ def decide(
     min_region_area: int = 1,
     roi: Mask | None = None,
     scale: float = 1.0,
+    warn_above: float | None = None,
 ) -> Decision:
     """Judge one frame.
 
@@ -47,6 +92,7 @@ def decide(
         min_region_area: smallest area that counts, in pixels of the map.
         roi: (H, W) uint8, zero where anomalies do not count; None: everywhere they do.
         scale: map pixels per sensor pixel, so that regions come out in sensor pixels.
+        warn_above: a frame that passes with a score above carries a warning; None: none does.
 
     Raises:
         NotFiniteError: NaN or infinity anywhere, inside the region of interest or not.
@@ -58,9 +104,16 @@ def decide(
         anomaly_map = np.where(roi > 0, anomaly_map, np.float32(0))
     score = compute_score(anomaly_map, min_region_area)
     if score <= threshold:
-        return Decision(Verdict.PASS, Reason.OK, score, ())
+        return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn_above is not None and score > warn_above)
     regions = find_regions(anomaly_map, threshold, min_region_area, scale)
     return Decision(Verdict.FAIL, Reason.DEFECT, score, regions)
+
+
+def merge(decisions: Sequence[Decision]) -> Decision:
+    """The decision on a frame from those on its parts, at one threshold: the highest score's, with all regions."""
+    worst = max(decisions, key=lambda decision: decision.score)
+    regions = sorted((region for decision in decisions for region in decision.regions), key=lambda r: -r.peak)
+    return dataclasses.replace(worst, regions=tuple(regions[:MAX_REGIONS]))
 
 
 def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, load_recipe
-from inspector.decision import Decision, Map, Mask, decide
+from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, Zone, load_recipe
+from inspector.decision import Decision, Map, Mask, Parts, build_parts, compute_gain, decide, merge
 from inspector.errors import (
     ConfigError,
     DeviceFaultError,
@@ -22,8 +22,9 @@ from inspector.errors import (
     FrameMismatchError,
     RecipeError,
 )
+from inspector.masks import load_roi, load_zones
 from inspector.model import ReverseDistillation
-from inspector.model.checkpoint import compute_sha256, load_weights
+from inspector.model.checkpoint import load_weights, verify_sha256
 from inspector.tiling import TileGrid, Tiler
 from inspector.types import PixelFormat
 
@@ -117,12 +118,16 @@ class Detector:
         device: torch.device,
         tile_batch: int = 8,
         roi: Mask | None = None,
+        zones: Mapping[str, Mask] | None = None,
     ) -> None:
+        """Make it; `zones` holds the mask of each of the recipe's zones by name."""
         self.recipe = recipe
         self.device = device
         self.tile_batch = tile_batch
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
         self._roi = roi
+        self._zones = [((zones or {})[zone.name], _gain(recipe, zone)) for zone in recipe.zones]
+        self._parts_by_shape: dict[tuple[int, ...], Parts] = {}
         self._model = model.to(device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -133,10 +138,11 @@ class Detector:
             RecipeError: anything missing, altered or not fitting.
         """
         recipe = recipe or load_recipe(folder)
-        _verify(folder / WEIGHTS_FILE, recipe.weights_sha256)
+        verify_sha256(folder / WEIGHTS_FILE, recipe.weights_sha256)
         model = build_model(recipe)
         load_weights(model, folder / WEIGHTS_FILE)
-        return cls(recipe, model, device=device, tile_batch=tile_batch, roi=_load_roi(folder, recipe))
+        roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
+        return cls(recipe, model, device=device, tile_batch=tile_batch, roi=roi, zones=zones)
 
     def warm_up(self) -> None:
         """Run one batch at the real shape, so that the first frame pays for nothing."""
@@ -173,22 +179,33 @@ class Detector:
         return Judgement(decision, anomaly_map, len(self._grid(image)), latency_ms)
 
     def decide(self, anomaly_map: Map, threshold: float) -> Decision:
-        """Apply the recipe's region rules at `threshold`; regions are in sensor pixels."""
-        roi = self._roi
-        if roi is not None and roi.shape != anomaly_map.shape:
-            height, width = anomaly_map.shape
-            roi = cv2.resize(roi, (width, height), interpolation=cv2.INTER_NEAREST)
-        return decide(
-            anomaly_map,
-            threshold,
-            min_region_area=self.recipe.min_region_area,
-            roi=roi,
-            scale=self.recipe.preprocessing.scale,
-        )
+        """Apply the recipe's region rules at `threshold`; regions are in sensor pixels and do not cross zones."""
+        return merge(self.decide_parts(anomaly_map, threshold, self.recipe.min_region_area))
+
+    def decide_parts(self, anomaly_map: Map, threshold: float, min_region_area: int) -> list[Decision]:
+        """The decision on each part of the frame: outside all zones, then zone by zone."""
+        warn_above = self.recipe.threshold.warn_above if self.recipe.threshold else None
+        return [
+            decide(
+                anomaly_map,
+                threshold,
+                min_region_area=min_region_area,
+                roi=mask,
+                scale=self.recipe.preprocessing.scale,
+                warn_above=warn_above,
+            )
+            for mask in self._parts(anomaly_map.shape).masks
+        ]
+
+    def _parts(self, shape: tuple[int, ...]) -> Parts:
+        if shape not in self._parts_by_shape:
+            self._parts_by_shape = {shape: build_parts(shape, self._roi, self._zones)}  # one size is kept
+        return self._parts_by_shape[shape]
 
     def compute_anomaly_map(self, image: Tensor, between_batches: Callable[[], None] = lambda: None) -> Map:
         """Anomaly map (h, w) float32 of a preprocessed frame (3, h, w).
 
+        It is weighed so that the recipe's one threshold holds in all zones.
         Memory: the frame, the map and one micro-batch. Out of memory halves the micro-batch and tries the
         frame once more.
         """
@@ -216,7 +233,8 @@ class Detector:
             grid.blend(canvas, self._infer(tiles), start)
             between_batches()
         anomaly_map: Map = grid.crop(canvas)[0].cpu().numpy()
-        return anomaly_map
+        gain = self._parts(anomaly_map.shape).gain
+        return anomaly_map if gain is None else anomaly_map * gain
 
     @torch.inference_mode()
     def _infer(self, tiles: Tensor) -> Tensor:
@@ -256,30 +274,7 @@ def build_model(recipe: Recipe) -> ReverseDistillation:
         raise RecipeError(f"recipe {recipe.recipe_id}: {error}") from error
 
 
-def _verify(path: Path, expected: str) -> None:
-    try:
-        found = compute_sha256(path)
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
-    if found != expected:
-        raise RecipeError(f"{path}: altered: sha256 must be {expected}, got {found}")
-
-
-def _load_roi(folder: Path, recipe: Recipe) -> Mask | None:
-    if recipe.roi_mask is None or recipe.roi_mask_sha256 is None:
-        return None
-    path = folder / recipe.roi_mask
-    _verify(path, recipe.roi_mask_sha256)
-    return read_roi(path)
-
-
-def read_roi(path: Path) -> Mask:
-    """Region of interest (H, W) uint8 from an image file: anomalies count where it is above 0.
-
-    Raises:
-        RecipeError: unreadable, or 0 everywhere.
-    """
-    mask: Mask | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None or not mask.any():
-        raise RecipeError(f"{path}: roi_mask: must be a grey image with at least one pixel above 0")
-    return mask
+def _gain(recipe: Recipe, zone: Zone) -> float:
+    if recipe.threshold is None or zone.threshold is None:
+        return 1.0
+    return compute_gain(recipe.threshold.value, zone.threshold.value)

@@ -102,7 +102,11 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The one verdict on one frame, as it goes to the journal and onto the wire."""
+    """The one verdict on one frame, as it goes to the journal and onto the wire.
+
+    Attributes:
+        warn: it is PASS with a score in the recipe's warn band, just below the threshold.
+    """
 
     station: str
     boot_id: str
@@ -127,6 +131,7 @@ class Result:
     simulated: bool = False
     replay: bool = False
     message: str | None = None
+    warn: bool = False
 
     @property
     def margin(self) -> float | None:

@@ -264,7 +264,23 @@ def test_recipe_is_the_same_when_dumped_and_loaded(tmp_path: Path) -> None:
         sigma=2.5,
         preprocessing={"pixel_format": "Mono16", "frame_hw": [480, 640], "scale": 0.5, "mono16_range": [10, 4095]},
         tiling={"tile_size": 128, "stride": 96},
-        threshold={"value": 0.1 + 0.2, "method": "gumbel", "n_good": 40, "target_false_reject_rate": 1e-3},
+        threshold={
+            "value": 0.1 + 0.2,
+            "method": "generalised_pareto",
+            "warn_above": 0.2,
+            "n_good": 40,
+            "target_false_reject_rate": 1e-3,
+            "tail": {"location": 0.1, "scale": 0.3, "shape": -0.1, "exceedances": 10, "rate_interval": [0, 0.02]},
+            "groups": {
+                "n_groups": 3,
+                "false_reject_rate": 0.0,
+                "interval": [0, 0.1],
+                "worst_group": "a",
+                "worst_false_reject_rate": 0.0,
+            },
+            "escape_interval": [0.1, 0.4],
+        },
+        zones=[{"name": "seam", "mask": "z.png", "mask_sha256": SHA, "threshold": {"value": 2, "method": "manual"}}],
         roi_mask="roi.png",
         roi_mask_sha256=SHA,
         training={"steps": 10, "was": "größer"},
@@ -296,6 +312,9 @@ def test_recipe_is_the_same_when_dumped_and_loaded(tmp_path: Path) -> None:
         ("threshold: {value: .nan, method: manual}\n", 5, "threshold.value", "finite", "nan"),
         ("sigma: .inf\n", 5, "sigma", "finite", "inf"),
         ("roi_mask: m.png\n", 1, "(file)", "must be given together", "m.png"),
+        ("threshold: {value: 2, warn_above: 2, method: manual}\n", 5, "threshold", "must lie below value (2.0)", "2"),
+        ("threshold: {value: 2, method: guess}\n", 5, "threshold.method", "'gumbel'", "guess"),
+        (f"zones:\n- &z {{name: a, mask: a.png, mask_sha256: {SHA}}}\n- *z\n", 5, "zones", "a name of its own", "'a'"),
         ("threshhold: 3\n", 5, "threshhold", "unknown key", "3"),
     ],
 )
@@ -312,6 +331,19 @@ def test_recipe_fault_names_file_line_field_rule_and_value_when_found(
 def test_recipe_is_refused_when_the_folder_is_empty(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe\.yaml: cannot be read"):
         load_recipe(tmp_path)
+
+
+def test_recipe_of_before_zones_and_warn_bands_still_loads(tmp_path: Path) -> None:
+    text = (
+        f"schema: 1\nrecipe_id: r\nbackbone: resnet18\nweights_sha256: {SHA}\nmin_region_area: 1\nroi_mask: null\n"
+        "threshold:\n  value: 12.5\n  method: gumbel\n  n_good: 12\n  target_false_reject_rate: 0.01\n"
+        "  false_reject_bound: 0.22\n  escape_rate: 0.1\n  n_defective: 10\n"
+    )
+    write(tmp_path, text, "recipe.yaml")
+    recipe = load_recipe(tmp_path)
+    assert recipe.threshold is not None
+    assert (recipe.threshold.value, recipe.threshold.method, recipe.threshold.warn_above) == (12.5, "gumbel", None)
+    assert (recipe.threshold.tail, recipe.threshold.groups, recipe.zones) == (None, None, ())
 
 
 def test_threshold_is_frozen_when_set() -> None:

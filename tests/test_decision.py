@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from inspector.decision import MAX_REGIONS, compute_score, decide, find_regions
+from inspector.decision import MAX_REGIONS, Decision, build_parts, compute_score, decide, find_regions, merge
 from inspector.errors import NotFiniteError
 from inspector.types import Reason, Region, Verdict
 
@@ -144,3 +144,57 @@ def test_regions_are_the_strongest_when_there_are_too_many() -> None:
     decision = decide(anomaly_map, 0.5)
     assert MAX_REGIONS == 100
     assert [region.peak for region in decision.regions] == [float(peak) for peak in range(400, 300, -1)]
+
+
+@pytest.mark.parametrize(
+    ("score", "warn_above", "warn", "verdict"),
+    [
+        (0.5, 0.5, False, Verdict.PASS),
+        (0.51, 0.5, True, Verdict.PASS),
+        (1.0, 0.5, True, Verdict.PASS),
+        (1.01, 0.5, False, Verdict.FAIL),
+        (1.0, None, False, Verdict.PASS),
+    ],
+)
+def test_frame_carries_a_warning_when_it_passes_in_the_warn_band(
+    score: float, warn_above: float | None, warn: bool, verdict: Verdict
+) -> None:
+    anomaly_map = blank()
+    anomaly_map[3, 4] = np.float32(score)
+    decision = decide(anomaly_map, 1.0, warn_above=warn_above)
+    assert (decision.warn, decision.verdict) == (warn, verdict)
+
+
+# ---------------------------------------------------------------- zones
+
+
+def test_parts_cover_the_frame_once_when_zones_lie_in_a_region_of_interest() -> None:
+    roi, left, low = np.ones((4, 6), np.uint8), np.zeros((4, 6), np.uint8), np.zeros((2, 3), np.uint8)
+    roi[0] = 0
+    left[:, :2] = 200
+    low[1, 1:] = 1  # at half the size
+    parts = build_parts((4, 6), roi, [(left, 0.5), (low, 3.0)])
+    assert parts.masks[0].tolist() == [[0] * 6, [0, 0, 1, 1, 1, 1], [0] * 6, [0] * 6]
+    assert parts.masks[1].tolist() == [[0] * 6] + [[1, 1, 0, 0, 0, 0]] * 3
+    assert parts.masks[2].tolist() == [[0] * 6] * 2 + [[0, 0, 1, 1, 1, 1]] * 2
+    assert np.sum(parts.masks, axis=0).tolist() == roi.tolist()
+    assert parts.gain.tolist()[1:3] == [[0.5, 0.5, 1, 1, 1, 1], [0.5, 0.5, 3, 3, 3, 3]]
+
+
+def test_frame_has_one_part_and_no_gain_when_there_are_no_zones() -> None:
+    assert build_parts((4, 6), None, []).masks == (None,)
+    parts = build_parts((4, 6), np.array([[0, 1]], np.uint8), [])
+    assert parts.gain is None
+    assert parts.masks[0].tolist() == [[0, 0, 0, 1, 1, 1]] * 4
+
+
+def test_frame_has_the_highest_parts_verdict_and_all_regions_when_merged() -> None:
+    calm = Decision(Verdict.PASS, Reason.OK, 0.9, (), warn=True)
+    first = Decision(Verdict.FAIL, Reason.DEFECT, 2.0, (Region((0, 0, 1, 1), 2.0, 1),))
+    second = Decision(Verdict.FAIL, Reason.DEFECT, 3.0, (Region((5, 5, 6, 6), 3.0, 1), Region((7, 7, 8, 8), 1.5, 1)))
+    merged = merge([calm, first, second])
+    assert (merged.verdict, merged.score, merged.warn) == (Verdict.FAIL, 3.0, False)
+    assert [region.peak for region in merged.regions] == [3.0, 2.0, 1.5]
+    assert merge([Decision(Verdict.PASS, Reason.OK, 0.1, ()), calm]) == calm
+    many = Decision(Verdict.FAIL, Reason.DEFECT, 2.0, first.regions * 80)
+    assert len(merge([many, many]).regions) == MAX_REGIONS

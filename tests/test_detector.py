@@ -173,6 +173,69 @@ def test_judge_refuses_when_the_recipe_has_no_threshold(make: Callable[..., Dete
         make().judge(frame, PixelFormat.RGB8)
 
 
+def zone_of(name: str, value: float | None = None) -> dict[str, Any]:
+    threshold = None if value is None else {"value": value, "method": "manual"}
+    return {"name": name, "mask": f"{name}.png", "mask_sha256": "0" * 64, "threshold": threshold}
+
+
+def build_zoned(model: ReverseDistillation, masks: dict[str, Any], **changes: Any) -> Detector:
+    return Detector(recipe_of(**changes), model, device=CPU, zones=masks)
+
+
+def test_map_is_weighed_so_that_one_threshold_holds_when_there_are_zones(
+    model: ReverseDistillation, frame: Any
+) -> None:
+    left, right = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+    left[:, :40], right[:, 90:] = 255, 255
+    masks = {"left": left, "right": right}
+    plain = map_of(Detector(recipe_of(), model, device=CPU), frame, PixelFormat.RGB8)
+    unset = build_zoned(model, masks, zones=[zone_of("left", 1.0), zone_of("right", 2.0)])
+    assert np.array_equal(map_of(unset, frame, PixelFormat.RGB8), plain)  # the recipe has no threshold to weigh by
+    detector = build_zoned(
+        model,
+        masks,
+        threshold={"value": 4.0, "method": "manual"},
+        zones=[zone_of("left", 1.0), zone_of("right")],
+    )
+    weighed = map_of(detector, frame, PixelFormat.RGB8)
+    np.testing.assert_allclose(weighed[:, :40], 4 * plain[:, :40], rtol=1e-6)
+    assert np.array_equal(weighed[:, 40:], plain[:, 40:])
+
+
+@pytest.mark.parametrize("factor", [0.999, 1.0, 1.001])
+def test_frame_fails_by_its_zones_threshold_when_that_is_lower(
+    model: ReverseDistillation, frame: Any, factor: float
+) -> None:
+    plain = map_of(Detector(recipe_of(), model, device=CPU), frame, PixelFormat.RGB8)
+    zone = np.zeros((HEIGHT, WIDTH), np.uint8)
+    zone[:, :40] = 1
+    value = float(plain[:, :40].max())
+    thresholds = {
+        "threshold": {"value": 3 * float(plain.max()), "method": "manual", "warn_above": 2.9 * float(plain.max())},
+        "zones": [zone_of("left", value * factor)],
+    }
+    judgement = build_zoned(model, {"left": zone}, **thresholds).judge(frame, PixelFormat.RGB8)
+    decision = judgement.decision
+    assert (decision.verdict is Verdict.FAIL) == (factor < 1)  # a score equal to the threshold passes
+    assert (decision.score > thresholds["threshold"]["value"]) == (factor < 1)
+    assert decision.warn == (factor >= 1)
+    assert all(region.xyxy[2] <= 40 for region in decision.regions)
+    assert judgement.anomaly_map.max() == decision.score
+
+
+def test_region_does_not_count_across_a_border_when_it_must_have_an_area(model: ReverseDistillation) -> None:
+    zone = np.zeros((20, 30), np.uint8)
+    zone[:, :10] = 1
+    anomaly_map = np.zeros((20, 30), np.float32)
+    anomaly_map[5, 7:13] = 2.0
+    threshold = {"value": 1.0, "method": "manual"}
+    for area, verdict in ((3, Verdict.FAIL), (4, Verdict.PASS)):
+        changes = {"threshold": threshold, "zones": [zone_of("left", 1.0)], "min_region_area": area}
+        decision = build_zoned(model, {"left": zone}, **changes).decide(anomaly_map, 1.0)
+        assert decision.verdict is verdict
+        assert len(decision.regions) == (2 if verdict is Verdict.FAIL else 0)
+
+
 def test_roi_is_kept_whole_when_frames_change_their_size(make: Callable[..., Detector]) -> None:
     roi = np.zeros((64, 64), np.uint8)
     roi[31, 31] = 255

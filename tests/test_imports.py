@@ -22,6 +22,7 @@ FLOORS = (
     "model",
     "tiling",
     "decision",
+    "masks",
     "detector",
     "training",
     "sources",

@@ -38,8 +38,12 @@ PANELS: list[Panel] = [
         [(f"inspector_frames_in_flight{{{CAMERA}}}", "{{camera}}")], (18, 0, 6, 4),
     ),
     (
-        "Verdicts", "timeseries", "reqps", "Results per second by verdict.",
-        [(f"sum by (verdict) (rate(inspector_results_total{{{CAMERA}}}{RATE}))", "{{verdict}}")], (0, 4, 12, 8),
+        "Verdicts", "timeseries", "reqps", "Results per second by verdict; WARN are those of PASS in the warn band.",
+        [
+            (f"sum by (verdict) (rate(inspector_results_total{{{CAMERA}}}{RATE}))", "{{verdict}}"),
+            (f"sum(rate(inspector_warnings_total{{{CAMERA}}}{RATE}))", "WARN"),
+        ],
+        (0, 4, 12, 8),
     ),
     (
         "Rejects and errors by reason", "timeseries", "reqps", "What is not PASS, and why.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,23 +13,84 @@ from inspector.cli.progress import show_progress
 from inspector.cli.train import show_recipe
 
 
+def _check_area(value: str | None) -> str | None:
+    if value not in {None, "auto"} and not re.fullmatch(r"[1-9]\d{0,8}", str(value)):
+        raise typer.BadParameter(f"must be auto or a number of pixels from 1 on, got {value!r}")
+    return value
+
+
+def _check_zones(values: list[str]) -> list[str]:
+    for value in values:
+        if not re.fullmatch(r"[^=]+=.+", value):
+            raise typer.BadParameter(f"must be NAME=MASK, got {value!r}")
+    return values
+
+
+def _check_groups(value: str | None) -> str | None:
+    from inspector.errors import TrainingError
+    from inspector.training.good_frames import FOLDER, compile_groups
+
+    try:
+        if value not in {None, FOLDER}:
+            compile_groups(str(value))
+    except TrainingError as error:
+        raise typer.BadParameter(str(error).removeprefix("--groups: ")) from error
+    return value
+
+
 def calibrate(
     recipe: RecipeDir,
     good_dir: Annotated[Path, typer.Argument(metavar="GOOD_DIR", help="Good frames that training never saw.")],
-    false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target.")] = 0.01,
+    false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target, for whole frames.")] = 0.01,
+    warn_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=0.9, help="Share of good frames in the warn band or above; 5 × the target."),
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            callback=_check_groups,
+            help="Leave each group out in turn: folder, or a regular expression with one group over paths.",
+        ),
+    ] = None,
+    min_region_area: Annotated[
+        str | None,
+        typer.Option(
+            callback=_check_area, metavar="N|auto", help="Smallest area that counts; the recipe's by default."
+        ),
+    ] = None,
+    zone: Annotated[
+        list[str],
+        typer.Option(callback=_check_zones, metavar="NAME=MASK", help="A zone with its own threshold; repeatable."),
+    ] = [],  # noqa: B006 (typer copies it)
     defects: Annotated[Path | None, typer.Option(help="Defective frames: measures escapes, moves nothing.")] = None,
+    set_from_defects: Annotated[
+        bool, typer.Option("--set-from-defects", help="They do set it: the highest that lets --escape-rate pass.")
+    ] = False,
+    escape_rate: Annotated[float, typer.Option(min=0, max=0.99, help="For --set-from-defects.")] = 0.0,
     roi_mask: RoiMask = None,
     device: Device = "auto",
 ) -> None:
     """Set a recipe's threshold from good frames."""
     from inspector.training.calibrate import calibrate as run_calibration
 
+    if set_from_defects and defects is None:
+        raise typer.BadParameter("must come with --defects", param_hint="--set-from-defects")
+    area: int | Literal["auto"] | None = "auto"
+    if min_region_area != "auto":
+        area = int(min_region_area) if min_region_area else None
     with show_progress() as update:
         calibrated = run_calibration(
             recipe,
             good_dir,
             false_reject_rate=false_reject_rate,
+            warn_rate=warn_rate,
+            groups=groups,
+            min_region_area=area,
+            zones={name: Path(mask) for name, _, mask in (value.partition("=") for value in zone)},
             defects_dir=defects,
+            set_from_defects=set_from_defects,
+            escape_rate=escape_rate,
             roi_mask=roi_mask,
             device=device,
             advance=lambda done, total: update("calibrate", done / total, f"{done} of {total}"),

@@ -58,7 +58,13 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
     from inspector.training.datasets import read_image
 
     threshold = detector.recipe.threshold.value if detector.recipe.threshold else None
-    record: dict[str, Any] = {"path": str(path), "verdict": "ERROR", "score": None, "threshold": threshold}
+    record: dict[str, Any] = {
+        "path": str(path),
+        "verdict": "ERROR",
+        "score": None,
+        "threshold": threshold,
+        "warn": False,
+    }
     try:
         pixels, pixel_format = read_image(path)
         judgement = detector.judge(pixels, pixel_format)
@@ -67,7 +73,7 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
     decision = judgement.decision
     if overlay is not None:
         overlay.parent.mkdir(parents=True, exist_ok=True)
-        text = f"score {decision.score:.4g} / {threshold:.4g}  {path.name}"
+        text = f"{'WARN ' * decision.warn}score {decision.score:.4g} / {threshold:.4g}  {path.name}"
         picture = render_overlay(
             pixels, pixel_format, judgement.anomaly_map, text, threshold, decision.regions, decision.verdict
         )
@@ -75,11 +81,17 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
             raise InspectorError(f"--overlays: cannot write {overlay}")
         record["overlay"] = str(overlay)
     regions = [{"xyxy": r.xyxy, "peak": r.peak, "area": r.area} for r in decision.regions]
-    return record | {"verdict": decision.verdict.value, "score": decision.score, "regions": regions}
+    return record | {
+        "verdict": decision.verdict.value,
+        "score": decision.score,
+        "warn": decision.warn,
+        "regions": regions,
+    }
 
 
 def _line(record: dict[str, Any]) -> str:
     if record["score"] is None:
         return f"ERROR {record['path']}: {record['message']}"
     scores = f"score {record['score']:.4g}/{record['threshold']:.4g}"
-    return f"{record['verdict']:<5} {record['path']} {scores} {len(record['regions'])} region(s)"
+    warning = " WARN" if record["warn"] else ""
+    return f"{record['verdict']:<5} {record['path']} {scores} {len(record['regions'])} region(s){warning}"

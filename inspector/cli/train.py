@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,7 +24,7 @@ from inspector.cli.options import (
 from inspector.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from inspector.config import Recipe
+    from inspector.config import Recipe, Threshold
 
 
 def train(
@@ -143,9 +145,43 @@ def show_recipe(recipe: Recipe, folder: Path) -> None:
     elif facts:
         typer.echo(f"trained: {facts['steps']} steps, {facts['tiles_seen']} tiles, {facts['seconds']} s")
     if threshold is not None:
-        typer.echo(
-            f"threshold {threshold.value:.5g} ({threshold.method}, {threshold.n_good} good frames never trained on); "
-            f"false rejects at most {threshold.false_reject_bound:.1%} at 95 % confidence"
+        for line in describe_threshold(threshold, len(recipe.zones)):
+            typer.echo(line)
+    if recipe.min_region_area > 1:
+        typer.echo(f"minimum region area {recipe.min_region_area} pixels of the map")
+    for zone in recipe.zones:
+        if zone.threshold is not None:
+            typer.echo(f"zone {zone.name}: threshold {zone.threshold.value:.5g} ({zone.threshold.method})")
+
+
+def describe_threshold(threshold: Threshold, zones: int = 0) -> Iterator[str]:
+    """Lines that say how it was set and what the frames show of it."""
+    line = f"threshold {threshold.value:.5g} ({threshold.method}, {threshold.n_good} good frames never trained on)"
+    if threshold.false_reject_bound is not None:
+        line += f"; false rejects at most {threshold.false_reject_bound:.1%} at 95 % confidence"
+    yield line
+    target = threshold.target_false_reject_rate
+    if target is not None and threshold.n_good * target < 1 + zones:
+        # (1 - rate)^n = 0.05, in each of the parts that share the target and the doubt: about 3 / target for one.
+        needed = math.ceil(math.log(20 * (1 + zones)) * (1 + zones) / target)
+        yield (
+            f"  {threshold.n_good} good frames cannot show less; for the target of {100 * target:.3g}% at least "
+            f"{needed} with no reject are needed, so the threshold extrapolates"
         )
-        if threshold.escape_rate is not None:
-            typer.echo(f"escapes: {threshold.escape_rate:.1%} of {threshold.n_defective} defective frames")
+    if threshold.tail is not None:
+        low, high = threshold.tail.rate_interval
+        yield f"  by the fitted tail, {low:.2%} to {high:.2%} of good frames score above it; that is no bound"
+    if threshold.warn_above is not None:
+        yield f"  warns above {threshold.warn_above:.5g}"
+    if threshold.groups is not None:
+        groups = threshold.groups
+        yield (
+            f"  groups left out in turn: {groups.false_reject_rate:.1%} rejected ({groups.interval[0]:.1%} to "
+            f"{groups.interval[1]:.1%}); worst {groups.worst_group} with {groups.worst_false_reject_rate:.1%}"
+        )
+    if threshold.escape_rate is not None:
+        low, high = threshold.escape_interval or (0.0, 1.0)
+        yield (
+            f"escapes: {threshold.escape_rate:.1%} of {threshold.n_defective} defective frames "
+            f"({low:.1%} to {high:.1%} at 95 % confidence)"
+        )

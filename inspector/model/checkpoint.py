@@ -35,3 +35,17 @@ def compute_sha256(path: Path) -> str:
     """SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_sha256(path: Path, expected: str) -> None:
+    """Check a file's SHA-256.
+
+    Raises:
+        RecipeError: another one, or the file cannot be read.
+    """
+    try:
+        found = compute_sha256(path)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    if found != expected:
+        raise RecipeError(f"{path}: altered: sha256 must be {expected}, got {found}")

@@ -46,6 +46,7 @@ class Metrics:
 
         self.threshold = gauge("threshold", "The recipe's threshold.", "camera")
         self.tiles = counter("tiles", "Tiles judged.")
+        self.warnings = counter("warnings", "Frames that passed with a score in the recipe's warn band.", "camera")
         self.abandoned = counter("frames_abandoned", "Frames given up while being judged: answered before.", "camera")
         self.frames_unidentified = counter(
             "frames_unidentified", "Messages refused that no camera of this station could be found for.", "cause"
@@ -63,7 +64,13 @@ class Metrics:
             {"version": __version__, "python": platform.python_version()}
         )
         for camera in deadlines_ms:
-            for labelled in (self.abandoned, self.overlays_dropped, self.source_reconnects, self.source_up):
+            for labelled in (
+                self.abandoned,
+                self.overlays_dropped,
+                self.source_reconnects,
+                self.source_up,
+                self.warnings,
+            ):
                 labelled.labels(camera)
         for cause in ("parts", "header", "camera"):
             self.frames_unidentified.labels(cause)
@@ -78,6 +85,8 @@ class Metrics:
             self.stage.labels(result.camera, stage).observe(milliseconds / 1000)
         if result.score is not None and result.threshold:
             self.score.labels(result.camera).observe(result.score / result.threshold)
+        if result.warn:
+            self.warnings.labels(result.camera).inc()
 
 
 class FlowCollector(Collector):

@@ -139,7 +139,9 @@ class Publisher(threading.Thread):
             self._log.warning("journal", str(error))
             self._health.report("journal", str(error))
             return [
-                dataclasses.replace(result, verdict=Verdict.ERROR, reason=Reason.NOT_READY, message=str(error))
+                dataclasses.replace(
+                    result, verdict=Verdict.ERROR, reason=Reason.NOT_READY, message=str(error), warn=False
+                )
                 for result in results
             ]
         self._health.report("journal", None)
@@ -187,6 +189,7 @@ class Publisher(threading.Thread):
             latency_ms={**outcome.latency_ms, "total": total_ms},
             simulated=frame.simulated,
             message=outcome.message,
+            warn=decision.warn if decision else False,
             **self._identity.recipes.get(frame.camera, {}),
         )
 

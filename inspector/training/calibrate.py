@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import shutil
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
-from scipy import stats
 
-from inspector.config import RECIPE_FILE, Recipe, Threshold, dump_recipe, load_recipe
-from inspector.detector import Detector, choose_device, preprocess, read_roi
+from inspector.config import RECIPE_FILE, GroupCheck, Recipe, Threshold, Zone, dump_recipe, load_recipe
+from inspector.decision import Map
+from inspector.detector import Detector, choose_device, preprocess
 from inspector.errors import FrameError, TrainingError
+from inspector.masks import read_roi
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
+from inspector.training.good_frames import choose_frames, name_groups
+from inspector.training.thresholds import (
+    CONFIDENCE,
+    REST,
+    Array,
+    Scores,
+    build_frame_threshold,
+    check_groups,
+    choose_area,
+    compute_frame_scores,
+    compute_interval,
+    compute_threshold_from_defects,
+    compute_thresholds,
+)
 
-CONFIDENCE = 0.95
+AREAS = (1, 4, 16, 64)
+"""Minimum region areas that `auto` tries; each costs a search per frame, and a share of the bound's confidence."""
 
-
-def compute_false_reject_bound(rejects: int, n: int) -> float:
-    """Upper one-sided 95 % Clopper–Pearson bound on the false-reject rate after `rejects` in `n` good frames."""
-    return 1.0 if rejects >= n else float(stats.beta.ppf(CONFIDENCE, rejects + 1, n - rejects))
-
-
-def compute_threshold(scores: Sequence[float], false_reject_rate: float) -> Threshold:
-    """Set the threshold from good frames' scores.
-
-    With enough frames for the rate, the order statistic: the lowest score that at most that share exceeds.
-    With fewer, the tail is extrapolated: a frame's score is a maximum over many positions, so it follows an
-    extreme-value law, here Gumbel's; never below the highest score seen.
-
-    Raises:
-        TrainingError: fewer than 2 scores, one not finite, or a threshold that would not lie above 0.
-    """
-    values = np.sort(np.asarray(scores, dtype=np.float64))
-    n = len(values)
-    if n < 2 or not np.isfinite(values).all():
-        raise TrainingError(f"calibration: at least 2 finite scores are needed, got {list(scores)}")
-    if n * false_reject_rate >= 1:
-        value, method = values[n - 1 - math.floor(n * false_reject_rate)], "order_statistic"
-    else:
-        # Moments rather than likelihood: steady for the ten to fifty frames this is meant for.
-        spread = math.sqrt(6) / math.pi * values.std(ddof=1)
-        centre = values.mean() - np.euler_gamma * spread
-        value, method = max(values[-1], stats.gumbel_r.ppf(1 - false_reject_rate, centre, spread or 1e-12)), "gumbel"
-    if value <= 0:
-        raise TrainingError(f"threshold: must lie above 0, got {value:g} from {n} frames: the maps show nothing")
-    return Threshold(
-        value=float(value),
-        method=method,  # type: ignore[arg-type]
-        n_good=n,
-        target_false_reject_rate=false_reject_rate,
-        false_reject_bound=compute_false_reject_bound(int((values > value).sum()), n),
-    )
+Advance = Callable[[int, int], None]
+Fit = Callable[[Scores], Mapping[str, Threshold]]
+_T = TypeVar("_T")
 
 
 def adopt_roi(recipe: Recipe, mask: Path, folder: Path) -> Recipe:
@@ -61,13 +46,53 @@ def adopt_roi(recipe: Recipe, mask: Path, folder: Path) -> Recipe:
 
     Raises:
         RecipeError: no usable mask.
+        TrainingError: it cannot be written.
     """
     read_roi(mask)
-    sha256 = compute_sha256(mask)
-    name = f"roi-{sha256[:12]}{mask.suffix}"
-    if not (folder / name).exists():
-        shutil.copyfile(mask, folder / name)
+    name, sha256 = _adopt(mask, folder, "roi")
     return recipe.model_copy(update={"roi_mask": name, "roi_mask_sha256": sha256})
+
+
+def adopt_zone(recipe: Recipe, zone: str, mask: Path, folder: Path) -> Recipe:
+    """Copy a zone's mask into the recipe's folder, named by its content; the recipe with that zone added or replaced.
+
+    Raises:
+        RecipeError: no usable mask.
+        TrainingError: it cannot be written, or the zone's name breaks its rule.
+    """
+    read_roi(mask, f"zone {zone}")
+    name, sha256 = _adopt(mask, folder, "zone")
+    try:
+        zones = {each.name: each for each in recipe.zones} | {zone: Zone(name=zone, mask=name, mask_sha256=sha256)}
+    except ValueError as error:
+        raise TrainingError(f"--zone: {error}") from error
+    return recipe.model_copy(update={"zones": tuple(zones.values())})
+
+
+def _adopt(mask: Path, folder: Path, kind: str) -> tuple[str, str]:
+    sha256 = compute_sha256(mask)
+    name = f"{kind}-{sha256[:12]}{mask.suffix}"
+    if not (folder / name).exists():
+        write_whole(folder / name, mask.read_bytes())
+    return name, sha256
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or leave what was there: a full disk or a kill makes no half file.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(f"{path}: cannot be written: {error}") from error
 
 
 def warn_of_outliers(scores: Mapping[Path, float]) -> list[Path]:
@@ -89,18 +114,38 @@ def warn_of_outliers(scores: Mapping[Path, float]) -> list[Path]:
 
 
 def score_frames(
-    detector: Detector, paths: Sequence[Path], advance: Callable[[int, int], None] = lambda done, total: None
+    detector: Detector, paths: Sequence[Path], advance: Advance = lambda done, total: None
 ) -> dict[Path, float]:
     """Frame scores by path, by the code the daemon runs; frames that cannot be judged are named and left out."""
-    scores = {}
+    return _read_maps(detector, paths, lambda anomaly_map: detector.decide(anomaly_map, math.inf).score, advance)
+
+
+def score_parts(
+    detector: Detector, paths: Sequence[Path], areas: Sequence[int], advance: Advance = lambda done, total: None
+) -> tuple[list[Path], dict[int, Scores]]:
+    """Scores at each minimum region area, of each part of the frame: the frames that could be judged, and theirs."""
+
+    def score(anomaly_map: Map) -> list[list[float]]:
+        return [[part.score for part in detector.decide_parts(anomaly_map, math.inf, area)] for area in areas]
+
+    found = _read_maps(detector, paths, score, advance)
+    names = [REST, *(zone.name for zone in detector.recipe.zones)]
+    table = np.array(list(found.values()), dtype=np.float64).reshape(len(found), len(areas), len(names))
+    return list(found), {
+        area: {name: table[:, row, column] for column, name in enumerate(names)} for row, area in enumerate(areas)
+    }
+
+
+def _read_maps(detector: Detector, paths: Sequence[Path], use: Callable[[Map], _T], advance: Advance) -> dict[Path, _T]:
+    used = {}
     for number, path in enumerate(paths, start=1):
         try:
             image = preprocess(*read_image(path), detector.recipe.preprocessing)
-            scores[path] = detector.decide(detector.compute_anomaly_map(image), math.inf).score
+            used[path] = use(detector.compute_anomaly_map(image))
         except FrameError as error:
             logger.warning("left out: %s: %s", path, error)
         advance(number, len(paths))
-    return scores
+    return used
 
 
 def calibrate(
@@ -108,33 +153,109 @@ def calibrate(
     good_dir: Path,
     *,
     false_reject_rate: float = 0.01,
+    warn_rate: float | None = None,
+    groups: str | None = None,
+    min_region_area: int | Literal["auto"] | None = None,
+    zones: Mapping[str, Path] | None = None,
     defects_dir: Path | None = None,
+    set_from_defects: bool = False,
+    escape_rate: float = 0.0,
     roi_mask: Path | None = None,
     device: str = "auto",
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    advance: Advance = lambda done, total: None,
 ) -> Recipe:
-    """Set a recipe's threshold anew from `good_dir`, which training must not have seen.
+    """Set a recipe's thresholds anew from `good_dir`; frames that training saw are left out.
 
-    `defects_dir` only measures the escape rate; it never moves the threshold. `roi_mask` takes the place of the
-    recipe's region of interest.
+    Args:
+        folder: the recipe.
+        good_dir: good frames.
+        false_reject_rate: the target, for whole frames.
+        warn_rate: share of good frames that may score in the warn band or above; 5 times the target by default.
+        groups: how frames are grouped, as for `name_groups`; each group is then left out in turn.
+        min_region_area: in pixels of the map; `auto` chooses one of `AREAS`; None: the recipe's.
+        zones: masks by name, added to the recipe's zones or in their place.
+        defects_dir: defective frames; they measure the escape rate and do not move the threshold.
+        set_from_defects: they do: the highest threshold that lets at most `escape_rate` of them pass.
+        escape_rate: see there.
+        roi_mask: takes the place of the recipe's region of interest.
+        device: as for `choose_device`.
+        advance: told frames done and frames in all.
 
     Raises:
-        RecipeError, TrainingError: the recipe or the frames cannot be used.
+        RecipeError, TrainingError: the recipe or the frames cannot be used; its recipe.yaml is as it was.
     """
     recipe = load_recipe(folder)
+    if set_from_defects and (defects_dir is None or zones or recipe.zones):
+        raise TrainingError("--set-from-defects: must come with --defects, and for a recipe without zones")
+    paths = choose_frames(folder, list_images(good_dir))
+    group_of = name_groups(good_dir, paths, groups) if groups else {}
     if roi_mask is not None:
         recipe = adopt_roi(recipe, roi_mask, folder)
-    detector = Detector.load(folder, device=choose_device(device), recipe=recipe)
-    scores = score_frames(detector, list_images(good_dir), advance)
-    threshold = compute_threshold(list(scores.values()), false_reject_rate)
-    warn_of_outliers(scores)
-    if defects_dir is not None:
-        defects = list(score_frames(detector, list_images(defects_dir), advance).values())
-        escaped = sum(score <= threshold.value for score in defects)
-        rate = escaped / len(defects) if defects else None
-        threshold = threshold.model_copy(update={"escape_rate": rate, "n_defective": len(defects)})
-    recipe = recipe.model_copy(update={"threshold": threshold})
-    temporary = folder / f".{RECIPE_FILE}.new"
-    temporary.write_text(dump_recipe(recipe), encoding="utf-8")
-    temporary.replace(folder / RECIPE_FILE)
+    for zone, mask in (zones or {}).items():
+        recipe = adopt_zone(recipe, zone, mask, folder)
+    unset = recipe.model_copy(update={"threshold": None})  # maps must not be weighed by the thresholds of before
+    detector = Detector.load(folder, device=choose_device(device), recipe=unset)
+    areas = AREAS if min_region_area == "auto" else (min_region_area or recipe.min_region_area,)
+    confidence = 1 - (1 - CONFIDENCE) / len(areas)  # the bound holds for all areas tried, so for the one chosen
+    fit: Fit = functools.partial(compute_thresholds, false_reject_rate=false_reject_rate, confidence=confidence)
+
+    paths, good = score_parts(detector, paths, areas, advance)
+    area = choose_area(_fit_areas(good, fit), recipe.sigma)
+    defects = _score_defects(detector, defects_dir, area, advance) if defects_dir else None
+    if set_from_defects and defects is not None:
+        found = compute_threshold_from_defects(good[area][REST], defects[REST], escape_rate, confidence)
+        fit = lambda scores: {REST: found}  # noqa: E731 (the same whichever good frames are left out)
+    thresholds = dict(fit(good[area]))
+    threshold = build_frame_threshold(good[area], thresholds, false_reject_rate, warn_rate)
+    warn_of_outliers(dict(zip(paths, compute_frame_scores(good[area], thresholds).tolist(), strict=True)))
+    update: dict[str, object] = {}
+    if defects is not None:
+        update |= _measure_escapes(compute_frame_scores(defects, thresholds), threshold.value)
+    if groups:
+        update["groups"] = _check_groups(good[area], [group_of[path] for path in paths], fit)
+    recipe = _set_thresholds(recipe, thresholds | {REST: threshold.model_copy(update=update)}, area)
+    write_whole(folder / RECIPE_FILE, dump_recipe(recipe).encode())
     return recipe
+
+
+def _fit_areas(good: Mapping[int, Scores], fit: Fit) -> dict[int, Mapping[str, Threshold]]:
+    fitted: dict[int, Mapping[str, Threshold]] = {}
+    for area, scores in good.items():
+        try:
+            fitted[area] = fit(scores)
+        except TrainingError:
+            if not fitted:
+                raise
+            logger.info("minimum region area %d: some part of the frame shows none that large", area)
+    return fitted
+
+
+def _score_defects(detector: Detector, folder: Path, area: int, advance: Advance) -> Scores:
+    paths, scores = score_parts(detector, list_images(folder), [area], advance)
+    if not paths:
+        raise TrainingError(f"--defects: must hold at least one frame that can be judged, got {folder}")
+    return scores[area]
+
+
+def _measure_escapes(scores: Array, threshold: float) -> dict[str, object]:
+    escaped, n = int((scores <= threshold).sum()), len(scores)
+    return {"escape_rate": escaped / n, "escape_interval": compute_interval(escaped, n), "n_defective": n}
+
+
+def _check_groups(scores: Scores, groups: Sequence[str], fit: Fit) -> GroupCheck | None:
+    if len(set(groups)) < 3:
+        logger.warning("--groups: at least 3 are needed to leave one out, got %s", sorted(set(groups)))
+        return None
+    check, faults = check_groups(scores, groups, fit)
+    for fault in faults:
+        logger.warning("%s: its frames differ from the others': the bound does not hold for a new group", fault)
+    return check
+
+
+def _set_thresholds(recipe: Recipe, thresholds: Mapping[str, Threshold], area: int) -> Recipe:
+    zones = tuple(
+        # The warn band is the frame's: scores are weighed before they are compared with it.
+        zone.model_copy(update={"threshold": thresholds[zone.name].model_copy(update={"warn_above": None})})
+        for zone in recipe.zones
+    )
+    return recipe.model_copy(update={"threshold": thresholds[REST], "zones": zones, "min_region_area": area})

@@ -21,17 +21,19 @@ from torch import Tensor
 
 import inspector
 from inspector.config import Preprocessing, Recipe, Tiling
-from inspector.detector import Detector, build_model, choose_device, normalise, read_roi
+from inspector.detector import Detector, build_model, choose_device, normalise
 from inspector.errors import TrainingError
+from inspector.masks import read_roi
 from inspector.model import MapNormalisation, ReverseDistillation
 from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
 from inspector.tiling import Tiler
-from inspector.training.calibrate import compute_threshold, score_frames, warn_of_outliers
+from inspector.training.calibrate import score_frames, warn_of_outliers
 from inspector.training.datasets import FrameSet, assign_groups, infer_preprocessing, list_images, split
 from inspector.training.options import TrainOptions
 from inspector.training.recipe_writer import check_out, write_recipe
 from inspector.training.record import TrainingRecord
+from inspector.training.thresholds import compute_threshold
 from inspector.training.tiles import TileStream
 from inspector.training.trainer import StepReport, StopReason, Trainer
 

@@ -73,13 +73,14 @@ def accept(ledger: Ledger, make_frame: Callable[..., Frame]) -> Callable[..., Ti
 
 @pytest.fixture
 def make_judgement() -> Callable[..., Judgement]:
-    """What a detector with a threshold of 1 says of a frame with this score."""
+    """What a detector with a threshold of 1, and a warn band from 0.9, says of a frame with this score."""
 
     def make(score: float = 0.5, tiles: int = 6) -> Judgement:
         regions = (Region((1, 2, 3, 4), score, 4),) if score > 1 else ()
         verdict, reason = (Verdict.FAIL, Reason.DEFECT) if score > 1 else (Verdict.PASS, Reason.OK)
         anomaly_map = np.full((4, 8), score, np.float32)
-        return Judgement(Decision(verdict, reason, score, regions), anomaly_map, tiles, {"infer": 7.0})
+        decision = Decision(verdict, reason, score, regions, warn=0.9 < score <= 1)
+        return Judgement(decision, anomaly_map, tiles, {"infer": 7.0})
 
     return make
 

@@ -111,6 +111,7 @@ def test_cameras_are_there_at_zero_when_nothing_came(metrics: Metrics, flow: Sim
             "overlays_dropped_total",
             "source_reconnects_total",
             "source_up",
+            "warnings_total",
         ):
             assert value(name, camera=camera) == 0, name
     for cause in ("parts", "header", "camera"):
@@ -208,6 +209,13 @@ def test_score_is_a_share_of_the_threshold_when_published(
     assert value("score_bucket", camera="top", le="1.0") == 2
     assert value("score_count", camera="top") == 3
     assert value("score_sum", camera="top") == pytest.approx(11.1 / 4)
+
+
+def test_warnings_are_counted_when_published(metrics: Metrics, make_result: MakeResult, value: Value) -> None:
+    for warn in (True, False, True):
+        metrics.published(make_result(warn=warn))
+    metrics.published(make_result(warn=True, camera="side"))
+    assert (value("warnings_total", camera="top"), value("warnings_total", camera="side")) == (2, 1)
 
 
 def test_last_frame_is_in_seconds_of_wall_clock_when_received(

@@ -202,7 +202,7 @@ def test_record_is_what_was_sent_when_judged(
     assert {stage: ms for stage, ms in latency_ms.items() if stage != "journal"} == written_ms
 
 
-@pytest.mark.parametrize("score", [0.5, 2.0], ids=["PASS", "FAIL"])
+@pytest.mark.parametrize("score", [0.5, 0.95, 2.0], ids=["PASS", "WARN", "FAIL"])
 def test_verdict_becomes_not_ready_when_the_journal_cannot_be_written(
     make: Make, launch: Launch, judged: Judged, ledger: Ledger, health: Health, registry: CollectorRegistry,
     socket: RecordingSocket, score: float,
@@ -211,7 +211,7 @@ def test_verdict_becomes_not_ready_when_the_journal_cannot_be_written(
     launch(publisher).submit(judged("f1", score))
     sent = socket.next()
     assert (sent["verdict"], sent["reason"], sent["reason_code"]) == ("ERROR", "NOT_READY", 40)
-    assert sent["message"] == "journal: cannot be written: disk full"
+    assert (sent["message"], sent["warn"]) == ("journal: cannot be written: disk full", False)
     publisher.stop()
     publisher.join(WAIT_S)
     assert ledger.account().results == {("top", Verdict.ERROR, Reason.NOT_READY): 1}
@@ -473,6 +473,17 @@ def test_seq_rises_by_one_for_each_camera_when_both_have_frames(
     assert publisher.build_status()["last_seq"] == {"top": 2, "side": 43}
 
 
+def test_result_carries_the_warning_when_the_frame_passed_only_just(
+    make: Make, launch: Launch, judged: Judged, socket: RecordingSocket
+) -> None:
+    publisher = launch(make())
+    sent = []
+    for score in (0.5, 0.95, 2.0):
+        publisher.submit(judged("f", score))
+        sent.append(socket.next())
+    assert [(each["verdict"], each["warn"]) for each in sent] == [("PASS", False), ("PASS", True), ("FAIL", False)]
+
+
 def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
     make: Make, launch: Launch, judged: Judged, socket: RecordingSocket
 ) -> None:
@@ -503,6 +514,7 @@ def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
         "model_sha256": "bb",
         "replay": False,
         "message": None,
+        "warn": False,
     }
     assert before <= published <= time.time_ns()
     assert set(latency_ms) == {"queue", "infer", "journal", "total"}

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from inspector.config import Recipe, Tiling, load_recipe
-from inspector.detector import Detector, build_model, preprocess
+from inspector.detector import Detector, preprocess
 from inspector.errors import RecipeError, TrainingError
-from inspector.training.calibrate import (
-    calibrate,
-    compute_false_reject_bound,
-    compute_threshold,
-    score_frames,
-    warn_of_outliers,
-)
+from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers, write_whole
 from inspector.training.datasets import list_images, read_image
+from inspector.training.thresholds import compute_false_reject_bound, compute_interval
 from inspector.training.train import write_recipe
 
 CPU = torch.device("cpu")
 
 
+class Brightness(nn.Module):
+    """A network whose anomaly map is the tile's brightness: quick, above 0, and seldom the same twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([0.231, 0.328, 0.441]).view(3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images * self.weights).sum(dim=1) + 3
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspector.detector.build_model", lambda recipe: Brightness())
+
+
 @pytest.fixture(scope="module")
 def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe with random weights and no threshold."""
+    """A recipe without a threshold."""
     tiling = Tiling(tile_size=64, stride=64)
-    recipe = Recipe(recipe_id="random", backbone="resnet18", sigma=2.0, tiling=tiling, weights_sha256="0" * 64)
-    folder = tmp_path_factory.mktemp("recipes") / "random"
-    write_recipe(recipe, build_model(recipe), folder)
+    recipe = Recipe(recipe_id="quick", backbone="resnet18", sigma=2.0, tiling=tiling, weights_sha256="0" * 64)
+    folder = tmp_path_factory.mktemp("recipes") / "quick"
+    write_recipe(recipe, Brightness(), folder)
     return folder
 
 
@@ -43,50 +59,6 @@ def _write_noise(folder: Path, seeds: range, low: int, high: int) -> Path:
         pixels = np.random.default_rng(seed).integers(low, high, (64, 96, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{seed}.png"), pixels)
     return folder
-
-
-def test_threshold_is_the_order_statistic_when_there_are_enough_frames() -> None:
-    threshold = compute_threshold([float(n) for n in range(1, 201)], 0.01)
-    assert (threshold.value, threshold.method, threshold.n_good) == (198.0, "order_statistic", 200)
-    assert threshold.false_reject_bound == pytest.approx(stats.beta.ppf(0.95, 3, 198))
-
-
-def test_threshold_extrapolates_the_tail_when_frames_are_few() -> None:
-    scores = [1.0, 1.1, 1.2, 1.3]
-    threshold = compute_threshold(scores, 0.01)
-    spread = np.sqrt(6) / np.pi * np.std(scores, ddof=1)
-    expected = np.mean(scores) - np.euler_gamma * spread - spread * np.log(-np.log(0.99))
-    assert threshold.method == "gumbel"
-    assert threshold.value == pytest.approx(expected)
-    assert threshold.value > max(scores)
-
-
-@pytest.mark.parametrize("n", [1, 10, 300])
-def test_bound_is_the_rule_of_three_when_nothing_was_rejected(n: int) -> None:
-    assert compute_false_reject_bound(0, n) == pytest.approx(1 - 0.05 ** (1 / n))
-
-
-@pytest.mark.parametrize("scores", [[], [1.0], [1.0, float("nan")], [1.0, float("inf")]])
-def test_calibration_is_refused_when_scores_are_too_few_or_not_finite(scores: list[float]) -> None:
-    with pytest.raises(TrainingError, match="at least 2 finite scores"):
-        compute_threshold(scores, 0.01)
-
-
-def test_calibration_is_refused_when_the_threshold_would_not_lie_above_zero() -> None:
-    with pytest.raises(TrainingError, match="threshold: must lie above 0, got 0"):
-        compute_threshold([0.0] * 10, 0.5)
-
-
-def test_threshold_lies_just_above_the_scores_when_all_are_alike() -> None:
-    threshold = compute_threshold([0.5] * 5, 0.01)
-    assert threshold.value == pytest.approx(0.5)
-    assert threshold.value >= 0.5
-
-
-def test_at_most_the_share_asked_for_is_rejected_when_scores_tie() -> None:
-    threshold = compute_threshold([1.0] * 5 + [2.0] * 5, 0.2)
-    assert (threshold.value, threshold.method) == (2.0, "order_statistic")
-    assert threshold.false_reject_bound == pytest.approx(1 - 0.05 ** (1 / 10))
 
 
 def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: Path, tmp_path: Path) -> None:
@@ -101,6 +73,7 @@ def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: 
     assert recipe.threshold.value == pytest.approx(scores[2])  # of four, the highest may be rejected
     assert recipe.threshold.false_reject_bound == pytest.approx(stats.beta.ppf(0.95, 2, 3))
     assert (recipe.threshold.escape_rate, recipe.threshold.n_defective) == (pytest.approx(np.mean(escaped)), 3)
+    assert recipe.threshold.escape_interval == compute_interval(sum(escaped), 3)
     assert sorted(path.name for path in recipe_dir.iterdir()) == ["recipe.yaml", "weights.safetensors"]
 
 
@@ -145,3 +118,205 @@ def test_good_frames_far_above_the_rest_are_named_when_they_lift_the_threshold(
         "good frame dirty.png scores 41, the m",
     ]
     assert warn_of_outliers({Path(f"{n}.png"): 15.0 + 0.5 * n for n in range(8)}) == []
+
+
+# ---------------------------------------------------------------- zones, groups, areas, defects
+
+
+@pytest.fixture
+def folder(recipe_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the recipe."""
+    return shutil.copytree(recipe_dir, tmp_path / "recipe")
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """Ten good frames."""
+    return _write_noise(tmp_path / "good", range(10), 20, 200)
+
+
+def read_maps(folder: Path, frames: Path) -> Any:
+    """The network's own maps (n, h, w)."""
+    detector = Detector.load(folder, device=CPU, recipe=load_recipe(folder).model_copy(update={"threshold": None}))
+    preprocessing = detector.recipe.preprocessing
+    return np.stack(
+        [detector.compute_anomaly_map(preprocess(*read_image(path), preprocessing)) for path in list_images(frames)]
+    )
+
+
+def write_columns(path: Path, start: int, stop: int) -> Path:
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:, start:stop] = 255
+    cv2.imwrite(str(path), mask)
+    return path
+
+
+def test_each_zone_has_a_threshold_of_its_own_when_calibrated(folder: Path, good: Path, tmp_path: Path) -> None:
+    zones = {"left": write_columns(tmp_path / "l.png", 0, 30), "right": write_columns(tmp_path / "r.png", 80, 96)}
+    recipe = calibrate(folder, good, false_reject_rate=0.45, zones=zones, device="cpu")
+    maps = read_maps(folder, good)
+    expected = [np.sort(part.max(axis=(1, 2)))[8] for part in (maps[..., 30:80], maps[..., :30], maps[..., 80:])]
+    assert recipe.threshold is not None
+    found = [recipe.threshold, *(zone.threshold for zone in recipe.zones)]
+    assert [t.value for t in found] == pytest.approx(expected)  # 15 % of ten: one frame each
+    assert [zone.name for zone in recipe.zones] == ["left", "right"]
+    share = stats.beta.ppf(1 - 0.05 / 3, 2, 9)
+    assert recipe.threshold.false_reject_bound == pytest.approx(min(1, 3 * share))
+    assert recipe.threshold.target_false_reject_rate == 0.45
+
+    detector = Detector.load(folder, device=CPU)
+    assert detector.recipe == recipe
+    rejected = (maps[..., 30:80].max(axis=(1, 2)) > expected[0]) | (maps[..., :30].max(axis=(1, 2)) > expected[1])
+    rejected |= maps[..., 80:].max(axis=(1, 2)) > expected[2]
+    scores = score_frames(detector, list_images(good)).values()
+    assert [score > recipe.threshold.value for score in scores] == rejected.tolist()
+    assert 1 <= rejected.sum() <= 3
+
+
+def test_zone_is_replaced_and_the_others_are_set_anew_when_calibrated_again(
+    folder: Path, good: Path, tmp_path: Path
+) -> None:
+    zones = {"left": write_columns(tmp_path / "l.png", 0, 30), "right": write_columns(tmp_path / "r.png", 80, 96)}
+    calibrate(folder, good, false_reject_rate=0.45, zones=zones, device="cpu")
+    wider = {"left": write_columns(tmp_path / "wider.png", 0, 50)}
+    again = calibrate(folder, good, false_reject_rate=0.7, zones=wider, device="cpu")
+    maps = read_maps(folder, good)
+    assert [zone.name for zone in again.zones] == ["left", "right"]
+    assert [zone.threshold.value for zone in again.zones if zone.threshold] == pytest.approx(
+        [np.sort(part.max(axis=(1, 2)))[7] for part in (maps[..., :50], maps[..., 80:])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("zones", "fault"),
+    [
+        ({"a": (0, 31), "b": (30, 50)}, "zones: must not overlap, but a and b do"),
+        ({"a": (0, 96)}, "outside all zones: threshold: must lie above 0"),
+        ({"a": (0, 0)}, "zone a: must be a grey image"),
+        ({"a/b": (0, 30)}, "--zone: .*name"),
+    ],
+)
+def test_recipe_on_disk_stays_when_its_zones_are_refused(
+    folder: Path, good: Path, tmp_path: Path, zones: dict[str, tuple[int, int]], fault: str
+) -> None:
+    before = (folder / "recipe.yaml").read_bytes()
+    masks = {name: write_columns(tmp_path / f"{n}.png", *where) for n, (name, where) in enumerate(zones.items())}
+    with pytest.raises((RecipeError, TrainingError), match=f"(?s){fault}"):
+        calibrate(folder, good, zones=masks, device="cpu")
+    assert (folder / "recipe.yaml").read_bytes() == before
+
+
+def test_threshold_rests_on_new_frames_only_when_training_saw_some(
+    folder: Path, good: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = {f"{n}.png": hashlib.sha256((good / f"{n}.png").read_bytes()).hexdigest() for n in (2, 5, 7)}
+    (folder / "training.json").write_text(json.dumps({"frames": seen, "held_aside": {}}))
+    recipe = calibrate(folder, good, false_reject_rate=0.2, device="cpu")
+    assert recipe.threshold is not None
+    assert recipe.threshold.n_good == 7
+    assert "3 of 10 good frames left out, the recipe was trained on them" in caplog.text
+
+
+def test_group_that_differs_is_named_when_left_out(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "lots").mkdir()
+    for number, (low, high) in enumerate([(80, 120), (80, 120), (0, 255)]):
+        _write_noise(tmp_path / "lots" / f"lot{number}", range(8 * number, 8 * number + 8), low, high)
+    recipe = calibrate(folder, tmp_path / "lots", false_reject_rate=0.2, groups="folder", device="cpu")
+    assert recipe.threshold is not None
+    assert recipe.threshold.groups is not None
+    maps = read_maps(folder, tmp_path / "lots").max(axis=(1, 2))
+    limits = [np.sort(np.delete(maps, range(8 * n, 8 * n + 8)))[12] for n in range(3)]
+    rejected = [int((maps[8 * n : 8 * n + 8] > limit).sum()) for n, limit in enumerate(limits)]
+    groups = recipe.threshold.groups
+    assert groups.false_reject_rate == sum(rejected) / 24
+    assert groups.worst_group == f"lot{int(np.argmax(rejected))}"
+    assert rejected[2] == 8
+    assert "group lot2: 8 of 8 good frames rejected" in caplog.text
+    assert load_recipe(folder) == recipe
+
+
+def test_two_groups_are_too_few_to_leave_one_out(folder: Path, good: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = calibrate(folder, good, groups=r"([0-4]?)[0-9]?\.png", device="cpu", false_reject_rate=0.2)
+    assert recipe.threshold is not None
+    assert recipe.threshold.groups is not None  # 0, 1, 2, 3, 4 and none of them
+    recipe = calibrate(folder, good, groups=r"^()", device="cpu", false_reject_rate=0.2)
+    assert recipe.threshold is not None
+    assert recipe.threshold.groups is None
+    assert "--groups: at least 3 are needed to leave one out, got ['']" in caplog.text
+
+
+def test_area_and_threshold_fit_each_other_when_the_area_is_given_or_chosen(folder: Path, good: Path) -> None:
+    given = calibrate(folder, good, false_reject_rate=0.25, min_region_area=20, device="cpu")
+    assert given.threshold is not None
+    assert given.min_region_area == 20
+    scores = sorted(score_frames(Detector.load(folder, device=CPU), list_images(good)).values())
+    assert given.threshold.value == pytest.approx(scores[7])
+    assert given.threshold.false_reject_bound == pytest.approx(compute_false_reject_bound(2, 10))
+
+    chosen = calibrate(folder, good, false_reject_rate=0.25, min_region_area="auto", device="cpu")
+    assert chosen.threshold is not None
+    assert chosen.min_region_area in {1, 4, 16, 64}
+    scores = sorted(score_frames(Detector.load(folder, device=CPU), list_images(good)).values())
+    assert chosen.threshold.value == pytest.approx(scores[7])
+    assert chosen.threshold.false_reject_bound == pytest.approx(compute_false_reject_bound(2, 10, 0.9875))
+
+    kept = calibrate(folder, good, false_reject_rate=0.25, device="cpu")
+    assert kept.min_region_area == chosen.min_region_area
+
+
+def test_defects_move_the_threshold_only_when_asked(folder: Path, good: Path, tmp_path: Path) -> None:
+    defects = _write_noise(tmp_path / "defects", range(20, 28), 0, 255)
+    good_scores = read_maps(folder, good).max(axis=(1, 2)).astype(np.float64)
+    scores = np.sort(read_maps(folder, defects).max(axis=(1, 2)).astype(np.float64))
+    plain = calibrate(folder, good, false_reject_rate=0.2, device="cpu")
+    measured = calibrate(folder, good, false_reject_rate=0.2, defects_dir=defects, device="cpu")
+    assert plain.threshold is not None
+    assert measured.threshold is not None
+    assert measured.threshold.value == plain.threshold.value
+    asked = calibrate(
+        folder, good, false_reject_rate=0.2, defects_dir=defects, set_from_defects=True, escape_rate=0.25, device="cpu"
+    )
+    threshold = asked.threshold
+    assert threshold is not None
+    assert scores[1] <= threshold.value < scores[2]
+    assert (threshold.method, threshold.escape_rate, threshold.n_defective) == ("defects", 0.25, 8)
+    assert threshold.escape_interval == compute_interval(2, 8)
+    rejects = int((good_scores > threshold.value).sum())
+    assert threshold.false_reject_bound == pytest.approx(compute_false_reject_bound(rejects, 10))
+    with pytest.raises(TrainingError, match="--set-from-defects: must come with --defects"):
+        calibrate(folder, good, set_from_defects=True, device="cpu")
+
+
+def test_calibration_is_refused_when_no_defect_can_be_judged(folder: Path, good: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match="--defects: must hold at least one frame"):
+        calibrate(folder, good, false_reject_rate=0.2, defects_dir=tmp_path / "empty", device="cpu")
+
+
+def test_warn_band_begins_at_the_rate_asked_for(folder: Path, good: Path) -> None:
+    recipe = calibrate(folder, good, false_reject_rate=0.1, warn_rate=0.4, device="cpu")
+    assert recipe.threshold is not None
+    assert recipe.threshold.warn_above == pytest.approx(np.sort(read_maps(folder, good).max(axis=(1, 2)))[5])
+    detector = Detector.load(folder, device=CPU)
+    decisions = [detector.judge(*read_image(path)).decision for path in list_images(good)]
+    assert sum(decision.warn for decision in decisions) == 3
+    assert sum(decision.verdict == "FAIL" for decision in decisions) == 1
+
+
+def test_file_stays_as_it_was_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"before")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        with pytest.raises(TrainingError, match=r"recipe\.yaml: cannot be written: .*No space left"):
+            write_whole(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+    write_whole(path, b"after")
+    assert path.read_bytes() == b"after"

@@ -1,0 +1,60 @@
+"""Masks of a recipe's folder: the region of interest, and the zones that have thresholds of their own."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+
+from inspector.config import Recipe
+from inspector.decision import Mask, stretch
+from inspector.errors import RecipeError
+from inspector.model.checkpoint import verify_sha256
+
+
+def load_roi(folder: Path, recipe: Recipe) -> Mask | None:
+    """The recipe's region of interest (H, W) uint8, its checksum verified; None: everywhere.
+
+    Raises:
+        RecipeError: missing, altered or not usable.
+    """
+    if recipe.roi_mask is None or recipe.roi_mask_sha256 is None:
+        return None
+    path = folder / recipe.roi_mask
+    verify_sha256(path, recipe.roi_mask_sha256)
+    return read_roi(path)
+
+
+def load_zones(folder: Path, recipe: Recipe) -> dict[str, Mask]:
+    """Masks (H, W) uint8 of the recipe's zones by name, checksums verified.
+
+    Raises:
+        RecipeError: missing, altered, not usable, of another aspect than the frame, or overlapping.
+    """
+    masks: dict[str, Mask] = {}
+    for zone in recipe.zones:
+        verify_sha256(folder / zone.mask, zone.mask_sha256)
+        masks[zone.name] = read_roi(folder / zone.mask, f"zone {zone.name}")
+        _check_aspect(masks[zone.name], zone.name, recipe.preprocessing.frame_hw)
+    for first, second in itertools.combinations(masks, 2):
+        if (stretch(masks[second], masks[first].shape) * masks[first].astype(bool)).any():
+            raise RecipeError(f"zones: must not overlap, but {first} and {second} do")
+    return masks
+
+
+def _check_aspect(mask: Mask, zone: str, frame_hw: tuple[int, int] | None) -> None:
+    if frame_hw is not None and abs(mask.shape[1] * frame_hw[0] / (mask.shape[0] * frame_hw[1]) - 1) > 0.02:
+        raise RecipeError(f"zone {zone}: must have the frame's aspect, {frame_hw}, got a mask of {mask.shape}")
+
+
+def read_roi(path: Path, field: str = "roi_mask") -> Mask:
+    """Region of interest or zone (H, W) uint8 from an image file: anomalies count where it is above 0.
+
+    Raises:
+        RecipeError: unreadable, or 0 everywhere.
+    """
+    mask: Mask | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None or not mask.any():
+        raise RecipeError(f"{path}: {field}: must be a grey image with at least one pixel above 0")
+    return mask

@@ -1,0 +1,105 @@
+"""Which good frames calibration may use, and which of them belong together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from inspector.errors import RecipeError, TrainingError
+from inspector.model.checkpoint import compute_sha256
+from inspector.training.datasets import logger
+
+TRAINING_FILE = "training.json"
+FOLDER = "folder"
+
+_FEW = 10
+
+
+def choose_frames(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Frames that the recipe in `folder` was not trained on, each once; those left out are named and counted.
+
+    Raises:
+        RecipeError: the record of training cannot be used.
+        TrainingError: none is left.
+    """
+    trained = _read_trained(folder)
+    chosen: dict[str, Path] = {}
+    seen_in_training, duplicates = [], []
+    for path in paths:
+        try:
+            sha256 = compute_sha256(path)
+        except OSError as error:
+            sha256 = f"{path}: {error}"  # named when it is read
+        if sha256 in trained:
+            seen_in_training.append(path)
+        elif sha256 in chosen:
+            duplicates.append(path)
+        else:
+            chosen[sha256] = path
+    _warn("left out, the recipe was trained on them", seen_in_training, len(paths))
+    _warn("counted once, the same frame under another name", duplicates, len(paths))
+    if not chosen:
+        raise TrainingError(f"good frames: at least 2 never trained on are needed, got 0 of {len(paths)}")
+    if len(chosen) < _FEW:
+        logger.warning("only %d good frames: a threshold from fewer than %d is hardly more than a guess",
+                       len(chosen), _FEW)  # fmt: skip
+    return list(chosen.values())
+
+
+def _read_trained(folder: Path) -> set[str]:
+    """SHA-256 of the frames trained on; none where the recipe keeps no record."""
+    path = folder / TRAINING_FILE
+    if not path.exists():
+        logger.info("%s: none, so whether training saw these frames cannot be checked", path)
+        return set()
+    try:
+        return set(json.loads(path.read_text(encoding="utf-8"))["frames"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(f"{path}: frames: must map file names to SHA-256, got {error!r}") from error
+
+
+def _warn(why: str, paths: Sequence[Path], total: int) -> None:
+    if paths:
+        names = ", ".join(str(path) for path in paths[:5]) + (", …" if len(paths) > 5 else "")
+        logger.warning("%d of %d good frames %s: %s", len(paths), total, why, names)
+
+
+def name_groups(good_dir: Path, paths: Sequence[Path], rule: str) -> dict[Path, str]:
+    """The group of each frame, by its path below `good_dir`.
+
+    Args:
+        good_dir: where `paths` were found.
+        paths: the frames.
+        rule: `folder`, the first folder's name ("." without one); or a regular expression with one group.
+
+    Raises:
+        TrainingError: an expression that is none, has not one group, or does not match a frame.
+    """
+    places = {path: path.relative_to(good_dir) for path in paths}
+    if rule == FOLDER:
+        return {path: place.parts[0] if len(place.parts) > 1 else "." for path, place in places.items()}
+    pattern = compile_groups(rule)
+    groups = {}
+    for path, place in places.items():
+        match = pattern.search(place.as_posix())
+        if match is None or match[1] is None:
+            raise TrainingError(f"--groups: must match each frame, got {rule!r}, which does not match {place}")
+        groups[path] = match[1]
+    return groups
+
+
+def compile_groups(rule: str) -> re.Pattern[str]:
+    """A regular expression with one group.
+
+    Raises:
+        TrainingError: it is none.
+    """
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise TrainingError(f"--groups: must be folder or a regular expression, got {rule!r}: {error}") from error
+    if pattern.groups != 1:
+        raise TrainingError(f"--groups: must have one group in brackets, got {rule!r}, which has {pattern.groups}")
+    return pattern

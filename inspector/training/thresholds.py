@@ -1,0 +1,279 @@
+"""The statistics of a threshold: from good frames' scores to a value, and what these frames show of it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from inspector.config import GroupCheck, Tail, Threshold
+from inspector.decision import compute_gain
+from inspector.errors import TrainingError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Scores = Mapping[str, Array]
+"""Scores (n,) of the same n frames, by part of the frame: outside all zones (REST), then by the zone's name."""
+
+REST = ""
+CONFIDENCE = 0.95
+WARN_FACTOR = 5
+"""Of the target false-reject rate: how many good frames may carry a warning."""
+
+_FEWEST_FOR_TAIL = 20
+_SHAPES = (-0.5, 0.5)  # from a triangle's tail to one without variance: tens of frames cannot tell more
+_RESAMPLES = 1000
+
+
+def compute_false_reject_bound(rejects: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """Upper one-sided Clopper–Pearson bound on the false-reject rate after `rejects` in `n` good frames."""
+    return 1.0 if rejects >= n else float(stats.beta.ppf(confidence, rejects + 1, n - rejects))
+
+
+def compute_interval(count: int, n: int) -> tuple[float, float]:
+    """Two-sided 95 % Clopper–Pearson interval of a rate of which `count` in `n` were seen."""
+    interval = stats.binomtest(count, n).proportion_ci(CONFIDENCE, "exact")
+    return float(interval.low), float(interval.high)
+
+
+def compute_order_statistic(values: Array, false_reject_rate: float) -> tuple[Array, int]:
+    """Of sorted scores (..., n) the one that k = floor(n · rate) lie above, and k.
+
+    Further scores exceed it at a rate that follows Beta(k + 1, n - k), so the bound after k rejects is exact. With
+    ties it is larger than needed; one from the rejects then counted would be too small.
+    """
+    n = values.shape[-1]
+    allowed = math.floor(n * false_reject_rate + 1e-9)  # 100 × 0.29 is 28.999999999999996
+    return values[..., n - 1 - allowed], allowed
+
+
+def compute_threshold(
+    scores: Sequence[float] | Array,
+    false_reject_rate: float,
+    *,
+    confidence: float = CONFIDENCE,
+    warn_rate: float | None = None,
+) -> Threshold:
+    """Set the threshold from good frames' scores.
+
+    With enough frames for the rate, the order statistic. With fewer the tail is extrapolated, never below the highest
+    score seen: from 20 frames on by a generalised Pareto law over the highest tenth or ten, below by Gumbel's (shape
+    0), as a frame's score is a maximum. The bound stays what the frames show by themselves.
+
+    Args:
+        scores: of frames never trained on.
+        false_reject_rate: the target.
+        confidence: of the bound; above 95 % where this is one of several thresholds on the same frames.
+        warn_rate: share of good frames that may lie in the warn band or above; 5 times the target by default.
+
+    Raises:
+        TrainingError: fewer than 2 scores, one not finite, or a threshold that would not lie above 0.
+    """
+    values = np.sort(np.asarray(scores, dtype=np.float64))
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all():
+        raise TrainingError(f"calibration: at least 2 finite scores are needed, got {list(scores)}")
+    statistic, allowed = compute_order_statistic(values, false_reject_rate)
+    value, method, tail = float(statistic), "order_statistic", None
+    if not allowed and n >= _FEWEST_FOR_TAIL and values[-1] > values[n - 1 - _count_exceedances(n)]:
+        method = "generalised_pareto"
+        value, tail = _extrapolate(values, false_reject_rate)
+    elif not allowed:
+        value, method = max(value, _gumbel_quantile(values, false_reject_rate)), "gumbel"
+    if value <= 0 or values[-1] <= 0:  # a tail may be put over nothing, too
+        raise TrainingError(
+            f"threshold: must lie above 0, got {min(value, values[-1]):g} from {n} frames: the maps show nothing"
+        )
+    return Threshold(
+        value=value,
+        method=method,  # type: ignore[arg-type]
+        warn_above=compute_warn_level(values, warn_rate or WARN_FACTOR * false_reject_rate, value),
+        n_good=n,
+        target_false_reject_rate=false_reject_rate,
+        false_reject_bound=compute_false_reject_bound(allowed, n, confidence),
+        tail=tail,
+    )
+
+
+def compute_warn_level(scores: Array, warn_rate: float, threshold: float) -> float | None:
+    """The score that at most `warn_rate` of good frames exceed; None where it is not between 0 and the threshold."""
+    level = float(compute_order_statistic(np.sort(scores), min(warn_rate, 0.9))[0])
+    return level if 0 < level < threshold else None
+
+
+def _gumbel_quantile(values: Array, rate: float) -> float:
+    # Moments rather than likelihood: steady for the handful of frames this is meant for.
+    spread = math.sqrt(6) / math.pi * values.std(ddof=1)
+    centre = values.mean() - np.euler_gamma * spread
+    return float(stats.gumbel_r.ppf(1 - rate, centre, spread or 1e-12))
+
+
+def _count_exceedances(n: int) -> int:
+    return max(10, n // 10)
+
+
+def _extrapolate(values: Array, rate: float) -> tuple[float, Tail]:
+    """Threshold at `rate` by peaks over a high score, and the law; the interval is a parametric bootstrap's, seeded.
+
+    The bootstrap rather than the likelihood's profile: it needs no more than the fit itself and holds the shape's
+    limits. Each resample draws how many frames exceed and by how much, fits anew, and says the threshold's rate.
+    Of a hundred draws of 20 to 90 normal, exponential, Gumbel or Student-t scores it held the true rate in 87 to 99.
+    """
+    n = len(values)
+    m = _count_exceedances(n)
+    location = float(values[n - 1 - m])
+    shape, scale = _fit_pareto(values[n - m :] - location)
+    value = max(float(values[-1]), location + float(stats.genpareto.ppf(1 - rate * n / m, shape, scale=scale)))
+    generator = np.random.default_rng(0)
+    drawn = stats.genpareto.rvs(shape, scale=scale, size=(_RESAMPLES, m), random_state=generator)
+    shapes, scales = _fit_pareto(np.sort(drawn, axis=1))
+    shares = generator.binomial(n, m / n, _RESAMPLES) / n
+    rates = shares * stats.genpareto.sf(value - location, shapes, scale=scales)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    interval = (float(low), float(high))
+    tail = Tail(location=location, scale=float(scale), shape=float(shape), exceedances=m, rate_interval=interval)
+    return value, tail
+
+
+def _fit_pareto(excesses: Array) -> tuple[Array, Array]:
+    """Shape and scale from L-moments of sorted excesses (..., m): steadier than likelihood below some 500 of them.
+
+    Hosking and Wallis (1987), Technometrics 29(3).
+    """
+    m = excesses.shape[-1]
+    first = excesses.mean(axis=-1)
+    second = 2 * (excesses * np.arange(m)).sum(axis=-1) / (m * (m - 1)) - first
+    shape = np.clip(2 - first / np.maximum(second, 1e-300), *_SHAPES)
+    return shape, np.maximum((1 - shape) * first, 1e-300)
+
+
+def compute_thresholds(
+    scores: Scores, false_reject_rate: float, confidence: float = CONFIDENCE
+) -> dict[str, Threshold]:
+    """One threshold for each part of the frame, so that the frame keeps the target (Bonferroni).
+
+    Each of m parts gets a mth of the rate, and a bound that fails with a mth of the probability: the sum of the
+    bounds then holds for the frame, however the parts depend on each other.
+
+    Raises:
+        TrainingError: as `compute_threshold`; it names the part.
+    """
+    m = len(scores)
+    thresholds = {}
+    for name, values in scores.items():
+        try:
+            thresholds[name] = compute_threshold(values, false_reject_rate / m, confidence=1 - (1 - confidence) / m)
+        except TrainingError as error:
+            if m == 1:
+                raise
+            raise TrainingError(f"{f'zone {name}' if name else 'outside all zones'}: {error}") from error
+    return thresholds
+
+
+def compute_frame_bound(thresholds: Mapping[str, Threshold]) -> float:
+    """Upper bound on the false-reject rate of whole frames: the sum over their parts."""
+    return min(1.0, sum(threshold.false_reject_bound or 0.0 for threshold in thresholds.values()))
+
+
+def compute_frame_scores(scores: Scores, thresholds: Mapping[str, Threshold]) -> Array:
+    """Scores (n,) of whole frames as the detector finds them: parts weighed so that REST's threshold holds in all."""
+    whole = thresholds[REST].value
+    weighed = [
+        values * (compute_gain(whole, thresholds[name].value) if name else 1.0) for name, values in scores.items()
+    ]
+    return np.asarray(np.max(weighed, axis=0))
+
+
+def build_frame_threshold(
+    scores: Scores, thresholds: Mapping[str, Threshold], false_reject_rate: float, warn_rate: float | None = None
+) -> Threshold:
+    """REST's threshold with what holds for whole frames: target, bound and warn band."""
+    rest = thresholds[REST]
+    level = compute_warn_level(
+        compute_frame_scores(scores, thresholds), warn_rate or WARN_FACTOR * false_reject_rate, rest.value
+    )
+    return rest.model_copy(
+        update={
+            "target_false_reject_rate": rest.target_false_reject_rate and false_reject_rate,
+            "false_reject_bound": compute_frame_bound(thresholds),
+            "warn_above": level,
+        }
+    )
+
+
+def compute_threshold_from_defects(
+    good: Array, defects: Array, escape_rate: float, confidence: float = CONFIDENCE
+) -> Threshold:
+    """The highest threshold that lets at most `escape_rate` of the given defects pass.
+
+    Good frames have no say in it, so the bound from the rejects counted among them is exact.
+
+    Raises:
+        TrainingError: no scores, or a threshold that would not lie above 0.
+    """
+    if not (len(good) and len(defects)):
+        raise TrainingError(
+            f"calibration: scores of both kinds are needed, got {len(good)} good, {len(defects)} defects"
+        )
+    must_fail = float(np.sort(defects)[math.floor(len(defects) * escape_rate)])
+    value = math.nextafter(must_fail, -math.inf)  # a score equal to the threshold passes
+    if value <= 0:
+        raise TrainingError(f"threshold: must lie above 0, got {value:g}: that defect does not show at all")
+    return Threshold(
+        value=value,
+        method="defects",
+        n_good=len(good),
+        target_escape_rate=escape_rate,
+        false_reject_bound=compute_false_reject_bound(int((good > value).sum()), len(good), confidence),
+    )
+
+
+def choose_area(thresholds: Mapping[int, Mapping[str, Threshold]], sigma: float) -> int:
+    """The minimum region area at which a point-like defect needs the lowest peak to fail.
+
+    A point shows as the map's Gaussian, whose area above a level t is 2π·sigma²·ln(peak / t): an area above 1 is
+    taken only where good frames' thresholds fall by more than it asks of the smallest defect's peak.
+    """
+    smallest = thresholds[min(thresholds)]
+
+    def peak(area: int) -> float:
+        change = max(threshold.value / smallest[name].value for name, threshold in thresholds[area].items())
+        exponent = (area - min(thresholds)) / (2 * math.pi * max(sigma, 0.1) ** 2)
+        return change * math.exp(min(exponent, 700.0))
+
+    return min(sorted(thresholds), key=peak)
+
+
+def check_groups(
+    scores: Scores, groups: Sequence[str], fit: Callable[[Scores], Mapping[str, Threshold]]
+) -> tuple[GroupCheck, list[str]]:
+    """Leave each group out in turn, set the thresholds on the others and count rejects in it.
+
+    Returns:
+        The account, and a line for each group that rejects more than the others' bound allows by chance
+        (one in twenty over all groups).
+    """
+    labels = np.asarray(groups)
+    names = sorted(set(groups))
+    sizes = {name: int((labels == name).sum()) for name in names}
+    rejects, faults = {}, []
+    for name in names:
+        out = labels == name
+        thresholds = fit({part: values[~out] for part, values in scores.items()})
+        left_out = compute_frame_scores({part: values[out] for part, values in scores.items()}, thresholds)
+        rejects[name] = int((left_out > thresholds[REST].value).sum())
+        bound = compute_frame_bound(thresholds)
+        if stats.binom.sf(rejects[name] - 1, sizes[name], bound) < (1 - CONFIDENCE) / len(names):
+            faults.append(f"group {name}: {rejects[name]} of {sizes[name]} good frames rejected, bound {bound:.1%}")
+    worst = max(names, key=lambda name: rejects[name] / sizes[name])
+    total = sum(rejects.values())
+    check = GroupCheck(
+        n_groups=len(names),
+        false_reject_rate=total / len(labels),
+        interval=compute_interval(total, len(labels)),
+        worst_group=worst,
+        worst_false_reject_rate=rejects[worst] / sizes[worst],
+    )
+    return check, faults
