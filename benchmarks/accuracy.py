@@ -41,6 +41,16 @@ from inspector.training.trainer import Trainer
 
 METRICS = ("image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro", "aupro_0_05")
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "reference": REFERENCE,
+    "without-pseudo-defects": {"pseudo_defect_share": 0.0},
+    "without-schedule-and-average": {"schedule": "constant", "average_decay": 0.0},
+    "without-position": {"map_normalisation": "none"},
+    "fp32": {"precision": "fp32"},
+}
+"""Options that differ from ours."""
+
 Snapshot = Callable[[ReverseDistillation, Recipe, int, float], None]
 
 
@@ -64,7 +74,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("dataset", type=Path, help="a data set in MVTec layout")
     parser.add_argument("--encoder-weights", required=True, help="file of ImageNet weights for both")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--methods", nargs="+", default=["anomalib", "ours"], choices=["anomalib", "reference", "ours"])
+    parser.add_argument("--methods", nargs="+", default=["anomalib", "ours"], choices=["anomalib", *VARIANTS])
     parser.add_argument("--tiles", type=int, default=3360, help="seen in training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--scale", type=float, default=1.0)
@@ -97,7 +107,7 @@ def _run(name: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, 
     paths = list_images(arguments.dataset / "train" / "good")
     preprocessing = infer_preprocessing(paths, arguments.scale, (0, 65_535), arguments.resize)
     frames = FrameSet(paths, preprocessing)
-    stride = arguments.stride if arguments.stride and name == "ours" else arguments.tile_size
+    stride = arguments.stride if arguments.stride and name != "anomalib" else arguments.tile_size
     recipe = Recipe(
         recipe_id=name,
         backbone=arguments.backbone,
@@ -117,7 +127,7 @@ def _train_ours(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse
         steps=arguments.tiles // arguments.batch_size,
         seed=seed,
         # No frame is kept aside here, as the peer keeps none, so there is nothing to choose weights by.
-        **((REFERENCE if recipe.recipe_id == "reference" else {}) | {"keep": "last"}),
+        **(VARIANTS[recipe.recipe_id] | {"keep": "last"}),
     )
     recipe = recipe.model_copy(update={"map_normalisation": options.map_normalisation})
     device = choose_device(arguments.device)

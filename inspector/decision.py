@@ -81,7 +81,7 @@ def decide(
     *,
     min_region_area: int = 1,
     roi: Mask | None = None,
-    scale: float = 1.0,
+    scale_hw: tuple[float, float] = (1.0, 1.0),
     warn_above: float | None = None,
 ) -> Decision:
     """Judge one frame.
@@ -91,7 +91,7 @@ def decide(
         threshold: a frame whose score lies above fails; also the pixel threshold of the regions.
         min_region_area: smallest area that counts, in pixels of the map.
         roi: (H, W) uint8, zero where anomalies do not count; None: everywhere they do.
-        scale: map pixels per sensor pixel, so that regions come out in sensor pixels.
+        scale_hw: map pixels per sensor pixel, down and across, so that regions come out in sensor pixels.
         warn_above: a frame that passes with a score above carries a warning; None: none does.
 
     Raises:
@@ -105,7 +105,7 @@ def decide(
     score = compute_score(anomaly_map, min_region_area)
     if score <= threshold:
         return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn_above is not None and score > warn_above)
-    regions = find_regions(anomaly_map, threshold, min_region_area, scale)
+    regions = find_regions(anomaly_map, threshold, min_region_area, scale_hw)
     return Decision(Verdict.FAIL, Reason.DEFECT, score, regions)
 
 
@@ -141,12 +141,12 @@ def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:
 
 
 def find_regions(
-    anomaly_map: Map, threshold: float, min_region_area: int = 1, scale: float = 1.0
+    anomaly_map: Map, threshold: float, min_region_area: int = 1, scale_hw: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[Region, ...]:
     """Connected areas (8 neighbours) above the threshold, highest peak first, at most `MAX_REGIONS`."""
     labels, stats = _components(anomaly_map, threshold)
     large = [i for i in range(1, len(stats)) if stats[i, cv2.CC_STAT_AREA] >= min_region_area]
-    regions = [_region(anomaly_map, labels, stats[i], i, scale) for i in large]
+    regions = [_region(anomaly_map, labels, stats[i], i, scale_hw) for i in large]
     return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])
 
 
@@ -163,11 +163,16 @@ def _crop(anomaly_map: Map, stats: np.ndarray[Any, Any]) -> Map:
 
 
 def _region(
-    anomaly_map: Map, labels: np.ndarray[Any, Any], stats: np.ndarray[Any, Any], label: int, scale: float
+    anomaly_map: Map,
+    labels: np.ndarray[Any, Any],
+    stats: np.ndarray[Any, Any],
+    label: int,
+    scale_hw: tuple[float, float],
 ) -> Region:
     x, y, width, height, area = (int(value) for value in stats)
     inside = labels[y : y + height, x : x + width] == label
     peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
-    corners = np.array([x, y, x + width, y + height]) / scale
+    down, across = scale_hw
+    corners = np.array([x, y, x + width, y + height]) / (across, down, across, down)
     left, top, right, bottom = (round(value) for value in corners)
-    return Region((left, top, right, bottom), peak, max(1, round(area / scale**2)))
+    return Region((left, top, right, bottom), peak, max(1, round(area / (down * across))))

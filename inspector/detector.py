@@ -170,7 +170,7 @@ class Detector:
         prepared = time.monotonic()
         anomaly_map = self.compute_anomaly_map(image, between_batches)
         inferred = time.monotonic()
-        decision = self.decide(anomaly_map, self.recipe.threshold.value)
+        decision = self.decide(anomaly_map, self.recipe.threshold.value, pixels.shape[:2])
         latency_ms = {
             "preprocess": (prepared - started) * 1e3,
             "infer": (inferred - prepared) * 1e3,
@@ -178,20 +178,30 @@ class Detector:
         }
         return Judgement(decision, anomaly_map, len(self._grid(image)), latency_ms)
 
-    def decide(self, anomaly_map: Map, threshold: float) -> Decision:
-        """Apply the recipe's region rules at `threshold`; regions are in sensor pixels and do not cross zones."""
-        return merge(self.decide_parts(anomaly_map, threshold, self.recipe.min_region_area))
+    def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
+        """Apply the recipe's region rules at `threshold`.
 
-    def decide_parts(self, anomaly_map: Map, threshold: float, min_region_area: int) -> list[Decision]:
+        Args:
+            anomaly_map: (h, w) float32 of a whole frame.
+            threshold: as for `decision.decide`.
+            frame_hw: the frame's size; regions are in its pixels and do not cross zones. None: in the map's.
+        """
+        return merge(self.decide_parts(anomaly_map, threshold, self.recipe.min_region_area, frame_hw))
+
+    def decide_parts(
+        self, anomaly_map: Map, threshold: float, min_region_area: int, frame_hw: tuple[int, ...] | None = None
+    ) -> list[Decision]:
         """The decision on each part of the frame: outside all zones, then zone by zone."""
         warn_above = self.recipe.threshold.warn_above if self.recipe.threshold else None
+        height, width = anomaly_map.shape
+        scale_hw = (height / frame_hw[0], width / frame_hw[1]) if frame_hw else (1.0, 1.0)
         return [
             decide(
                 anomaly_map,
                 threshold,
                 min_region_area=min_region_area,
                 roi=mask,
-                scale=self.recipe.preprocessing.scale,
+                scale_hw=scale_hw,
                 warn_above=warn_above,
             )
             for mask in self._parts(anomaly_map.shape).masks

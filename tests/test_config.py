@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from inspector.config import (
     FolderSource,
     Http,
     Overlays,
+    Preprocessing,
     Recipe,
     Sockets,
     Threshold,
@@ -350,3 +352,8 @@ def test_threshold_is_frozen_when_set() -> None:
     threshold = Threshold(value=1.0, method="manual")
     with pytest.raises(ValueError, match="frozen"):
         threshold.value = 2.0  # type: ignore[misc]
+
+
+def test_frames_are_shrunk_in_one_way_only() -> None:
+    with pytest.raises(ValidationError, match="scale must be 1 where resize_hw is given, got 0.5"):
+        Preprocessing(scale=0.5, resize_hw=(256, 256))

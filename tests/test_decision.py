@@ -122,8 +122,9 @@ def test_score_counts_only_inside_when_there_is_a_region_of_interest() -> None:
 def test_regions_are_in_sensor_pixels_when_the_frame_was_scaled() -> None:
     anomaly_map = blank()
     anomaly_map[4:6, 8:12] = 2.0
-    assert decide(anomaly_map, 1.0, scale=0.5).regions == (Region((16, 8, 24, 12), 2.0, 32),)
-    assert decide(anomaly_map, 1.0, scale=0.25).regions == (Region((32, 16, 48, 24), 2.0, 128),)
+    assert decide(anomaly_map, 1.0, scale_hw=(0.5, 0.5)).regions == (Region((16, 8, 24, 12), 2.0, 32),)
+    assert decide(anomaly_map, 1.0, scale_hw=(0.5, 0.25)).regions == (Region((32, 8, 48, 12), 2.0, 64),)
+    assert decide(anomaly_map, 1.0, scale_hw=(0.25, 0.25)).regions == (Region((32, 16, 48, 24), 2.0, 128),)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -124,6 +124,16 @@ def test_mono16_is_clipped_when_outside_its_range() -> None:
     assert image[1].tolist() == [[0.0, 0.0, 127.5, 255.0, 255.0]]
 
 
+def test_squeezed_frame_gives_regions_at_its_own_size(model: ReverseDistillation) -> None:
+    recipe = recipe_of(preprocessing={"resize_hw": [HEIGHT, WIDTH]})
+    pixels = np.zeros((2 * HEIGHT, 3 * WIDTH, 3), np.uint8)
+    assert preprocess(pixels, PixelFormat.RGB8, recipe.preprocessing).shape == (3, HEIGHT, WIDTH)
+    anomaly_map = np.zeros((HEIGHT, WIDTH), np.float32)
+    anomaly_map[10, 20] = 5.0
+    decision = Detector(recipe, model, device=CPU).decide(anomaly_map, 1.0, (2 * HEIGHT, 3 * WIDTH))
+    assert [(region.xyxy, region.area) for region in decision.regions] == [((60, 20, 63, 22), 6)]
+
+
 def test_frame_is_scaled_by_area_when_the_recipe_scales() -> None:
     preprocessing = recipe_of(preprocessing={"scale": 0.5, "frame_hw": [4, 6]}).preprocessing
     pixels = np.zeros((4, 6, 3), np.uint8)

@@ -70,7 +70,7 @@ def train(
     bottleneck_width: Annotated[Literal["official", "anomalib"], typer.Option(help="Whose student.")] = "official",
     holdout: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of frames kept for calibration.")] = 0.2,
     validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share kept for the validation loss.")] = 0.1,
-    group: Annotated[
+    groups: Annotated[
         str | None,
         typer.Option(help="Lots stay together: `folder`, or a regular expression with one group over the path."),
     ] = None,
@@ -119,7 +119,7 @@ def train(
         sigma=sigma,
         holdout=holdout,
         validation=validation,
-        group=group,
+        groups=groups,
         false_reject_rate=false_reject_rate,
         mono16_range=mono16_range,
         roi_mask=roi_mask,

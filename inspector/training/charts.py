@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from inspector.training.image_metrics import GOOD
-from inspector.training.training_record import HistoryPoint
+from inspector.training.record import HistoryPoint
 
 GOOD_COLOUR = "#4a8fd0"
 OTHER_COLOUR = "#8a8a8a"

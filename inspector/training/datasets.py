@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,33 +125,6 @@ def split(
             part += units[names.pop(0)]
         parts.append(sorted(part))
     return Split(sorted(path for name in names for path in units[name]), parts[1], parts[0])
-
-
-def assign_groups(paths: Sequence[Path], folder: Path, rule: str) -> dict[Path, str]:
-    """Which group (lot, shift, day) each frame is of.
-
-    Args:
-        paths: files below `folder`.
-        folder: what paths are taken relative to.
-        rule: `folder`, the sub-folder a file is in; or a regular expression with one group, searched in the path.
-
-    Raises:
-        TrainingError: no such rule, or a file that it does not match.
-    """
-    relative = {path: path.relative_to(folder).as_posix() for path in paths}
-    if rule == "folder":
-        return {path: Path(name).parent.as_posix() for path, name in relative.items()}
-    try:
-        pattern = re.compile(rule)
-    except re.error as error:
-        raise TrainingError(f"group: must be `folder` or a regular expression, got {rule!r}: {error}") from error
-    if pattern.groups != 1:
-        raise TrainingError(f"group: the expression must hold one group, got {pattern.groups} in {rule!r}")
-    matches = {path: pattern.search(name) for path, name in relative.items()}
-    unmatched = [relative[path] for path, match in matches.items() if match is None]
-    if unmatched:
-        raise TrainingError(f"group: {rule!r} must match every file, it does not match {unmatched[0]!r}")
-    return {path: match[1] or "" for path, match in matches.items() if match}
 
 
 class FrameSet:

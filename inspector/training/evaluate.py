@@ -20,7 +20,7 @@ from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
 from inspector.training.image_metrics import GOOD, compute_image_metrics
 from inspector.training.pixel_metrics import PixelCounts, choose_levels, count_pixels
-from inspector.training.training_record import load_training_record
+from inspector.training.record import load_record
 from inspector.types import Verdict
 
 Array = np.ndarray[Any, Any]
@@ -132,10 +132,10 @@ def _check_both_sorts(dataset_dir: Path, kinds: Sequence[str]) -> None:
 
 def _find_duplicates(folder: Path, dataset_dir: Path, paths: Sequence[Path]) -> list[dict[str, str]] | None:
     """Test images whose file is, byte for byte, one of the frames the recipe was made from; None where unknown."""
-    record = load_training_record(folder)
+    record = load_record(folder)
     if record is None:
         return None
-    trained = {sha256: name for name, sha256 in record.frames.items()}
+    trained = record.name_all()
     duplicates = [
         {"path": path.relative_to(dataset_dir).as_posix(), "training_frame": trained[sha256]}
         for path, sha256 in ((path, _hash(path)) for path in paths)

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspector.errors import RecipeError, TrainingError
+from inspector.errors import TrainingError
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import logger
+from inspector.training.record import TRAINING_FILE, load_record
 
-TRAINING_FILE = "training.json"
 FOLDER = "folder"
 
 _FEW = 10
+
+
+def drop_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
+    """Frames by SHA-256, so each once; copies and a small number are named in the log."""
+    chosen: dict[str, Path] = {}
+    duplicates = []
+    for path in paths:
+        try:
+            sha256 = compute_sha256(path)
+        except OSError as error:
+            sha256 = f"{path}: {error}"  # named when it is read
+        if sha256 in chosen:
+            duplicates.append(path)
+        else:
+            chosen[sha256] = path
+    _warn("counted once, the same frame under another name", duplicates, len(paths))
+    return chosen
 
 
 def choose_frames(folder: Path, paths: Sequence[Path]) -> list[Path]:
@@ -24,40 +40,23 @@ def choose_frames(folder: Path, paths: Sequence[Path]) -> list[Path]:
         RecipeError: the record of training cannot be used.
         TrainingError: none is left.
     """
-    trained = _read_trained(folder)
-    chosen: dict[str, Path] = {}
-    seen_in_training, duplicates = [], []
-    for path in paths:
-        try:
-            sha256 = compute_sha256(path)
-        except OSError as error:
-            sha256 = f"{path}: {error}"  # named when it is read
-        if sha256 in trained:
-            seen_in_training.append(path)
-        elif sha256 in chosen:
-            duplicates.append(path)
-        else:
-            chosen[sha256] = path
-    _warn("left out, the recipe was trained on them", seen_in_training, len(paths))
-    _warn("counted once, the same frame under another name", duplicates, len(paths))
+    record = load_record(folder)
+    if record is None:
+        logger.info("%s: none, so whether training saw these frames cannot be checked", folder / TRAINING_FILE)
+    used = record.name_used() if record else {}
+    found = drop_duplicates(paths)
+    _warn("left out, the recipe was trained on them", [p for sha, p in found.items() if sha in used], len(paths))
+    chosen = [path for sha256, path in found.items() if sha256 not in used]
     if not chosen:
         raise TrainingError(f"good frames: at least 2 never trained on are needed, got 0 of {len(paths)}")
-    if len(chosen) < _FEW:
-        logger.warning("only %d good frames: a threshold from fewer than %d is hardly more than a guess",
-                       len(chosen), _FEW)  # fmt: skip
-    return list(chosen.values())
+    warn_if_few(len(chosen))
+    return chosen
 
 
-def _read_trained(folder: Path) -> set[str]:
-    """SHA-256 of the frames trained on; none where the recipe keeps no record."""
-    path = folder / TRAINING_FILE
-    if not path.exists():
-        logger.info("%s: none, so whether training saw these frames cannot be checked", path)
-        return set()
-    try:
-        return set(json.loads(path.read_text(encoding="utf-8"))["frames"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(f"{path}: frames: must map file names to SHA-256, got {error!r}") from error
+def warn_if_few(count: int) -> None:
+    """Say what fewer than ten good frames are worth."""
+    if count < _FEW:
+        logger.warning("only %d good frames: a threshold from fewer than %d is hardly more than a guess", count, _FEW)
 
 
 def _warn(why: str, paths: Sequence[Path], total: int) -> None:

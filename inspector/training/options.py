@@ -39,7 +39,7 @@ class TrainOptions:
         precision: of the network; auto is bf16 where the device has it.
         holdout: share of the frames that calibrate the threshold, never trained on nor validated with.
         validation: share of the frames that the validation loss is measured on.
-        group: frames that share a group stay together when frames are kept aside: `folder`, or a regular expression
+        groups: frames that share a group stay together when frames are kept aside: `folder`, or a regular expression
             with one group over the path below the folder.
     """
 
@@ -68,7 +68,7 @@ class TrainOptions:
     map_normalisation: Literal["none", "position"] = "position"
     holdout: float = 0.2
     validation: float = 0.1
-    group: str | None = None
+    groups: str | None = None
     false_reject_rate: float = 0.01
     mono16_range: tuple[int, int] = (0, 65_535)
     roi_mask: Path | None = None

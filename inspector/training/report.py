@@ -24,7 +24,7 @@ from inspector.training.charts import colour_kinds, draw_histogram, draw_roc, dr
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import Evaluation, Sample, read_mask, write_text
 from inspector.training.image_metrics import GOOD
-from inspector.training.training_record import load_training_record
+from inspector.training.record import load_record
 from inspector.types import PixelFormat, Verdict
 
 Array = np.ndarray[Any, Any]
@@ -69,7 +69,7 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
         InspectorError: the file cannot be written, or a frame no longer be judged.
     """
     escapes, rejects = select_escapes(evaluation.samples), select_false_rejects(evaluation.samples)
-    record = load_training_record(folder)
+    record = load_record(folder)
     kinds = [sample.kind for sample in evaluation.samples]
     scores = [sample.score for sample in evaluation.samples]
     page = _build_template().render(

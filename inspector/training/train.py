@@ -29,10 +29,11 @@ from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
 from inspector.tiling import Tiler
 from inspector.training.calibrate import score_frames, warn_of_outliers
-from inspector.training.datasets import FrameSet, assign_groups, infer_preprocessing, list_images, split
+from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
+from inspector.training.good_frames import drop_duplicates, name_groups, warn_if_few
 from inspector.training.options import TrainOptions
 from inspector.training.recipe_writer import check_out, write_recipe
-from inspector.training.record import TrainingRecord
+from inspector.training.record import HistoryPoint, TrainingRecord
 from inspector.training.thresholds import compute_threshold
 from inspector.training.tiles import TileStream
 from inspector.training.trainer import StepReport, StopReason, Trainer
@@ -43,7 +44,6 @@ _NORMALISATION_TILES = 256
 """Good tiles that the expected distances are measured on: their mean is then known to a sixteenth of the deviation."""
 
 _VALIDATION_TILES = 64
-_FEW_FRAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,9 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     roi = read_roi(options.roi_mask) if options.roi_mask else None
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
-    paths = list_images(good_dir)
-    if len(paths) < _FEW_FRAMES:
-        logger.warning("good frames: 10 or more make sense, got %d: expect a weak model and a loose bound", len(paths))
-    groups = assign_groups(paths, good_dir, options.group) if options.group else None
+    paths = list(drop_duplicates(list_images(good_dir)).values())  # else a frame trained on could set the threshold
+    warn_if_few(len(paths))
+    groups = name_groups(good_dir, paths, options.groups) if options.groups else None
     parts = split(paths, options.holdout, options.validation, options.seed, groups)
     preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range, options.resize_hw)
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
@@ -104,9 +103,9 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     record = TrainingRecord(
         facts=facts,
         options=asdict(options),
-        history=trainer.state.history,
+        history=[HistoryPoint(**point) for point in trainer.state.history],
         frames=_hash(frames.paths, good_dir),
-        validation=_hash(validation.paths, good_dir),
+        validation_frames=_hash(validation.paths, good_dir),
         held_aside=_hash(list(scores), good_dir),
         skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )

@@ -41,7 +41,7 @@ class RunState:
     seconds: float = 0.0
     best_validation_loss: float = math.inf
     validations_without_gain: int = 0
-    history: list[dict[str, float | int]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class Trainer:
             loss += mean * len(tiles) / len(self._validation_tiles)
         self._student.train()
         state = self.state
-        entry: dict[str, float | int] = {
+        entry = {
             "step": state.step,
             "tiles_seen": state.tiles_seen,
             "seconds": round(state.seconds, 1),

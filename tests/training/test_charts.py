@@ -15,7 +15,7 @@ from inspector.training.charts import (
     draw_roc,
     draw_training,
 )
-from inspector.training.training_record import HistoryPoint
+from inspector.training.record import HistoryPoint
 
 KINDS = ["good"] * 6 + ["dent"] * 3 + ["hole"] * 2
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inspector.errors import BadFrameError, TrainingError
-from inspector.training.datasets import FrameSet, assign_groups, infer_preprocessing, list_images, read_image, split
+from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, read_image, split
 from inspector.training.tiles import TileStream
 from inspector.types import PixelFormat
 
@@ -90,7 +90,7 @@ def test_split_keeps_enough_aside_for_a_threshold_when_frames_are_few() -> None:
 
 def test_split_keeps_groups_together() -> None:
     paths = [Path(f"{lot}/{number}.png") for lot in "abcde" for number in range(4)]
-    groups = assign_groups(paths, Path(), "folder")
+    groups = {path: path.parts[0] for path in paths}
     for seed in range(10):
         parts = split(paths, 0.2, 0.1, seed, groups)
         lots = [{groups[path] for path in part} for part in (parts.training, parts.validation, parts.calibration)]
@@ -103,17 +103,8 @@ def test_split_keeps_groups_together() -> None:
 def test_every_part_has_a_group_when_one_group_is_most_of_the_frames() -> None:
     paths = [Path(f"{lot}/{number}.png") for lot, count in (("a", 30), ("b", 1), ("c", 1)) for number in range(count)]
     for seed in range(10):
-        parts = split(paths, 0.2, 0.1, seed, assign_groups(paths, Path(), "folder"))
+        parts = split(paths, 0.2, 0.1, seed, {path: path.parts[0] for path in paths})
         assert min(len(part) for part in (parts.training, parts.validation, parts.calibration)) >= 1
-
-
-def test_groups_come_from_folders_or_an_expression() -> None:
-    paths = [Path("/data/lot-1/a.png"), Path("/data/lot-2/b.png")]
-    for rule, expected in (("folder", ["lot-1", "lot-2"]), (r"lot-(\d)", ["1", "2"])):
-        assert list(assign_groups(paths, Path("/data"), rule).values()) == expected
-    for rule, message in (("(", "regular expression"), ("lot", "hold one group, got 0"), ("(x)", "must match every")):
-        with pytest.raises(TrainingError, match=message):
-            assign_groups(paths, Path("/data"), rule)
 
 
 def test_preprocessing_names_the_size_only_when_all_frames_share_it(tmp_path: Path) -> None:

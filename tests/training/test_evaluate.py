@@ -17,7 +17,7 @@ from inspector.errors import BadFrameError, InspectorError, RecipeError, Trainin
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import evaluate, read_mask, write_text
-from inspector.training.training_record import TRAINING_FILE
+from inspector.training.record import TRAINING_FILE
 
 
 @pytest.fixture(scope="module")

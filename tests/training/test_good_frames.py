@@ -20,8 +20,12 @@ def write(folder: Path, **contents: str) -> list[Path]:
     return [folder / f"{name}.png" for name in contents]
 
 
+def sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def record(folder: Path, **contents: str) -> Path:
-    frames = {f"{name}.png": hashlib.sha256(content.encode()).hexdigest() for name, content in contents.items()}
+    frames = {f"{name}.png": sha256(content) for name, content in contents.items()}
     folder.mkdir(exist_ok=True)
     (folder / "training.json").write_text(json.dumps({"frames": frames, "held_aside": {}}))
     return folder
@@ -35,6 +39,14 @@ def test_frames_are_left_out_by_content_when_training_saw_them(
     assert choose_frames(recipe, paths) == paths[1:]
     assert "1 of 3 good frames left out, the recipe was trained on them: " in caplog.text
     assert "renamed.png" in caplog.text
+
+
+def test_frames_that_chose_the_weights_are_left_out_and_those_held_aside_are_not(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(
+        json.dumps({"validation_frames": {"v.png": sha256("V")}, "held_aside": {"h.png": sha256("H")}})
+    )
+    paths = write(tmp_path / "good", v="V", h="H")
+    assert choose_frames(tmp_path, paths) == paths[1:]
 
 
 def test_calibration_is_refused_when_training_saw_all_frames(tmp_path: Path) -> None:
@@ -57,10 +69,10 @@ def test_nothing_is_warned_of_when_ten_frames_are_new(tmp_path: Path, caplog: py
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"frames": ["a"]}', '{"frames": null}', '{"frames": {"a": []}}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"frames": ["a"]}', '{"frames": null}', '{"frames": {"a": []}}'])
 def test_record_of_training_is_refused_when_it_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text)
-    with pytest.raises(RecipeError, match=r"training\.json: frames: must map file names to SHA-256"):
+    with pytest.raises(RecipeError, match=r"training\.json: must be the record that training writes"):
         choose_frames(tmp_path, write(tmp_path / "good", a="A"))
 
 

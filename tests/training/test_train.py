@@ -107,11 +107,11 @@ def test_groups_stay_together_and_few_frames_are_warned_of(
         lot = good_dir / f"lot{int(path.stem) // 2}"
         lot.mkdir(exist_ok=True)
         path.rename(lot / path.name)
-    train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, group="folder"))
+    train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, groups="folder"))
     record = json.loads((tmp_path / "recipe" / "training.json").read_text())
     for key in ("frames", "validation_frames", "held_aside"):
         assert len({Path(name).parent for name in record[key]}) == 1, key
-    assert "10 or more make sense, got 6" in caplog.text
+    assert "only 6 good frames" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
