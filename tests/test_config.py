@@ -355,5 +355,5 @@ def test_threshold_is_frozen_when_set() -> None:
 
 
 def test_frames_are_shrunk_in_one_way_only() -> None:
-    with pytest.raises(ValidationError, match="scale must be 1 where resize_hw is given, got 0.5"):
+    with pytest.raises(ValidationError, match=r"scale must be 1 where resize_hw is given, got 0\.5"):
         Preprocessing(scale=0.5, resize_hw=(256, 256))

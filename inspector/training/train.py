@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _NORMALISATION_TILES = 256
 """Good tiles that the expected distances are measured on: their mean is then known to a sixteenth of the deviation."""
+_NORMALISATION_BATCH = 8
 
 _VALIDATION_TILES = 64
 
@@ -217,8 +218,9 @@ def fit_normalisation(
 ) -> None:
     """Measure what good tiles show at each place, for `map_normalisation: position`; the model is in eval mode."""
     stream = TileStream(frames, options.tile_size, options.seed)
-    count = max(1, _NORMALISATION_TILES // options.batch_size)
-    batches = itertools.islice(stream.load(0, options.batch_size, device), count)
+    batches = itertools.islice(
+        stream.load(0, _NORMALISATION_BATCH, device), _NORMALISATION_TILES // _NORMALISATION_BATCH
+    )
     model.fit_normalisation(normalise(batch.clean.to(device), preprocessing) for batch in batches)
 
 

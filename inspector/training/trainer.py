@@ -28,6 +28,7 @@ StopReason = Literal["epochs", "steps", "minutes", "plateau", "not_finite"]
 
 _VALIDATIONS = 10
 _VALIDATE_AT_LEAST_EVERY = 100
+_SAVE_EVERY_S = 20.0  # some hundred megabytes each time
 _SMALLEST_BATCH = 2  # batch normalisation needs two
 
 
@@ -89,8 +90,10 @@ class Trainer:
         self._bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(device))
         self._loss_function = ReverseDistillationLoss()
         self._student = nn.ModuleDict({"bottleneck": model.bottleneck, "decoder": model.decoder})
-        self._averaged = AveragedModel(self._student, avg_fn=self._average, use_buffers=True)
-        self._optimiser = torch.optim.Adam(self._student.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
+        self._averaged = AveragedModel(self._student, multi_avg_fn=self._average, use_buffers=True)
+        self._optimiser = torch.optim.Adam(
+            self._student.parameters(), lr=options.learning_rate, betas=(0.5, 0.999), fused=True
+        )
         self._best: dict[str, Tensor] = {}
         self._losses: list[float] = []
         self._last_step = count_steps(stream.tiles_per_epoch, options)
@@ -103,14 +106,14 @@ class Trainer:
 
         Args:
             report: called after each step.
-            checkpoint: file to write after each validation, for `load`.
+            checkpoint: file to write after validations, now and then, for `load`.
 
         Raises:
             TrainingError: the loss is not finite before there are weights to keep.
             DeviceOutOfMemoryError: even the smallest batch does not fit.
         """
         before = self.state.seconds
-        started = time.monotonic()
+        started = save_at = time.monotonic()
         self._model.train()
         batches = self._load_batches()
         while (reason := self._find_limit()) is None:
@@ -128,8 +131,9 @@ class Trainer:
             report(self._report(loss))
             if self.state.step % self._validate_every == 0 or self._find_limit():
                 self._validate()
-                if checkpoint is not None:
+                if checkpoint is not None and time.monotonic() >= save_at:
                     self._save(checkpoint)
+                    save_at = time.monotonic() + _SAVE_EVERY_S
         self._keep(reason)
         return reason
 
@@ -201,11 +205,15 @@ class Trainer:
         moved = tiles.to(self._device, non_blocking=True)
         return normalise(moved, self._preprocessing).contiguous(memory_format=torch.channels_last)
 
-    def _average(self, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def _average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
         # The early weights are far off: the average forgets them faster while it is young.
         number = float(count)
         decay = min(self._options.average_decay, (1 + number) / (10 + number))
-        return averaged.lerp(current, 1 - decay) if averaged.is_floating_point() else current
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, 1 - decay)
+            else:
+                old.copy_(new)
 
     def _report(self, loss: float) -> StepReport:
         rate = self.state.tiles_seen / max(self.state.seconds, 1e-9)

@@ -225,17 +225,33 @@ def test_send_and_tail_work_against_a_running_station(start: StartStation, tmp_p
     assert [(r["frame_id"], r["verdict"]) for r in lines] == [("images/a.png", "PASS"), ("images/b.png", "FAIL")]
 
 
-def test_inspect_gives_the_daemons_score_for_the_same_file(start: StartStation, recipe: Path, tmp_path: Path) -> None:
+def test_inspect_and_evaluate_give_the_daemons_score_for_the_same_frame(
+    start: StartStation, recipe: Path, tmp_path: Path
+) -> None:
+    frames = {"good": good_frame(), "dent": bad_frame()}
+    for kind, frame in frames.items():
+        (tmp_path / "test" / kind).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "test" / kind / "x.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     station = start()
     results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    send_frame(push, bad_frame(), "x")
-    daemon = next_result(results)
-    path = tmp_path / "x.png"
-    cv2.imwrite(str(path), cv2.cvtColor(bad_frame(), cv2.COLOR_RGB2BGR))
-    command = [sys.executable, "-m", "inspector", "inspect", str(recipe), str(path), "--json", "--device", "cpu"]
-    offline = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
-    assert offline["verdict"] == daemon["verdict"] == "FAIL"
-    assert offline["score"] == pytest.approx(daemon["score"], abs=1e-6)
+    daemon = {}
+    for kind, frame in frames.items():
+        send_frame(push, frame, kind)
+        result = next_result(results)
+        daemon[kind] = (result["score"], result["verdict"])
+    program = [sys.executable, "-m", "inspector"]
+    command = [*program, "inspect", str(recipe), str(tmp_path / "test"), "--json", "--device", "cpu"]
+    lines = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout.splitlines()
+    offline = {Path(line["path"]).parent.name: (line["score"], line["verdict"]) for line in map(json.loads, lines)}
+    metrics = tmp_path / "metrics.json"
+    command = [*program, "evaluate", str(recipe), str(tmp_path), "--json", str(metrics), "--device", "cpu"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    evaluated = {f["kind"]: (f["score"], f["verdict"]) for f in json.loads(metrics.read_text())["frames"]}
+    for kind, verdict in (("good", "PASS"), ("dent", "FAIL")):
+        expected = (pytest.approx(daemon[kind][0], abs=1e-6), verdict)
+        assert daemon[kind][1] == verdict
+        assert offline[kind] == expected
+        assert evaluated[kind] == expected
 
 
 def test_prometheus_finds_nothing_wrong_when_promtool_checks_the_metrics(start: StartStation) -> None:

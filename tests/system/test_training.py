@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -25,15 +26,22 @@ def good_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(good_dir: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+def start(good_dir: Path, out: Path, *more: str, file_bytes: int | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "inspector", "train", str(good_dir), "--out", str(out)]
     command += ["--encoder-weights", "none", "--tile-size", "64", "--sigma", "2", "--batch-size", "2"]
     command += ["--steps", str(STEPS), "--device", "cpu", *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))) if file_bytes else None
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=limit,  # noqa: PLW1509 (no threads here)
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     return output
 
@@ -43,7 +51,7 @@ def test_kill_9_in_the_middle_then_resume_gives_the_weights_of_a_run_that_was_no
 ) -> None:
     killed = start(good_dir, tmp_path / "killed")
     checkpoint = tmp_path / ".killed-training" / "checkpoint.pt"
-    limit = time.monotonic() + 90
+    limit = time.monotonic() + 180
     while not checkpoint.is_file():
         assert killed.poll() is None, killed.communicate()[0]
         assert time.monotonic() < limit
@@ -59,3 +67,16 @@ def test_kill_9_in_the_middle_then_resume_gives_the_weights_of_a_run_that_was_no
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
     assert not checkpoint.parent.exists()
+
+
+def test_disk_that_takes_no_weights_leaves_the_recipe_that_was_there(good_dir: Path, tmp_path: Path) -> None:
+    finish(start(good_dir, tmp_path / "recipe", "--steps", "2"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "recipe").iterdir()}
+    process = start(good_dir, tmp_path / "recipe", "--steps", "2", "--seed", "1", file_bytes=1_000_000)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, output
+    assert "the state of training cannot be saved, it goes on without" in output
+    assert "recipe cannot be written, nothing there was changed" in " ".join(output.split())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "recipe").iterdir()} == before
+    left = [path.name for path in tmp_path.iterdir() if path.name not in ("recipe", ".recipe-training")]
+    assert left == []
