@@ -19,7 +19,8 @@ from inspector.config import Preprocessing
 from inspector.detector import is_out_of_memory, normalise
 from inspector.errors import DeviceOutOfMemoryError, TrainingError
 from inspector.model import ReverseDistillation, ReverseDistillationLoss
-from inspector.training.options import OFFICIAL_STEPS, TrainOptions
+from inspector.training.options import TrainOptions
+from inspector.training.schedule import compute_rate_factor, count_steps, has_fast_bf16
 from inspector.training.tiles import TileStream, TrainingTile
 
 logger = logging.getLogger(__name__)
@@ -303,33 +304,3 @@ class Trainer:
         for name, value in self._identity.items():
             if identity.get(name) != value:
                 raise TrainingError(f"--resume: {name} must be as it was, {identity.get(name)!r}, got {value!r}")
-
-
-def compute_rate_factor(schedule: Literal["constant", "onecycle"], share: float) -> float:
-    """The learning rate as a share of its peak, at `share` (0 to 1) of the run.
-
-    onecycle: a tenth of the run up from 4 %, then down to 0.1 % along a cosine (Smith & Topin, arXiv 1708.07120).
-    """
-    if schedule == "constant":
-        return 1.0
-    rise = 0.1
-    if share < rise:
-        return 0.04 + 0.96 * share / rise
-    return 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * min(1.0, (share - rise) / (1 - rise))))
-
-
-def count_steps(tiles_per_epoch: int, options: TrainOptions) -> float:
-    """Steps at which a run of these options ends, infinity if only minutes or a plateau end it."""
-    per_epoch = math.ceil(tiles_per_epoch / options.batch_size)
-    limits = [limit for limit in (options.steps, options.epochs and options.epochs * per_epoch) if limit]
-    if limits:
-        return min(limits)
-    return math.inf if options.minutes or options.patience else OFFICIAL_STEPS
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is native there: on a CUDA device since Ampere, on a CPU with AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(flag in flags.read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))

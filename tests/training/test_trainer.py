@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import cv2
@@ -15,11 +14,10 @@ from torch import Tensor
 from inspector.config import Preprocessing
 from inspector.errors import DeviceOutOfMemoryError
 from inspector.model import ReverseDistillation
-from inspector.training import trainer as trainer_module
 from inspector.training.datasets import FrameSet, list_images
 from inspector.training.options import TrainOptions
 from inspector.training.tiles import TileStream
-from inspector.training.trainer import Trainer, compute_rate_factor, count_steps
+from inspector.training.trainer import Trainer
 
 OPTIONS = TrainOptions(tile_size=64, batch_size=4, steps=4, device="cpu", precision="fp32")
 
@@ -38,22 +36,6 @@ def build(frames: FrameSet, options: TrainOptions) -> Trainer:
     stream = TileStream(frames, 64, options.seed, options.pseudo_defect_share)
     tiles = [frames[0][:, :64, :64], frames[1][:, :64, :64]]
     return Trainer(model, stream, tiles, Preprocessing(), options, torch.device("cpu"), {})
-
-
-def test_rate_rises_over_a_tenth_and_falls_to_almost_nothing() -> None:
-    factors = [compute_rate_factor("onecycle", share / 100) for share in range(101)]
-    assert factors[0] == pytest.approx(0.04)
-    assert factors[10] == max(factors) == 1.0
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[100] == pytest.approx(0.001)
-    assert {compute_rate_factor("constant", share / 10) for share in range(11)} == {1.0}
-
-
-def test_first_limit_counts() -> None:
-    limits = [({}, 3000), ({"steps": 7}, 7), ({"epochs": 2}, 6), ({"steps": 7, "epochs": 2}, 6), ({"steps": 5}, 5)]
-    for chosen, expected in limits:
-        assert count_steps(10, TrainOptions(batch_size=4, **chosen)) == expected
-    assert count_steps(10, TrainOptions(minutes=1.0)) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -144,10 +126,3 @@ def test_bf16_trains_about_as_well(frames: FrameSet) -> None:
         losses[run.precision] = run.kept_validation_loss
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
     assert losses["bf16"] != losses["fp32"]
-
-
-def test_bf16_is_used_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
-    for major, expected in ((7, False), (8, True)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, major=major: (major, 0))
-        assert trainer_module.has_fast_bf16(cuda) is expected
