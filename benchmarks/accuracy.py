@@ -31,7 +31,7 @@ from inspector.detector import build_model, choose_device, normalise
 from inspector.model import ReverseDistillation
 from inspector.model.encoder import load_encoder_weights
 from inspector.model.foreign import fill_network, load_checkpoint
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images
+from inspector.training.datasets import FrameSet, list_images, survey
 from inspector.training.evaluate import evaluate
 from inspector.training.options import REFERENCE, TrainOptions
 from inspector.training.recipe_writer import write_recipe
@@ -105,7 +105,7 @@ def _run(name: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, 
 
     torch.manual_seed(seed)
     paths = list_images(arguments.dataset / "train" / "good")
-    preprocessing = infer_preprocessing(paths, arguments.scale, (0, 65_535), arguments.resize)
+    preprocessing, paths = survey(paths, arguments.scale, (0, 65_535), arguments.resize)
     frames = FrameSet(paths, preprocessing)
     stride = arguments.stride if arguments.stride and name != "anomalib" else arguments.tile_size
     recipe = Recipe(

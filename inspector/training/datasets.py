@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,31 +59,40 @@ def read_image(path: Path) -> tuple[Pixels, PixelFormat]:
         raise BadFrameError(f"{path}: {error}") from error
 
 
-def infer_preprocessing(
+def survey(
     paths: Sequence[Path], scale: float, mono16_range: tuple[int, int], resize_hw: tuple[int, int] | None = None
-) -> Preprocessing:
-    """What good frames have in common: pixel format of the first, size where all agree.
+) -> tuple[Preprocessing, list[Path]]:
+    """What good frames have in common, and those that can be used; the others are named in the log.
+
+    The pixel format is the one most of them have; the size is stated where all agree.
 
     Raises:
         TrainingError: none can be read, or an option breaks a rule.
     """
-    sizes, formats = set(), []
+    found: dict[Path, tuple[tuple[int, int], PixelFormat]] = {}
     for path in paths:
         try:
             pixels, pixel_format = read_image(path)
-        except BadFrameError:
-            continue  # named when it is loaded
-        sizes.add((pixels.shape[0], pixels.shape[1]))
-        formats.append(pixel_format)
-    if not formats:
+        except BadFrameError as error:
+            logger.warning("left out: %s", error)
+            continue
+        found[path] = ((pixels.shape[0], pixels.shape[1]), pixel_format)
+    if not found:
         raise TrainingError(f"good frames: at least one must be readable, none of {len(paths)} is")
+    formats = Counter(pixel_format for _, pixel_format in found.values())
+    common = formats.most_common(1)[0][0]
+    for path in [path for path, (_, pixel_format) in found.items() if pixel_format is not common]:
+        logger.warning("left out: %s: pixel format must be %s as in most frames, got %s", path, common, found[path][1])
+        del found[path]
+    sizes = {size for size, _ in found.values()}
     frame_hw = sizes.pop() if len(sizes) == 1 else None
     try:
-        return Preprocessing(
-            pixel_format=formats[0], frame_hw=frame_hw, scale=scale, resize_hw=resize_hw, mono16_range=mono16_range
+        preprocessing = Preprocessing(
+            pixel_format=common, frame_hw=frame_hw, scale=scale, resize_hw=resize_hw, mono16_range=mono16_range
         )
     except ValidationError as error:
         raise TrainingError(f"options: {error.errors()[0]['msg']}, got {error.errors()[0]['input']}") from error
+    return preprocessing, list(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +155,12 @@ class FrameSet:
         self._preprocessing = preprocessing
         self._cache: dict[Path, Tensor] = {}
         self.paths: list[Path] = []
-        self.skipped: list[Path] = []
         self.sizes: list[tuple[int, int]] = []
         for path in paths:
             try:
                 image = self._read(path)
             except FrameError as error:
                 logger.warning("left out: %s", error)
-                self.skipped.append(path)
                 continue
             if cache_bytes >= image.nbytes:
                 cache_bytes -= image.nbytes

@@ -111,11 +111,17 @@ def describe_bound(recipe: Recipe) -> str:
     threshold = recipe.threshold
     if threshold is None or threshold.false_reject_bound is None:
         return "The threshold was set by hand: the recipe states no bound on false rejects."
-    how = {"order_statistic": "as their order statistic", "gumbel": "by a Gumbel fit to their scores"}
+    seen = f"{threshold.n_good} good frames that training never saw"
+    how = {
+        "order_statistic": f"on {seen}, as their order statistic",
+        "generalised_pareto": f"on {seen}, by a generalised Pareto law over their highest scores",
+        "gumbel": f"on {seen}, by a Gumbel fit to their scores",
+        "defects": f"on defective frames, and checked on {seen}",
+    }
     return (
-        f"The threshold was set on {threshold.n_good} good frames that training never saw, "
-        f"{how.get(threshold.method, 'by hand')}. These frames alone support: at most "
-        f"{format_percent(threshold.false_reject_bound)} of good parts are rejected, at 95 % confidence."
+        f"The threshold was set {how.get(threshold.method, f'by hand, and checked on {seen}')}. These frames alone "
+        f"support: at most {format_percent(threshold.false_reject_bound)} of good parts are rejected, at 95 % "
+        "confidence."
     )
 
 

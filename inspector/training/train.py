@@ -29,7 +29,7 @@ from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
 from inspector.tiling import Tiler
 from inspector.training.calibrate import score_frames, warn_of_outliers
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, split
+from inspector.training.datasets import FrameSet, list_images, split, survey
 from inspector.training.good_frames import drop_duplicates, name_groups, warn_if_few
 from inspector.training.options import TrainOptions
 from inspector.training.recipe_writer import check_out, write_recipe
@@ -79,10 +79,10 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
     paths = list(drop_duplicates(list_images(good_dir)).values())  # else a frame trained on could set the threshold
-    warn_if_few(len(paths))
-    groups = name_groups(good_dir, paths, options.groups) if options.groups else None
-    parts = split(paths, options.holdout, options.validation, options.seed, groups)
-    preprocessing = infer_preprocessing(paths, options.scale, options.mono16_range, options.resize_hw)
+    preprocessing, usable = survey(paths, options.scale, options.mono16_range, options.resize_hw)
+    warn_if_few(len(usable))
+    groups = name_groups(good_dir, usable, options.groups) if options.groups else None
+    parts = split(usable, options.holdout, options.validation, options.seed, groups)
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
     frames, validation = FrameSet(parts.training, preprocessing), FrameSet(parts.validation, preprocessing)
     stream = TileStream(frames, options.tile_size, options.seed, options.pseudo_defect_share)
@@ -98,9 +98,9 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     scores = score_frames(detector, parts.calibration, lambda done, n: report(TrainingProgress("calibrate", done / n)))
     threshold = compute_threshold(list(scores.values()), options.false_reject_rate)
     warn_of_outliers(scores)
-    facts = _state_facts(trainer, stream, frames, options, reason)
+    skipped = set(paths) - {*frames.paths, *validation.paths, *scores}
+    facts = _state_facts(trainer, stream, frames, options, reason) | {"n_skipped": len(skipped)}
     recipe = recipe.model_copy(update={"threshold": threshold, "training": facts})
-    skipped = {*frames.skipped, *validation.skipped, *parts.calibration} - set(scores)
     record = TrainingRecord(
         facts=facts,
         options=asdict(options),
@@ -237,7 +237,6 @@ def _state_facts(
         "final_loss": round(float(state.history[-1]["loss"]), 6),
         "validation_loss": round(trainer.kept_validation_loss, 6),
         "n_train": len(frames),
-        "n_skipped": len(frames.skipped),
         "digest": _digest(frames.paths),
         "seed": options.seed,
         "batch_size": state.batch_size,

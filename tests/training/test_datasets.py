@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inspector.errors import BadFrameError, TrainingError
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images, read_image, split
+from inspector.training.datasets import FrameSet, list_images, read_image, split, survey
 from inspector.training.tiles import TileStream
 from inspector.types import PixelFormat
 
@@ -109,15 +109,15 @@ def test_every_part_has_a_group_when_one_group_is_most_of_the_frames() -> None:
 
 def test_preprocessing_names_the_size_only_when_all_frames_share_it(tmp_path: Path) -> None:
     paths = [_write(tmp_path / f"{number}.png", _grey(20, 30)) for number in range(2)]
-    shared = infer_preprocessing(paths, 0.5, RANGE)
+    shared = survey(paths, 0.5, RANGE)[0]
     assert (shared.pixel_format, shared.frame_hw, shared.scale) == (PixelFormat.MONO8, (20, 30), 0.5)
     paths.append(_write(tmp_path / "other.png", _grey(21, 30)))
-    assert infer_preprocessing(paths, 0.5, RANGE).frame_hw is None
+    assert survey(paths, 0.5, RANGE)[0].frame_hw is None
 
 
 def test_frames_are_the_same_when_they_no_longer_fit_the_cache(tmp_path: Path) -> None:
     paths = [_write(tmp_path / f"{number}.png", _grey(20, 30, 40 * number)) for number in range(3)]
-    preprocessing = infer_preprocessing(paths, 1.0, RANGE)
+    preprocessing = survey(paths, 1.0, RANGE)[0]
     kept, read_again = FrameSet(paths, preprocessing), FrameSet(paths, preprocessing, cache_bytes=0)
     assert all(torch.equal(kept[index], read_again[index]) for index in range(3))
     assert read_again[2].unique().tolist() == [80]
@@ -130,18 +130,18 @@ def test_frames_are_the_same_when_they_no_longer_fit_the_cache(tmp_path: Path) -
 
 def test_frames_are_refused_when_none_is_usable(tmp_path: Path) -> None:
     paths = [_write(tmp_path / "0.png", _grey(20, 30))]
-    preprocessing = infer_preprocessing(paths, 1.0, RANGE)
+    preprocessing = survey(paths, 1.0, RANGE)[0]
     paths[0].write_bytes(b"no image")
     with pytest.raises(TrainingError, match="none of 1 is"):
         FrameSet(paths, preprocessing)
     with pytest.raises(TrainingError, match="none of 1 is"):
-        infer_preprocessing(paths, 1.0, RANGE)
+        survey(paths, 1.0, RANGE)[0]
 
 
 def test_tile_is_filled_by_reflection_when_the_frame_is_smaller(tmp_path: Path) -> None:
     rising = np.tile(np.arange(40, dtype=np.uint8), (20, 1))
     paths = [_write(tmp_path / "0.png", rising)]
-    frames = FrameSet(paths, infer_preprocessing(paths, 1.0, RANGE))
+    frames = FrameSet(paths, survey(paths, 1.0, RANGE)[0])
     tile = TileStream(frames, 64, seed=0)[0].clean[0]
     assert tile[0].tolist() == [*range(40), *range(38, 14, -1)]
     assert tile[63].tolist() == tile[0].tolist()

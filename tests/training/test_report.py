@@ -251,6 +251,9 @@ def test_bound_is_in_words_with_the_frames_it_rests_on(threshold_recipe_dir: Pat
     words = describe_bound(recipe.model_copy(update={"threshold": threshold}))
     assert words.startswith("The threshold was set on 24 good frames that training never saw, by a Gumbel fit")
     assert "at most 11.7\u00a0% of good parts" in words
+    for method, expected in (("generalised_pareto", "on 24 .*, by a generalised Pareto"), ("defects", "on defective")):
+        changed = recipe.model_copy(update={"threshold": threshold.model_copy(update={"method": method})})
+        assert re.match(f"The threshold was set {expected}", describe_bound(changed))
 
 
 def test_facts_are_every_key_of_the_recipe(threshold_recipe_dir: Path) -> None:

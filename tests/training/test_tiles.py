@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images
+from inspector.training.datasets import FrameSet, list_images, survey
 from inspector.training.tiles import TileStream
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def frames(tmp_path: Path) -> FrameSet:
         image = np.dstack([columns, rows, np.full((height, width), number)]).astype(np.uint8)
         cv2.imwrite(str(tmp_path / f"{number}.png"), image)
     paths = list_images(tmp_path)
-    return FrameSet(paths, infer_preprocessing(paths, 1.0, (0, 65_535)))
+    return FrameSet(paths, survey(paths, 1.0, (0, 65_535))[0])
 
 
 @pytest.mark.parametrize("epoch", range(5))
@@ -60,7 +60,7 @@ def test_tiles_depend_on_seed_and_number_alone(frames: FrameSet, share: float) -
 
 def test_tiles_are_the_same_out_of_worker_processes(frames: FrameSet, tmp_path: Path) -> None:
     paths = list_images(tmp_path)
-    uncached = FrameSet(paths, infer_preprocessing(paths, 1.0, (0, 65_535)), cache_bytes=0)
+    uncached = FrameSet(paths, survey(paths, 1.0, (0, 65_535))[0], cache_bytes=0)
     assert frames.all_cached
     assert not uncached.all_cached
     here, there = (next(TileStream(f, 64, 1, 0.5).load(0, 8, CPU)) for f in (frames, uncached))

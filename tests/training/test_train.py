@@ -18,7 +18,6 @@ from inspector.detector import Detector, build_model
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256
-from inspector.training.datasets import FrameSet, infer_preprocessing, list_images
 from inspector.training.options import REFERENCE, TrainOptions
 from inspector.training.recipe_writer import write_recipe
 from inspector.training.train import TrainingProgress, train
@@ -172,12 +171,22 @@ def test_training_is_refused_when_out_is_something_else(good_dir: Path) -> None:
         train(good_dir, good_dir, OPTIONS)
 
 
-def test_unreadable_frames_are_named_and_left_out(good_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.filterwarnings("ignore:encoder weights")
+@pytest.mark.parametrize("seed", range(3))  # so that they would have come into each part
+def test_odd_frames_are_named_and_counted_and_the_rest_goes_on(
+    seed: int, good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (good_dir / "broken.png").write_bytes(b"no image")
-    paths = list_images(good_dir)
-    frames = FrameSet(paths, infer_preprocessing(paths, 1.0, (0, 65_535)))
-    assert len(frames) == 6
-    assert "broken.png" in caplog.text
+    cv2.imwrite(str(good_dir / "grey.png"), np.full((96, 128), 90, np.uint8))
+    (good_dir / "copy.png").write_bytes((good_dir / "0.png").read_bytes())
+    recipe = train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, steps=1, seed=seed))
+    record = json.loads((tmp_path / "recipe" / "training.json").read_text())
+    assert record["skipped"] == ["broken.png", "grey.png"]
+    assert recipe.training["n_skipped"] == 2
+    assert sum(len(record[key]) for key in ("frames", "validation_frames", "held_aside")) == 6
+    assert "broken.png: " in caplog.text
+    assert "grey.png: pixel format must be RGB8 as in most frames, got Mono8" in caplog.text
+    assert "the same frame under another name" in caplog.text
 
 
 @pytest.fixture(scope="module")
