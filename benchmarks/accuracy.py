@@ -17,7 +17,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Options that differ from ours."""
 
-Snapshot = Callable[[ReverseDistillation, Recipe, int, float], None]
+Snapshot = Callable[[ReverseDistillation, Recipe, int], None]
 
 
 def main() -> None:
@@ -92,7 +91,7 @@ def _parse() -> argparse.Namespace:
 def _run(name: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     snapshots: list[dict[str, Any]] = []
 
-    def measure(model: ReverseDistillation, recipe: Recipe, tiles: int, seconds: float) -> None:
+    def measure(model: ReverseDistillation, recipe: Recipe, tiles: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             # The threshold takes no part in the metrics compared here, but an evaluation asks for one.
             complete = recipe.model_copy(update={"threshold": Threshold(value=1.0, method="manual")})
@@ -100,7 +99,7 @@ def _run(name: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, 
             metrics = evaluate(Path(folder) / "recipe", arguments.dataset, device=arguments.device).metrics
         chosen = {metric: metrics[metric] for metric in METRICS}
         by_kind = {kind: values["image_auroc"] for kind, values in metrics["by_kind"].items()}
-        snapshots.append({"tiles_seen": tiles, "training_s": seconds, **chosen, "image_auroc_by_kind": by_kind})
+        snapshots.append({"tiles_seen": tiles, **chosen, "image_auroc_by_kind": by_kind})
         print({"tiles": tiles} | {k: round(v, 4) for k, v in chosen.items()}, file=sys.stderr, flush=True)
 
     torch.manual_seed(seed)
@@ -141,13 +140,12 @@ def _train_ours(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse
     def look(step: Any) -> None:
         if step.step not in due:
             return
-        seconds = trainer.state.seconds
         snapshot = copy.deepcopy(model)
         trainer.copy_student_into(snapshot)
         snapshot.eval()
         if options.map_normalisation == "position":
             fit_normalisation(snapshot, frames, options, recipe.preprocessing, device)
-        measure(snapshot, recipe, trainer.state.tiles_seen, seconds)
+        measure(snapshot, recipe, trainer.state.tiles_seen)
 
     trainer.run(look)
 
@@ -168,16 +166,15 @@ def _train_peer(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse
     peer.model.encoder.feature_extractor.load_state_dict(ours.encoder.feature_extractor.state_dict())
     peer.to(device).train()
     optimiser = peer.configure_optimizers()
-    due, started = _spread(arguments), time.monotonic()
+    due = _spread(arguments)
     for step, images in enumerate(_batches(frames, recipe, seed, arguments, device), start=1):
         loss = peer.loss(*peer.model(images))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         if step in due:
-            seconds = time.monotonic() - started
             _fill(ours, peer)
-            measure(ours.eval(), recipe, step * arguments.batch_size, seconds)
+            measure(ours.eval(), recipe, step * arguments.batch_size)
         if step == max(due):
             return
 
