@@ -192,6 +192,12 @@ class Recipe(_Strict):
             raise ValueError("roi_mask and roi_mask_sha256 must be given together or not at all")
         return self
 
+    @model_validator(mode="after")
+    def _position_adds_up(self) -> Recipe:
+        if self.map_normalisation == "position" and self.anomaly_map_mode != "add":
+            raise ValueError(f"map_normalisation must be none with anomaly_map_mode {self.anomaly_map_mode}")
+        return self
+
     @field_validator("zones")
     @classmethod
     def _own_names(cls, value: tuple[Zone, ...]) -> tuple[Zone, ...]:

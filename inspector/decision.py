@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from inspector.errors import NotFiniteError
+from inspector.errors import FrameMismatchError, NotFiniteError
 from inspector.types import Reason, Region, Verdict
 
 Map = np.ndarray[Any, np.dtype[np.float32]]
@@ -71,8 +71,14 @@ def compute_gain(threshold: float, zone_threshold: float) -> float:
 
 
 def stretch(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    """A mask at another size (H, W), by nearest neighbour."""
-    return mask if mask.shape == shape else cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    """A mask at another size (H, W), by nearest neighbour; where it shrinks, all that any marked pixel touches."""
+    if mask.shape == shape:
+        return mask
+    if mask.shape[0] <= shape[0] and mask.shape[1] <= shape[1]:
+        return np.asarray(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+    # A thin part must not fall between two pixels.
+    share = cv2.resize((mask > 0).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(share > 0, dtype=np.uint8)
 
 
 def decide(
@@ -96,10 +102,15 @@ def decide(
 
     Raises:
         NotFiniteError: NaN or infinity anywhere, inside the region of interest or not.
+        FrameMismatchError: a map that no region of the smallest area fits into.
     """
     if not (np.isfinite(anomaly_map.max()) and np.isfinite(anomaly_map.min())):  # both carry NaN on
         bad = int(anomaly_map.size - np.isfinite(anomaly_map).sum())
         raise NotFiniteError(f"anomaly map: all {anomaly_map.size} values must be finite, {bad} are not")
+    if min_region_area > anomaly_map.size:
+        raise FrameMismatchError(
+            f"min_region_area: must be at most the {anomaly_map.size} pixels of the map, got {min_region_area}"
+        )
     if roi is not None:
         anomaly_map = np.where(roi > 0, anomaly_map, np.float32(0))
     score = compute_score(anomaly_map, min_region_area)

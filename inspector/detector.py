@@ -22,7 +22,7 @@ from inspector.errors import (
     FrameMismatchError,
     RecipeError,
 )
-from inspector.masks import load_roi, load_zones
+from inspector.masks import MASK_ASPECT_TOLERANCE, load_roi, load_zones
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import load_weights, verify_sha256
 from inspector.tiling import TileGrid, Tiler
@@ -209,8 +209,16 @@ class Detector:
 
     def _parts(self, shape: tuple[int, ...]) -> Parts:
         if shape not in self._parts_by_shape:
+            self._check_masks(shape)
             self._parts_by_shape = {shape: build_parts(shape, self._roi, self._zones)}  # one size is kept
         return self._parts_by_shape[shape]
+
+    def _check_masks(self, shape: tuple[int, ...]) -> None:
+        if self.recipe.preprocessing.resize_hw is not None:
+            return  # the map no longer has the frame's aspect
+        for mask in [mask for mask in (self._roi, *(mask for mask, _ in self._zones)) if mask is not None]:
+            if abs(mask.shape[1] * shape[0] / (mask.shape[0] * shape[1]) - 1) > MASK_ASPECT_TOLERANCE:
+                raise FrameMismatchError(f"frame: must have the aspect of its mask {mask.shape}, got a map of {shape}")
 
     def compute_anomaly_map(self, image: Tensor, between_batches: Callable[[], None] = lambda: None) -> Map:
         """Anomaly map (h, w) float32 of a preprocessed frame (3, h, w).
@@ -262,11 +270,12 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def build_model(recipe: Recipe) -> ReverseDistillation:
-    """The recipe's network, weights still random.
+def build_model(recipe: Recipe, *, pre_trained: bool = False) -> ReverseDistillation:
+    """The recipe's network, weights still random, or with the encoder's fetched through timm.
 
     Raises:
         RecipeError: a parameter the network refuses.
+        WeightsError: the encoder's weights cannot be fetched.
     """
     side = recipe.tiling.tile_size
     try:
@@ -275,7 +284,7 @@ def build_model(recipe: Recipe) -> ReverseDistillation:
             (side, side),
             recipe.layers,
             recipe.anomaly_map_mode,
-            pre_trained=False,
+            pre_trained=pre_trained,
             sigma=recipe.sigma,
             bottleneck_width=recipe.bottleneck_width,
             map_normalisation=recipe.map_normalisation,

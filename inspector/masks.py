@@ -8,9 +8,12 @@ from pathlib import Path
 import cv2
 
 from inspector.config import Recipe
-from inspector.decision import Mask, stretch
+from inspector.decision import Mask
 from inspector.errors import RecipeError
 from inspector.model.checkpoint import verify_sha256
+
+MASK_ASPECT_TOLERANCE = 0.02
+"""How far a mask's aspect may be from the frame's: sizes are rounded when frames are scaled."""
 
 
 def load_roi(folder: Path, recipe: Recipe) -> Mask | None:
@@ -23,7 +26,9 @@ def load_roi(folder: Path, recipe: Recipe) -> Mask | None:
         return None
     path = folder / recipe.roi_mask
     verify_sha256(path, recipe.roi_mask_sha256)
-    return read_roi(path)
+    mask = read_roi(path)
+    check_aspect(mask, "roi_mask", recipe.preprocessing.frame_hw)
+    return mask
 
 
 def load_zones(folder: Path, recipe: Recipe) -> dict[str, Mask]:
@@ -36,16 +41,24 @@ def load_zones(folder: Path, recipe: Recipe) -> dict[str, Mask]:
     for zone in recipe.zones:
         verify_sha256(folder / zone.mask, zone.mask_sha256)
         masks[zone.name] = read_roi(folder / zone.mask, f"zone {zone.name}")
-        _check_aspect(masks[zone.name], zone.name, recipe.preprocessing.frame_hw)
+        check_aspect(masks[zone.name], f"zone {zone.name}", recipe.preprocessing.frame_hw)
     for first, second in itertools.combinations(masks, 2):
-        if (stretch(masks[second], masks[first].shape) * masks[first].astype(bool)).any():
+        other = cv2.resize(masks[second], masks[first].shape[::-1], interpolation=cv2.INTER_NEAREST)
+        if (other * masks[first].astype(bool)).any():
             raise RecipeError(f"zones: must not overlap, but {first} and {second} do")
     return masks
 
 
-def _check_aspect(mask: Mask, zone: str, frame_hw: tuple[int, int] | None) -> None:
-    if frame_hw is not None and abs(mask.shape[1] * frame_hw[0] / (mask.shape[0] * frame_hw[1]) - 1) > 0.02:
-        raise RecipeError(f"zone {zone}: must have the frame's aspect, {frame_hw}, got a mask of {mask.shape}")
+def check_aspect(mask: Mask, field: str, frame_hw: tuple[int, int] | None) -> None:
+    """Refuse a mask that would be squeezed onto the frame.
+
+    Raises:
+        RecipeError: it has another aspect.
+    """
+    if frame_hw is None:
+        return  # told when a frame comes
+    if abs(mask.shape[1] * frame_hw[0] / (mask.shape[0] * frame_hw[1]) - 1) > MASK_ASPECT_TOLERANCE:
+        raise RecipeError(f"{field}: must have the frame's aspect, {frame_hw}, got a mask of {mask.shape}")
 
 
 def read_roi(path: Path, field: str = "roi_mask") -> Mask:

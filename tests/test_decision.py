@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from inspector.decision import MAX_REGIONS, Decision, build_parts, compute_score, decide, find_regions, merge
-from inspector.errors import NotFiniteError
+from inspector.decision import MAX_REGIONS, Decision, build_parts, compute_score, decide, find_regions, merge, stretch
+from inspector.errors import FrameMismatchError, NotFiniteError
 from inspector.types import Reason, Region, Verdict
 
 Map = np.ndarray[Any, np.dtype[np.float32]]
@@ -199,3 +199,17 @@ def test_frame_has_the_highest_parts_verdict_and_all_regions_when_merged() -> No
     assert merge([Decision(Verdict.PASS, Reason.OK, 0.1, ()), calm]) == calm
     many = Decision(Verdict.FAIL, Reason.DEFECT, 2.0, first.regions * 80)
     assert len(merge([many, many]).regions) == MAX_REGIONS
+
+
+def test_map_is_refused_when_no_region_of_the_smallest_area_fits_into_it() -> None:
+    anomaly_map = np.zeros((8, 8), np.float32)
+    anomaly_map[2, 2] = 9.0
+    with pytest.raises(FrameMismatchError, match="min_region_area: must be at most the 64 pixels of the map, got 65"):
+        decide(anomaly_map, 1.0, min_region_area=65)
+
+
+def test_thin_parts_of_a_mask_stay_when_it_shrinks() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[3:5] = 255
+    assert (stretch(mask, (8, 8)) > 0).any(axis=1).tolist() == [True] + [False] * 7
+    assert stretch(stretch(mask, (64, 64)), (128, 128)).sum() == 4 * mask.sum()

@@ -124,6 +124,12 @@ def test_mono16_is_clipped_when_outside_its_range() -> None:
     assert image[1].tolist() == [[0.0, 0.0, 127.5, 255.0, 255.0]]
 
 
+def test_frame_is_refused_when_its_mask_has_another_aspect(make: Callable[..., Detector]) -> None:
+    detector = make(roi=np.full((WIDTH, HEIGHT), 255, np.uint8))
+    with pytest.raises(FrameMismatchError, match="must have the aspect of its mask"):
+        detector.decide(np.zeros((HEIGHT, WIDTH), np.float32), 1.0)
+
+
 def test_squeezed_frame_gives_regions_at_its_own_size(model: ReverseDistillation) -> None:
     recipe = recipe_of(preprocessing={"resize_hw": [HEIGHT, WIDTH]})
     pixels = np.zeros((2 * HEIGHT, 3 * WIDTH, 3), np.uint8)

@@ -72,7 +72,10 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
         return record | {"regions": [], "message": str(error)}
     decision = judgement.decision
     if overlay is not None:
-        overlay.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            overlay.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InspectorError(f"--overlays: cannot write {overlay.parent}: {error}") from error
         text = f"{'WARN ' * decision.warn}score {decision.score:.4g} / {threshold:.4g}  {path.name}"
         picture = render_overlay(
             pixels, pixel_format, judgement.anomaly_map, text, threshold, decision.regions, decision.verdict

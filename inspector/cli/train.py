@@ -144,6 +144,8 @@ def show_recipe(recipe: Recipe, folder: Path) -> None:
         typer.echo(f"imported: from {facts['imported_from']} ({facts['format']}), sha256 {facts['sha256']}")
     elif facts:
         typer.echo(f"trained: {facts['steps']} steps, {facts['tiles_seen']} tiles, {facts['seconds']} s")
+        if facts.get("n_skipped"):
+            typer.echo(f"  {facts['n_skipped']} good frames could not be used; training.json names them")
     if threshold is not None:
         for line in describe_threshold(threshold, len(recipe.zones)):
             typer.echo(line)

@@ -6,6 +6,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from inspector.errors import WeightsError
 from inspector.model.checkpoint import compute_sha256, save_weights
 from inspector.model.encoder import Encoder, add_tag
@@ -37,6 +39,14 @@ def fetch_encoder(backbone: str, out: Path, *, force: bool = False) -> EncoderFi
     if out.exists() and not out.is_file():
         raise WeightsError(f"--out: must be a file, got {out}")
     encoder = Encoder(backbone, pre_trained=True)
+    try:
+        sha256 = _write(encoder, out, force=force)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"--out: {out} cannot be written: {error}") from error
+    return EncoderFile(add_tag(backbone), out.stat().st_size, sha256)
+
+
+def _write(encoder: Encoder, out: Path, *, force: bool) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         new = Path(folder) / out.name
@@ -45,4 +55,4 @@ def fetch_encoder(backbone: str, out: Path, *, force: bool = False) -> EncoderFi
             if out.exists() and not force:
                 raise WeightsError(f"--out: must be new or hold the same weights (or give --force), got {out}")
             new.replace(out)
-    return EncoderFile(add_tag(backbone), out.stat().st_size, sha256)
+    return sha256

@@ -143,8 +143,10 @@ def _read_maps(detector: Detector, paths: Sequence[Path], use: Callable[[Map], _
             image = preprocess(*read_image(path), detector.recipe.preprocessing)
             used[path] = use(detector.compute_anomaly_map(image))
         except FrameError as error:
-            logger.warning("left out: %s: %s", path, error)
+            logger.warning("left out: %s: %s", path, str(error).removeprefix(f"{path}: "))
         advance(number, len(paths))
+    if len(used) < len(paths):
+        logger.warning("%d of %d frames left out, they cannot be judged", len(paths) - len(used), len(paths))
     return used
 
 

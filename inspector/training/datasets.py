@@ -134,6 +134,8 @@ def split(
         while len(part) < wanted and len(names) > 1 + (not parts):  # one for each part that is still to come
             part += units[names.pop(0)]
         parts.append(sorted(part))
+    if len(parts[0]) < 2:
+        raise TrainingError(f"groups: at least 2 frames must be left to calibrate on, got {parts[0]}; try another seed")
     return Split(sorted(path for name in names for path in units[name]), parts[1], parts[0])
 
 

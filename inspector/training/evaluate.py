@@ -172,7 +172,10 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     if mask_path is not None:
         read_mask(mask_path, (height, width))  # a fault in it is told now, not when all frames are judged
     if mask_path is not None or kind == GOOD:
-        np.save(map_path, judgement.anomaly_map)
+        try:
+            np.save(map_path, judgement.anomaly_map)
+        except OSError as error:
+            raise InspectorError(f"{map_path.parent}: maps cannot be kept there (see TMPDIR): {error}") from error
     decision = judgement.decision
     return Sample(path, kind, decision.score, decision.verdict, mask_path, (height, width), seconds)
 

@@ -52,10 +52,11 @@ def import_checkpoint(path: Path, out: Path, options: ImportOptions) -> Recipe:
         WeightsError: encoder weights cannot be had.
         TrainingError: an `out` that is something else.
     """
+    out = out.resolve()
     check_out(out)
     checkpoint = load_checkpoint(path, options.format)
     encoder_weights = _choose_encoder(checkpoint, options.encoder_weights)
-    recipe = _plan_recipe(checkpoint, options, encoder_weights, options.recipe_id or out.resolve().name)
+    recipe = _plan_recipe(checkpoint, options, encoder_weights, options.recipe_id or out.name)
     model = _build(recipe, checkpoint, encoder_weights)
     return write_recipe(recipe, model, out)
 

@@ -24,6 +24,13 @@ def check_out(out: Path) -> None:
     """
     if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
         raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
+    if out.is_mount():
+        raise TrainingError(f"--out: must not be a mount point, a new recipe could not take its place, got {out}")
+    try:  # now rather than after hours of training
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent)).rmdir()
+    except OSError as error:
+        raise TrainingError(f"--out: must be in a folder that can be written, got {out}: {error}") from error
 
 
 def write_recipe(

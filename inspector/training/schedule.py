@@ -24,13 +24,14 @@ def compute_rate_factor(schedule: Literal["constant", "onecycle"], share: float)
     return 0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * min(1.0, (share - rise) / (1 - rise))))
 
 
-def count_steps(tiles_per_epoch: int, options: TrainOptions) -> float:
-    """Steps at which a run of these options ends, infinity if only minutes or a plateau end it."""
-    per_epoch = math.ceil(tiles_per_epoch / options.batch_size)
-    limits = [limit for limit in (options.steps, options.epochs and options.epochs * per_epoch) if limit]
-    if limits:
-        return min(limits)
-    return math.inf if options.minutes or options.patience else OFFICIAL_STEPS
+def find_limits(tiles_per_epoch: int, options: TrainOptions) -> tuple[float, float]:
+    """Steps and tiles at which a run of these options ends, infinity where that does not end it.
+
+    `OFFICIAL_STEPS` where nothing else gives a run its length: a plateau may only end it sooner.
+    """
+    tiles = options.epochs * tiles_per_epoch if options.epochs else math.inf
+    steps = options.steps or (math.inf if options.epochs or options.minutes else OFFICIAL_STEPS)
+    return steps, tiles
 
 
 def has_fast_bf16(device: torch.device) -> bool:

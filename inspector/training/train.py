@@ -8,7 +8,7 @@ import logging
 import math
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import inspector
 from inspector.config import Preprocessing, Recipe, Tiling
 from inspector.detector import Detector, build_model, choose_device, normalise
 from inspector.errors import TrainingError
-from inspector.masks import read_roi
+from inspector.masks import check_aspect, read_roi
 from inspector.model import MapNormalisation, ReverseDistillation
 from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
@@ -74,40 +74,47 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
         RecipeError: a region-of-interest mask that cannot be used.
         DeviceOutOfMemoryError: even the smallest batch does not fit.
     """
+    out = out.resolve()
     check_out(out)
     roi = read_roi(options.roi_mask) if options.roi_mask else None
     device = choose_device(options.device)
     torch.manual_seed(options.seed)
-    paths = list(drop_duplicates(list_images(good_dir)).values())  # else a frame trained on could set the threshold
-    preprocessing, usable = survey(paths, options.scale, options.mono16_range, options.resize_hw)
+    # Each frame once, else one trained on could set the threshold; what it is now is what training sees.
+    hashes = {path: sha256 for sha256, path in drop_duplicates(list_images(good_dir)).items()}
+    preprocessing, usable = survey(list(hashes), options.scale, options.mono16_range, options.resize_hw)
     warn_if_few(len(usable))
     groups = name_groups(good_dir, usable, options.groups) if options.groups else None
     parts = split(usable, options.holdout, options.validation, options.seed, groups)
-    recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.resolve().name)
-    frames, validation = FrameSet(parts.training, preprocessing), FrameSet(parts.validation, preprocessing)
+    recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.name)
+    if roi is not None:
+        check_aspect(roi, "--roi-mask", preprocessing.frame_hw)
+    frames = FrameSet(parts.training, preprocessing)
+    validation = FrameSet(parts.validation, preprocessing, cache_bytes=0)  # cut into tiles once
     stream = TileStream(frames, options.tile_size, options.seed, options.pseudo_defect_share)
     model = build_network(recipe, options.encoder_weights)
     tiles = _cut_evenly(validation, options.tile_size)
-    trainer = Trainer(model, stream, tiles, preprocessing, options, device, _identify(options, frames))
+    digest = _digest(frames.paths, hashes)
+    trainer = Trainer(model, stream, tiles, preprocessing, options, device, _identify(options, digest))
     checkpoint = out.parent / f".{out.name}-training" / "checkpoint.pt"
     _resume(trainer, checkpoint, out, options)
     reason = trainer.run(lambda step: _forward(step, report), checkpoint)
     if model.anomaly_map.normalisation is MapNormalisation.POSITION:
-        fit_normalisation(model, frames, options, preprocessing, device)
+        batch_size = min(_NORMALISATION_BATCH, trainer.state.batch_size)
+        fit_normalisation(model, frames, options, preprocessing, device, batch_size)
     detector = Detector(recipe, model, device=device, roi=roi)
     scores = score_frames(detector, parts.calibration, lambda done, n: report(TrainingProgress("calibrate", done / n)))
     threshold = compute_threshold(list(scores.values()), options.false_reject_rate)
     warn_of_outliers(scores)
-    skipped = set(paths) - {*frames.paths, *validation.paths, *scores}
-    facts = _state_facts(trainer, stream, frames, options, reason) | {"n_skipped": len(skipped)}
+    skipped = set(hashes) - {*frames.paths, *validation.paths, *scores}
+    facts = _state_facts(trainer, stream, frames, options, reason) | {"n_skipped": len(skipped), "digest": digest}
     recipe = recipe.model_copy(update={"threshold": threshold, "training": facts})
     record = TrainingRecord(
         facts=facts,
         options=asdict(options),
         history=[HistoryPoint(**point) for point in trainer.state.history],
-        frames=_hash(frames.paths, good_dir),
-        validation_frames=_hash(validation.paths, good_dir),
-        held_aside=_hash(list(scores), good_dir),
+        frames=_name_hashes(frames.paths, hashes, good_dir),
+        validation_frames=_name_hashes(validation.paths, hashes, good_dir),
+        held_aside=_name_hashes(list(scores), hashes, good_dir),
         skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )
     recipe = write_recipe(recipe, model, out, options.roi_mask, record)
@@ -162,15 +169,7 @@ def build_network(recipe: Recipe, encoder_weights: str) -> ReverseDistillation:
         model = build_model(recipe)
         load_encoder_weights(model.encoder, encoder_weights)
         return model
-    side = recipe.tiling.tile_size
-    return ReverseDistillation(
-        recipe.backbone,
-        (side, side),
-        anomaly_map_mode=recipe.anomaly_map_mode,
-        sigma=recipe.sigma,
-        bottleneck_width=recipe.bottleneck_width,
-        map_normalisation=recipe.map_normalisation,
-    )
+    return build_model(recipe, pre_trained=True)
 
 
 def _cut_evenly(frames: FrameSet, tile_size: int) -> list[Tensor]:
@@ -198,11 +197,11 @@ def _resume(trainer: Trainer, checkpoint: Path, out: Path, options: TrainOptions
         checkpoint.unlink()
 
 
-def _identify(options: TrainOptions, frames: FrameSet) -> dict[str, Any]:
+def _identify(options: TrainOptions, digest: str) -> dict[str, Any]:
     """What must be the same for a run to be resumed."""
     free = {"resume", "device", "recipe_id", "roi_mask", "false_reject_rate"}
     chosen = {name: value for name, value in asdict(options).items() if name not in free}
-    return {**chosen, "encoder_weights": describe_weights(options.encoder_weights), "frames": _digest(frames.paths)}
+    return {**chosen, "encoder_weights": describe_weights(options.encoder_weights), "frames": digest}
 
 
 def _forward(step: StepReport, report: Report) -> None:
@@ -215,12 +214,11 @@ def fit_normalisation(
     options: TrainOptions,
     preprocessing: Preprocessing,
     device: torch.device,
+    batch_size: int = _NORMALISATION_BATCH,
 ) -> None:
     """Measure what good tiles show at each place, for `map_normalisation: position`; the model is in eval mode."""
     stream = TileStream(frames, options.tile_size, options.seed)
-    batches = itertools.islice(
-        stream.load(0, _NORMALISATION_BATCH, device), _NORMALISATION_TILES // _NORMALISATION_BATCH
-    )
+    batches = itertools.islice(stream.load(0, batch_size, device), _NORMALISATION_TILES // batch_size)
     model.fit_normalisation(normalise(batch.clean.to(device), preprocessing) for batch in batches)
 
 
@@ -237,7 +235,6 @@ def _state_facts(
         "final_loss": round(float(state.history[-1]["loss"]), 6),
         "validation_loss": round(trainer.kept_validation_loss, 6),
         "n_train": len(frames),
-        "digest": _digest(frames.paths),
         "seed": options.seed,
         "batch_size": state.batch_size,
         "learning_rate": options.learning_rate,
@@ -249,12 +246,12 @@ def _state_facts(
     }
 
 
-def _hash(paths: Sequence[Path], folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): compute_sha256(path) for path in sorted(paths)}
+def _name_hashes(paths: Sequence[Path], hashes: Mapping[Path, str], folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): hashes[path] for path in sorted(paths)}
 
 
-def _digest(paths: Sequence[Path]) -> str:
+def _digest(paths: Sequence[Path], hashes: Mapping[Path, str]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.name}\0{compute_sha256(path)}\n".encode(errors="surrogateescape"))
+        digest.update(f"{path.name}\0{hashes[path]}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

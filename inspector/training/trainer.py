@@ -20,7 +20,7 @@ from inspector.detector import is_out_of_memory, normalise
 from inspector.errors import DeviceOutOfMemoryError, TrainingError
 from inspector.model import ReverseDistillation, ReverseDistillationLoss
 from inspector.training.options import TrainOptions
-from inspector.training.schedule import compute_rate_factor, count_steps, has_fast_bf16
+from inspector.training.schedule import compute_rate_factor, find_limits, has_fast_bf16
 from inspector.training.tiles import TileStream, TrainingTile
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,9 @@ class Trainer:
         )
         self._best: dict[str, Tensor] = {}
         self._losses: list[float] = []
-        self._last_step = count_steps(stream.tiles_per_epoch, options)
-        self._validate_every = max(1, int(min(self._last_step / _VALIDATIONS, _VALIDATE_AT_LEAST_EVERY)))
+        self._last_step, self._last_tile = find_limits(stream.tiles_per_epoch, options)
+        length = min(self._last_step, self._last_tile / options.batch_size)
+        self._validate_every = max(1, int(min(length / _VALIDATIONS, _VALIDATE_AT_LEAST_EVERY)))
 
     def run(
         self, report: Callable[[StepReport], None] = lambda report: None, checkpoint: Path | None = None
@@ -164,14 +165,16 @@ class Trainer:
     def _share(self) -> float:
         minutes = self._options.minutes
         elapsed = self.state.seconds / (60 * minutes) if minutes else 0.0
-        return max(self.state.step / self._last_step, elapsed)
+        return max(self.state.step / self._last_step, self.state.tiles_seen / self._last_tile, elapsed)
 
     def _find_limit(self) -> StopReason | None:
         options, state = self._options, self.state
         if options.patience and state.validations_without_gain >= options.patience:
             return "plateau"
         if state.step >= self._last_step:
-            return "epochs" if options.epochs and state.step != options.steps else "steps"
+            return "steps"
+        if state.tiles_seen >= self._last_tile:
+            return "epochs"
         if options.minutes and state.seconds >= 60 * options.minutes:
             return "minutes"
         return None
@@ -224,8 +227,9 @@ class Trainer:
     def _validate(self) -> None:
         student: Any = (self._averaged.module if self._options.average_decay else self._student).eval()
         loss = 0.0
-        for start in range(0, len(self._validation_tiles), self.state.batch_size):
-            tiles = torch.stack(list(self._validation_tiles[start : start + self.state.batch_size]))
+        count = max(1, self.state.batch_size // 2)  # float32 without gradients: less memory than a step
+        for start in range(0, len(self._validation_tiles), count):
+            tiles = torch.stack(list(self._validation_tiles[start : start + count]))
             teacher = self._model.encoder(self._prepare(tiles))
             mean = float(self._loss_function(teacher, student["decoder"](student["bottleneck"](teacher))))
             loss += mean * len(tiles) / len(self._validation_tiles)
@@ -243,8 +247,9 @@ class Trainer:
         self._losses.clear()
         better = loss < state.best_validation_loss
         state.validations_without_gain = 0 if better else state.validations_without_gain + 1
-        state.best_validation_loss = min(loss, state.best_validation_loss)
-        if better or self._options.keep == "last":
+        if better:
+            state.best_validation_loss = loss
+        if better or (self._options.keep == "last" and math.isfinite(loss)):
             self._best = {name: value.clone() for name, value in student.state_dict().items()}
 
     def _keep(self, reason: StopReason) -> None:
@@ -258,8 +263,8 @@ class Trainer:
     def _halve_batch(self, error: RuntimeError) -> None:
         if not is_out_of_memory(error):
             raise error
-        size = self.state.batch_size // 2
-        if size < _SMALLEST_BATCH:
+        size = max(self.state.batch_size // 2, _SMALLEST_BATCH)
+        if size == self.state.batch_size:
             raise DeviceOutOfMemoryError(f"device out of memory even at {self.state.batch_size} tiles: {error}")
         logger.warning("out of memory at %d tiles a batch: going on with %d", self.state.batch_size, size)
         self.state.batch_size = size
@@ -294,13 +299,13 @@ class Trainer:
         try:
             content = torch.load(path, map_location=self._device, weights_only=True)
             identity = json.loads(content["identity"])
-            self.state = RunState(**json.loads(content["state"]))
-            self._student.load_state_dict(content["student"])
-            self._averaged.load_state_dict(content["averaged"])
-            self._optimiser.load_state_dict(content["optimiser"])
-            self._best = content["best"]
         except Exception as error:  # torch raises many kinds here; each means: this file cannot be used
             raise TrainingError(f"--resume: {path} cannot be used ({type(error).__name__}: {error})") from error
         for name, value in self._identity.items():
             if identity.get(name) != value:
                 raise TrainingError(f"--resume: {name} must be as it was, {identity.get(name)!r}, got {value!r}")
+        self.state = RunState(**json.loads(content["state"]))
+        self._student.load_state_dict(content["student"])
+        self._averaged.load_state_dict(content["averaged"])
+        self._optimiser.load_state_dict(content["optimiser"])
+        self._best = content["best"]

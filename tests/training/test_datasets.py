@@ -100,8 +100,21 @@ def test_split_keeps_groups_together() -> None:
         split(paths[:8], 0.2, 0.1, 0, groups)
 
 
+def test_split_is_refused_when_it_leaves_one_frame_to_calibrate_on() -> None:
+    paths = [Path(f"{lot}/{number}.png") for lot, count in (("a", 1), ("b", 20), ("c", 20)) for number in range(count)]
+    groups = {path: path.parts[0] for path in paths}
+    sizes = []
+    for seed in range(20):
+        try:
+            sizes.append(len(split(paths, 0.2, 0.1, seed, groups).calibration))
+        except TrainingError as error:
+            assert "at least 2 frames must be left to calibrate on" in str(error)  # noqa: PT017
+            sizes.append(0)
+    assert set(sizes) == {0, 20}
+
+
 def test_every_part_has_a_group_when_one_group_is_most_of_the_frames() -> None:
-    paths = [Path(f"{lot}/{number}.png") for lot, count in (("a", 30), ("b", 1), ("c", 1)) for number in range(count)]
+    paths = [Path(f"{lot}/{number}.png") for lot, count in (("a", 30), ("b", 2), ("c", 2)) for number in range(count)]
     for seed in range(10):
         parts = split(paths, 0.2, 0.1, seed, {path: path.parts[0] for path in paths})
         assert min(len(part) for part in (parts.training, parts.validation, parts.calibration)) >= 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inspector.training.options import TrainOptions
-from inspector.training.schedule import compute_rate_factor, count_steps, has_fast_bf16
+from inspector.training.schedule import compute_rate_factor, find_limits, has_fast_bf16
 
 
 def test_rate_rises_over_a_tenth_and_falls_to_almost_nothing() -> None:
@@ -20,11 +20,19 @@ def test_rate_rises_over_a_tenth_and_falls_to_almost_nothing() -> None:
     assert {compute_rate_factor("constant", share / 10) for share in range(11)} == {1.0}
 
 
-def test_first_limit_counts() -> None:
-    limits = [({}, 3000), ({"steps": 7}, 7), ({"epochs": 2}, 6), ({"steps": 7, "epochs": 2}, 6), ({"steps": 5}, 5)]
-    for chosen, expected in limits:
-        assert count_steps(10, TrainOptions(batch_size=4, **chosen)) == expected
-    assert count_steps(10, TrainOptions(minutes=1.0)) == math.inf
+@pytest.mark.parametrize(
+    ("chosen", "limits"),
+    [
+        ({}, (3000, math.inf)),
+        ({"steps": 7}, (7, math.inf)),
+        ({"epochs": 2}, (math.inf, 20)),
+        ({"steps": 7, "epochs": 2}, (7, 20)),
+        ({"minutes": 1.0}, (math.inf, math.inf)),
+        ({"patience": 3}, (3000, math.inf)),  # else the schedule had no end to go by
+    ],
+)
+def test_run_has_the_length_that_was_chosen(chosen: dict[str, float], limits: tuple[float, float]) -> None:
+    assert find_limits(10, TrainOptions(batch_size=4, **chosen)) == limits
 
 
 def test_bf16_is_used_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -82,6 +84,48 @@ def test_batch_is_halved_when_memory_runs_out(
     assert run.state.batch_size == 2
     assert run.state.tiles_seen == 4 * 2
     assert "out of memory at 4 tiles a batch: going on with 2" in caplog.text
+
+
+def test_halved_batches_do_not_shorten_an_epoch(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = build(frames, dataclasses.replace(OPTIONS, batch_size=3, steps=None, epochs=1))
+    forward = run._model.bottleneck.forward
+
+    def limited(features: list[Tensor]) -> Tensor:
+        if len(features[0]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(features)
+
+    monkeypatch.setattr(run._model.bottleneck, "forward", limited)
+    assert run.run() == "epochs"
+    assert run.state.batch_size == 2
+    assert run.state.tiles_seen == 18  # 2 frames of 3 × 3 tiles
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_weights_of_a_validation_that_is_not_finite_are_not_kept(
+    frames: FrameSet, monkeypatch: pytest.MonkeyPatch, keep: Literal["best", "last"]
+) -> None:
+    run = build(frames, dataclasses.replace(OPTIONS, steps=3, keep=keep, average_decay=0.0))
+    forward, calls = run._loss_function.forward, itertools.count()
+    bad = {1, 2, 7, 8}  # one training loss and two validation chunks for each step: the first and the last validation
+
+    def fail(a: list[Tensor], b: list[Tensor]) -> Tensor:
+        return forward(a, b) * (float("nan") if next(calls) in bad else 1.0)
+
+    monkeypatch.setattr(run, "_validate_every", 1)
+    monkeypatch.setattr(run, "_validation_tiles", list(run._validation_tiles) * 2)
+    monkeypatch.setattr(run._loss_function, "forward", fail)
+    kept: list[dict[str, Tensor]] = []
+    validate = run._validate
+
+    def note() -> None:
+        validate()
+        kept.append({name: value.clone() for name, value in run._student.state_dict().items()})
+
+    monkeypatch.setattr(run, "_validate", note)
+    run.run()
+    final = run._student.state_dict()
+    assert all(torch.equal(value, final[name]) for name, value in kept[1].items())
 
 
 def test_run_ends_when_even_the_smallest_batch_does_not_fit(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
