@@ -18,6 +18,7 @@ from inspector.detector import Detector, build_model
 from inspector.errors import RecipeError, TrainingError
 from inspector.model import ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256
+from inspector.training.datasets import split
 from inspector.training.options import REFERENCE, TrainOptions
 from inspector.training.recipe_writer import write_recipe
 from inspector.training.train import TrainingProgress, train
