@@ -39,7 +39,7 @@ def evaluate(
 ) -> None:
     """Measure a recipe on labelled frames."""
     from inspector.training.evaluate import evaluate as run_evaluation
-    from inspector.training.evaluate import write_text
+    from inspector.training.files import write_whole
 
     with show_progress() as update:
         evaluation = run_evaluation(
@@ -50,7 +50,7 @@ def evaluate(
         )
     _print(evaluation)
     if json_file is not None:
-        write_text(json_file, json.dumps(evaluation.to_json(), indent=1))
+        write_whole(json_file, json.dumps(evaluation.to_json(), indent=1).encode())
     if report_file is not None:
         _write_report(report_file, evaluation, recipe, device)
 

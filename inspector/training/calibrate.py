@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,6 +17,7 @@ from inspector.errors import FrameError, TrainingError
 from inspector.masks import read_roi
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
+from inspector.training.files import write_whole
 from inspector.training.good_frames import choose_frames, name_groups
 from inspector.training.thresholds import (
     CONFIDENCE,
@@ -46,7 +46,7 @@ def adopt_roi(recipe: Recipe, mask: Path, folder: Path) -> Recipe:
 
     Raises:
         RecipeError: no usable mask.
-        TrainingError: it cannot be written.
+        InspectorError: it cannot be written.
     """
     read_roi(mask)
     name, sha256 = _adopt(mask, folder, "roi")
@@ -58,7 +58,7 @@ def adopt_zone(recipe: Recipe, zone: str, mask: Path, folder: Path) -> Recipe:
 
     Raises:
         RecipeError: no usable mask.
-        TrainingError: it cannot be written, or the zone's name breaks its rule.
+        InspectorError: it cannot be written, or the zone's name breaks its rule.
     """
     read_roi(mask, f"zone {zone}")
     name, sha256 = _adopt(mask, folder, "zone")
@@ -75,24 +75,6 @@ def _adopt(mask: Path, folder: Path, kind: str) -> tuple[str, str]:
     if not (folder / name).exists():
         write_whole(folder / name, mask.read_bytes())
     return name, sha256
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or leave what was there: a full disk or a kill makes no half file.
-
-    Raises:
-        TrainingError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TrainingError(f"{path}: cannot be written: {error}") from error
 
 
 def warn_of_outliers(scores: Mapping[Path, float]) -> list[Path]:

@@ -204,21 +204,6 @@ def read_mask(path: Path, frame_hw: tuple[int, int]) -> Array:
     return np.asarray(grey > grey.max() / 2, dtype=np.uint8)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file: whole, or not at all. Characters that UTF-8 does not have (in odd file names) become `?`.
-
-    Raises:
-        InspectorError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InspectorError(f"{path}: cannot be written: {error}") from error
-
-
 # ---------------------------------------------------------------- pixels
 
 _ALL = ""

@@ -22,7 +22,8 @@ from inspector.detector import Detector, Judgement
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.charts import colour_kinds, draw_histogram, draw_roc, draw_training
 from inspector.training.datasets import read_image
-from inspector.training.evaluate import Evaluation, Sample, read_mask, write_text
+from inspector.training.evaluate import Evaluation, Sample, read_mask
+from inspector.training.files import write_whole
 from inspector.training.image_metrics import GOOD
 from inspector.training.record import load_record
 from inspector.types import PixelFormat, Verdict
@@ -91,7 +92,7 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
         rejected=any(sample.verdict is Verdict.FAIL for sample in rejects),
         rejects=[_picture(evaluation, sample, detector, draw) for sample in rejects],
     )
-    write_text(path, page)
+    write_whole(path, page.encode("utf-8", "replace"))  # odd file names may hold what UTF-8 has not
 
 
 def select_escapes(samples: Sequence[Sample]) -> list[Sample]:

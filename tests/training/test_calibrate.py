@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import nn
 from inspector.config import Recipe, Tiling, load_recipe
 from inspector.detector import Detector, preprocess
 from inspector.errors import RecipeError, TrainingError
-from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers, write_whole
+from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers
 from inspector.training.datasets import list_images, read_image
 from inspector.training.thresholds import compute_false_reject_bound, compute_interval
 from inspector.training.train import write_recipe
@@ -303,20 +302,3 @@ def test_warn_band_begins_at_the_rate_asked_for(folder: Path, good: Path) -> Non
     decisions = [detector.judge(*read_image(path)).decision for path in list_images(good)]
     assert sum(decision.warn for decision in decisions) == 3
     assert sum(decision.verdict == "FAIL" for decision in decisions) == 1
-
-
-def test_file_stays_as_it_was_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_bytes(b"before")
-
-    def refuse(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", refuse)
-        with pytest.raises(TrainingError, match=r"recipe\.yaml: cannot be written: .*No space left"):
-            write_whole(path, b"after")
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
-    write_whole(path, b"after")
-    assert path.read_bytes() == b"after"

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from inspector.detector import Detector, preprocess
-from inspector.errors import BadFrameError, InspectorError, RecipeError, TrainingError
+from inspector.errors import BadFrameError, RecipeError, TrainingError
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import read_image
-from inspector.training.evaluate import evaluate, read_mask, write_text
+from inspector.training.evaluate import evaluate, read_mask
 from inspector.training.record import TRAINING_FILE
 
 
@@ -190,17 +190,3 @@ def test_pixels_are_counted_when_there_are_more_frames_than_open_files_allowed(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert metrics["n_good"] == 38
     assert 0 <= metrics["aupro"] <= 1
-
-
-def test_file_is_whole_or_what_it_was_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "metrics.json"
-    write_text(path, "before \udcff")  # a byte of a file name that is no text
-    assert path.read_text(encoding="utf-8") == "before ?"
-
-    def refuse(self: Path, target: Path) -> Path:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(InspectorError, match=r"metrics\.json: cannot be written: disk full"):
-        write_text(path, "after")
-    assert [file.read_text(encoding="utf-8") for file in tmp_path.iterdir()] == ["before ?"]
