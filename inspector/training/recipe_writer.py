@@ -20,7 +20,7 @@ def check_out(out: Path) -> None:
     """See that `out` can become a recipe folder.
 
     Raises:
-        TrainingError: it is something else.
+        TrainingError: it is something else, or cannot be written or replaced there.
     """
     if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
         raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")

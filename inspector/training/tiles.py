@@ -100,7 +100,6 @@ class TileStream(Dataset[TrainingTile]):
             num_workers=workers,
             multiprocessing_context="fork" if workers else None,  # shares the cached frames
             pin_memory=device.type == "cuda",
-            worker_init_fn=_one_thread,
         )
         return iter(loader)
 
@@ -139,8 +138,3 @@ class TileStream(Dataset[TrainingTile]):
 
 def _count(length: int, side: int) -> int:
     return 1 if length <= side else math.ceil(length / side) + 1
-
-
-def _one_thread(worker: int) -> None:
-    del worker
-    torch.set_num_threads(1)

@@ -68,18 +68,22 @@ def test_best_weights_are_kept(frames: FrameSet, monkeypatch: pytest.MonkeyPatch
     assert run.state.history[-1]["validation_loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_batch_is_halved_when_memory_runs_out(
-    frames: FrameSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = build(frames, OPTIONS)
+def limit_memory(run: Trainer, tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = run._model.bottleneck.forward
 
     def limited(features: list[Tensor]) -> Tensor:
-        if len(features[0]) > 2:
+        if len(features[0]) > tiles:
             raise torch.OutOfMemoryError("out of memory")
         return forward(features)
 
     monkeypatch.setattr(run._model.bottleneck, "forward", limited)
+
+
+def test_batch_is_halved_when_memory_runs_out(
+    frames: FrameSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = build(frames, OPTIONS)
+    limit_memory(run, 2, monkeypatch)
     assert run.run() == "steps"
     assert run.state.batch_size == 2
     assert run.state.tiles_seen == 4 * 2
@@ -88,14 +92,7 @@ def test_batch_is_halved_when_memory_runs_out(
 
 def test_halved_batches_do_not_shorten_an_epoch(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
     run = build(frames, dataclasses.replace(OPTIONS, batch_size=3, steps=None, epochs=1))
-    forward = run._model.bottleneck.forward
-
-    def limited(features: list[Tensor]) -> Tensor:
-        if len(features[0]) > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return forward(features)
-
-    monkeypatch.setattr(run._model.bottleneck, "forward", limited)
+    limit_memory(run, 2, monkeypatch)
     assert run.run() == "epochs"
     assert run.state.batch_size == 2
     assert run.state.tiles_seen == 18  # 2 frames of 3 × 3 tiles
@@ -129,11 +126,8 @@ def test_weights_of_a_validation_that_is_not_finite_are_not_kept(
 
 
 def test_run_ends_when_even_the_smallest_batch_does_not_fit(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(features: list[Tensor]) -> Tensor:
-        raise torch.OutOfMemoryError("out of memory")
-
     run = build(frames, OPTIONS)
-    monkeypatch.setattr(run._model.bottleneck, "forward", refuse)
+    limit_memory(run, 0, monkeypatch)
     with pytest.raises(DeviceOutOfMemoryError, match="even at 2 tiles"):
         run.run()
 
