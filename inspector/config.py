@@ -90,6 +90,7 @@ class Preprocessing(_Strict):
         return self
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Interval = tuple[Share, Share]
 
@@ -158,8 +159,11 @@ class Zone(_Strict):
 
     name: Name
     mask: str
-    mask_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    mask_sha256: Sha256
     threshold: Threshold | None = None
+
+
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 class Recipe(_Strict):
@@ -177,6 +181,11 @@ class Recipe(_Strict):
     tiling: Tiling = Tiling()
     threshold: Threshold | None = None
     min_region_area: Annotated[int, Field(ge=1)] = 1
+    precision: PrecisionChoice = "auto"  # auto: the device's fastest but int8
+    probe: str | None = None
+    probe_sha256: Sha256 | None = None
+    quantised: str | None = None
+    quantised_sha256: dict[str, Sha256] = {}
     roi_mask: str | None = None
     roi_mask_sha256: str | None = None
     zones: tuple[Zone, ...] = ()
@@ -184,12 +193,13 @@ class Recipe(_Strict):
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     versions: dict[str, str] = {}
-    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    weights_sha256: Sha256
 
     @model_validator(mode="after")
-    def _mask_has_sum(self) -> Recipe:
-        if (self.roi_mask is None) != (self.roi_mask_sha256 is None):
-            raise ValueError("roi_mask and roi_mask_sha256 must be given together or not at all")
+    def _files_have_sums(self) -> Recipe:
+        for name in ("roi_mask", "probe", "quantised"):
+            if bool(getattr(self, name)) != bool(getattr(self, f"{name}_sha256")):
+                raise ValueError(f"{name} and {name}_sha256 must be given together or not at all")
         return self
 
     @model_validator(mode="after")
@@ -331,7 +341,7 @@ class Station(_Strict):
     http: Http = Http()
     buffer: Buffer = Buffer()
     overlays: Overlays = Overlays()
-    tile_batch: Annotated[int, Field(ge=1, le=1024)] = 8
+    tile_batch: Annotated[int, Field(ge=1, le=1024)] | None = None  # what suits the device
     stop_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     cameras: Annotated[dict[Name, Camera], Field(min_length=1)]
 

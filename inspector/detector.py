@@ -1,9 +1,11 @@
-"""Frames → anomaly maps: preprocessing, tiling and Reverse Distillation on one device, micro-batched."""
+"""Frames → decisions: preprocessing, tiling and Reverse Distillation on one engine, micro-batched."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from torch import Tensor
 
 from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, Zone, load_recipe
 from inspector.decision import Decision, Map, Mask, Parts, build_parts, compute_gain, decide, merge
+from inspector.engine.base import Engine
+from inspector.engine.build import build_engine
+from inspector.engine.cache import find_user_cache
+from inspector.engine.upload import Uploader
 from inspector.errors import (
     ConfigError,
     DeviceFaultError,
@@ -26,19 +32,28 @@ from inspector.masks import MASK_ASPECT_TOLERANCE, load_roi, load_zones
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import load_weights, verify_sha256
 from inspector.tiling import TileGrid, Tiler
-from inspector.types import PixelFormat
+from inspector.types import PixelFormat, Reason, Verdict
 
 Pixels = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms)."""
+    """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms).
+
+    `map_or_tensor` is the map, or where it still lies on the device; read it as `anomaly_map`.
+    """
 
     decision: Decision
-    anomaly_map: Map
+    map_or_tensor: Map | Tensor
     tiles: int
     latency_ms: dict[str, float]
+
+    @property
+    def anomaly_map(self) -> Map:
+        """(h, w) float32, fetched from the device only now where the decision did not need it."""
+        values = self.map_or_tensor
+        return values if isinstance(values, np.ndarray) else np.asarray(values.cpu())
 
 
 def choose_device(device: str) -> torch.device:
@@ -82,12 +97,13 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
     height, width = preprocessing.resize_hw or (max(1, round(n * preprocessing.scale)) for n in pixels.shape[:2])
     if (height, width) != pixels.shape[:2]:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    if pixel_format is PixelFormat.BGR8:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
     image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     if image.ndim == 2:
         return image.expand(3, *image.shape)
-    image = image.permute(2, 0, 1)
-    return image.flip(0) if pixel_format is PixelFormat.BGR8 else image
+    return image.permute(2, 0, 1)
 
 
 def _check(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
@@ -107,76 +123,219 @@ def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (tiles.float() - mean) / std
 
 
+class FrameRun:
+    """One frame on its way through the device. Made by `Detector.begin`; `is_done` once all its tiles have run."""
+
+    def __init__(self, image: Tensor, grid: TileGrid, tiles: Sequence[int], frame_hw: tuple[int, int]) -> None:
+        """Make it; `image` (3, h, w), padded, is on the device, `tiles` are those that must run."""
+        self.image = image
+        self.grid = grid
+        self.tiles = tiles
+        self.frame_hw = frame_hw
+        self.canvas = grid.blank((1,), torch.float32, image.device)
+        self.done = 0
+        self.computed: Any = None  # on a device that does not make us wait: its event after the last tile
+        self.started = time.monotonic()
+        self.preprocess_ms = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all tiles have run, or have been handed to a device that does not make us wait."""
+        return self.done == len(self.tiles)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `Detector.finish` would not have to wait."""
+        return self.is_done and (self.computed is None or bool(self.computed.query()))
+
+
 class Detector:
-    """Judges frames with one recipe on one device. Used by one thread at a time."""
+    """Judges frames with one recipe on one engine. Used by one thread at a time.
+
+    `judge` takes one frame from start to end. A caller that wants more than one under way (uploads beside
+    inference, batches shared between frames) calls `begin`, `advance` and `finish` itself.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
-        model: ReverseDistillation,
+        engine: Engine,
         *,
-        device: torch.device,
-        tile_batch: int = 8,
         roi: Mask | None = None,
         zones: Mapping[str, Mask] | None = None,
     ) -> None:
         """Make it; `zones` holds the mask of each of the recipe's zones by name."""
         self.recipe = recipe
-        self.device = device
-        self.tile_batch = tile_batch
+        self.engine = engine
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
+        self._uploader = Uploader(engine.device, engine.frames_in_flight)
         self._roi = roi
         self._zones = [((zones or {})[zone.name], _gain(recipe, zone)) for zone in recipe.zones]
-        self._parts_by_shape: dict[tuple[int, ...], Parts] = {}
-        self._model = model.to(device).to(memory_format=torch.channels_last).eval()
+        self._parts_by_shape: dict[tuple[int, ...], tuple[Parts, tuple[int, ...]]] = {}
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device, tile_batch: int = 8, recipe: Recipe | None = None) -> Detector:
-        """Load a recipe folder, every checksum verified; `recipe` instead of its recipe.yaml, where given.
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device,
+        tile_batch: int | None = None,
+        recipe: Recipe | None = None,
+        cache: Path | None = None,
+        proved: bool = True,
+    ) -> Detector:
+        """Load a recipe folder, every checksum verified, onto the engine that its precision and the device ask for.
+
+        Args:
+            folder: the recipe.
+            device: see `choose_device`.
+            tile_batch: tiles at once; None: what suits the device.
+            recipe: instead of the folder's recipe.yaml.
+            cache: where compiled artefacts are kept; None: the user's cache.
+            proved: as for `build_engine`.
 
         Raises:
-            RecipeError: anything missing, altered or not fitting.
+            RecipeError: anything missing, altered or not fitting, or scores that move in the recipe's precision.
         """
         recipe = recipe or load_recipe(folder)
         verify_sha256(folder / WEIGHTS_FILE, recipe.weights_sha256)
-        model = build_model(recipe)
-        load_weights(model, folder / WEIGHTS_FILE)
         roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
-        return cls(recipe, model, device=device, tile_batch=tile_batch, roi=roi, zones=zones)
+        engine = build_engine(
+            recipe,
+            lambda: load_model(folder, recipe),
+            device=device,
+            batch=tile_batch,
+            folder=folder,
+            cache=cache or find_user_cache(),
+            proved=proved,
+        )
+        return cls(recipe, engine, roi=roi, zones=zones)
 
     def warm_up(self) -> None:
         """Run one batch at the real shape, so that the first frame pays for nothing."""
-        side = self.recipe.tiling.tile_size
-        self._infer(torch.zeros(self.tile_batch, 3, side, side, dtype=torch.uint8))
+        self.engine.infer(len(self.engine.tiles))
 
-    def judge(
-        self, pixels: Pixels, pixel_format: PixelFormat, *, between_batches: Callable[[], None] = lambda: None
-    ) -> Judgement:
-        """Judge one frame.
-
-        Args:
-            pixels, pixel_format: as in `Frame`.
-            between_batches: called after every micro-batch, to show progress or to give up by raising.
+    def judge(self, pixels: Pixels, pixel_format: PixelFormat) -> Judgement:
+        """Judge one frame; `pixels` and `pixel_format` as in `Frame`.
 
         Raises:
             FrameMismatchError, NotFiniteError: the frame's fault.
             RecipeError: the recipe has no threshold.
             DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
         """
+        run = self.begin(pixels, pixel_format)
+        while not run.is_done:
+            self.advance([run])
+        return self.finish(run)
+
+    def begin(self, pixels: Pixels, pixel_format: PixelFormat) -> FrameRun:
+        """Bring a frame onto the device; which must not change until it is finished. Raises as `judge`."""
         if self.recipe.threshold is None:
             raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
         image = preprocess(pixels, pixel_format, self.recipe.preprocessing)
-        prepared = time.monotonic()
-        anomaly_map = self.compute_anomaly_map(image, between_batches)
-        inferred = time.monotonic()
-        decision = self.decide(anomaly_map, self.recipe.threshold.value, pixels.shape[:2])
+        height, width = pixels.shape[:2]
+        run = self._begin(image, (height, width))
+        run.preprocess_ms = (run.started - started) * 1e3
+        return run
+
+    def _begin(self, image: Tensor, frame_hw: tuple[int, int]) -> FrameRun:
+        height, width = image.shape[-2:]
+        grid = self.tiler.grid((height, width))
+        tiles = self._lay_out((height, width))[1]
+        try:
+            return FrameRun(grid.pad(self._uploader.upload(image)), grid, tiles, frame_hw)
+        except (RuntimeError, MemoryError) as error:
+            raise _translate(error) from error
+
+    def advance(self, runs: Sequence[FrameRun]) -> None:
+        """Run one micro-batch, filled from `runs` in their order. Out of memory halves it and tries once more.
+
+        Raises:
+            DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
+        """
+        try:
+            self._advance(runs)
+        except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError and AcceleratorError are the former
+            if not is_out_of_memory(error):
+                raise DeviceFaultError(f"device: {error}") from error
+            self.engine.halve_batch()
+            if self.engine.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                self._advance(runs)
+            except (RuntimeError, MemoryError) as again:
+                raise _translate(again) from again
+
+    @torch.inference_mode()
+    def _advance(self, runs: Sequence[FrameRun]) -> None:
+        with _torch_threads(1 if self.engine.brings_own_threads else None):
+            self._run_batch(runs)
+
+    def _run_batch(self, runs: Sequence[FrameRun]) -> None:
+        tiles = self.engine.tiles
+        shares: list[tuple[FrameRun, Sequence[int]]] = []
+        count = 0
+        for run in runs:
+            share = run.tiles[run.done : run.done + len(tiles) - count]
+            run.grid.cut(run.image, share, tiles[count : count + len(share)])
+            shares.append((run, share))
+            count += len(share)
+        maps = self.engine.infer(count)
+        for run, share in shares:
+            run.grid.blend(run.canvas, maps[: len(share), None], share)
+            maps = maps[len(share) :]
+            run.done += len(share)
+            if run.is_done and self.engine.device.type == "cuda":
+                run.computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                run.computed.record()
+
+    def finish(self, run: FrameRun) -> Judgement:
+        """Decide on a frame whose tiles have all run. Raises as `judge`."""
+        assert self.recipe.threshold is not None  # noqa: S101 (`begin` refused)
+        on_device = run.grid.crop(run.canvas)[0]
+        anomaly_map: Map | Tensor = on_device
+        try:
+            summary = self._summarise(on_device) if self.engine.device.type != "cpu" else None
+            inferred = time.monotonic()
+            decision = self._decide_by(summary) if summary else None
+            if decision is None:
+                anomaly_map = self._fetch(on_device)
+                decision = self.decide(anomaly_map, self.recipe.threshold.value, run.frame_hw)
+        except (RuntimeError, MemoryError) as error:
+            raise _translate(error) from error
         latency_ms = {
-            "preprocess": (prepared - started) * 1e3,
-            "infer": (inferred - prepared) * 1e3,
+            "preprocess": run.preprocess_ms,
+            "infer": (inferred - run.started) * 1e3,
             "decide": (time.monotonic() - inferred) * 1e3,
         }
-        return Judgement(decision, anomaly_map, len(self._grid(image)), latency_ms)
+        return Judgement(decision, anomaly_map, len(run.tiles), latency_ms)
+
+    def _summarise(self, anomaly_map: Tensor) -> tuple[float, float, float]:
+        """Lowest and highest value of a map, and the highest in the region of interest: all that a PASS needs."""
+        inside = anomaly_map
+        mask = self._lay_out(tuple(anomaly_map.shape))[0].masks[0]
+        if mask is not None:
+            inside = torch.where(torch.from_numpy(mask).to(anomaly_map.device) > 0, anomaly_map, 0.0)
+        low, high, score = torch.stack([anomaly_map.amin(), anomaly_map.amax(), inside.amax()]).tolist()
+        return low, high, score
+
+    def _decide_by(self, summary: tuple[float, float, float]) -> Decision | None:
+        """PASS without the map leaving the device; None where the map is needed: zones, areas, regions, NaN."""
+        threshold = self.recipe.threshold
+        assert threshold is not None  # noqa: S101 (`begin` refused)
+        low, high, score = summary
+        if self._zones or self.recipe.min_region_area > 1 or not (math.isfinite(low) and math.isfinite(high)):
+            return None
+        if score > threshold.value:
+            return None
+        warn = threshold.warn_above is not None and score > threshold.warn_above
+        return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn)
+
+    def _fetch(self, anomaly_map: Tensor) -> Map:
+        values: Map = anomaly_map.cpu().numpy()
+        gain = self._lay_out(values.shape)[0].gain
+        return values if gain is None else values * gain
 
     def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
         """Apply the recipe's region rules at `threshold`.
@@ -204,13 +363,18 @@ class Detector:
                 scale_hw=scale_hw,
                 warn_above=warn_above,
             )
-            for mask in self._parts(anomaly_map.shape).masks
+            for mask in self._lay_out(anomaly_map.shape)[0].masks
         ]
 
-    def _parts(self, shape: tuple[int, ...]) -> Parts:
+    def _lay_out(self, shape: tuple[int, ...]) -> tuple[Parts, tuple[int, ...]]:
+        """For maps of `shape`: the parts of the frame, and the tiles in which anything counts."""
         if shape not in self._parts_by_shape:
             self._check_masks(shape)
-            self._parts_by_shape = {shape: build_parts(shape, self._roi, self._zones)}  # one size is kept
+            parts = build_parts(shape, self._roi, self._zones)
+            grid = self.tiler.grid((shape[0], shape[1]))
+            counted = [mask for mask in parts.masks if mask is not None]
+            tiles = grid.overlapping(np.maximum.reduce(counted)) if counted else tuple(range(len(grid)))
+            self._parts_by_shape = {shape: (parts, tiles)}  # one size is kept
         return self._parts_by_shape[shape]
 
     def _check_masks(self, shape: tuple[int, ...]) -> None:
@@ -220,54 +384,42 @@ class Detector:
             if abs(mask.shape[1] * shape[0] / (mask.shape[0] * shape[1]) - 1) > MASK_ASPECT_TOLERANCE:
                 raise FrameMismatchError(f"frame: must have the aspect of its mask {mask.shape}, got a map of {shape}")
 
-    def compute_anomaly_map(self, image: Tensor, between_batches: Callable[[], None] = lambda: None) -> Map:
+    def compute_anomaly_map(self, image: Tensor) -> Map:
         """Anomaly map (h, w) float32 of a preprocessed frame (3, h, w).
 
-        It is weighed so that the recipe's one threshold holds in all zones.
-        Memory: the frame, the map and one micro-batch. Out of memory halves the micro-batch and tries the
-        frame once more.
+        It is weighed so that the recipe's one threshold holds in all zones, and 0 in tiles where nothing counts.
+        Memory: the frame, the map and one micro-batch.
         """
-        try:
-            return self._run(image, between_batches)
-        except RuntimeError as error:  # OutOfMemoryError and AcceleratorError are RuntimeErrors
-            if not is_out_of_memory(error):
-                raise DeviceFaultError(f"device: {error}") from error
-            self.tile_batch = max(1, self.tile_batch // 2)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        try:
-            return self._run(image, between_batches)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise DeviceFaultError(f"device: {error}") from error
-            raise DeviceOutOfMemoryError(f"device out of memory even at {self.tile_batch} tiles: {error}") from error
-
-    def _run(self, image: Tensor, between_batches: Callable[[], None]) -> Map:
-        grid = self._grid(image)
-        image = image.to(self.device)
-        canvas = grid.blank((1,), torch.float32, self.device)
-        for start in range(0, len(grid), self.tile_batch):
-            tiles = grid.tile(image, start, min(start + self.tile_batch, len(grid)))
-            grid.blend(canvas, self._infer(tiles), start)
-            between_batches()
-        anomaly_map: Map = grid.crop(canvas)[0].cpu().numpy()
-        gain = self._parts(anomaly_map.shape).gain
-        return anomaly_map if gain is None else anomaly_map * gain
-
-    @torch.inference_mode()
-    def _infer(self, tiles: Tensor) -> Tensor:
-        images = normalise(tiles.to(self.device), self.recipe.preprocessing)
-        maps: Tensor = self._model(images.contiguous(memory_format=torch.channels_last))
-        return maps
-
-    def _grid(self, image: Tensor) -> TileGrid:
         height, width = image.shape[-2:]
-        return self.tiler.grid((height, width))
+        run = self._begin(image, (height, width))
+        while not run.is_done:
+            self.advance([run])
+        try:
+            return self._fetch(run.grid.crop(run.canvas)[0])
+        except (RuntimeError, MemoryError) as error:
+            raise _translate(error) from error
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory: the device's, or the host's on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+@contextlib.contextmanager
+def _torch_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _translate(error: RuntimeError | MemoryError) -> DeviceOutOfMemoryError | DeviceFaultError:
+    if is_out_of_memory(error):
+        return DeviceOutOfMemoryError(f"device out of memory even at the smallest batch tried: {error}")
+    return DeviceFaultError(f"device: {error}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: the device's, or the host's on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def build_model(recipe: Recipe, *, pre_trained: bool = False) -> ReverseDistillation:
@@ -291,6 +443,17 @@ def build_model(recipe: Recipe, *, pre_trained: bool = False) -> ReverseDistilla
         )
     except ValueError as error:
         raise RecipeError(f"recipe {recipe.recipe_id}: {error}") from error
+
+
+def load_model(folder: Path, recipe: Recipe) -> ReverseDistillation:
+    """The recipe's trained network, on the CPU.
+
+    Raises:
+        RecipeError: the weights are missing or do not fit.
+    """
+    model = build_model(recipe)
+    load_weights(model, folder / WEIGHTS_FILE)
+    return model.eval()
 
 
 def _gain(recipe: Recipe, zone: Zone) -> float:

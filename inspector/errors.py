@@ -57,10 +57,6 @@ class NotFiniteError(FrameError):
     """Raised when an anomaly map holds NaN or infinity. Verdict ERROR, reason NOT_FINITE."""
 
 
-class FrameAbandonedError(FrameError):
-    """Raised between micro-batches when the frame was already answered (deadline, stop). Work on it ends."""
-
-
 class DeviceOutOfMemoryError(InspectorError):
     """Raised when the device is out of memory even at half the tile batch. ERROR OUT_OF_MEMORY."""
 

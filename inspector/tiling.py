@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,11 +97,17 @@ class TileGrid:
         Raises:
             ValueError: the image is not of this grid's size.
         """
-        if tuple(image.shape[-2:]) != self.frame_hw:
-            raise ValueError(f"image: height and width must be {self.frame_hw}, got {tuple(image.shape[-2:])}")
-        padded = self._pad(image)
+        padded = self.pad(image)
         side = self.tiler.tile_size
-        return torch.stack([padded[..., y : y + side, x : x + side] for y, x in self._corners(start, stop)])
+        indices = range(start, len(self) if stop is None else stop)
+        return torch.stack([padded[..., y : y + side, x : x + side] for y, x in map(self._corner, indices)])
+
+    def cut(self, padded: Tensor, indices: Sequence[int], tiles: Tensor) -> None:
+        """Copy the tiles `indices` of an image that `pad` gave into `tiles` (n, C, tile_size, tile_size)."""
+        side = self.tiler.tile_size
+        for index, tile in zip(indices, tiles, strict=True):
+            y, x = self._corner(index)
+            tile.copy_(padded[..., y : y + side, x : x + side])
 
     def untile(self, tiles: Tensor) -> Tensor:
         """Blend all tiles (N, C, t, t) or (N, t, t) back into (C, H, W) or (H, W), dtype and device kept.
@@ -115,7 +122,7 @@ class TileGrid:
             wanted = f"{len(self)} tiles of {side}×{side}"
             raise ValueError(f"tiles: must be {wanted}, got {tuple(tiles.shape)}")
         canvas = self.blank(tiles.shape[1:-2], tiles.dtype, tiles.device)
-        self.blend(canvas, tiles)
+        self.blend(canvas, tiles, range(len(self)))
         image = self.crop(canvas)
         if not tiles.dtype.is_floating_point:
             image = image.round()
@@ -127,33 +134,48 @@ class TileGrid:
         height, width = self._extent
         return torch.zeros((*leading, height, width), dtype=torch.float64 if precise else torch.float32, device=device)
 
-    def blend(self, canvas: Tensor, tiles: Tensor, start: int = 0) -> None:
-        """Add tiles `start`, `start + 1`, … into the caller's canvas, weighted so that all tiles sum to the image.
+    def blend(self, canvas: Tensor, tiles: Tensor, indices: Sequence[int]) -> None:
+        """Add the tiles `indices` into the caller's canvas, weighted so that all tiles sum to the image.
 
         Micro-batches call this one after another, so memory holds one canvas and one batch, whatever the frame.
         """
         side = self.tiler.tile_size
-        columns = len(self.lefts)
-        rows_of_weights, columns_of_weights = (weights.to(canvas) for weights in self._weights)
-        for index, (y, x) in enumerate(self._corners(start, start + len(tiles))):
-            row, column = divmod(start + index, columns)
-            weight = rows_of_weights[row][:, None] * columns_of_weights[column][None, :]
-            canvas[..., y : y + side, x : x + side] += weight * tiles[index].to(canvas.dtype)
+        rows, columns = (weights.to(canvas) for weights in self._weights)
+        for index, tile in zip(indices, tiles, strict=True):
+            y, x = self._corner(index)
+            row, column = divmod(index, len(self.lefts))
+            place = canvas[..., y : y + side, x : x + side]
+            if self._lonely[row, column]:
+                place.copy_(tile)
+            else:
+                place += rows[row][:, None] * columns[column] * tile.to(canvas.dtype)
+
+    def overlapping(self, mask: np.ndarray[Any, Any]) -> tuple[int, ...]:
+        """Tiles in which anything of `mask` (H, W) is above 0."""
+        side = self.tiler.tile_size
+        corners = map(self._corner, range(len(self)))
+        return tuple(index for index, (y, x) in enumerate(corners) if mask[y : y + side, x : x + side].any())
 
     def crop(self, canvas: Tensor) -> Tensor:
         """The frame's part of a canvas."""
         return canvas[..., : self.frame_hw[0], : self.frame_hw[1]]
 
-    def _corners(self, start: int, stop: int | None) -> Iterator[tuple[int, int]]:
-        for index in range(start, len(self) if stop is None else stop):
-            row, column = divmod(index, len(self.lefts))
-            yield self.tops[row], self.lefts[column]
+    def _corner(self, index: int) -> tuple[int, int]:
+        row, column = divmod(index, len(self.lefts))
+        return self.tops[row], self.lefts[column]
 
     @property
     def _extent(self) -> tuple[int, int]:
         return self.tops[-1] + self.tiler.tile_size, self.lefts[-1] + self.tiler.tile_size
 
-    def _pad(self, image: Tensor) -> Tensor:
+    def pad(self, image: Tensor) -> Tensor:
+        """The image (…, H, W), made up beyond its edges where tiles reach there; itself where none does.
+
+        Raises:
+            ValueError: the image is not of this grid's size.
+        """
+        if tuple(image.shape[-2:]) != self.frame_hw:
+            raise ValueError(f"image: height and width must be {self.frame_hw}, got {tuple(image.shape[-2:])}")
         (height, width), (tall, wide) = self.frame_hw, self._extent
         if (tall, wide) == (height, width):
             return image
@@ -167,6 +189,12 @@ class TileGrid:
     def _weights(self) -> tuple[Tensor, Tensor]:
         height, width = self._extent
         return self._axis_weights(self.tops, height), self._axis_weights(self.lefts, width)
+
+    @cached_property
+    def _lonely(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(rows, columns): tiles that share no pixel with another, so that nothing has to be weighed."""
+        alone = [(weights == 1).all(dim=1).numpy() for weights in self._weights]
+        return np.asarray(np.logical_and.outer(*alone), dtype=np.bool_)
 
     def _axis_weights(self, offsets: tuple[int, ...], extent: int) -> Tensor:
         # A grid's overlaps are a product of two axes, so normalising each axis normalises the whole.
@@ -182,7 +210,7 @@ class TileGrid:
 @lru_cache(maxsize=64)
 def _build_grid(tiler: Tiler, frame_hw: tuple[int, int]) -> TileGrid:
     grid = TileGrid(tiler, frame_hw)
-    _ = grid.tops, grid.lefts, grid._weights  # computed here once, so that sharing threads only read
+    _ = grid.tops, grid.lefts, grid._weights, grid._lonely  # computed here once, so that sharing threads only read
     return grid
 
 

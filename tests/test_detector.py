@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
 from inspector.detector import Detector, build_model, choose_device, preprocess
+from inspector.engine.build import build_eager
 from inspector.errors import (
     ConfigError,
     DeviceFaultError,
     DeviceOutOfMemoryError,
-    FrameAbandonedError,
     FrameMismatchError,
     RecipeError,
 )
@@ -61,7 +60,8 @@ def model() -> ReverseDistillation:
 @pytest.fixture
 def make(model: ReverseDistillation) -> Callable[..., Detector]:
     def build(tile_batch: int = 4, roi: Any = None, **changes: Any) -> Detector:
-        return Detector(recipe_of(**changes), model, device=CPU, tile_batch=tile_batch, roi=roi)
+        recipe = recipe_of(**changes)
+        return Detector(recipe, build_eager(recipe, model, batch=tile_batch), roi=roi)
 
     return build
 
@@ -136,7 +136,7 @@ def test_squeezed_frame_gives_regions_at_its_own_size(model: ReverseDistillation
     assert preprocess(pixels, PixelFormat.RGB8, recipe.preprocessing).shape == (3, HEIGHT, WIDTH)
     anomaly_map = np.zeros((HEIGHT, WIDTH), np.float32)
     anomaly_map[10, 20] = 5.0
-    decision = Detector(recipe, model, device=CPU).decide(anomaly_map, 1.0, (2 * HEIGHT, 3 * WIDTH))
+    decision = Detector(recipe, build_eager(recipe, model)).decide(anomaly_map, 1.0, (2 * HEIGHT, 3 * WIDTH))
     assert [(region.xyxy, region.area) for region in decision.regions] == [((60, 20, 63, 22), 6)]
 
 
@@ -195,7 +195,8 @@ def zone_of(name: str, value: float | None = None) -> dict[str, Any]:
 
 
 def build_zoned(model: ReverseDistillation, masks: dict[str, Any], **changes: Any) -> Detector:
-    return Detector(recipe_of(**changes), model, device=CPU, zones=masks)
+    recipe = recipe_of(**changes)
+    return Detector(recipe, build_eager(recipe, model), zones=masks)
 
 
 def test_map_is_weighed_so_that_one_threshold_holds_when_there_are_zones(
@@ -204,7 +205,7 @@ def test_map_is_weighed_so_that_one_threshold_holds_when_there_are_zones(
     left, right = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
     left[:, :40], right[:, 90:] = 255, 255
     masks = {"left": left, "right": right}
-    plain = map_of(Detector(recipe_of(), model, device=CPU), frame, PixelFormat.RGB8)
+    plain = map_of(Detector(recipe_of(), build_eager(recipe_of(), model)), frame, PixelFormat.RGB8)
     unset = build_zoned(model, masks, zones=[zone_of("left", 1.0), zone_of("right", 2.0)])
     assert np.array_equal(map_of(unset, frame, PixelFormat.RGB8), plain)  # the recipe has no threshold to weigh by
     detector = build_zoned(
@@ -222,7 +223,7 @@ def test_map_is_weighed_so_that_one_threshold_holds_when_there_are_zones(
 def test_frame_fails_by_its_zones_threshold_when_that_is_lower(
     model: ReverseDistillation, frame: Any, factor: float
 ) -> None:
-    plain = map_of(Detector(recipe_of(), model, device=CPU), frame, PixelFormat.RGB8)
+    plain = map_of(Detector(recipe_of(), build_eager(recipe_of(), model)), frame, PixelFormat.RGB8)
     zone = np.zeros((HEIGHT, WIDTH), np.uint8)
     zone[:, :40] = 1
     value = float(plain[:, :40].max())
@@ -283,7 +284,7 @@ def test_loaded_detector_equals_the_one_saved_when_nothing_changed(
 ) -> None:
     loaded = Detector.load(folder, device=CPU, tile_batch=4)
     expected = map_of(make(), frame, PixelFormat.RGB8)
-    assert np.array_equal(map_of(loaded, frame, PixelFormat.RGB8), expected)
+    np.testing.assert_allclose(map_of(loaded, frame, PixelFormat.RGB8), expected, rtol=0, atol=1e-4)
 
 
 def test_load_refuses_when_one_byte_of_the_weights_changed(folder: Path) -> None:
@@ -328,42 +329,23 @@ def test_load_reads_the_roi_when_the_recipe_names_one(folder: Path) -> None:
 # ---------------------------------------------------------------- batches and memory
 
 
-@pytest.mark.parametrize("tile_batch", [1, 2, 4, 5, 6, 7])
-def test_between_batches_is_called_once_per_batch_when_computing(
-    make: Callable[..., Detector], frame: Any, tile_batch: int
-) -> None:
-    calls: list[None] = []
-    image = preprocess(frame, PixelFormat.RGB8, recipe_of().preprocessing)
-    make(tile_batch).compute_anomaly_map(image, lambda: calls.append(None))
-    assert len(calls) == math.ceil(6 / tile_batch)
-
-
-def test_work_ends_when_between_batches_raises(make: Callable[..., Detector], frame: Any) -> None:
-    def give_up() -> None:
-        raise FrameAbandonedError("answered")
-
-    detector = make(threshold={"value": 1, "method": "manual"})
-    with pytest.raises(FrameAbandonedError, match="answered"):
-        detector.judge(frame, PixelFormat.RGB8, between_batches=give_up)
-    assert detector.tile_batch == 4
-
-
 def fail_first(detector: Detector, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
     """The first calls of the network raise; returns where the batch sizes of all calls are noted."""
-    infer, pending, sizes = detector._infer, list(errors), []
+    infer, pending, sizes = detector.engine.infer, list(errors), []
 
-    def failing(tiles: Tensor) -> Tensor:
-        sizes.append(len(tiles))
+    def failing(count: int) -> Tensor:
+        sizes.append(count)
         if pending:
             raise pending.pop(0)
-        return infer(tiles)
+        return infer(count)
 
-    monkeypatch.setattr(detector, "_infer", failing)
+    monkeypatch.setattr(detector.engine, "infer", failing)
     return sizes
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [torch.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError("bad")],
 )
 def test_batch_is_halved_when_memory_runs_out_once(
     make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any, error: Exception
@@ -373,7 +355,7 @@ def test_batch_is_halved_when_memory_runs_out_once(
     sizes = fail_first(detector, monkeypatch, error)
     assert np.array_equal(map_of(detector, frame, PixelFormat.RGB8), expected)
     assert sizes == [4, 2, 2, 2]
-    assert detector.tile_batch == 2
+    assert len(detector.engine.tiles) == 2
 
 
 def test_frame_is_given_up_when_memory_runs_out_twice(
@@ -381,7 +363,7 @@ def test_frame_is_given_up_when_memory_runs_out_twice(
 ) -> None:
     detector = make(4)
     sizes = fail_first(detector, monkeypatch, torch.OutOfMemoryError("full"), torch.OutOfMemoryError("full"))
-    with pytest.raises(DeviceOutOfMemoryError, match="even at 2 tiles: full"):
+    with pytest.raises(DeviceOutOfMemoryError, match="even at the smallest batch tried: full"):
         map_of(detector, frame, PixelFormat.RGB8)
     assert sizes == [4, 2]
 

@@ -23,6 +23,7 @@ FLOORS = (
     "tiling",
     "decision",
     "masks",
+    "engine",
     "detector",
     "training",
     "sources",

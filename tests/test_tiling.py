@@ -188,7 +188,8 @@ def test_blend_in_pieces_equals_untile_when_micro_batched(batch: int) -> None:
     tiles = draw_image((len(grid), 2, 32, 32), torch.float32)
     canvas = grid.blank((2,), torch.float32, tiles.device)
     for start in range(0, len(grid), batch):
-        grid.blend(canvas, tiles[start : start + batch], start)
+        part = tiles[start : start + batch]
+        grid.blend(canvas, part, range(start, start + len(part)))
     assert torch.equal(grid.crop(canvas), grid.untile(tiles))
 
 

@@ -69,6 +69,10 @@ def calibrate(
     ] = False,
     escape_rate: Annotated[float, typer.Option(min=0, max=0.99, help="For --set-from-defects.")] = 0.0,
     roi_mask: RoiMask = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
+        typer.Option(help="The recipe's by default. int8, on a CPU, is quantised on GOOD_DIR; needs the extra int8."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Set a recipe's threshold from good frames."""
@@ -92,6 +96,7 @@ def calibrate(
             set_from_defects=set_from_defects,
             escape_rate=escape_rate,
             roi_mask=roi_mask,
+            precision=precision,
             device=device,
             advance=lambda done, total: update("calibrate", done / total, f"{done} of {total}"),
         )

@@ -222,15 +222,16 @@ def load_detectors(station: Station) -> dict[str, Detector]:
         folder = camera.recipe.resolve()
         if folder not in by_folder:
             try:
-                by_folder[folder] = _load_detector(folder, device, station.tile_batch)
+                by_folder[folder] = _load_detector(folder, device, station)
             except RecipeError as error:
                 raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
         detectors[name] = by_folder[folder]
     return detectors
 
 
-def _load_detector(folder: Path, device: torch.device, tile_batch: int) -> Detector:
-    detector = Detector.load(folder, device=device, tile_batch=tile_batch)
+def _load_detector(folder: Path, device: torch.device, station: Station) -> Detector:
+    cache = station.state_dir / "engines"  # of all stations on this machine
+    detector = Detector.load(folder, device=device, tile_batch=station.tile_batch, cache=cache)
     if detector.recipe.threshold is None:
         raise RecipeError(f"{folder / RECIPE_FILE}: threshold: required to judge frames; run inspector calibrate")
     detector.warm_up()
@@ -264,7 +265,13 @@ def _describe(metrics: Metrics, camera: str, detector: Detector) -> None:
     if recipe.threshold is not None:
         metrics.threshold.labels(camera).set(recipe.threshold.value)
     metrics.recipe.labels(camera).info(
-        {"recipe_id": recipe.recipe_id, "backbone": recipe.backbone, "model_sha256": recipe.weights_sha256[:12]}
+        {
+            "recipe_id": recipe.recipe_id,
+            "backbone": recipe.backbone,
+            "model_sha256": recipe.weights_sha256[:12],
+            "precision": detector.engine.precision.value,
+            "engine": detector.engine.name,
+        }
     )
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from inspector.detector import Detector
-from inspector.errors import (
-    DeviceOutOfMemoryError,
-    FrameAbandonedError,
-    FrameMismatchError,
-    NotFiniteError,
-)
+from inspector.detector import Detector, FrameRun
+from inspector.errors import DeviceOutOfMemoryError, FrameMismatchError, NotFiniteError
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health
 from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
@@ -22,9 +19,32 @@ from inspector.types import Reason
 
 logger = logging.getLogger(__name__)
 
+_REASONS: dict[type[Exception], Reason] = {
+    FrameMismatchError: Reason.FRAME_MISMATCH,
+    NotFiniteError: Reason.NOT_FINITE,
+    DeviceOutOfMemoryError: Reason.OUT_OF_MEMORY,
+}
+"""What ends one frame and not the flow."""
+_OF_ONE_FRAME = tuple(_REASONS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _UnderWay:
+    """A frame on its way through the device."""
+
+    ticket: Ticket
+    detector: Detector
+    run: FrameRun
+    queue_ms: float
+
 
 class DeviceWorker(threading.Thread):
-    """Takes tickets from the buffer, judges them, hands the outcome to the publisher."""
+    """Takes tickets from the buffer, judges them, hands the outcome to the publisher.
+
+    As many frames are under way as the engine can use: on a GPU the next one is uploaded and queued while this one is
+    computed, and fills what this one's last batch leaves free, which costs this one nothing. They end in their order,
+    and the buffer gives them by cameras in turn, so that no camera waits longer than for one frame of each other.
+    """
 
     def __init__(
         self,
@@ -44,6 +64,8 @@ class DeviceWorker(threading.Thread):
         self._submit = submit
         self._health = health
         self._metrics = metrics
+        self._under_way: deque[_UnderWay] = deque()
+        self._depth = min((detector.engine.frames_in_flight for detector in detectors.values()), default=1)
         self._drain_asked = threading.Event()
         self._abandon_asked = threading.Event()
         self.failure: BaseException | None = None
@@ -61,48 +83,97 @@ class DeviceWorker(threading.Thread):
         try:
             while not self._abandon_asked.is_set():
                 self._health.beat(self.name)
-                ticket = self._buffer.get(timeout_s=0.2)
-                if ticket is not None:
-                    self._judge(ticket)
+                self._take_in()
+                if self._under_way:
+                    self._go_on()
                 elif self._drain_asked.is_set():
                     break
+            for item in self._under_way:
+                self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
         except BaseException as error:
+            # A device fault, or one nobody foresaw: nothing this process computes after it can be trusted.
             logger.exception("device worker died")
+            for item in self._under_way:
+                self._submit(_build_fault(item.ticket, error))
             self.failure = error
             self._health.fault("device", str(error))
         finally:
             self._health.forget(self.name)
 
-    def _judge(self, ticket: Ticket) -> None:
-        if not self._ledger.is_open(ticket):
-            return
+    def _take_in(self) -> None:
+        """Begin frames while there is room for them; wait for one only where nothing is under way."""
+        while len(self._under_way) < self._depth:
+            ticket = self._buffer.get(timeout_s=0.0 if self._under_way else 0.2)
+            if ticket is None:
+                return
+            if self._ledger.is_open(ticket):
+                self._begin(ticket)
+
+    def _begin(self, ticket: Ticket) -> None:
         frame = ticket.frame
         queue_ms = (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6 - frame.decode_ms
-
-        def between_batches() -> None:
-            self._health.beat(self.name)
-            if self._abandon_asked.is_set() or not self._ledger.is_open(ticket):
-                raise FrameAbandonedError(frame.frame_id)
-
+        detector = self._detectors[frame.camera]
         assert frame.pixels is not None  # noqa: S101 (frames without pixels never enter the buffer)
         try:
-            judgement = self._detectors[frame.camera].judge(
-                frame.pixels, frame.pixel_format, between_batches=between_batches
-            )
-        except FrameAbandonedError:
-            self._metrics.abandoned.labels(frame.camera).inc()
-        except FrameMismatchError as error:
-            self._submit(error_outcome(ticket, Reason.FRAME_MISMATCH, str(error)))
-        except NotFiniteError as error:
-            self._submit(error_outcome(ticket, Reason.NOT_FINITE, str(error)))
-        except DeviceOutOfMemoryError as error:
-            self._submit(error_outcome(ticket, Reason.OUT_OF_MEMORY, str(error)))
+            run = detector.begin(frame.pixels, frame.pixel_format)
+        except _OF_ONE_FRAME as error:
+            self._refuse(ticket, error)
         except Exception as error:
-            # A device fault, or one nobody foresaw: nothing this process computes after it can be trusted.
-            self._submit(error_outcome(ticket, Reason.INFERENCE_FAULT, f"{type(error).__name__}: {error}"))
+            self._submit(_build_fault(ticket, error))
             raise
         else:
-            self._metrics.tiles.inc(judgement.tiles)
-            decision = judgement.decision
-            latency_ms = {"capture": frame.decode_ms, "queue": queue_ms, **judgement.latency_ms}
-            self._submit(Outcome(ticket, decision.verdict, decision.reason, judgement=judgement, latency_ms=latency_ms))
+            self._under_way.append(_UnderWay(ticket, detector, run, queue_ms))
+
+    def _go_on(self) -> None:
+        """One micro-batch where tiles wait, then the end of each frame whose result is there."""
+        self._drop_answered()
+        first = next((item for item in self._under_way if not item.run.is_done), None)
+        if first is not None:
+            self._advance(first)
+        while self._under_way and self._under_way[0].run.is_done:
+            nothing_else = all(item.run.is_done for item in self._under_way)
+            if not (nothing_else or self._under_way[0].run.is_ready):
+                break
+            self._finish(self._under_way[0])
+            self._under_way.popleft()
+
+    def _drop_answered(self) -> None:
+        """End the work on frames that have their verdict already: their deadline passed."""
+        for item in [item for item in self._under_way if not self._ledger.is_open(item.ticket)]:
+            self._under_way.remove(item)
+            self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
+
+    def _advance(self, first: _UnderWay) -> None:
+        runs = [first.run]
+        if first.detector.engine.pays_for_full_batch:
+            same = [item for item in self._under_way if item.detector is first.detector and not item.run.is_done]
+            runs = [item.run for item in same]
+        try:
+            first.detector.advance(runs)
+        except _OF_ONE_FRAME as error:
+            self._under_way.remove(first)
+            self._refuse(first.ticket, error)
+
+    def _finish(self, item: _UnderWay) -> None:
+        frame = item.ticket.frame
+        if not self._ledger.is_open(item.ticket):
+            self._metrics.abandoned.labels(frame.camera).inc()
+            return
+        try:
+            judgement = item.detector.finish(item.run)
+        except _OF_ONE_FRAME as error:
+            self._refuse(item.ticket, error)
+            return
+        self._metrics.tiles.inc(judgement.tiles)
+        decision = judgement.decision
+        latency_ms = {"capture": frame.decode_ms, "queue": item.queue_ms, **judgement.latency_ms}
+        self._submit(
+            Outcome(item.ticket, decision.verdict, decision.reason, judgement=judgement, latency_ms=latency_ms)
+        )
+
+    def _refuse(self, ticket: Ticket, error: Exception) -> None:
+        self._submit(error_outcome(ticket, _REASONS[type(error)], str(error)))
+
+
+def _build_fault(ticket: Ticket, error: BaseException) -> Outcome:
+    return error_outcome(ticket, Reason.INFERENCE_FAULT, f"{type(error).__name__}: {error}")

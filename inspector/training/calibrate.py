@@ -10,15 +10,16 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from inspector.config import RECIPE_FILE, GroupCheck, Recipe, Threshold, Zone, dump_recipe, load_recipe
+from inspector.config import RECIPE_FILE, GroupCheck, PrecisionChoice, Recipe, Threshold, Zone, dump_recipe, load_recipe
 from inspector.decision import Map
-from inspector.detector import Detector, choose_device, preprocess
+from inspector.detector import Detector, choose_device, load_model, preprocess
 from inspector.errors import FrameError, TrainingError
 from inspector.masks import read_roi
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
 from inspector.training.files import write_whole
 from inspector.training.good_frames import choose_frames, name_groups
+from inspector.training.proving import ProbeCollector, adopt_probe, adopt_quantised, drop_unused, score_proved
 from inspector.training.thresholds import (
     CONFIDENCE,
     REST,
@@ -96,21 +97,32 @@ def warn_of_outliers(scores: Mapping[Path, float]) -> list[Path]:
 
 
 def score_frames(
-    detector: Detector, paths: Sequence[Path], advance: Advance = lambda done, total: None
+    detector: Detector,
+    paths: Sequence[Path],
+    advance: Advance = lambda done, total: None,
+    collector: ProbeCollector | None = None,
 ) -> dict[Path, float]:
     """Frame scores by path, by the code the daemon runs; frames that cannot be judged are named and left out."""
-    return _read_maps(detector, paths, lambda anomaly_map: detector.decide(anomaly_map, math.inf).score, advance)
+
+    def score(anomaly_map: Map) -> float:
+        return detector.decide(anomaly_map, math.inf).score
+
+    return _read_maps(detector, paths, score, advance, collector)
 
 
 def score_parts(
-    detector: Detector, paths: Sequence[Path], areas: Sequence[int], advance: Advance = lambda done, total: None
+    detector: Detector,
+    paths: Sequence[Path],
+    areas: Sequence[int],
+    advance: Advance = lambda done, total: None,
+    collector: ProbeCollector | None = None,
 ) -> tuple[list[Path], dict[int, Scores]]:
     """Scores at each minimum region area, of each part of the frame: the frames that could be judged, and theirs."""
 
     def score(anomaly_map: Map) -> list[list[float]]:
         return [[part.score for part in detector.decide_parts(anomaly_map, math.inf, area)] for area in areas]
 
-    found = _read_maps(detector, paths, score, advance)
+    found = _read_maps(detector, paths, score, advance, collector)
     names = [REST, *(zone.name for zone in detector.recipe.zones)]
     table = np.array(list(found.values()), dtype=np.float64).reshape(len(found), len(areas), len(names))
     return list(found), {
@@ -118,12 +130,21 @@ def score_parts(
     }
 
 
-def _read_maps(detector: Detector, paths: Sequence[Path], use: Callable[[Map], _T], advance: Advance) -> dict[Path, _T]:
+def _read_maps(
+    detector: Detector,
+    paths: Sequence[Path],
+    use: Callable[[Map], _T],
+    advance: Advance,
+    collector: ProbeCollector | None = None,
+) -> dict[Path, _T]:
     used = {}
     for number, path in enumerate(paths, start=1):
         try:
             image = preprocess(*read_image(path), detector.recipe.preprocessing)
-            used[path] = use(detector.compute_anomaly_map(image))
+            anomaly_map = detector.compute_anomaly_map(image)
+            used[path] = use(anomaly_map)
+            if collector is not None:
+                collector.offer(detector, image, anomaly_map)
         except FrameError as error:
             logger.warning("left out: %s: %s", path, str(error).removeprefix(f"{path}: "))
         advance(number, len(paths))
@@ -145,6 +166,7 @@ def calibrate(
     set_from_defects: bool = False,
     escape_rate: float = 0.0,
     roi_mask: Path | None = None,
+    precision: PrecisionChoice | None = None,
     device: str = "auto",
     advance: Advance = lambda done, total: None,
 ) -> Recipe:
@@ -162,6 +184,7 @@ def calibrate(
         set_from_defects: they do: the highest threshold that lets at most `escape_rate` of them pass.
         escape_rate: see there.
         roi_mask: takes the place of the recipe's region of interest.
+        precision: takes the place of the recipe's; for int8 the network is quantised anew on these frames.
         device: as for `choose_device`.
         advance: told frames done and frames in all.
 
@@ -177,13 +200,23 @@ def calibrate(
         recipe = adopt_roi(recipe, roi_mask, folder)
     for zone, mask in (zones or {}).items():
         recipe = adopt_zone(recipe, zone, mask, folder)
-    unset = recipe.model_copy(update={"threshold": None})  # maps must not be weighed by the thresholds of before
-    detector = Detector.load(folder, device=choose_device(device), recipe=unset)
+    if precision is not None:
+        recipe = recipe.model_copy(update={"precision": precision})
+    model = load_model(folder, recipe)
+    if recipe.precision == "int8" and (precision is not None or recipe.quantised is None):
+        recipe = adopt_quantised(recipe, model, paths, folder)
     areas = AREAS if min_region_area == "auto" else (min_region_area or recipe.min_region_area,)
     confidence = 1 - (1 - CONFIDENCE) / len(areas)  # the bound holds for all areas tried, so for the one chosen
     fit: Fit = functools.partial(compute_thresholds, false_reject_rate=false_reject_rate, confidence=confidence)
 
-    paths, good = score_parts(detector, paths, areas, advance)
+    def load(candidate: Recipe) -> Detector:
+        unset = candidate.model_copy(update={"threshold": None})  # the thresholds of before must not weigh maps
+        return Detector.load(folder, device=choose_device(device), recipe=unset, proved=False)
+
+    recipe, detector, (paths, good), probe = score_proved(
+        recipe, model, load, lambda judge, collector: score_parts(judge, paths, areas, advance, collector)
+    )
+    recipe = adopt_probe(recipe, probe, folder)
     area = choose_area(_fit_areas(good, fit), recipe.sigma)
     defects = _score_defects(detector, defects_dir, area, advance) if defects_dir else None
     if set_from_defects and defects is not None:
@@ -199,6 +232,7 @@ def calibrate(
         update["groups"] = _check_groups(good[area], [group_of[path] for path in paths], fit)
     recipe = _set_thresholds(recipe, thresholds | {REST: threshold.model_copy(update=update)}, area)
     write_whole(folder / RECIPE_FILE, dump_recipe(recipe).encode())
+    drop_unused(folder, recipe)
     return recipe
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
+from inspector.engine.probe import Probe
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import save_weights
 from inspector.training.calibrate import adopt_roi
+from inspector.training.proving import adopt_probe
 from inspector.training.record import TrainingRecord, write_record
 
 
@@ -39,8 +41,9 @@ def write_recipe(
     out: Path,
     roi_mask: Path | None = None,
     record: TrainingRecord | None = None,
+    probe: Probe | None = None,
 ) -> Recipe:
-    """Write weights, mask, recipe.yaml and record beside `out`, then swap them in: never half a recipe.
+    """Write weights, mask, probe, recipe.yaml and record beside `out`, then swap them in: never half a recipe.
 
     Raises:
         TrainingError: the disk does not take it; what was at `out` is still there.
@@ -54,6 +57,8 @@ def write_recipe(
         recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
         if roi_mask is not None:
             recipe = adopt_roi(recipe, roi_mask, new)
+        if probe is not None:
+            recipe = adopt_probe(recipe, probe, new)
         if record is not None:
             write_record(record, new)
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")

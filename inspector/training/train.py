@@ -22,6 +22,7 @@ from torch import Tensor
 import inspector
 from inspector.config import Preprocessing, Recipe, Tiling
 from inspector.detector import Detector, build_model, choose_device, normalise
+from inspector.engine.build import build_engine
 from inspector.errors import TrainingError
 from inspector.masks import check_aspect, read_roi
 from inspector.model import MapNormalisation, ReverseDistillation
@@ -32,6 +33,7 @@ from inspector.training.calibrate import score_frames, warn_of_outliers
 from inspector.training.datasets import FrameSet, list_images, split, survey
 from inspector.training.good_frames import drop_duplicates, name_groups, warn_if_few
 from inspector.training.options import TrainOptions
+from inspector.training.proving import score_proved
 from inspector.training.recipe_writer import check_out, write_recipe
 from inspector.training.record import HistoryPoint, TrainingRecord
 from inspector.training.thresholds import compute_threshold
@@ -101,8 +103,16 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     if model.anomaly_map.normalisation is MapNormalisation.POSITION:
         batch_size = min(_NORMALISATION_BATCH, trainer.state.batch_size)
         fit_normalisation(model, frames, options, preprocessing, device, batch_size)
-    detector = Detector(recipe, model, device=device, roi=roi)
-    scores = score_frames(detector, parts.calibration, lambda done, n: report(TrainingProgress("calibrate", done / n)))
+    recipe, _, scores, probe = score_proved(
+        recipe,
+        model,
+        lambda candidate: Detector(
+            candidate, build_engine(candidate, lambda: model, device=device, proved=False), roi=roi
+        ),
+        lambda detector, collector: score_frames(
+            detector, parts.calibration, lambda done, n: report(TrainingProgress("calibrate", done / n)), collector
+        ),
+    )
     threshold = compute_threshold(list(scores.values()), options.false_reject_rate)
     warn_of_outliers(scores)
     skipped = set(hashes) - {*frames.paths, *validation.paths, *scores}
@@ -117,7 +127,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
         held_aside=_name_hashes(list(scores), hashes, good_dir),
         skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )
-    recipe = write_recipe(recipe, model, out, options.roi_mask, record)
+    recipe = write_recipe(recipe, model, out, options.roi_mask, record, probe)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
     return recipe
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,27 +34,50 @@ MakeJudgement = Callable[..., Judgement]
 WAIT_S = 10.0
 
 
-class ScriptedDetector:
-    """Gives or raises what each step of the script says; a step that can be called is called between two batches."""
+class ScriptedRun:
+    """A frame of two batches, unless told otherwise."""
 
-    def __init__(self, script: list[Any], judgement: Judgement) -> None:
+    def __init__(self, frame: np.ndarray, step: Any, batches: int) -> None:
+        self.frame = frame
+        self.step = step
+        self.left = batches
+        self.is_ready = False
+
+    @property
+    def is_done(self) -> bool:
+        return self.left == 0
+
+
+class ScriptedDetector:
+    """Gives or raises what each step of the script says; a step that can be called is called after the first batch."""
+
+    def __init__(self, script: list[Any], judgement: Judgement, **engine: Any) -> None:
+        self.engine = SimpleNamespace(**{"frames_in_flight": 1, "pays_for_full_batch": False} | engine)
         self.seen: list[tuple[np.ndarray, PixelFormat]] = []
+        self.batches: list[int] = []
+        self.finished: list[int] = []
+        self.batches_per_frame = 2
         self._script = iter(script)
         self._judgement = judgement
 
-    def judge(
-        self, pixels: np.ndarray, pixel_format: PixelFormat, *, between_batches: Callable[[], None] = lambda: None
-    ) -> Judgement:
+    def begin(self, pixels: np.ndarray, pixel_format: PixelFormat) -> ScriptedRun:
         self.seen.append((pixels, pixel_format))
-        step = next(self._script, self._judgement)
-        between_batches()
-        if isinstance(step, BaseException):
-            raise step
-        if callable(step):
-            step()
-            step = self._judgement
-        between_batches()
-        return step
+        return ScriptedRun(pixels, next(self._script, self._judgement), self.batches_per_frame)
+
+    def advance(self, runs: list[ScriptedRun]) -> None:
+        self.batches.append(len(runs))
+        if isinstance(runs[0].step, BaseException):
+            raise runs[0].step
+        for run in runs:
+            run.left -= 1
+        if callable(runs[0].step):
+            runs[0].step()
+            runs[0].step = self._judgement
+
+    def finish(self, run: ScriptedRun) -> Judgement:
+        assert run.is_done
+        self.finished.append(len(self.batches))
+        return run.step
 
 
 class Bench:
@@ -224,6 +248,83 @@ def test_frame_is_abandoned_between_batches_when_it_was_answered_meanwhile(
     assert (health.ready(), worker.failure) == ((True, "RUNNING"), None)
 
 
+# ---------------------------------------------------------------- several frames under way
+
+
+def test_frames_share_batches_and_end_in_their_order_when_a_full_batch_costs_as_much(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    detector = ScriptedDetector([], make_judgement(), frames_in_flight=3, pays_for_full_batch=True)
+    for number in range(5):
+        bench.buffer.put(accept(f"f{number}"))
+    bench.drain(bench.build(top=detector))
+    assert [answer[0] for answer in bench.answers()] == [f"f{number}" for number in range(5)]
+    assert detector.batches == [3, 3, 2, 2]
+
+
+def test_batches_are_not_shared_when_a_small_one_is_cheap(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    detector = ScriptedDetector([], make_judgement(), frames_in_flight=2)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+    bench.drain(bench.build(top=detector))
+    assert detector.batches == [1] * 4
+
+
+def test_batches_are_not_shared_between_recipes(bench: Bench, accept: Accept, make_judgement: MakeJudgement) -> None:
+    engine = {"frames_in_flight": 2, "pays_for_full_batch": True}
+    detectors = {name: ScriptedDetector([], make_judgement(), **engine) for name in ("top", "side")}
+    for name in detectors:
+        bench.buffer.put(accept(name, name))
+    bench.drain(bench.build(**detectors))
+    assert [detector.batches for detector in detectors.values()] == [[1, 1], [1, 1]]
+    assert len(bench.outcomes) == 2
+
+
+def test_result_is_fetched_as_soon_as_it_is_there_when_others_are_under_way(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = ScriptedDetector([], make_judgement(), frames_in_flight=2)
+    monkeypatch.setattr(ScriptedRun, "is_ready", ScriptedRun.is_done, raising=False)
+    monkeypatch.setattr(ScriptedRun, "__init__", _begin_without_readiness)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+    bench.drain(bench.build(top=detector))
+    assert detector.finished == [2, 4]  # not after all four batches
+
+
+def _begin_without_readiness(self: ScriptedRun, frame: np.ndarray, step: Any, batches: int) -> None:
+    self.frame, self.step, self.left = frame, step, batches
+
+
+def test_all_under_way_are_answered_when_the_device_fails(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, launch: Launch
+) -> None:
+    detector = ScriptedDetector([DeviceFaultError("CUDA")], make_judgement(), frames_in_flight=2)
+    for name in ("f1", "f2", "f3"):
+        bench.buffer.put(accept(name))
+    worker = launch(bench.build(top=detector))
+    worker.join(WAIT_S)
+    assert [(answer[0], answer[2]) for answer in bench.answers()] == [
+        ("f1", Reason.INFERENCE_FAULT), ("f2", Reason.INFERENCE_FAULT),
+    ]  # fmt: skip
+    assert len(bench.buffer) == 1
+
+
+def test_the_others_are_judged_when_one_under_way_runs_out_of_memory(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    engine = {"frames_in_flight": 2, "pays_for_full_batch": True}
+    detector = ScriptedDetector([DeviceOutOfMemoryError("full")], make_judgement(), **engine)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+    bench.drain(bench.build(top=detector))
+    assert [(answer[0], answer[2]) for answer in bench.answers()] == [
+        ("f1", Reason.OUT_OF_MEMORY), ("f2", Reason.OK),
+    ]  # fmt: skip
+
+
 # ---------------------------------------------------------------- stop
 
 
@@ -275,5 +376,5 @@ def test_worker_beats_before_each_frame_and_between_its_batches(
     bench.buffer.put(accept("f1"))
     bench.buffer.put(accept("f2"))
     bench.drain(bench.build())
-    # two rounds with a frame, two batches each; one round that finds nothing and ends
-    assert list(beats.queue) == ["device"] * 7 + ["forget device"]
+    # two frames of two batches each, a beat before each; one round that finds nothing and ends
+    assert list(beats.queue) == ["device"] * 5 + ["forget device"]

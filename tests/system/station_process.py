@@ -23,6 +23,7 @@ import zmq
 
 from inspector.config import Preprocessing, Recipe, Threshold, Tiling, dump_recipe
 from inspector.detector import Detector, build_model
+from inspector.engine.build import build_eager
 from inspector.model.checkpoint import save_weights
 from inspector.types import PixelFormat
 
@@ -47,6 +48,7 @@ def write_recipe(folder: Path, *, threshold: float | None = None, frame_hw: tupl
         recipe_id="tiny",
         backbone="resnet18",
         sigma=2.0,
+        precision="fp32",
         tiling=Tiling(tile_size=64, stride=64),
         preprocessing=Preprocessing(frame_hw=frame_hw),
         threshold=Threshold(value=threshold or 1.0, method="manual"),
@@ -57,7 +59,7 @@ def write_recipe(folder: Path, *, threshold: float | None = None, frame_hw: tupl
     sha256 = save_weights(model, folder / "weights.safetensors")
     recipe = recipe.model_copy(update={"weights_sha256": sha256})
     if threshold is None:
-        detector = Detector(recipe, model, device=torch.device("cpu"))
+        detector = Detector(recipe, build_eager(recipe, model))
         low, high = (detector.judge(f, PixelFormat.RGB8).decision.score for f in (good_frame(), bad_frame()))
         assert low < high
         recipe = recipe.model_copy(update={"threshold": Threshold(value=(low + high) / 2, method="manual")})

@@ -20,6 +20,7 @@ def threshold_recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe_id="random",
         backbone="resnet18",
         sigma=2.0,
+        precision="fp32",
         tiling=Tiling(tile_size=64, stride=64),
         threshold=Threshold(value=100.0, method="manual"),
         weights_sha256="0" * 64,

@@ -17,6 +17,7 @@ from torch import nn
 
 from inspector.config import Recipe, Tiling, load_recipe
 from inspector.detector import Detector, preprocess
+from inspector.engine.build import build_eager
 from inspector.errors import RecipeError, TrainingError
 from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers
 from inspector.training.datasets import list_images, read_image
@@ -34,12 +35,15 @@ class Brightness(nn.Module):
         self.weights = nn.Parameter(torch.tensor([0.231, 0.328, 0.441]).view(3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (images * self.weights).sum(dim=1) + 3
+        return (images * self.weights).sum(dim=1, keepdim=True) + 3
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inspector.detector.build_model", lambda recipe: Brightness())
+    monkeypatch.setattr(
+        "inspector.detector.build_engine", lambda recipe, load_model, **options: build_eager(recipe, load_model())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,8 @@ def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: 
     assert recipe.threshold.false_reject_bound == pytest.approx(stats.beta.ppf(0.95, 2, 3))
     assert (recipe.threshold.escape_rate, recipe.threshold.n_defective) == (pytest.approx(np.mean(escaped)), 3)
     assert recipe.threshold.escape_interval == compute_interval(sum(escaped), 3)
-    assert sorted(path.name for path in recipe_dir.iterdir()) == ["recipe.yaml", "weights.safetensors"]
+    probe = load_recipe(recipe_dir).probe
+    assert sorted(path.name for path in recipe_dir.iterdir()) == [probe, "recipe.yaml", "weights.safetensors"]
 
 
 def test_recipe_on_disk_stays_when_calibration_is_refused(recipe_dir: Path, tmp_path: Path) -> None:

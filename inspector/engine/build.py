@@ -1,0 +1,254 @@
+"""Which engine runs a recipe on a device; built, proved on the recipe's probe, falling back loudly."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import inspector
+from inspector.config import Recipe
+from inspector.engine import cache as engine_cache
+from inspector.engine.base import Engine, Precision, choose_precision
+from inspector.engine.cuda import CudaEngine
+from inspector.engine.eager import EagerEngine
+from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.engine.probe import MAX_SHIFT, Probe, load_probe
+from inspector.errors import RecipeError
+from inspector.model import ReverseDistillation
+from inspector.model.checkpoint import compute_sha256, verify_sha256
+from inspector.types import PixelFormat
+
+logger = logging.getLogger(__name__)
+
+LoadModel = Callable[[], ReverseDistillation]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be built."""
+
+    recipe: Recipe
+    load_model: LoadModel
+    device: torch.device
+    batch: int | None
+    folder: Path | None
+    cache: Path | None
+
+
+def build_engine(
+    recipe: Recipe,
+    load_model: LoadModel,
+    *,
+    device: torch.device,
+    batch: int | None = None,
+    folder: Path | None = None,
+    cache: Path | None = None,
+    proved: bool = True,
+) -> Engine:
+    """The engine for a recipe on a device, in the recipe's precision, or the device's fastest for `auto`.
+
+    Before it is returned it has reproduced the scores of the recipe's probe within `MAX_SHIFT`. For `auto` a precision
+    that does not is replaced by float32, with a warning; so is one that a recipe without a probe cannot prove.
+
+    Args:
+        recipe: what to judge.
+        load_model: gives the trained network; not called where a compiled one is in the cache.
+        device: where to run.
+        batch: tiles at once; None: what suits the device.
+        folder: the recipe's folder, with probe and quantised network; None: not written yet.
+        cache: where compiled artefacts are kept; None: nowhere.
+        proved: False: the caller has the means to prove it, the probe in the recipe is not used.
+
+    Raises:
+        RecipeError: the precision the recipe asks for cannot be had on this device, or moves the scores too far.
+    """
+    order = _Order(recipe, load_model, device, batch, folder, cache)
+    if not proved:
+        return _build(order, choose_precision(device) if recipe.precision == "auto" else Precision(recipe.precision))
+    probe = None
+    if folder is not None and recipe.probe and recipe.probe_sha256:
+        probe = load_probe(folder / recipe.probe, recipe.probe_sha256)
+    if recipe.precision != "auto":
+        return _prove(_build(order, Precision(recipe.precision)), probe, recipe)
+    best = choose_precision(device)
+    if probe is None and best is not Precision.FP32:
+        logger.warning(
+            "recipe %s has no probe to prove %s on: it runs in fp32, slower; `inspector calibrate` adds one",
+            recipe.recipe_id, best,
+        )  # fmt: skip
+    elif best is not Precision.FP32:
+        try:
+            return _prove(_build(order, best), probe, recipe)
+        except RecipeError as error:
+            logger.warning("%s; it runs in fp32 instead, slower", error)
+    return _prove(_build(order, Precision.FP32), probe, recipe)
+
+
+def build_eager(
+    recipe: Recipe, model: torch.nn.Module, *, device: torch.device | None = None, batch: int | None = None
+) -> EagerEngine:
+    """The reference engine, on the CPU by default."""
+    mean, std = recipe.preprocessing.normalisation.mean, recipe.preprocessing.normalisation.std
+    return EagerEngine(
+        model,
+        mean,
+        std,
+        side=recipe.tiling.tile_size,
+        dtype=_dtype(recipe),
+        device=device or torch.device("cpu"),
+        batch=batch or 8,
+    )
+
+
+def _prove(engine: Engine, probe: Probe | None, recipe: Recipe) -> Engine:
+    if probe is None:
+        if engine.precision is not Precision.FP32:
+            raise RecipeError(
+                f"recipe {recipe.recipe_id}: precision: {engine.precision} must be proved on the recipe's probe, and "
+                "it has none; run inspector calibrate"
+            )
+        logger.info("recipe %s: %s, %s", recipe.recipe_id, engine.precision, engine.name)
+        return engine
+    shift, limit = probe.measure_shift(engine), MAX_SHIFT[engine.precision]
+    if not shift <= limit:
+        raise RecipeError(
+            f"recipe {recipe.recipe_id}: precision: {engine.precision} on {engine.name} moves scores of good tiles by "
+            f"{shift:.2%} of the highest, must be at most {limit:.1%}"
+        )
+    logger.info("recipe %s: %s, %s; scores moved %.3f%%", recipe.recipe_id, engine.precision, engine.name, shift * 100)
+    return engine
+
+
+def _build(order: _Order, precision: Precision) -> Engine:
+    if precision is Precision.INT8 and order.device.type != "cpu":
+        raise RecipeError(
+            f"recipe {order.recipe.recipe_id}: precision: int8 runs on the CPU, got {order.device}; set device: cpu, "
+            "or run inspector calibrate --precision auto"
+        )
+    if order.device.type == "cuda":
+        return _build_cuda(order, precision)
+    if precision is Precision.FP16:
+        raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: fp16 runs on CUDA, got {order.device}")
+    try:
+        return _build_openvino(order, precision)
+    except (ImportError, RuntimeError) as error:
+        if precision is Precision.INT8:  # its threshold was set with its scores
+            raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: int8 cannot run: {error}") from error
+        logger.warning("OpenVINO cannot run this recipe: it runs eager in fp32, several times slower: %s", error)
+    return build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
+
+
+def _build_cuda(order: _Order, precision: Precision) -> Engine:
+    recipe = order.recipe
+    if order.cache is not None:  # torch.compile keeps its kernels there, by machine and versions
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(order.cache / "inductor"))
+    return CudaEngine(
+        order.load_model(),
+        recipe.preprocessing.normalisation.mean,
+        recipe.preprocessing.normalisation.std,
+        precision,
+        side=recipe.tiling.tile_size,
+        dtype=_dtype(recipe),
+        device=order.device,
+        batch=order.batch or 32,
+    )
+
+
+def _build_openvino(order: _Order, precision: Precision) -> Engine:
+    from inspector.engine import openvino
+
+    graphs = _read_quantised(order) if precision is Precision.INT8 else _fetch_graphs(order)
+    side = order.recipe.tiling.tile_size
+    return openvino.OpenVinoEngine(graphs, precision, side=side, dtype=_dtype(order.recipe), batch=order.batch)
+
+
+def _fetch_graphs(order: _Order) -> dict[str, Any]:
+    """The recipe's graphs out of the cache, or converted and put there."""
+    from inspector.engine import openvino
+
+    if order.cache is None:
+        return convert(order.recipe, order.load_model())
+    key = engine_cache.compute_key(_state_facts(order.recipe) | {"openvino": openvino.VERSION})
+    folder = engine_cache.fetch(
+        order.cache, key, lambda new: openvino.write(convert(order.recipe, order.load_model()), new)
+    )
+    return openvino.read(folder) if folder else convert(order.recipe, order.load_model())
+
+
+def _read_quantised(order: _Order) -> dict[str, Any]:
+    from inspector.engine import openvino
+
+    recipe = order.recipe
+    if order.folder is None or recipe.quantised is None:
+        raise RecipeError(
+            f"recipe {recipe.recipe_id}: quantised: required with precision int8; "
+            "run inspector calibrate --precision int8"
+        )
+    folder = order.folder / recipe.quantised
+    for name, sha256 in recipe.quantised_sha256.items():
+        verify_sha256(folder / name, sha256)
+    return openvino.read(folder)
+
+
+def convert(recipe: Recipe, model: ReverseDistillation) -> dict[str, Any]:
+    """OpenVINO's graphs of a recipe's network."""
+    from inspector.engine import openvino
+
+    normalisation = recipe.preprocessing.normalisation
+    return openvino.convert(
+        DistanceNetwork(model, normalisation.mean, normalisation.std),
+        MapNetwork(model.anomaly_map),
+        side=recipe.tiling.tile_size,
+        dtype=_dtype(recipe),
+    )
+
+
+def write_quantised(recipe: Recipe, model: ReverseDistillation, tiles: Tensor, folder: Path) -> dict[str, str]:
+    """Quantise a recipe's network on tiles (n, 3, t, t) of good frames, into an empty folder; SHA-256 by file.
+
+    Raises:
+        RecipeError: the extra `int8` is not installed.
+        OSError: it cannot be written.
+    """
+    from inspector.engine import openvino
+
+    graphs = convert(recipe, model)
+    pixels = tiles.permute(0, 2, 3, 1).contiguous().numpy()
+    try:
+        graphs[openvino.DISTANCES] = openvino.quantise(graphs[openvino.DISTANCES], pixels)
+    except ImportError as error:
+        raise RecipeError(f"--precision int8: needs NNCF: pip install 'inspector[int8]' ({error})") from error
+    openvino.write(graphs, folder)
+    return {path.name: compute_sha256(path) for path in sorted(folder.iterdir())}
+
+
+def _dtype(recipe: Recipe) -> torch.dtype:
+    return torch.float32 if recipe.preprocessing.pixel_format is PixelFormat.MONO16 else torch.uint8
+
+
+def _state_facts(recipe: Recipe) -> dict[str, object]:
+    """All that a compiled network depends on beside the machine."""
+    names = {
+        "backbone",
+        "layers",
+        "bottleneck_width",
+        "anomaly_map_mode",
+        "sigma",
+        "map_normalisation",
+        "weights_sha256",
+    }
+    return recipe.model_dump(mode="json", include=names) | {
+        "weights": recipe.weights_sha256,
+        "tile_size": recipe.tiling.tile_size,
+        "normalisation": recipe.preprocessing.normalisation.model_dump(mode="json"),
+        "dtype": str(_dtype(recipe)),
+        "inspector": inspector.__version__,
+        "torch": torch.__version__,
+    }

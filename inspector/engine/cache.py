@@ -1,0 +1,88 @@
+"""Compiled artefacts on disk: a folder per recipe, machine and library versions, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inspector.errors import RecipeError
+from inspector.model.checkpoint import compute_sha256, verify_sha256
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST = "sha256.json"
+_KEEP_S = 30 * 24 * 3600
+
+
+def find_user_cache() -> Path:
+    """Where commands keep compiled artefacts: $XDG_CACHE_HOME/inspector, ~/.cache/inspector by default."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inspector"
+
+
+def compute_key(facts: dict[str, object]) -> str:
+    """The name of a folder: whatever of `facts` or of this machine is another gives another one."""
+    text = json.dumps(facts | {"machine": platform.machine()}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Path | None:
+    """The folder of `key`, made by `make` in an empty folder where it is not there or not as it was written.
+
+    A cache that cannot be written costs time at the next start, nothing else: then None.
+    """
+    folder = cache / key
+    try:
+        if _is_whole(folder):
+            os.utime(folder)
+            return folder
+        _write(folder, make)
+        _drop_unused(cache)
+    except OSError as error:
+        logger.warning("%s: compiled artefacts cannot be kept, the next start will compile again: %s", cache, error)
+        return None
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        logger.warning("%s: cannot be read, made anew: %s", folder, error)
+        return False
+    try:
+        for name, sha256 in sums.items():
+            verify_sha256(folder / name, sha256)
+    except RecipeError as error:
+        logger.warning("%s, made anew", error)
+        return False
+    return True
+
+
+def _write(folder: Path, make: Callable[[Path], None]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        make(new)
+        sums = {path.name: compute_sha256(path) for path in sorted(new.iterdir())}
+        (new / _MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _drop_unused(cache: Path) -> None:
+    oldest = time.time() - _KEEP_S
+    for folder in cache.iterdir():
+        if folder.is_dir() and folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""The CUDA engine: half-precision kernels fused by torch.compile, replayed as one CUDA graph per batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inspector.engine.base import Precision, allocate_tiles
+from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.model import ReverseDistillation
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+_WARM_UPS = 3
+
+
+class CudaEngine:
+    """Runs batches of one fixed size, so that nothing is decided or allocated from one to the next.
+
+    `infer` returns at once; whoever reads the maps on the host waits for them.
+    """
+
+    pays_for_full_batch = True
+    frames_in_flight = 3
+    brings_own_threads = False
+
+    def __init__(
+        self,
+        model: ReverseDistillation,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        precision: Precision,
+        *,
+        side: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        batch: int = 32,
+        compile_: bool = True,
+    ) -> None:
+        """Compile and capture.
+
+        Args:
+            model: the network, on any device; it is copied.
+            mean: of RGB in [0, 1].
+            std: of RGB in [0, 1].
+            precision: fp32, bf16 or fp16.
+            side: of a tile, in pixels.
+            dtype: of the tiles.
+            device: a CUDA device.
+            batch: tiles at once.
+            compile_: fuse operations with torch.compile; where that fails, torch's own kernels run, with a warning.
+
+        Raises:
+            RuntimeError: the device's fault, memory included.
+        """
+        self.device = device
+        self.precision = precision
+        self.tiles = allocate_tiles(batch, side, dtype, device)
+        torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernel is found once
+        torch.backends.cuda.matmul.allow_tf32 = False  # maps are products in float32: ten bits would not do
+        network = DistanceNetwork(model, mean, std, DTYPES[precision]).to(device).to(memory_format=torch.channels_last)
+        self._forward = _Forward(network, MapNetwork(model.anomaly_map).to(device))
+        self._run: Callable[[Tensor], Tensor] = self._forward
+        kernels = "torch's own kernels"
+        if compile_:
+            try:
+                self._run = _compile(self._forward, self.tiles)
+                kernels = "compiled kernels"
+            except Exception as error:  # the compiler lets whatever its back ends raise through
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                logger.warning("torch.compile failed, torch's own kernels run instead, slower: %s", error)
+        self._capture()
+        self.name = f"CUDA graph of {kernels} on {torch.cuda.get_device_name(device)}"
+
+    def _capture(self) -> None:
+        """Record one batch; from then on it is replayed in one launch."""
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream), torch.inference_mode():
+            for _ in range(_WARM_UPS):
+                self._run(self.tiles)
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        self._graph: Any = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(self._graph):
+            self._maps = self._run(self.tiles)
+
+    def infer(self, count: int) -> Tensor:
+        """As `Engine`; what the last batch left in the other places is computed again and ignored."""
+        self._graph.replay()
+        return self._maps[:count]
+
+    def halve_batch(self) -> None:
+        """As `Engine`: a new graph, on torch's own kernels: compiling takes longer than a frame may wait."""
+        del self._graph, self._maps
+        self.tiles = self.tiles[: max(1, len(self.tiles) // 2)].clone(memory_format=torch.channels_last)
+        torch.cuda.empty_cache()
+        self._run = self._forward
+        self._capture()
+
+
+class _Forward(nn.Module):
+    """Tiles → maps (B, t, t)."""
+
+    def __init__(self, network: DistanceNetwork, maps: MapNetwork) -> None:
+        super().__init__()
+        self._network = network
+        self._maps = maps
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        maps: Tensor = self._maps(*self._network(tiles))
+        return maps
+
+
+def _compile(network: nn.Module, tiles: Tensor) -> Callable[[Tensor], Tensor]:
+    compiled: Callable[[Tensor], Tensor] = torch.compile(
+        network, dynamic=False, fullgraph=True, mode="max-autotune-no-cudagraphs"
+    )
+    with torch.inference_mode():
+        compiled(tiles)  # compiles now, so that its faults come now
+    return compiled
