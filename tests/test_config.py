@@ -62,7 +62,7 @@ def test_station_has_documented_defaults_when_the_file_is_minimal(tmp_path: Path
     assert station.buffer.max_bytes == 1_073_741_824
     assert station.buffer.when_full is WhenFull.DROP_OLDEST
     assert station.overlays == Overlays(frames="fail", width=1280, quality=85)
-    assert station.tile_batch == 8
+    assert station.tile_batch is None
     assert station.stop_timeout_s == 10.0
     assert list(station.cameras) == ["top"]
     camera = station.cameras["top"]

@@ -392,3 +392,76 @@ def test_warm_up_runs_one_full_batch_when_called(
 def test_device_is_refused_when_this_machine_has_none_such(device: str) -> None:
     with pytest.raises(ConfigError, match=f"device: must be .*, got '{device}'"):
         choose_device(device)
+
+
+# ---------------------------------------------------------------- several frames, and what need not be computed
+
+
+def test_frames_keep_their_own_maps_when_they_share_batches(make: Callable[..., Detector], frame: Any) -> None:
+    detector = make(4, threshold={"value": 1e-3, "method": "manual"})
+    other = np.ascontiguousarray(frame[::-1])
+    alone = [detector.judge(pixels, PixelFormat.RGB8) for pixels in (frame, other)]
+    runs = [detector.begin(pixels, PixelFormat.RGB8) for pixels in (frame, other)]
+    batches = 0
+    while not all(run.is_done for run in runs):
+        detector.advance([run for run in runs if not run.is_done])
+        batches += 1
+    assert batches == 3  # 12 tiles, 4 at once; one by one it takes 4
+    for run, expected in zip(runs, alone, strict=True):
+        assert run.is_ready
+        np.testing.assert_allclose(detector.finish(run).anomaly_map, expected.anomaly_map, rtol=0, atol=1e-6)
+
+
+def test_tiles_outside_the_roi_are_not_computed(make: Callable[..., Detector], frame: Any) -> None:
+    roi = np.zeros((HEIGHT, WIDTH), np.uint8)
+    roi[:20, :20] = 255  # in the first tile only
+    threshold = {"value": 1.0, "method": "manual"}
+    everywhere, inside = make(threshold=threshold), make(roi=roi, threshold=threshold)
+    expected, found = everywhere.judge(frame, PixelFormat.RGB8), inside.judge(frame, PixelFormat.RGB8)
+    assert (expected.tiles, found.tiles) == (6, 1)
+    assert found.decision.score == expected.anomaly_map[:20, :20].max()
+    assert not found.anomaly_map[64:, 64:].any()
+
+
+def test_all_tiles_are_computed_when_zones_lie_in_some(model: ReverseDistillation, frame: Any) -> None:
+    zone = np.zeros((HEIGHT, WIDTH), np.uint8)
+    zone[:20, :20] = 1
+    changes = {"threshold": {"value": 1.0, "method": "manual"}, "zones": [zone_of("left", 1.0)]}
+    assert build_zoned(model, {"left": zone}, **changes).judge(frame, PixelFormat.RGB8).tiles == 6
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.999, 1.0, 1.001])
+@pytest.mark.parametrize("has_roi", [False, True])
+def test_pass_found_on_the_device_is_the_hosts_when_the_map_stays_there(
+    make: Callable[..., Detector], frame: Any, factor: float, has_roi: bool
+) -> None:
+    roi = np.zeros((HEIGHT, WIDTH), np.uint8)
+    roi[10:90, 20:120] = 255
+    mask = roi if has_roi else None
+    anomaly_map = map_of(make(roi=mask), frame, PixelFormat.RGB8)
+    peak = float(anomaly_map[roi > 0].max() if has_roi else anomaly_map.max())
+    threshold = {"value": peak * factor, "warn_above": peak * factor * 0.9995, "method": "manual"}
+    detector = make(roi=mask, threshold=threshold)
+    on_host = detector.decide(anomaly_map, threshold["value"])
+    on_device = detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map)))
+    assert (on_device is None) == (on_host.verdict is Verdict.FAIL)
+    assert on_device is None or on_device == on_host
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_pass_is_found_on_the_device_when_a_value_is_not_finite(make: Callable[..., Detector], value: float) -> None:
+    roi = np.zeros((HEIGHT, WIDTH), np.uint8)
+    roi[:50] = 255
+    detector = make(roi=roi, threshold={"value": 1.0, "method": "manual"})
+    anomaly_map = np.zeros((HEIGHT, WIDTH), np.float32)
+    anomaly_map[90, 120] = value  # outside the region of interest too
+    assert detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map))) is None
+
+
+@pytest.mark.parametrize("changes", [{"min_region_area": 4}, {"zones": [zone_of("left", 1.0)]}])
+def test_no_pass_is_found_on_the_device_when_regions_or_zones_count(
+    model: ReverseDistillation, changes: dict[str, Any]
+) -> None:
+    masks = {"left": np.ones((HEIGHT, WIDTH), np.uint8)} if "zones" in changes else {}
+    detector = build_zoned(model, masks, threshold={"value": 1.0, "method": "manual"}, **changes)
+    assert detector._decide_by(detector._summarise(torch.zeros(HEIGHT, WIDTH))) is None

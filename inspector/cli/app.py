@@ -10,6 +10,7 @@ import typer
 
 from inspector import __version__
 from inspector.cli import demo, encoder, online
+from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
 from inspector.cli.evaluate import evaluate
 from inspector.cli.import_ import import_
@@ -56,6 +57,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     online.check,
     online.send,
     online.tail,
+    bench,
 )
 for _command in _COMMANDS:
     app.command()(_command)

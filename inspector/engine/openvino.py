@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -153,17 +154,23 @@ _COMPARISON = {"Multiply", "Divide", "ReduceSum", "ReduceL2", "Maximum", "Clamp"
 def quantise(graph: ov.Model, tiles: np.ndarray[Any, Any]) -> ov.Model:
     """An int8 copy of the distances' graph: ranges of all features measured on `tiles` (n, t, t, 3) of good frames.
 
-    The comparison of teacher and student stays in float32.
+    The comparison of teacher and student stays in float32. Ranges reach to the extremes over all tiles and biases are
+    left alone: NNCF's defaults (mean extremes, corrected biases) cost three times as much accuracy.
 
     Raises:
         ImportError: the extra `int8` (NNCF) is not installed.
     """
     import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+    nncf.set_log_level(logging.WARNING)
     untouched = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() in _COMPARISON]
     return nncf.quantize(
         graph.clone(),
         nncf.Dataset([tile[None] for tile in tiles]),
         subset_size=len(tiles),
         ignored_scope=nncf.IgnoredScope(names=untouched, validate=False),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX, disable_bias_correction=True
+        ),
     )

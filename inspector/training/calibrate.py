@@ -201,10 +201,10 @@ def calibrate(
     for zone, mask in (zones or {}).items():
         recipe = adopt_zone(recipe, zone, mask, folder)
     if precision is not None:
-        recipe = recipe.model_copy(update={"precision": precision})
+        recipe = recipe.model_copy(update={"precision": precision, "quantised": None, "quantised_sha256": {}})
     model = load_model(folder, recipe)
-    if recipe.precision == "int8" and (precision is not None or recipe.quantised is None):
-        recipe = adopt_quantised(recipe, model, paths, folder)
+    if recipe.precision == "int8" and recipe.quantised is None:
+        recipe = adopt_quantised(recipe, model, list_images(good_dir), folder)  # those training saw may serve here
     areas = AREAS if min_region_area == "auto" else (min_region_area or recipe.min_region_area,)
     confidence = 1 - (1 - CONFIDENCE) / len(areas)  # the bound holds for all areas tried, so for the one chosen
     fit: Fit = functools.partial(compute_thresholds, false_reject_rate=false_reject_rate, confidence=confidence)

@@ -62,7 +62,8 @@ def test_option_is_refused_as_usage_when_it_breaks_its_rule(
 def test_options_are_handed_on_when_given(given: dict[str, Any]) -> None:
     arguments = (
         "calibrate recipe good --false-reject-rate 0.02 --warn-rate 0.2 --groups folder --min-region-area auto "
-        "--zone seam=a=b.png --zone edge=e.png --defects bad --set-from-defects --escape-rate 0.1 --precision int8 --device cpu"
+        "--zone seam=a=b.png --zone edge=e.png --defects bad --set-from-defects --escape-rate 0.1 "
+        "--precision int8 --device cpu"
     )
     done = CliRunner().invoke(app, arguments.split())
     assert done.exit_code == 0, done.output

@@ -1,0 +1,211 @@
+"""What the daemon costs beside its engine: the same frames through the bare detector and through a real daemon.
+
+    python benchmarks/daemon.py RECIPE --frame-hw 2048 2448 --frames 20 --rounds 3 --cameras 1 --json daemon.json
+
+Frames go over ipc as raw pixels, as fast as the daemon takes them (its buffer blocks, with room for two frames); a
+subscriber reads all results, and /metrics is scraped twice a second. Bare and daemon take turns, round by round, each
+alone on the machine. Frames are textures made with a seed; with --fail the threshold is set so that each one fails, and
+the daemon draws and sends an overlay of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+import zmq
+from rich.console import Console
+from rich.table import Table
+
+from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
+from inspector.detector import Detector, choose_device
+from inspector.types import PixelFormat
+
+Frame = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def main() -> None:
+    """Run and print."""
+    arguments = _parse()
+    with tempfile.TemporaryDirectory(prefix="daemon-") as temporary:
+        folder = Path(temporary)
+        recipe = _prepare(arguments, folder)
+        frames = _make_frames(arguments)
+        detector = Detector.load(recipe, device=choose_device(arguments.device))
+        _time_bare(detector, frames[:2])
+        with _Station(folder, recipe, arguments) as station:
+            station.time(frames[:2])
+            rounds = [(_time_bare(detector, frames), station.time(frames)) for _ in range(arguments.rounds)]
+            results = station.results[2 * len(station.cameras) :]
+    _report(arguments, detector.engine.name, rounds, results)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--frame-hw", type=int, nargs=2, default=[2048, 2448], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--frames", type=int, default=20, help="per round and camera")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cameras", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--fail", action="store_true", help="every frame fails and has an overlay drawn")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    return parser.parse_args()
+
+
+def _prepare(arguments: argparse.Namespace, folder: Path) -> Path:
+    """A copy of the recipe that takes frames of any size, unscaled, and passes or fails them all."""
+    target = folder / "recipe"
+    shutil.copytree(arguments.recipe, target)
+    recipe = load_recipe(target)
+    plain = recipe.preprocessing.model_copy(update={"scale": 1.0, "resize_hw": None, "frame_hw": None})
+    threshold = Threshold(value=1e-6 if arguments.fail else 1e6, method="manual")
+    recipe = recipe.model_copy(update={"preprocessing": plain, "threshold": threshold})
+    (target / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
+    return target
+
+
+def _make_frames(arguments: argparse.Namespace) -> list[Frame]:
+    height, width = arguments.frame_hw
+    generator = np.random.default_rng(0)
+    different = [generator.integers(60, 200, (height, width, 3), dtype=np.uint8) for _ in range(2)]
+    return [different[number % 2] for number in range(arguments.frames)]
+
+
+def _time_bare(detector: Detector, frames: list[Frame]) -> float:
+    """Seconds per frame."""
+    started = time.monotonic()
+    for frame in frames:
+        detector.judge(frame, PixelFormat.RGB8)
+    return (time.monotonic() - started) / len(frames)
+
+
+class _Station:
+    """A daemon in a process of its own, a sender, a subscriber and a scraper."""
+
+    def __init__(self, folder: Path, recipe: Path, arguments: argparse.Namespace) -> None:
+        names = ("frames", "results", "overlays", "requests", "imagezmq")
+        self._sockets = {name: f"ipc://{folder}/{name}" for name in names}
+        self.cameras = [f"camera{number}" for number in range(arguments.cameras)]
+        height, width = arguments.frame_hw
+        camera = {"recipe": str(recipe), "source": {"type": "zmq"}, "deadline_ms": 600_000}
+        station = {
+            "schema": 1,
+            "station": "benchmark",
+            "state_dir": str(folder / "state"),
+            "device": arguments.device,
+            "sockets": self._sockets,
+            "http": {"port": 19_108},
+            "buffer": {"max_bytes": 2 * 3 * height * width, "when_full": "block"},
+            "cameras": dict.fromkeys(self.cameras, camera),
+        }
+        self._path = folder / "station.yaml"
+        self._path.write_text(yaml.safe_dump(station), encoding="utf-8")
+        self.results: list[dict[str, Any]] = []
+        self._stop_asked = threading.Event()
+
+    def __enter__(self) -> _Station:
+        self._process = subprocess.Popen([sys.executable, "-m", "inspector", "run", str(self._path)])  # noqa: S603
+        self._context = zmq.Context()
+        self._sender = self._context.socket(zmq.PUSH)
+        self._sender.sndhwm = 1
+        self._sender.connect(self._sockets["frames"])
+        self._subscriber = self._context.socket(zmq.SUB)
+        self._subscriber.subscribe("result/")
+        self._subscriber.connect(self._sockets["results"])
+        deadline = time.monotonic() + 120
+        while not _is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the daemon did not start")
+            time.sleep(0.1)
+        threading.Thread(target=self._scrape, name="scraper", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_asked.set()
+        self._process.terminate()
+        self._process.wait(60)
+        self._context.destroy(linger=0)
+
+    def time(self, frames: list[Frame]) -> float:
+        """Seconds per frame, between the first result and the last: the pipe is full all the while."""
+        thread = threading.Thread(target=self._send, args=(frames,), name="sender")
+        thread.start()
+        count = len(frames) * len(self.cameras)
+        arrivals = []
+        for _ in range(count):
+            if not self._subscriber.poll(300_000):
+                raise SystemExit("a result did not come")
+            self.results.append(json.loads(self._subscriber.recv_multipart()[1]))
+            arrivals.append(time.monotonic())
+        thread.join()
+        return (arrivals[-1] - arrivals[0]) / (count - 1)
+
+    def _send(self, frames: list[Frame]) -> None:
+        for number, frame in enumerate(frames):
+            for camera in self.cameras:
+                header = {"camera": camera, "frame_id": str(number), "encoding": "raw", "dtype": "uint8"}
+                content = json.dumps(header | {"shape": frame.shape, "pixel_format": "RGB8"}).encode()
+                self._sender.send_multipart([content, frame.data], copy=False)
+
+    def _scrape(self) -> None:
+        while not self._stop_asked.wait(0.5):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen("http://127.0.0.1:19108/metrics", timeout=5).read()
+
+
+def _is_ready() -> bool:
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:19108/ready", timeout=1) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def _report(
+    arguments: argparse.Namespace, engine: str, rounds: list[tuple[float, float]], results: list[dict[str, Any]]
+) -> None:
+    wrong = [result for result in results if result["verdict"] != ("FAIL" if arguments.fail else "PASS")]
+    if wrong:
+        raise SystemExit(f"{len(wrong)} of {len(results)} results are not what they must be, first: {wrong[0]}")
+    bare, daemon = (statistics.median(column) for column in zip(*rounds, strict=True))
+    stages = {name: _quantiles([r["latency_ms"].get(name, 0.0) for r in results]) for name in _name_stages(results)}
+    table = Table("round", "bare frames/s", "daemon frames/s", "daemon / bare", title=engine)
+    for number, (seconds, through) in enumerate(rounds, start=1):
+        table.add_row(str(number), f"{1 / seconds:.3f}", f"{1 / through:.3f}", f"{seconds / through:.1%}")
+    table.add_row("median", f"{1 / bare:.3f}", f"{1 / daemon:.3f}", f"{bare / daemon:.1%}")
+    console = Console(width=120)
+    console.print(table)
+    table = Table("stage", "p50 ms", "p99 ms", title="of the daemon, per frame")
+    for name, (p50, p99) in stages.items():
+        table.add_row(name, f"{p50:.2f}", f"{p99:.2f}")
+    console.print(table)
+    if arguments.json:
+        content = {"engine": engine, "rounds": rounds, "ratio": bare / daemon, "stages_ms": stages}
+        arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _name_stages(results: list[dict[str, Any]]) -> Iterator[str]:
+    yield from dict.fromkeys(name for result in results for name in result["latency_ms"])
+
+
+def _quantiles(values: list[float]) -> tuple[float, float]:
+    return float(np.quantile(values, 0.5)), float(np.quantile(values, 0.99))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""`inspector bench`: throughput and latency of recipes on this machine, through the engine the daemon would run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inspector.cli.options import Device
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from inspector.config import Preprocessing
+    from inspector.detector import Detector
+
+_STAGES = ("preprocess", "infer", "decide")
+
+
+def bench(
+    target: Annotated[Path, typer.Argument(metavar="STATION.yaml|RECIPE", help="A station file or a recipe folder.")],
+    frame_hw: Annotated[
+        tuple[int, int] | None,
+        typer.Option(min=1, max=65_536, help="Height and width of the frames; the recipe's by default."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames to time, after one to warm up.")] = 10,
+    device: Device = "auto",
+) -> None:
+    """Time recipes on noise: frames per second, tiles per second, latency and where it goes."""
+    from rich.console import Console
+
+    for name, detector in _load(target, device).items():
+        typer.echo(f"{name}: {detector.engine.precision}, {detector.engine.name}", err=True)
+        Console().print(_time(detector, frame_hw, frames, name))
+
+
+def _load(target: Path, device: str) -> dict[str, Detector]:
+    """A detector by camera, or by the recipe's name; the station's own device where there is one."""
+    from inspector.config import load_station
+    from inspector.detector import Detector, choose_device
+    from inspector.service.daemon import load_detectors
+
+    if target.is_file():
+        return load_detectors(load_station(target))
+    return {target.name: Detector.load(target, device=choose_device(device))}
+
+
+def _time(detector: Detector, frame_hw: tuple[int, int] | None, frames: int, name: str) -> Table:
+    import numpy as np
+    from rich.table import Table
+
+    preprocessing = detector.recipe.preprocessing
+    size = frame_hw or preprocessing.frame_hw
+    if size is None:
+        raise typer.BadParameter("must be given: the recipe takes frames of any size", param_hint="--frame-hw")
+    pixels = _make_noise(preprocessing, size)
+    detector.judge(pixels, preprocessing.pixel_format)
+    seconds, judgements = [], []
+    for _ in range(frames):
+        started = time.monotonic()
+        judgements.append(detector.judge(pixels, preprocessing.pixel_format))
+        seconds.append(time.monotonic() - started)
+    rate = 1 / float(np.mean(seconds))
+    table = Table("", "", title=f"{name}: {frames} frames of {size[0]}×{size[1]}, {judgements[0].tiles} tiles each")
+    table.add_row("frames/s", f"{rate:.2f}")
+    table.add_row("tiles/s", f"{rate * judgements[0].tiles:.1f}")
+    table.add_row("MPixel/s", f"{rate * size[0] * size[1] / 1e6:.1f}")
+    for quantile in (0.5, 0.9, 0.99):
+        table.add_row(f"latency p{quantile * 100:.0f}", f"{np.quantile(seconds, quantile) * 1e3:.1f} ms")
+    for stage in _STAGES:
+        median = np.median([judgement.latency_ms[stage] for judgement in judgements])
+        table.add_row(f"{stage}, median", f"{median:.1f} ms")
+    return table
+
+
+def _make_noise(preprocessing: Preprocessing, size: tuple[int, int]) -> Any:
+    import numpy as np
+
+    from inspector.types import PixelFormat
+
+    generator = np.random.default_rng(0)
+    if preprocessing.pixel_format is PixelFormat.MONO16:
+        return generator.integers(0, 65_536, size, dtype=np.uint16)
+    shape = size if preprocessing.pixel_format is PixelFormat.MONO8 else (*size, 3)
+    return generator.integers(0, 256, shape, dtype=np.uint8)
