@@ -83,8 +83,11 @@ class OpenVinoEngine:
         if requests is self._streams:
             for request, part in zip(requests, shares, strict=False):
                 self._collect(request, part)
-        maps = self._map.infer([layer[:count] for layer in self._layers], share_inputs=True, share_outputs=True)
-        return torch.from_numpy(maps[0])
+        results = self._map.infer([layer[:count] for layer in self._layers], share_inputs=True, share_outputs=True)
+        maps = torch.from_numpy(results[0])
+        if self.tiles.is_floating_point():  # OpenVINO's ReLU makes 0 of NaN: the map would be finite, and PASS
+            maps[~self.tiles[:count].isfinite().all(dim=(1, 2, 3))] = torch.nan
+        return maps
 
     def _collect(self, request: ov.InferRequest, part: slice) -> None:
         request.wait()

@@ -1,0 +1,198 @@
+"""The CUDA engine's own code, on the CPU: streams, events and graphs are fakes that do what CUDA's do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from inspector.engine import cuda as cuda_engine
+from inspector.engine.base import Precision
+from inspector.engine.cuda import CudaEngine
+from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.model import ReverseDistillation
+
+CPU = torch.device("cpu")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Make = Callable[..., CudaEngine]
+MakeTiles = Callable[..., Tensor]
+Infer = Callable[..., Tensor]
+Reference = Callable[[Tensor], Tensor]
+
+
+@pytest.fixture
+def make(cuda: Any, model: ReverseDistillation) -> Make:
+    def build(
+        precision: Precision = Precision.FP32,
+        *,
+        batch: int = 4,
+        dtype: torch.dtype = torch.uint8,
+        compile_: bool = False,
+    ) -> CudaEngine:
+        return CudaEngine(model, MEAN, STD, precision, side=64, dtype=dtype, device=CPU, batch=batch, compile_=compile_)
+
+    return build
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_maps_equal_the_references_when_in_fp32(
+    make: Make, make_tiles: MakeTiles, infer: Infer, reference: Reference, dtype: torch.dtype
+) -> None:
+    engine, tiles = make(dtype=dtype), make_tiles(4, dtype=dtype)
+    assert (engine.precision, engine.name) == ("fp32", "CUDA graph of torch's own kernels on a GPU")
+    maps = infer(engine, tiles)
+    assert maps.dtype == torch.float32
+    torch.testing.assert_close(maps, reference(tiles), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])
+def test_maps_are_near_the_references_when_in_half_precision(
+    make: Make, make_tiles: MakeTiles, infer: Infer, reference: Reference, precision: Precision
+) -> None:
+    tiles = make_tiles(4)
+    maps, expected = infer(make(precision), tiles), reference(tiles)
+    error = float((maps - expected).abs().max() / (expected.max() - expected.min()))
+    assert maps.dtype == torch.float32
+    assert 1e-5 < error < 0.05
+    assert len(maps.unique()) > 1000  # the map itself is not in half precision
+
+
+def test_maps_are_the_same_when_the_batch_is_partial(
+    make: Make, make_tiles: MakeTiles, infer: Infer, cuda: Any
+) -> None:
+    engine, tiles = make(), make_tiles(4)
+    full = infer(engine, tiles)
+    for count in (1, 3):
+        engine.tiles.copy_(make_tiles(4, seed=count))  # what an earlier batch left in the other places
+        partial = infer(engine, tiles[:count])
+        torch.testing.assert_close(partial, full[:count], rtol=0, atol=1e-6)
+    (graph,) = cuda.graphs
+    assert graph.replays == 3
+
+
+def test_nothing_new_is_allocated_when_batches_follow(make: Make, make_tiles: MakeTiles) -> None:
+    engine = make()
+    tiles = engine.tiles.data_ptr()
+    outputs = set()
+    maps = []
+    for seed in range(3):
+        engine.tiles.copy_(make_tiles(4, seed=seed))
+        outputs.add(engine.infer(4).data_ptr())
+        maps.append(engine.infer(2).clone())
+    assert len(outputs) == 1
+    assert engine.tiles.data_ptr() == tiles
+    assert not torch.equal(maps[0], maps[1])
+
+
+def test_capture_comes_after_warming_up_on_a_stream_of_its_own(make: Make, cuda: Any) -> None:
+    make()
+    assert cuda.calls == ["copy waits for compute", "compute waits for copy", "capture"]
+
+
+def test_map_is_nan_when_a_pixel_is(make: Make, make_tiles: MakeTiles, infer: Infer) -> None:
+    for precision in (Precision.FP32, Precision.BF16):
+        tiles = make_tiles(2, dtype=torch.float32)
+        tiles[0, 1, 30, 40] = torch.nan
+        maps = infer(make(precision, batch=2, dtype=torch.float32), tiles)
+        assert bool(maps[0].isnan().any())
+        assert bool(maps[1].isfinite().all())
+
+
+def test_network_is_traced_whole_when_compiled(
+    monkeypatch: pytest.MonkeyPatch, model: ReverseDistillation, make_tiles: MakeTiles, reference: Reference
+) -> None:
+    options: dict[str, Any] = {}
+    compile_ = torch.compile
+
+    def trace(network: Any, *, mode: str, **others: Any) -> Any:  # all of the compiler but the making of kernels
+        options.update(others, mode=mode)
+        return compile_(network, backend="eager", **others)
+
+    monkeypatch.setattr(torch, "compile", trace)
+    network = cuda_engine._Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
+    tiles = make_tiles(2)
+    run = cuda_engine._compile(network, tiles)
+    assert options == {"dynamic": False, "fullgraph": True, "mode": "max-autotune-no-cudagraphs"}
+    with torch.inference_mode():
+        torch.testing.assert_close(run(tiles), reference(tiles), rtol=0, atol=1e-4)
+
+
+def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    runs = []
+
+    def compile_(network: Any, tiles: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda tiles: runs.append(len(tiles)) or network(tiles)
+
+    monkeypatch.setattr(cuda_engine, "_compile", compile_)
+    make(compile_=True)
+    assert runs == [4] * 4  # three warm-ups and the capture
+
+
+def test_own_kernels_run_with_a_warning_when_compiling_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    make: Make,
+    make_tiles: MakeTiles,
+    infer: Infer,
+    reference: Reference,
+) -> None:
+    monkeypatch.setattr(cuda_engine, "_compile", fail_with(RuntimeError("no compiler found")))
+    with caplog.at_level(logging.WARNING):
+        engine = make(compile_=True)
+    assert "torch.compile failed, torch's own kernels run instead, slower: no compiler found" in caplog.text
+    assert "torch's own kernels" in engine.name
+    tiles = make_tiles(3)
+    torch.testing.assert_close(infer(engine, tiles), reference(tiles), rtol=0, atol=1e-4)
+
+
+def test_memory_fault_is_raised_when_compiling(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, make: Make
+) -> None:
+    monkeypatch.setattr(cuda_engine, "_compile", fail_with(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        make(compile_=True)
+    assert caplog.text == ""
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    def fail(*args: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def test_graph_is_captured_anew_when_the_batch_is_halved(
+    make: Make, cuda: Any, make_tiles: MakeTiles, infer: Infer, reference: Reference
+) -> None:
+    engine, tiles = make(batch=5), make_tiles(5)
+    expected = reference(tiles)
+    for graphs, count in ((2, 2), (3, 1), (4, 1)):
+        cuda.calls.clear()
+        engine.halve_batch()
+        assert len(cuda.graphs) == graphs
+        assert cuda.calls.index("empty cache") < cuda.calls.index("capture")  # what the old graph held is free by then
+        assert len(engine.tiles) == count
+        assert engine.tiles.untyped_storage().nbytes() == count * 3 * 64 * 64  # the rest was given back
+        assert engine.tiles.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(infer(engine, tiles[:count]), expected[:count], rtol=0, atol=1e-4)
+    assert [graph.replays for graph in cuda.graphs] == [0, 1, 1, 1]
+
+
+def test_nothing_is_compiled_when_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    compiled = []
+    monkeypatch.setattr(cuda_engine, "_compile", lambda network, tiles: compiled.append(len(tiles)) or network)
+    make(compile_=True).halve_batch()
+    assert compiled == [4]
+
+
+def test_model_is_untouched_when_the_engine_is_in_half_precision(make: Make, model: ReverseDistillation) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    make(Precision.BF16)
+    for name, value in model.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name]), name
