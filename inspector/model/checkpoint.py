@@ -23,12 +23,17 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Fill `model` from `path`; every tensor must be there and fit.
 
     Raises:
-        RecipeError: the file is missing, unreadable or of another model.
+        RecipeError: the file is missing, unreadable or of another model, or a weight is NaN or infinite: not every
+            engine would carry that on into its maps.
     """
     try:
-        model.load_state_dict(load_file(path))
+        weights = load_file(path)
+        model.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RecipeError(f"{path}: weights do not load into this recipe's model: {error}") from error
+    for name, values in weights.items():
+        if not values.isfinite().all():
+            raise RecipeError(f"{path}: {name}: weights must be finite, {int((~values.isfinite()).sum())} are not")
 
 
 def compute_sha256(path: Path) -> str:

@@ -20,7 +20,6 @@ import yaml
 import zmq
 from station_process import (
     StartStation,
-    bad_frame,
     base_config,
     good_frame,
     next_result,
@@ -267,7 +266,7 @@ def test_missing_or_altered_recipe_exits_78(tmp_path: Path) -> None:
     assert "weights.safetensors: altered: sha256 must be" in altered.stderr
 
 
-def test_not_finite_weights_give_errors_never_a_pass(start: StartStation, tmp_path: Path) -> None:
+def test_not_finite_weights_exit_78_never_a_pass(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from inspector.config import dump_recipe, load_recipe
@@ -280,11 +279,9 @@ def test_not_finite_weights_give_errors_never_a_pass(start: StartStation, tmp_pa
     sha256 = compute_sha256(recipe / "weights.safetensors")
     fixed = load_recipe(recipe).model_copy(update={"weights_sha256": sha256})
     (recipe / "recipe.yaml").write_text(dump_recipe(fixed))
-    station = start(config=base_config(recipe))
-    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    send_frame(push, bad_frame(), "x")
-    result = next_result(results)
-    assert (result["verdict"], result["reason"], result["score"]) == ("ERROR", "NOT_FINITE", None)
+    refused = run_with(base_config(recipe), tmp_path)
+    assert refused.returncode == 78
+    assert "decoder.layer3.1.bn2.weight: weights must be finite, 64 are not" in refused.stderr
 
 
 def test_check_reports_each_part_and_exits_78_when_one_is_wrong(recipe: Path, tmp_path: Path) -> None:

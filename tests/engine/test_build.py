@@ -1,0 +1,347 @@
+"""Which engine a recipe gets, what it must prove first, and how loudly it falls back."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inspector.config import Recipe
+from inspector.engine import build, openvino
+from inspector.engine.base import Precision, has_bf16
+from inspector.engine.build import build_eager, build_engine, write_quantised
+from inspector.engine.eager import EagerEngine
+from inspector.engine.openvino import OpenVinoEngine
+from inspector.engine.probe import MAX_SHIFT, Probe, save_probe, score_tiles
+from inspector.errors import RecipeError
+from inspector.model import ReverseDistillation
+
+CPU = torch.device("cpu")
+MODULE = "inspector.engine.openvino"
+
+RecipeOf = Callable[..., Recipe]
+
+needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this CPU has no bfloat16")
+needs_nncf = pytest.mark.skipif(
+    importlib.util.find_spec("nncf") is None, reason="NNCF is not installed: install the int8 extra"
+)
+
+
+@pytest.fixture(autouse=True)
+def _convert_once(monkeypatch: pytest.MonkeyPatch, graphs: Any, float_graphs: Any) -> None:
+    """Converting takes seconds; graphs of this model are at hand."""
+    by_dtype = {torch.uint8: graphs, torch.float32: float_graphs}
+    monkeypatch.setattr(openvino, "convert", lambda distances, maps, *, side, dtype: dict(by_dtype[dtype]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The recipe's."""
+    (tmp_path / "recipe").mkdir()
+    return tmp_path / "recipe"
+
+
+@pytest.fixture
+def add_probe(folder: Path, make_tiles: Callable[..., Tensor], make_eager: Callable[..., EagerEngine]) -> Any:
+    """Put a probe into the folder, its scores `gain` times too high; what the recipe then says of it."""
+
+    def add(gain: float = 1.0) -> dict[str, Any]:
+        tiles = make_tiles(6, seed=30)
+        scores = score_tiles(make_eager(), tiles) * gain
+        return {"probe_sha256": save_probe(Probe(tiles, scores), folder)}
+
+    return add
+
+
+@pytest.fixture
+def loads() -> list[str]:
+    """One entry for each time the model was loaded."""
+    return []
+
+
+@pytest.fixture
+def load(model: ReverseDistillation, loads: list[str]) -> Callable[[], ReverseDistillation]:
+    def load_model() -> ReverseDistillation:
+        loads.append("model")
+        return model
+
+    return load_model
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Precision], None]:
+    """Say which precision the device is fastest in."""
+    return lambda precision: monkeypatch.setattr(build, "choose_precision", lambda device: precision)
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@needs_bf16
+def test_auto_is_bf16_when_the_probe_proves_it(
+    caplog: pytest.LogCaptureFixture, recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any, choose: Any
+) -> None:
+    choose(Precision.BF16)
+    recipe = recipe_of(**add_probe())
+    with caplog.at_level(logging.INFO):
+        engine = build_engine(recipe, load, device=CPU, folder=folder, batch=2)
+    assert isinstance(engine, OpenVinoEngine)
+    assert (engine.precision, len(engine.tiles)) == ("bf16", 2)
+    assert warnings_of(caplog) == []
+    assert "recipe tiny: bf16, OpenVINO" in caplog.text
+    assert "scores moved 0." in caplog.text
+
+
+def test_auto_is_fp32_with_a_warning_when_there_is_no_probe(
+    caplog: pytest.LogCaptureFixture, recipe_of: RecipeOf, load: Any, folder: Path, choose: Any
+) -> None:
+    choose(Precision.BF16)
+    engine = build_engine(recipe_of(), load, device=CPU, folder=folder)
+    assert engine.precision == "fp32"
+    (warning,) = warnings_of(caplog)
+    assert "recipe tiny has no probe to prove bf16 on: it runs in fp32, slower" in warning
+
+
+def test_auto_is_fp32_without_a_warning_when_the_device_has_nothing_faster(
+    caplog: pytest.LogCaptureFixture, recipe_of: RecipeOf, load: Any, folder: Path, choose: Any
+) -> None:
+    choose(Precision.FP32)
+    assert build_engine(recipe_of(), load, device=CPU, folder=folder).precision == "fp32"
+    assert warnings_of(caplog) == []
+
+
+@needs_bf16
+def test_auto_is_fp32_with_a_warning_when_bf16_moves_scores_too_far(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    recipe_of: RecipeOf,
+    load: Any,
+    folder: Path,
+    add_probe: Any,
+    choose: Any,
+) -> None:
+    choose(Precision.BF16)
+    monkeypatch.setitem(MAX_SHIFT, Precision.BF16, 0.0)
+    engine = build_engine(recipe_of(**add_probe()), load, device=CPU, folder=folder)
+    assert isinstance(engine, OpenVinoEngine)
+    assert engine.precision == "fp32"
+    (warning,) = warnings_of(caplog)
+    assert "precision: bf16 on OpenVINO" in warning
+    assert "it runs in fp32 instead, slower" in warning
+
+
+@needs_bf16
+def test_recipe_is_refused_with_shift_and_limit_when_its_precision_moves_scores_too_far(
+    recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any
+) -> None:
+    recipe = recipe_of(precision="bf16", **add_probe(gain=1.1))  # 1 − 1/1.1 = 9.1 %
+    with pytest.raises(RecipeError, match=r"precision: bf16 on .* by (8\.|9\.)\d+% of the highest, must be at most 3"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_recipe_is_refused_when_even_fp32_moves_scores_too_far(
+    recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any, choose: Any, precision: str
+) -> None:
+    choose(Precision.FP32)
+    recipe = recipe_of(precision=precision, **add_probe(gain=1.002))
+    with pytest.raises(RecipeError, match=r"precision: fp32 on .* by 0\.20% of the highest, must be at most 0\.1%"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+
+
+@needs_bf16
+def test_recipe_is_refused_when_its_precision_cannot_be_proved(recipe_of: RecipeOf, load: Any, folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"precision: bf16 .*inspector calibrate"):
+        build_engine(recipe_of(precision="bf16"), load, device=CPU, folder=folder)
+
+
+def test_recipe_is_refused_when_its_probe_is_altered(
+    recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any, loads: list[str]
+) -> None:
+    recipe = recipe_of(**(add_probe() | {"probe_sha256": "1" * 64}))
+    with pytest.raises(RecipeError, match="altered"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+    assert loads == []
+
+
+def test_eager_runs_with_a_warning_when_openvino_is_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recipe_of: RecipeOf, load: Any, folder: Path
+) -> None:
+    hide_openvino(monkeypatch)
+    engine = build_engine(recipe_of(precision="fp32"), load, device=CPU, folder=folder, batch=3)
+    assert isinstance(engine, EagerEngine)
+    assert (engine.precision, len(engine.tiles)) == ("fp32", 3)
+    (warning,) = warnings_of(caplog)
+    assert "OpenVINO cannot run this recipe: it runs eager in fp32, several times slower" in warning
+
+
+def test_eager_runs_with_a_warning_when_openvino_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recipe_of: RecipeOf, load: Any
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(openvino, "OpenVinoEngine", fail)
+    assert isinstance(build_engine(recipe_of(precision="fp32"), load, device=CPU), EagerEngine)
+    (warning,) = warnings_of(caplog)
+    assert "no such operation" in warning
+
+
+def hide_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("inspector.engine.openvino")
+    monkeypatch.setitem(sys.modules, MODULE, None)
+
+
+def test_int8_is_refused_when_openvino_is_missing(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any, folder: Path
+) -> None:
+    hide_openvino(monkeypatch)
+    with pytest.raises(RecipeError, match="precision: int8 cannot run"):
+        build_engine(recipe_of(precision="int8"), load, device=CPU, folder=folder)
+
+
+def test_fp16_is_refused_when_on_the_cpu(recipe_of: RecipeOf, load: Any, loads: list[str]) -> None:
+    with pytest.raises(RecipeError, match="recipe tiny: precision: fp16 runs on CUDA, got cpu"):
+        build_engine(recipe_of(precision="fp16"), load, device=CPU)
+    assert loads == []
+
+
+def test_int8_is_refused_when_on_a_gpu(recipe_of: RecipeOf, load: Any, loads: list[str]) -> None:
+    with pytest.raises(RecipeError, match="recipe tiny: precision: int8 runs on the CPU, got cuda:1"):
+        build_engine(recipe_of(precision="int8"), load, device=torch.device("cuda", 1))
+    assert loads == []
+
+
+def test_int8_is_refused_when_the_recipe_has_no_quantised_network(recipe_of: RecipeOf, load: Any, folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"required with precision int8; run inspector calibrate --precision int8"):
+        build_engine(recipe_of(precision="int8"), load, device=CPU, folder=folder)
+
+
+@pytest.mark.parametrize("pixel_format", ["RGB8", "Mono16"])
+def test_model_is_not_loaded_when_it_is_in_the_cache(
+    recipe_of: RecipeOf, load: Any, loads: list[str], tmp_path: Path, pixel_format: str, make_tiles: Any, infer: Any
+) -> None:
+    recipe = recipe_of(precision="fp32", preprocessing={"pixel_format": pixel_format})
+    engines = [build_engine(recipe, load, device=CPU, cache=tmp_path) for _ in range(3)]
+    assert loads == ["model"]
+    assert engines[0].tiles.dtype == (torch.float32 if pixel_format == "Mono16" else torch.uint8)
+    tiles = make_tiles(2, dtype=engines[0].tiles.dtype)
+    maps = [infer(engine, tiles) for engine in engines]
+    torch.testing.assert_close(maps[2], maps[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights_sha256": "1" * 64},
+        {"preprocessing": {"normalisation": {"mean": (0.5, 0.5, 0.5)}}},
+        {"preprocessing": {"pixel_format": "Mono16"}},
+        {"sigma": 3.0},
+        {"map_normalisation": "position"},
+        {"anomaly_map_mode": "multiply"},
+        {"bottleneck_width": "anomalib"},
+        {"tiling": {"tile_size": 128, "stride": 64}},
+    ],
+)
+def test_cache_is_not_used_when_the_network_is_another(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any, loads: list[str], tmp_path: Path, change: Any
+) -> None:
+    monkeypatch.setattr(openvino, "OpenVinoEngine", StubEngine)
+    recipe = recipe_of(precision="fp32")
+    for one in (recipe, recipe_of(precision="fp32", recipe_id="renamed", min_region_area=9)):
+        build_engine(one, load, device=CPU, cache=tmp_path)
+    assert loads == ["model"]  # a name, a threshold, a region rule are not in the network
+    build_engine(recipe_of(precision="fp32", **change), load, device=CPU, cache=tmp_path)
+    assert loads == ["model", "model"]
+
+
+class StubEngine:
+    """As much of an engine as is written to the log."""
+
+    name = "stub"
+
+    def __init__(self, graphs: Any, precision: Precision, **options: Any) -> None:
+        self.precision = precision
+
+
+@needs_nncf
+def test_recipe_runs_in_int8_when_it_was_quantised(
+    recipe_of: RecipeOf,
+    model: ReverseDistillation,
+    load: Any,
+    loads: list[str],
+    folder: Path,
+    add_probe: Any,
+    make_tiles: Any,
+    infer: Any,
+    reference: Any,
+) -> None:
+    recipe = quantise(recipe_of, model, folder, add_probe, make_tiles)
+    assert sorted(recipe.quantised_sha256) == ["distances.bin", "distances.xml", "map.bin", "map.xml"]
+    engine = build_engine(recipe, load, device=CPU, folder=folder)
+    assert (type(engine), engine.precision) == (OpenVinoEngine, "int8")
+    assert loads == []
+    tiles = make_tiles(2)
+    maps, expected = infer(engine, tiles), reference(tiles)
+    assert 1e-3 < float((maps - expected).abs().max() / (expected.max() - expected.min())) < 0.25
+
+    path = next(path for path in folder.rglob("distances.bin"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=r"distances.bin: altered"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+    path.unlink()
+    with pytest.raises(RecipeError, match=r"distances.bin: cannot be read"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+
+
+def quantise(recipe_of: RecipeOf, model: nn.Module, folder: Path, add_probe: Any, make_tiles: Any) -> Recipe:
+    plain = recipe_of()
+    sums = write_quantised(plain, model, make_tiles(8, seed=20), folder)
+    return recipe_of(precision="int8", quantised_sha256=sums, **add_probe())
+
+
+def test_quantising_is_refused_when_nncf_is_missing(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, model: ReverseDistillation, folder: Path, make_tiles: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(RecipeError, match=r"--precision int8: needs NNCF: pip install 'inspector\[int8\]'"):
+        write_quantised(recipe_of(), model, make_tiles(2), folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_gpu_runs_the_cuda_engine_when_chosen(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any, tmp_path: Path, choose: Any
+) -> None:
+    made: dict[str, Any] = {}
+
+    class Engine(StubEngine):
+        def __init__(self, model: Any, mean: Any, std: Any, precision: Precision, **options: Any) -> None:
+            super().__init__(model, precision)
+            made.update(options, mean=mean, std=std)
+
+    monkeypatch.setattr(build, "CudaEngine", Engine)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back as it was
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    choose(Precision.BF16)
+    device = torch.device("cuda", 1)
+    assert build_engine(recipe_of(precision="fp32"), load, device=device, cache=tmp_path).precision == "fp32"
+    assert (made["mean"], made["std"]) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (made["side"], made["dtype"], made["device"], made["batch"]) == (64, torch.uint8, device, 32)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+
+
+def test_reference_follows_the_recipe_when_built(recipe_of: RecipeOf, model: ReverseDistillation) -> None:
+    engine = build_eager(recipe_of(preprocessing={"pixel_format": "Mono16"}), model, batch=3)
+    assert (engine.device.type, engine.precision) == ("cpu", "fp32")
+    assert (tuple(engine.tiles.shape), engine.tiles.dtype) == ((3, 3, 64, 64), torch.float32)
