@@ -52,18 +52,17 @@ def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    try:
-        sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError) as error:
-        logger.warning("%s: cannot be read, made anew: %s", folder, error)
+    manifest = folder / _MANIFEST
+    if not manifest.exists():
         return False
     try:
+        sums = json.loads(manifest.read_text(encoding="utf-8"))
+        if not isinstance(sums, dict) or not sums:
+            raise ValueError(f"must name files, got {sums!r}")
         for name, sha256 in sums.items():
             verify_sha256(folder / name, sha256)
-    except RecipeError as error:
-        logger.warning("%s, made anew", error)
+    except (OSError, ValueError, RecipeError) as error:
+        logger.warning("%s: not as it was written, made anew: %s", folder, error)
         return False
     return True
 
@@ -84,5 +83,6 @@ def _write(folder: Path, make: Callable[[Path], None]) -> None:
 def _drop_unused(cache: Path) -> None:
     oldest = time.time() - _KEEP_S
     for folder in cache.iterdir():
-        if folder.is_dir() and folder.stat().st_mtime < oldest:
+        ours = (folder / _MANIFEST).is_file() or folder.name.startswith(".new-")  # torch.compile keeps its own there
+        if ours and folder.stat().st_mtime < oldest:
             shutil.rmtree(folder, ignore_errors=True)

@@ -56,7 +56,8 @@ def add_probe(folder: Path, make_tiles: Callable[..., Tensor], make_eager: Calla
     def add(gain: float = 1.0) -> dict[str, Any]:
         tiles = make_tiles(6, seed=30)
         scores = score_tiles(make_eager(), tiles) * gain
-        return {"probe_sha256": save_probe(Probe(tiles, scores), folder)}
+        sha256 = save_probe(Probe(tiles, scores), folder / "probe.safetensors")
+        return {"probe": "probe.safetensors", "probe_sha256": sha256}
 
     return add
 
@@ -307,8 +308,9 @@ def test_recipe_runs_in_int8_when_it_was_quantised(
 
 def quantise(recipe_of: RecipeOf, model: nn.Module, folder: Path, add_probe: Any, make_tiles: Any) -> Recipe:
     plain = recipe_of()
-    sums = write_quantised(plain, model, make_tiles(8, seed=20), folder)
-    return recipe_of(precision="int8", quantised_sha256=sums, **add_probe())
+    (folder / "int8").mkdir()
+    sums = write_quantised(plain, model, make_tiles(8, seed=20), folder / "int8")
+    return recipe_of(precision="int8", quantised="int8", quantised_sha256=sums, **add_probe())
 
 
 def test_quantising_is_refused_when_nncf_is_missing(

@@ -61,7 +61,15 @@ def garble(folder: Path) -> None:
     (folder / "sha256.json").write_bytes(b"\xff\xfe\x00")
 
 
-@pytest.mark.parametrize("damage", [alter, lose, tear, garble])
+def empty(folder: Path) -> None:
+    (folder / "sha256.json").write_text("{}")
+
+
+def replace(folder: Path) -> None:
+    (folder / "sha256.json").write_text("[]")
+
+
+@pytest.mark.parametrize("damage", [alter, lose, tear, garble, empty, replace])
 def test_artefacts_are_made_anew_with_a_warning_when_damaged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Maker, damage: Callable[[Path], None]
 ) -> None:
@@ -134,6 +142,13 @@ def test_folders_are_dropped_when_unused_for_30_days(tmp_path: Path, make: Maker
     assert make.runs == 3
     fetch(tmp_path, "new", make)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "used", "young"]
+
+
+def test_kernels_of_the_compiler_stay_when_they_lie_there_too(tmp_path: Path, make: Maker) -> None:
+    (tmp_path / "inductor").mkdir()
+    os.utime(tmp_path / "inductor", (0, 0))
+    fetch(tmp_path, "new", make)
+    assert (tmp_path / "inductor").is_dir()
 
 
 def test_key_is_another_when_a_fact_is(monkeypatch: pytest.MonkeyPatch) -> None:

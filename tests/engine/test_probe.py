@@ -13,11 +13,12 @@ from torch import Tensor
 
 from inspector.engine.base import Precision, allocate_tiles
 from inspector.engine.eager import EagerEngine
-from inspector.engine.probe import MAX_SHIFT, PROBE_FILE, Probe, load_probe, save_probe, score_tiles
+from inspector.engine.probe import MAX_SHIFT, Probe, load_probe, save_probe, score_tiles
 from inspector.errors import RecipeError
 from inspector.model.checkpoint import compute_sha256
 
 CPU = torch.device("cpu")
+PROBE_FILE = "probe-0123.safetensors"
 
 
 class Stub:
@@ -55,10 +56,10 @@ def probe(make_tiles: Callable[..., Tensor]) -> Probe:
 
 
 def test_probe_is_the_same_when_saved_and_loaded(tmp_path: Path, probe: Probe) -> None:
-    sha256 = save_probe(probe, tmp_path)
+    sha256 = save_probe(probe, tmp_path / PROBE_FILE)
     assert sha256 == compute_sha256(tmp_path / PROBE_FILE)
     assert (tmp_path / PROBE_FILE).stat().st_mode & 0o777 == 0o644
-    again = load_probe(tmp_path, sha256)
+    again = load_probe(tmp_path / PROBE_FILE, sha256)
     assert again.tiles.dtype == torch.uint8
     assert torch.equal(again.tiles, probe.tiles)
     assert torch.equal(again.scores, probe.scores)
@@ -66,28 +67,28 @@ def test_probe_is_the_same_when_saved_and_loaded(tmp_path: Path, probe: Probe) -
 
 def test_probe_is_the_same_when_its_tiles_are_channels_last(tmp_path: Path, probe: Probe) -> None:
     strange = Probe(probe.tiles.to(memory_format=torch.channels_last), probe.scores)
-    assert torch.equal(load_probe(tmp_path, save_probe(strange, tmp_path)).tiles, probe.tiles)
+    assert torch.equal(load_probe(tmp_path / PROBE_FILE, save_probe(strange, tmp_path / PROBE_FILE)).tiles, probe.tiles)
 
 
 def test_probe_is_refused_when_missing_or_altered(tmp_path: Path, probe: Probe) -> None:
     with pytest.raises(RecipeError, match=f"{PROBE_FILE}: cannot be read"):
-        load_probe(tmp_path, "0" * 64)
-    sha256 = save_probe(probe, tmp_path)
+        load_probe(tmp_path / PROBE_FILE, "0" * 64)
+    sha256 = save_probe(probe, tmp_path / PROBE_FILE)
     content = bytearray((tmp_path / PROBE_FILE).read_bytes())
     content[-1] ^= 1
     (tmp_path / PROBE_FILE).write_bytes(content)
     with pytest.raises(RecipeError, match=f"{PROBE_FILE}: altered: sha256 must be {sha256}"):
-        load_probe(tmp_path, sha256)
+        load_probe(tmp_path / PROBE_FILE, sha256)
 
 
 def test_probe_is_refused_when_it_is_something_else(tmp_path: Path, probe: Probe) -> None:
     path = tmp_path / PROBE_FILE
     path.write_bytes(b"not safetensors")
     with pytest.raises(RecipeError, match="not a probe"):
-        load_probe(tmp_path, compute_sha256(path))
+        load_probe(tmp_path / PROBE_FILE, compute_sha256(path))
     save_file({"tiles": probe.tiles}, path)
     with pytest.raises(RecipeError, match="not a probe: 'scores'"):
-        load_probe(tmp_path, compute_sha256(path))
+        load_probe(tmp_path / PROBE_FILE, compute_sha256(path))
 
 
 def test_scores_are_the_maps_maxima_when_tiles_come_in_batches(
