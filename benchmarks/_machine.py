@@ -19,7 +19,7 @@ from inspector.engine.base import Precision
 from inspector.model import ReverseDistillation
 
 _SCRIPT = Path(__file__).with_name("throughput.py")
-_REPEATS = 5
+_REPEATS = 10
 _SIDE_CPU = 2048
 _SIDE_CUDA = 8192
 

@@ -53,7 +53,11 @@ class Method(Protocol):
     """Judges frames, each from pixels on the host to a decision on the host."""
 
     name: str
-    tiles: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that run per frame."""
+        ...
 
     def judge(self, pixels: Pixels) -> bool:
         """Whether the frame (H, W, 3), RGB, fails."""
