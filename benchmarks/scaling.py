@@ -171,18 +171,19 @@ def draw(axes: Sequence[Axis], rows: Sequence[dict[str, Any]], path: Path) -> No
 
 
 def _draw_panel(panel: Any, axis: Axis, rows: Sequence[dict[str, Any]]) -> None:
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogFormatter, NullLocator
 
-    values = [row["value"] for row in rows]
-    (line,) = panel.plot(values, [row["frame_ms"] for row in rows], "o-", color="tab:blue", label="time")
+    values, milliseconds = [row["value"] for row in rows], [row["frame_ms"] for row in rows]
+    (line,) = panel.plot(values, milliseconds, "o-", color="tab:blue", label="time")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     if axis.name == "megapixels":
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.yaxis.set_major_formatter(plain)
+        panel.yaxis.set_minor_formatter(LogFormatter())  # writes numbers only where decades are few
         _draw_memory(panel, line, rows)
     else:
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * max(milliseconds))
         if axis.name == "batch":
             panel.set_xscale("log", base=2)
     panel.set_xticks(values)
