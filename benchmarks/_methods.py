@@ -167,7 +167,13 @@ class Ours:
 def build_engine(
     case: Case, recipe: Recipe, model: ReverseDistillation, precision: Precision, frame: Pixels
 ) -> tuple[Engine, dict[str, Any]]:
-    """The engine for a precision, and OpenVINO's graphs where it runs them; int8 is quantised on tiles of `frame`."""
+    """The engine for a precision, and OpenVINO's graphs where it runs them; int8 is quantised on tiles of `frame`.
+
+    Raises:
+        ValueError: the device has no engine for the precision.
+    """
+    if precision is (Precision.FP16 if case.device == "cpu" else Precision.INT8):
+        raise ValueError(f"--precision: must not be fp16 on the CPU or int8 on CUDA, got {precision} on {case.device}")
     if case.device != "cpu":
         normalisation = recipe.preprocessing.normalisation
         return CudaEngine(
