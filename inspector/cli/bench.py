@@ -40,10 +40,11 @@ def _load(target: Path, device: str) -> dict[str, Detector]:
     """A detector by camera, or by the recipe's name; the station's own device where there is one."""
     from inspector.config import load_station
     from inspector.detector import Detector, choose_device
+    from inspector.engine.cache import find_user_cache
     from inspector.service.daemon import load_detectors
 
     if target.is_file():
-        return load_detectors(load_station(target))
+        return load_detectors(load_station(target), find_user_cache())
     return {target.name: Detector.load(target, device=choose_device(device))}
 
 

@@ -24,9 +24,11 @@ class Finding:
 
 def check_recipes(station: Station) -> list[Finding]:
     """Each camera's recipe: schema, checksums, weights that load, a threshold."""
-    import torch
-
-    from inspector.detector import Detector
+    from inspector.config import WEIGHTS_FILE, load_recipe
+    from inspector.detector import load_model
+    from inspector.engine.build import verify_files
+    from inspector.masks import load_roi, load_zones
+    from inspector.model.checkpoint import verify_sha256
 
     findings = []
     for name, camera in station.cameras.items():
@@ -35,7 +37,12 @@ def check_recipes(station: Station) -> list[Finding]:
             findings.append(Finding(what, problem="none: every frame will be answered ERROR NO_RECIPE"))
             continue
         try:
-            recipe = Detector.load(camera.recipe, device=torch.device("cpu")).recipe
+            recipe = load_recipe(camera.recipe)
+            verify_sha256(camera.recipe / WEIGHTS_FILE, recipe.weights_sha256)
+            verify_files(recipe, camera.recipe)
+            load_model(camera.recipe, recipe)
+            load_roi(camera.recipe, recipe)
+            load_zones(camera.recipe, recipe)
         except ConfigError as error:
             findings.append(Finding(what, problem=str(error)))
             continue
@@ -51,6 +58,7 @@ def check_environment(station: Station) -> list[Finding]:
     """Device, disk, ports and sources as they are now."""
     return [
         _check_device(station.device),
+        *_check_engines(station),
         _check_disk(station.state_dir),
         *(_check_port(name, getattr(station.sockets, name)) for name in ("frames", "results", "overlays", "requests")),
         _check_port("http", f"tcp://{station.http.host}:{station.http.port}"),
@@ -68,6 +76,27 @@ def _check_device(device: str) -> Finding:
     except (ConfigError, RuntimeError, AssertionError) as error:
         return Finding("device", problem=f"{device}: cannot be used: {error}")
     return Finding("device", str(choose_device(device)))
+
+
+def _check_engines(station: Station) -> list[Finding]:
+    """Each camera's recipe on the station's device: built, proved on its probe and warmed up, as the daemon will."""
+    from inspector.engine.cache import find_user_cache
+    from inspector.service.daemon import load_detectors
+
+    findings = []
+    for name, camera in station.cameras.items():
+        if camera.recipe is None:
+            continue
+        what = f"cameras.{name} engine"
+        try:
+            engine = load_detectors(station.model_copy(update={"cameras": {name: camera}}), find_user_cache())[
+                name
+            ].engine
+        except (InspectorError, RuntimeError) as error:
+            findings.append(Finding(what, problem=str(error)))
+        else:
+            findings.append(Finding(what, f"{engine.precision}, {engine.name}"))
+    return findings
 
 
 def _check_disk(state_dir: Path) -> Finding:

@@ -72,6 +72,12 @@ def has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
+def allow_only_float32() -> None:
+    """Make float32 mean float32 on GPUs too, whose convolutions would by default multiply with ten bits (TF32)."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def allocate_tiles(batch: int, side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """An engine's `tiles`."""
     return torch.zeros(batch, 3, side, side, dtype=dtype, device=device).to(memory_format=torch.channels_last)

@@ -191,10 +191,20 @@ def _read_quantised(order: _Order) -> dict[str, Any]:
             f"recipe {recipe.recipe_id}: quantised: required with precision int8; "
             "run inspector calibrate --precision int8"
         )
-    folder = order.folder / recipe.quantised
+    verify_files(recipe, order.folder)
+    return openvino.read(order.folder / recipe.quantised)
+
+
+def verify_files(recipe: Recipe, folder: Path) -> None:
+    """See that probe and quantised network, where the recipe has them, are as they were written.
+
+    Raises:
+        RecipeError: missing or altered.
+    """
+    if recipe.probe and recipe.probe_sha256:
+        verify_sha256(folder / recipe.probe, recipe.probe_sha256)
     for name, sha256 in recipe.quantised_sha256.items():
-        verify_sha256(folder / name, sha256)
-    return openvino.read(folder)
+        verify_sha256(folder / str(recipe.quantised) / name, sha256)
 
 
 def convert(recipe: Recipe, model: ReverseDistillation) -> dict[str, Any]:

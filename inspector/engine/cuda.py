@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inspector.engine.base import Precision, allocate_tiles
+from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.model import ReverseDistillation
 
@@ -62,7 +62,7 @@ class CudaEngine:
         self.precision = precision
         self.tiles = allocate_tiles(batch, side, dtype, device)
         torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernel is found once
-        torch.backends.cuda.matmul.allow_tf32 = False  # maps are products in float32: ten bits would not do
+        allow_only_float32()
         network = DistanceNetwork(model, mean, std, DTYPES[precision]).to(device).to(memory_format=torch.channels_last)
         self._forward = _Forward(network, MapNetwork(model.anomaly_map).to(device))
         self._run: Callable[[Tensor], Tensor] = self._forward

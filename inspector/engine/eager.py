@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from inspector.engine.base import Precision, allocate_tiles
+from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 
 
 class EagerEngine:
@@ -38,6 +38,8 @@ class EagerEngine:
             device: where to run.
             batch: tiles at once.
         """
+        if device.type == "cuda":
+            allow_only_float32()
         self.name = f"eager on {device}"
         self.device = device
         self.tiles = allocate_tiles(batch, side, dtype, device)

@@ -112,7 +112,7 @@ class Daemon:
             if isinstance(source, ZmqSource):
                 source.connect()  # a port in use is found before READY, not in a thread
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
-        detectors = load_detectors(station)
+        detectors = load_detectors(station, station.state_dir / "engines")  # shared by all stations of a machine
         for camera, detector in detectors.items():
             _describe(metrics, camera, detector)
         self._publisher = publisher = Publisher(
@@ -207,8 +207,12 @@ class Daemon:
         logger.info("stopped; %d frames unanswered", sum(self._ledger.account().in_flight.values()))
 
 
-def load_detectors(station: Station) -> dict[str, Detector]:
+def load_detectors(station: Station, cache: Path) -> dict[str, Detector]:
     """A warm detector for each camera that has a recipe; cameras with the same folder share one.
+
+    Args:
+        station: whose cameras, device and tile batch.
+        cache: where compiled networks are kept.
 
     Raises:
         RecipeError: a recipe that cannot be used.
@@ -222,16 +226,15 @@ def load_detectors(station: Station) -> dict[str, Detector]:
         folder = camera.recipe.resolve()
         if folder not in by_folder:
             try:
-                by_folder[folder] = _load_detector(folder, device, station)
+                by_folder[folder] = _load_detector(folder, device, station.tile_batch, cache)
             except RecipeError as error:
                 raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
         detectors[name] = by_folder[folder]
     return detectors
 
 
-def _load_detector(folder: Path, device: torch.device, station: Station) -> Detector:
-    cache = station.state_dir / "engines"  # of all stations on this machine
-    detector = Detector.load(folder, device=device, tile_batch=station.tile_batch, cache=cache)
+def _load_detector(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Detector:
+    detector = Detector.load(folder, device=device, tile_batch=tile_batch, cache=cache)
     if detector.recipe.threshold is None:
         raise RecipeError(f"{folder / RECIPE_FILE}: threshold: required to judge frames; run inspector calibrate")
     detector.warm_up()
