@@ -182,6 +182,7 @@ class Recipe(_Strict):
     threshold: Threshold | None = None
     min_region_area: Annotated[int, Field(ge=1)] = 1
     precision: PrecisionChoice = "auto"  # auto: the device's fastest but int8
+    calibrated_in: Literal["fp32", "bf16", "fp16", "int8"] | None = None  # what the threshold's scores were made in
     probe: str | None = None
     probe_sha256: Sha256 | None = None
     quantised: str | None = None

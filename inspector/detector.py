@@ -212,8 +212,9 @@ class Detector:
         return cls(recipe, engine, roi=roi, zones=zones)
 
     def warm_up(self) -> None:
-        """Run one batch at the real shape, so that the first frame pays for nothing."""
+        """Run a full batch and a single tile at the real shape, so that the first frame pays for nothing."""
         self.engine.infer(len(self.engine.tiles))
+        self.engine.infer(1)
 
     def judge(self, pixels: Pixels, pixel_format: PixelFormat) -> Judgement:
         """Judge one frame; `pixels` and `pixel_format` as in `Frame`.

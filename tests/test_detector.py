@@ -379,13 +379,13 @@ def test_device_fault_is_raised_when_the_device_fails_otherwise(
         map_of(detector, frame, PixelFormat.RGB8)
 
 
-def test_warm_up_runs_one_full_batch_when_called(
+def test_warm_up_runs_a_full_batch_and_a_single_tile_when_called(
     make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = make(3)
     sizes = fail_first(detector, monkeypatch)
     detector.warm_up()
-    assert sizes == [3]
+    assert sizes == [3, 1]
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])

@@ -108,6 +108,12 @@ def build_eager(
 
 
 def _prove(engine: Engine, probe: Probe | None, recipe: Recipe) -> Engine:
+    if recipe.calibrated_in not in {None, engine.precision.value}:
+        logger.warning(
+            "recipe %s: its threshold was set in %s and it runs in %s: scores differ a little; "
+            "`inspector calibrate` on this machine sets it anew",
+            recipe.recipe_id, recipe.calibrated_in, engine.precision,
+        )  # fmt: skip
     if probe is None:
         if engine.precision is not Precision.FP32:
             raise RecipeError(

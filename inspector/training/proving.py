@@ -91,6 +91,7 @@ def score_proved(
     shift, limit = probe.measure_shift(detector.engine), MAX_SHIFT[precision]
     logger.info("%s moves scores of good tiles by at most %.3f%% (limit %.1f%%)", precision, shift * 100, limit * 100)
     if shift <= limit:
+        recipe = recipe.model_copy(update={"calibrated_in": precision.value})
         return recipe, detector, scores, probe
     message = f"precision: {precision} moves scores of good tiles by {shift:.2%} of the highest, limit {limit:.1%}"
     if recipe.precision != "auto":

@@ -120,6 +120,15 @@ def test_auto_is_fp32_without_a_warning_when_the_device_has_nothing_faster(
     assert warnings_of(caplog) == []
 
 
+@pytest.mark.parametrize(("calibrated_in", "warns"), [("bf16", True), ("fp32", False), (None, False)])
+def test_warning_names_both_when_the_threshold_was_set_in_another_precision(
+    caplog: pytest.LogCaptureFixture, recipe_of: RecipeOf, load: Any, folder: Path, calibrated_in: Any, warns: bool
+) -> None:
+    recipe = recipe_of(precision="fp32", calibrated_in=calibrated_in)
+    build_engine(recipe, load, device=CPU, folder=folder)
+    assert [("set in bf16 and it runs in fp32" in warning) for warning in warnings_of(caplog)] == [True] * warns
+
+
 @needs_bf16
 def test_auto_is_fp32_with_a_warning_when_bf16_moves_scores_too_far(
     monkeypatch: pytest.MonkeyPatch,

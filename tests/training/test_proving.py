@@ -95,7 +95,7 @@ def test_recipe_stays_auto_when_its_precision_moves_scores_little(recipe: Recipe
         return shifted(Detector(candidate, build_eager(candidate, model)), Precision.BF16, 1.01)
 
     proved, detector, scores, probe = score_proved(recipe, model, load, offer_noise)
-    assert (proved.precision, scores, len(probe.tiles)) == ("auto", "bf16 scores", 3)
+    assert (proved.precision, proved.calibrated_in, scores, len(probe.tiles)) == ("auto", "bf16", "bf16 scores", 3)
     assert probe.measure_shift(detector.engine) == pytest.approx(0.01, abs=1e-4)
 
 
@@ -109,7 +109,7 @@ def test_recipe_becomes_fp32_and_is_scored_again_when_its_precision_moves_scores
 
     with caplog.at_level(logging.WARNING, logger="inspector"):
         proved, _, scores, _ = score_proved(recipe, model, load, offer_noise)
-    assert (proved.precision, scores) == ("fp32", "fp32 scores")
+    assert (proved.precision, proved.calibrated_in, scores) == ("fp32", "fp32", "fp32 scores")
     assert "bf16 moves scores of good tiles by 5.00% of the highest, limit 3.0%" in caplog.text
 
 
