@@ -20,7 +20,7 @@ from rich.table import Table
 from inspector.detector import choose_device
 from inspector.detector import load_model as load_network
 from inspector.engine.build import build_engine
-from inspector.engine.probe import load_probe
+from inspector.engine.probe import load_probe, score_tiles
 from inspector.training.calibrate import calibrate
 from inspector.training.evaluate import evaluate
 
@@ -56,7 +56,8 @@ def _measure(precision: Any, arguments: argparse.Namespace) -> dict[str, Any]:
         engine = build_engine(
             recipe, lambda: load_network(folder, recipe), device=choose_device(arguments.device), folder=folder
         )
-        shift = load_probe(folder / str(recipe.probe), str(recipe.probe_sha256)).measure_shift(engine)
+        probe = load_probe(folder / str(recipe.probe), str(recipe.probe_sha256))
+        shift = probe.compare(score_tiles(engine, probe.tiles), probe.reference)
     names = (*METRICS, "frames_per_second", "threshold")
     return {name: metrics[name] for name in names} | {"engine": engine.name, "probe_shift": shift}
 

@@ -76,9 +76,12 @@ def stretch(mask: Mask, shape: tuple[int, ...]) -> Mask:
         return mask
     if mask.shape[0] <= shape[0] and mask.shape[1] <= shape[1]:
         return np.asarray(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-    # A thin part must not fall between two pixels.
-    share = cv2.resize((mask > 0).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(share > 0, dtype=np.uint8)
+    # A thin part must not fall between two pixels: first the axes that shrink, by area (which OpenCV does only where
+    # none grows), then those that grow.
+    small = (min(mask.shape[0], shape[0]), min(mask.shape[1], shape[1]))
+    share = cv2.resize((mask > 0).astype(np.float32), small[::-1], interpolation=cv2.INTER_AREA)
+    touched = np.asarray(share > 0, dtype=np.uint8)
+    return np.asarray(cv2.resize(touched, shape[::-1], interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
 def decide(

@@ -123,6 +123,15 @@ def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (tiles.float() - mean) / std
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """For maps of one size: parts, tiles to run, and where it counts, on the device (None: everywhere)."""
+
+    parts: Parts
+    tiles: tuple[int, ...]
+    counts: Tensor | None
+
+
 class FrameRun:
     """One frame on its way through the device. Made by `Detector.begin`; `is_done` once all its tiles have run."""
 
@@ -137,6 +146,12 @@ class FrameRun:
         self.computed: Any = None  # on a device that does not make us wait: its event after the last tile
         self.started = time.monotonic()
         self.preprocess_ms = 0.0
+
+    def restart(self) -> None:
+        """Forget what has run."""
+        self.canvas.zero_()
+        self.done = 0
+        self.computed = None
 
     @property
     def is_done(self) -> bool:
@@ -163,15 +178,26 @@ class Detector:
         *,
         roi: Mask | None = None,
         zones: Mapping[str, Mask] | None = None,
+        whole_maps: bool = False,
     ) -> None:
-        """Make it; `zones` holds the mask of each of the recipe's zones by name."""
+        """Make it.
+
+        Args:
+            recipe: what to judge.
+            engine: what runs its network.
+            roi: its region of interest; None: everywhere.
+            zones: the mask of each of its zones by name.
+            whole_maps: run the tiles in which nothing counts, too: for who measures maps.
+        """
         self.recipe = recipe
+        self._whole_maps = whole_maps
         self.engine = engine
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
         self._uploader = Uploader(engine.device, engine.frames_in_flight)
         self._roi = roi
         self._zones = [((zones or {})[zone.name], _gain(recipe, zone)) for zone in recipe.zones]
-        self._parts_by_shape: dict[tuple[int, ...], tuple[Parts, tuple[int, ...]]] = {}
+        self._layouts: dict[tuple[int, ...], _Layout] = {}
+        self._waits = engine.frames_in_flight == 1  # else the device computes on while we do something else
 
     @classmethod
     def load(
@@ -183,6 +209,7 @@ class Detector:
         recipe: Recipe | None = None,
         cache: Path | None = None,
         proved: bool = True,
+        whole_maps: bool = False,
     ) -> Detector:
         """Load a recipe folder, every checksum verified, onto the engine that its precision and the device ask for.
 
@@ -193,6 +220,7 @@ class Detector:
             recipe: instead of the folder's recipe.yaml.
             cache: where compiled artefacts are kept; None: the user's cache.
             proved: as for `build_engine`.
+            whole_maps: as for the constructor.
 
         Raises:
             RecipeError: anything missing, altered or not fitting, or scores that move in the recipe's precision.
@@ -209,7 +237,7 @@ class Detector:
             cache=cache or find_user_cache(),
             proved=proved,
         )
-        return cls(recipe, engine, roi=roi, zones=zones)
+        return cls(recipe, engine, roi=roi, zones=zones, whole_maps=whole_maps)
 
     def warm_up(self) -> None:
         """Run a full batch and a single tile at the real shape, so that the first frame pays for nothing."""
@@ -234,23 +262,22 @@ class Detector:
         if self.recipe.threshold is None:
             raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
-        image = preprocess(pixels, pixel_format, self.recipe.preprocessing)
         height, width = pixels.shape[:2]
-        run = self._begin(image, (height, width))
+        try:
+            run = self._begin(preprocess(pixels, pixel_format, self.recipe.preprocessing), (height, width))
+        except (RuntimeError, MemoryError) as error:
+            raise _translate(error) from error
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 
     def _begin(self, image: Tensor, frame_hw: tuple[int, int]) -> FrameRun:
         height, width = image.shape[-2:]
         grid = self.tiler.grid((height, width))
-        tiles = self._lay_out((height, width))[1]
-        try:
-            return FrameRun(grid.pad(self._uploader.upload(image)), grid, tiles, frame_hw)
-        except (RuntimeError, MemoryError) as error:
-            raise _translate(error) from error
+        tiles = self._lay_out((height, width)).tiles
+        return FrameRun(grid.pad(self._uploader.upload(image)), grid, tiles, frame_hw)
 
     def advance(self, runs: Sequence[FrameRun]) -> None:
-        """Run one micro-batch, filled from `runs` in their order. Out of memory halves it and tries once more.
+        """Run one micro-batch, filled from `runs` in their order. Out of memory halves it and starts once more.
 
         Raises:
             DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
@@ -258,15 +285,22 @@ class Detector:
         try:
             self._advance(runs)
         except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError and AcceleratorError are the former
+            for run in runs:  # memory may have run out with half a batch blended
+                run.restart()
             if not is_out_of_memory(error):
                 raise DeviceFaultError(f"device: {error}") from error
-            self.engine.halve_batch()
-            if self.engine.device.type == "cuda":
-                torch.cuda.empty_cache()
             try:
+                self._free_memory()
                 self._advance(runs)
             except (RuntimeError, MemoryError) as again:
+                for run in runs:
+                    run.restart()
                 raise _translate(again) from again
+
+    def _free_memory(self) -> None:
+        self.engine.halve_batch()
+        if self.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _advance(self, runs: Sequence[FrameRun]) -> None:
@@ -287,9 +321,9 @@ class Detector:
             run.grid.blend(run.canvas, maps[: len(share), None], share)
             maps = maps[len(share) :]
             run.done += len(share)
-            if run.is_done and self.engine.device.type == "cuda":
+            if run.is_done and not self._waits:
                 run.computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                run.computed.record()
+                run.computed.record(torch.cuda.current_stream(self.engine.device))
 
     def finish(self, run: FrameRun) -> Judgement:
         """Decide on a frame whose tiles have all run. Raises as `judge`."""
@@ -297,7 +331,7 @@ class Detector:
         on_device = run.grid.crop(run.canvas)[0]
         anomaly_map: Map | Tensor = on_device
         try:
-            summary = self._summarise(on_device) if self.engine.device.type != "cpu" else None
+            summary = None if self._waits else self._summarise(on_device)
             inferred = time.monotonic()
             decision = self._decide_by(summary) if summary else None
             if decision is None:
@@ -315,9 +349,9 @@ class Detector:
     def _summarise(self, anomaly_map: Tensor) -> tuple[float, float, float]:
         """Lowest and highest value of a map, and the highest in the region of interest: all that a PASS needs."""
         inside = anomaly_map
-        mask = self._lay_out(tuple(anomaly_map.shape))[0].masks[0]
-        if mask is not None:
-            inside = torch.where(torch.from_numpy(mask).to(anomaly_map.device) > 0, anomaly_map, 0.0)
+        counts = self._lay_out(tuple(anomaly_map.shape)).counts
+        if counts is not None:
+            inside = torch.where(counts, anomaly_map, 0.0)
         low, high, score = torch.stack([anomaly_map.amin(), anomaly_map.amax(), inside.amax()]).tolist()
         return low, high, score
 
@@ -335,7 +369,7 @@ class Detector:
 
     def _fetch(self, anomaly_map: Tensor) -> Map:
         values: Map = anomaly_map.cpu().numpy()
-        gain = self._lay_out(values.shape)[0].gain
+        gain = self._lay_out(values.shape).parts.gain
         return values if gain is None else values * gain
 
     def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
@@ -364,19 +398,26 @@ class Detector:
                 scale_hw=scale_hw,
                 warn_above=warn_above,
             )
-            for mask in self._lay_out(anomaly_map.shape)[0].masks
+            for mask in self._lay_out(anomaly_map.shape).parts.masks
         ]
 
-    def _lay_out(self, shape: tuple[int, ...]) -> tuple[Parts, tuple[int, ...]]:
+    def _lay_out(self, shape: tuple[int, ...]) -> _Layout:
         """For maps of `shape`: the parts of the frame, and the tiles in which anything counts."""
-        if shape not in self._parts_by_shape:
+        if shape not in self._layouts:
             self._check_masks(shape)
             parts = build_parts(shape, self._roi, self._zones)
             grid = self.tiler.grid((shape[0], shape[1]))
             counted = [mask for mask in parts.masks if mask is not None]
-            tiles = grid.overlapping(np.maximum.reduce(counted)) if counted else tuple(range(len(grid)))
-            self._parts_by_shape = {shape: (parts, tiles)}  # one size is kept
-        return self._parts_by_shape[shape]
+            tiles = tuple(range(len(grid)))
+            if counted and not self._whole_maps:
+                tiles = grid.overlapping(np.maximum.reduce(counted))
+            if not tiles:
+                raise FrameMismatchError(f"frame: nothing is left of the region of interest in a map of {shape}")
+            counts = None
+            if not self._waits and parts.masks[0] is not None:
+                counts = torch.from_numpy(parts.masks[0]).to(self.engine.device) > 0
+            self._layouts = {shape: _Layout(parts, tiles, counts)}  # one size is kept
+        return self._layouts[shape]
 
     def _check_masks(self, shape: tuple[int, ...]) -> None:
         if self.recipe.preprocessing.resize_hw is not None:
@@ -392,10 +433,10 @@ class Detector:
         Memory: the frame, the map and one micro-batch.
         """
         height, width = image.shape[-2:]
-        run = self._begin(image, (height, width))
-        while not run.is_done:
-            self.advance([run])
         try:
+            run = self._begin(image, (height, width))
+            while not run.is_done:
+                self.advance([run])
             return self._fetch(run.grid.crop(run.canvas)[0])
         except (RuntimeError, MemoryError) as error:
             raise _translate(error) from error

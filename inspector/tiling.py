@@ -140,7 +140,7 @@ class TileGrid:
         Micro-batches call this one after another, so memory holds one canvas and one batch, whatever the frame.
         """
         side = self.tiler.tile_size
-        rows, columns = (weights.to(canvas) for weights in self._weights)
+        rows, columns = self._weights_for(canvas)
         for index, tile in zip(indices, tiles, strict=True):
             y, x = self._corner(index)
             row, column = divmod(index, len(self.lefts))
@@ -190,6 +190,18 @@ class TileGrid:
         height, width = self._extent
         return self._axis_weights(self.tops, height), self._axis_weights(self.lefts, width)
 
+    def _weights_for(self, canvas: Tensor) -> tuple[Tensor, Tensor]:
+        """The weights in a canvas's dtype and on its device; brought there once, since a device must wait for that."""
+        key = (canvas.dtype, canvas.device)
+        if key not in self._weights_by_canvas:
+            rows, columns = self._weights
+            self._weights_by_canvas[key] = (rows.to(canvas), columns.to(canvas))
+        return self._weights_by_canvas[key]
+
+    @cached_property
+    def _weights_by_canvas(self) -> dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]:
+        return {}
+
     @cached_property
     def _lonely(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """(rows, columns): tiles that share no pixel with another, so that nothing has to be weighed."""
@@ -210,7 +222,13 @@ class TileGrid:
 @lru_cache(maxsize=64)
 def _build_grid(tiler: Tiler, frame_hw: tuple[int, int]) -> TileGrid:
     grid = TileGrid(tiler, frame_hw)
-    _ = grid.tops, grid.lefts, grid._weights, grid._lonely  # computed here once, so that sharing threads only read
+    _ = (
+        grid.tops,
+        grid.lefts,
+        grid._weights,
+        grid._lonely,
+        grid._weights_by_canvas,
+    )  # computed here once, so that sharing threads only read
     return grid
 
 

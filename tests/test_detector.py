@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from inspector.errors import (
 )
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import compute_sha256, save_weights
-from inspector.tiling import Tiler
+from inspector.tiling import TileGrid, Tiler
 from inspector.types import PixelFormat, Verdict
 
 CPU = torch.device("cpu")
@@ -358,6 +358,51 @@ def test_batch_is_halved_when_memory_runs_out_once(
     assert len(detector.engine.tiles) == 2
 
 
+def test_no_tile_counts_twice_when_memory_runs_out_while_blending(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any
+) -> None:
+    expected = map_of(make(), frame, PixelFormat.RGB8)
+    detector = make(4, threshold={"value": 1e-3, "method": "manual"})
+    first, second = detector.begin(frame, PixelFormat.RGB8), detector.begin(frame, PixelFormat.RGB8)
+    blend, calls = TileGrid.blend, []
+
+    def failing(grid: TileGrid, canvas: Tensor, tiles: Tensor, indices: Sequence[int]) -> None:
+        calls.append(len(indices))
+        blend(grid, canvas, tiles, indices)
+        if len(calls) == 3:  # the second batch is shared: the first frame's share is blended, the other's is not
+            raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(TileGrid, "blend", failing)
+    while not (first.is_done and second.is_done):
+        detector.advance([run for run in (first, second) if not run.is_done])
+    for run in (first, second):
+        np.testing.assert_allclose(detector.finish(run).anomaly_map, expected, rtol=0, atol=1e-5)
+
+
+def test_device_fault_is_raised_when_a_smaller_batch_cannot_be_made(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("capture failed")
+
+    detector = make(4)
+    fail_first(detector, monkeypatch, torch.OutOfMemoryError("full"))
+    monkeypatch.setattr(detector.engine, "halve_batch", fail)
+    with pytest.raises(DeviceFaultError, match="device: capture failed"):
+        map_of(detector, frame, PixelFormat.RGB8)
+
+
+def test_frame_is_given_up_when_memory_runs_out_before_its_first_tile(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any
+) -> None:
+    def fail(grid: TileGrid, *arguments: Any) -> Tensor:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(TileGrid, "blank", fail)
+    with pytest.raises(DeviceOutOfMemoryError, match="full"):
+        make(threshold={"value": 1.0, "method": "manual"}).begin(frame, PixelFormat.RGB8)
+
+
 def test_frame_is_given_up_when_memory_runs_out_twice(
     make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any
 ) -> None:
@@ -423,6 +468,40 @@ def test_tiles_outside_the_roi_are_not_computed(make: Callable[..., Detector], f
     assert not found.anomaly_map[64:, 64:].any()
 
 
+def test_all_tiles_are_computed_when_whole_maps_are_wanted(model: ReverseDistillation, frame: Any) -> None:
+    roi = np.zeros((HEIGHT, WIDTH), np.uint8)
+    roi[:20, :20] = 255
+    recipe = recipe_of(threshold={"value": 1.0, "method": "manual"})
+    detector = Detector(recipe, build_eager(recipe, model), roi=roi, whole_maps=True)
+    assert detector.judge(frame, PixelFormat.RGB8).tiles == 6
+
+
+@pytest.mark.parametrize("column", range(16, 26))
+def test_no_part_of_the_roi_is_lost_when_one_axis_shrinks_and_the_other_grows(
+    make: Callable[..., Detector], column: int
+) -> None:
+    roi = np.zeros((100, 640), np.uint8)
+    roi[40, column] = 255
+    detector = make(
+        roi=roi,
+        preprocessing={"resize_hw": [128, 64]},
+        threshold={"value": 1e-9, "method": "manual"},
+    )
+    frame = np.random.default_rng(1).integers(0, 256, (100, 640, 3), dtype=np.uint8)
+    judgement = detector.judge(frame, PixelFormat.RGB8)
+    assert judgement.tiles > 0
+    assert judgement.decision.verdict is Verdict.FAIL
+
+
+def test_frame_is_refused_when_nothing_is_left_of_its_roi(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any
+) -> None:
+    monkeypatch.setattr("inspector.decision.stretch", lambda mask, shape: np.zeros(shape, np.uint8))
+    detector = make(roi=np.full((HEIGHT, WIDTH), 255, np.uint8), threshold={"value": 1.0, "method": "manual"})
+    with pytest.raises(FrameMismatchError, match="nothing is left of the region of interest"):
+        detector.judge(frame, PixelFormat.RGB8)
+
+
 def test_all_tiles_are_computed_when_zones_lie_in_some(model: ReverseDistillation, frame: Any) -> None:
     zone = np.zeros((HEIGHT, WIDTH), np.uint8)
     zone[:20, :20] = 1
@@ -442,6 +521,7 @@ def test_pass_found_on_the_device_is_the_hosts_when_the_map_stays_there(
     peak = float(anomaly_map[roi > 0].max() if has_roi else anomaly_map.max())
     threshold = {"value": peak * factor, "warn_above": peak * factor * 0.9995, "method": "manual"}
     detector = make(roi=mask, threshold=threshold)
+    detector._waits = False  # as on a device that computes on meanwhile
     on_host = detector.decide(anomaly_map, threshold["value"])
     on_device = detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map)))
     assert (on_device is None) == (on_host.verdict is Verdict.FAIL)
@@ -453,6 +533,7 @@ def test_no_pass_is_found_on_the_device_when_a_value_is_not_finite(make: Callabl
     roi = np.zeros((HEIGHT, WIDTH), np.uint8)
     roi[:50] = 255
     detector = make(roi=roi, threshold={"value": 1.0, "method": "manual"})
+    detector._waits = False
     anomaly_map = np.zeros((HEIGHT, WIDTH), np.float32)
     anomaly_map[90, 120] = value  # outside the region of interest too
     assert detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map))) is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor
 
@@ -19,13 +23,15 @@ from inspector.engine.base import Engine, Precision, choose_precision
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.network import DistanceNetwork, MapNetwork
-from inspector.engine.probe import MAX_SHIFT, Probe, load_probe
-from inspector.errors import RecipeError
+from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
+from inspector.errors import DeviceFaultError, RecipeError
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import compute_sha256, verify_sha256
 from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
+
+_NOISE_TILES = 4
 
 LoadModel = Callable[[], ReverseDistillation]
 
@@ -76,7 +82,7 @@ def build_engine(
     if folder is not None and recipe.probe and recipe.probe_sha256:
         probe = load_probe(folder / recipe.probe, recipe.probe_sha256)
     if recipe.precision != "auto":
-        return _prove(_build(order, Precision(recipe.precision)), probe, recipe)
+        return _prove(_build(order, Precision(recipe.precision)), probe, order)
     best = choose_precision(device)
     if probe is None and best is not Precision.FP32:
         logger.warning(
@@ -85,10 +91,10 @@ def build_engine(
         )  # fmt: skip
     elif best is not Precision.FP32:
         try:
-            return _prove(_build(order, best), probe, recipe)
+            return _prove(_build(order, best), probe, order)
         except RecipeError as error:
             logger.warning("%s; it runs in fp32 instead, slower", error)
-    return _prove(_build(order, Precision.FP32), probe, recipe)
+    return _prove(_build(order, Precision.FP32), probe, order)
 
 
 def build_eager(
@@ -107,29 +113,50 @@ def build_eager(
     )
 
 
-def _prove(engine: Engine, probe: Probe | None, recipe: Recipe) -> Engine:
-    if recipe.calibrated_in not in {None, engine.precision.value}:
-        logger.warning(
-            "recipe %s: its threshold was set in %s and it runs in %s: scores differ a little; "
-            "`inspector calibrate` on this machine sets it anew",
-            recipe.recipe_id, recipe.calibrated_in, engine.precision,
-        )  # fmt: skip
+def _prove(engine: Engine, probe: Probe | None, order: _Order) -> Engine:
+    """See that the engine reproduces the probe's scores, or, in float32, at least the reference's on noise."""
+    recipe, precision = order.recipe, engine.precision
     if probe is None:
-        if engine.precision is not Precision.FP32:
+        if precision is not Precision.FP32:
             raise RecipeError(
-                f"recipe {recipe.recipe_id}: precision: {engine.precision} must be proved on the recipe's probe, and "
-                "it has none; run inspector calibrate"
+                f"recipe {recipe.recipe_id}: precision: {precision} must be proved on the recipe's probe, and it has "
+                "none; run inspector calibrate"
             )
-        logger.info("recipe %s: %s, %s", recipe.recipe_id, engine.precision, engine.name)
-        return engine
-    shift, limit = probe.measure_shift(engine), MAX_SHIFT[engine.precision]
-    if not shift <= limit:
+        probe = _make_noise_probe(order)
+    elif probe.tiles.shape[1:] != engine.tiles.shape[1:] or probe.tiles.dtype != engine.tiles.dtype:
         raise RecipeError(
-            f"recipe {recipe.recipe_id}: precision: {engine.precision} on {engine.name} moves scores of good tiles by "
-            f"{shift:.2%} of the highest, must be at most {limit:.1%}"
+            f"recipe {recipe.recipe_id}: probe: must be of tiles {tuple(engine.tiles.shape[1:])} "
+            f"{engine.tiles.dtype}, got {tuple(probe.tiles.shape[1:])} {probe.tiles.dtype}; run inspector calibrate"
         )
-    logger.info("recipe %s: %s, %s; scores moved %.3f%%", recipe.recipe_id, engine.precision, engine.name, shift * 100)
+    scores = score_tiles(engine, probe.tiles)
+    limits = {"float32": (probe.reference, MAX_SHIFT[precision])}
+    if recipe.calibrated_in == precision.value:
+        limits["the engine its threshold was set with"] = (probe.calibrated, MAX_DRIFT[precision])
+    elif recipe.calibrated_in is not None:
+        logger.warning(
+            "recipe %s: its threshold was set in %s and it runs in %s: scores differ, so that defects may pass or good "
+            "parts fail; `inspector calibrate` on this machine sets it anew",
+            recipe.recipe_id, recipe.calibrated_in, precision,
+        )  # fmt: skip
+    for other, (expected, limit) in limits.items():
+        shift = probe.compare(scores, expected)
+        if not shift <= limit:
+            raise RecipeError(
+                f"recipe {recipe.recipe_id}: precision: {precision} on {engine.name} moves scores of good tiles by "
+                f"{shift:.2%} of the highest from {other}, must be at most {limit:.1%}; run inspector calibrate here"
+            )
+    shift = probe.compare(scores, probe.reference)
+    logger.info("recipe %s: %s, %s; scores moved %.3f%%", recipe.recipe_id, precision, engine.name, shift * 100)
     return engine
+
+
+def _make_noise_probe(order: _Order) -> Probe:
+    """For recipes without one: noise shows a wrong conversion as well, though not what a precision costs."""
+    side = order.recipe.tiling.tile_size
+    generator = torch.Generator().manual_seed(0)
+    tiles = torch.randint(0, 256, (_NOISE_TILES, 3, side, side), generator=generator).to(_dtype(order.recipe))
+    scores = score_tiles(build_eager(order.recipe, order.load_model(), device=order.device), tiles)
+    return Probe(tiles, scores, scores)
 
 
 def _build(order: _Order, precision: Precision) -> Engine:
@@ -145,8 +172,8 @@ def _build(order: _Order, precision: Precision) -> Engine:
     try:
         return _build_openvino(order, precision)
     except (ImportError, RuntimeError) as error:
-        if precision is Precision.INT8:  # its threshold was set with its scores
-            raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: int8 cannot run: {error}") from error
+        if order.recipe.precision not in {"auto", "fp32"}:  # asked for, and its threshold was set with its scores
+            raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: {precision} cannot run: {error}") from error
         logger.warning("OpenVINO cannot run this recipe: it runs eager in fp32, several times slower: %s", error)
     return build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
 
@@ -155,16 +182,19 @@ def _build_cuda(order: _Order, precision: Precision) -> Engine:
     recipe = order.recipe
     if order.cache is not None:  # torch.compile keeps its kernels there, by machine and versions
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(order.cache / "inductor"))
-    return CudaEngine(
-        order.load_model(),
-        recipe.preprocessing.normalisation.mean,
-        recipe.preprocessing.normalisation.std,
-        precision,
-        side=recipe.tiling.tile_size,
-        dtype=_dtype(recipe),
-        device=order.device,
-        batch=order.batch or 32,
-    )
+    try:
+        return CudaEngine(
+            order.load_model(),
+            recipe.preprocessing.normalisation.mean,
+            recipe.preprocessing.normalisation.std,
+            precision,
+            side=recipe.tiling.tile_size,
+            dtype=_dtype(recipe),
+            device=order.device,
+            batch=order.batch or 32,
+        )
+    except RuntimeError as error:  # no fault of the configuration: a restart may help
+        raise DeviceFaultError(f"device {order.device}: {error}") from error
 
 
 def _build_openvino(order: _Order, precision: Precision) -> Engine:
@@ -198,6 +228,11 @@ def _read_quantised(order: _Order) -> dict[str, Any]:
             "run inspector calibrate --precision int8"
         )
     verify_files(recipe, order.folder)
+    if not recipe.quantised.startswith(f"int8-{compute_network_key(recipe)}-"):
+        raise RecipeError(
+            f"recipe {recipe.recipe_id}: quantised: {recipe.quantised} was made for other weights or parameters; "
+            "run inspector calibrate --precision int8"
+        )
     return openvino.read(order.folder / recipe.quantised)
 
 
@@ -249,22 +284,30 @@ def _dtype(recipe: Recipe) -> torch.dtype:
     return torch.float32 if recipe.preprocessing.pixel_format is PixelFormat.MONO16 else torch.uint8
 
 
-def _state_facts(recipe: Recipe) -> dict[str, object]:
-    """All that a compiled network depends on beside the machine."""
-    names = {
-        "backbone",
-        "layers",
-        "bottleneck_width",
-        "anomaly_map_mode",
-        "sigma",
-        "map_normalisation",
-        "weights_sha256",
-    }
+def compute_network_key(recipe: Recipe) -> str:
+    """Says, in 12 hex digits, which network a recipe describes: another one for other weights or parameters."""
+    return hashlib.sha256(json.dumps(_state_network(recipe), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _state_network(recipe: Recipe) -> dict[str, object]:
+    names = {"backbone", "layers", "bottleneck_width", "anomaly_map_mode", "sigma", "map_normalisation"}
     return recipe.model_dump(mode="json", include=names) | {
         "weights": recipe.weights_sha256,
         "tile_size": recipe.tiling.tile_size,
         "normalisation": recipe.preprocessing.normalisation.model_dump(mode="json"),
         "dtype": str(_dtype(recipe)),
-        "inspector": inspector.__version__,
-        "torch": torch.__version__,
     }
+
+
+def _state_facts(recipe: Recipe) -> dict[str, object]:
+    """All that a compiled network depends on beside the machine."""
+    versions = {"inspector": inspector.__version__, "torch": torch.__version__, "timm": timm.__version__}
+    return _state_network(recipe) | versions | {"code": _hash_code()}
+
+
+@functools.cache
+def _hash_code() -> str:
+    """Of what says how a network is converted, so that a changed line is not answered from the cache."""
+    root = Path(inspector.__file__).parent
+    files = [*sorted((root / "model").glob("*.py")), root / "engine/network.py", root / "engine/openvino.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

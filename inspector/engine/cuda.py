@@ -85,10 +85,13 @@ class CudaEngine:
         with torch.cuda.stream(stream), torch.inference_mode():
             for _ in range(_WARM_UPS):
                 self._run(self.tiles)
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        torch.cuda.synchronize(self.device)
         self._graph: Any = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(self._graph):
+        # On that stream, so on this device whichever is the current one; other threads may go on meanwhile.
+        capture = torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local")
+        with torch.inference_mode(), capture:
             self._maps = self._run(self.tiles)
+        torch.cuda.current_stream(self.device).wait_stream(stream)
 
     def infer(self, count: int) -> Tensor:
         """As `Engine`; what the last batch left in the other places is computed again and ignored."""

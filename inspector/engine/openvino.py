@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -59,6 +60,9 @@ class OpenVinoEngine:
         options = {"INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         network = graphs[DISTANCES]
         streams = core.compile_model(network, "CPU", options | {"NUM_STREAMS": cores})
+        used = streams.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if used != _HINTS[precision]:
+            raise RuntimeError(f"OpenVINO has no {precision} on this CPU, it would run {used}")
         self._streams = [streams.create_infer_request() for _ in range(cores)]
         self._single = core.compile_model(network, "CPU", options | {"NUM_STREAMS": 1}).create_infer_request()
         options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -76,13 +80,19 @@ class OpenVinoEngine:
         requests = self._streams if count >= len(self._streams) else [self._single] * count
         share = -(-count // len(requests))  # ceiling division
         shares = [slice(start, min(start + share, count)) for start in range(0, count, share)]
-        for request, part in zip(requests, shares, strict=False):
-            request.start_async([pixels[part]], share_inputs=True)
-            if request is self._single:
-                self._collect(request, part)
-        if requests is self._streams:
+        try:
             for request, part in zip(requests, shares, strict=False):
-                self._collect(request, part)
+                request.start_async([pixels[part]], share_inputs=True)
+                if request is self._single:
+                    self._collect(request, part)
+            if requests is self._streams:
+                for request, part in zip(requests, shares, strict=False):
+                    self._collect(request, part)
+        except BaseException:
+            for request in requests:  # the others still run: the next batch must not meet them busy
+                with contextlib.suppress(Exception):
+                    request.wait()
+            raise
         results = self._map.infer([layer[:count] for layer in self._layers], share_inputs=True, share_outputs=True)
         maps = torch.from_numpy(results[0])
         if self.tiles.is_floating_point():  # OpenVINO's ReLU makes 0 of NaN: the map would be finite, and PASS
@@ -146,9 +156,19 @@ def read(folder: Path) -> dict[str, ov.Model]:
 
 
 def write(graphs: dict[str, ov.Model], folder: Path) -> None:
-    """Write graphs, each as an .xml and a .bin, in float32."""
-    for name, graph in graphs.items():
-        ov.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
+    """Write graphs, each as an .xml and a .bin, in float32.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        for name, graph in graphs.items():
+            ov.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
+    except RuntimeError as error:  # what a full disk looks like
+        raise OSError(f"{folder}: {error}") from error
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 _COMPARISON = {"Multiply", "Divide", "ReduceSum", "ReduceL2", "Maximum", "Clamp", "Sqrt", "Power", "Subtract"}

@@ -7,28 +7,37 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from inspector.engine.base import Engine, Precision
 from inspector.errors import RecipeError
-from inspector.model.checkpoint import compute_sha256, verify_sha256
+from inspector.model.checkpoint import verify_sha256
 
-MAX_SHIFT = {Precision.FP32: 0.001, Precision.BF16: 0.03, Precision.FP16: 0.03, Precision.INT8: 0.15}
-"""How far a precision may move the score of a probe tile, as a share of the highest of their scores."""
+MAX_SHIFT = {Precision.FP32: 0.001, Precision.BF16: 0.03, Precision.FP16: 0.03, Precision.INT8: 0.10}
+"""How far a precision may move the score of a probe tile from float32, as a share of the highest of their scores."""
+
+MAX_DRIFT = {Precision.FP32: 0.001, Precision.BF16: 0.02, Precision.FP16: 0.02, Precision.INT8: 0.02}
+"""How far another machine may move it from what the threshold was set with, in the same precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Tiles (n, 3, t, t) in [0, 255] and their scores (n,) by the reference: eager float32."""
+    """Tiles of good frames, and what they score.
+
+    Attributes:
+        tiles: (n, 3, t, t) in [0, 255], at least one.
+        reference: (n,) scores by the reference engine: eager float32.
+        calibrated: (n,) scores by the engine that the threshold was set with.
+    """
 
     tiles: Tensor
-    scores: Tensor
+    reference: Tensor
+    calibrated: Tensor
 
-    def measure_shift(self, engine: Engine) -> float:
-        """How far `engine` moves a score at most, as a share of the highest; infinity where one is not finite."""
-        scores = score_tiles(engine, self.tiles)
-        shift = float((scores - self.scores).abs().max() / self.scores.abs().max().clamp(min=1e-6))
+    def compare(self, scores: Tensor, with_: Tensor) -> float:
+        """How far scores (n,) are from others at most, as a share of the highest; infinity where one is not finite."""
+        shift = float((scores - with_).abs().max() / self.reference.abs().max().clamp(min=1e-6))
         return shift if torch.isfinite(scores).all() else float("inf")
 
 
@@ -41,15 +50,10 @@ def score_tiles(engine: Engine, tiles: Tensor) -> Tensor:
     return torch.cat(scores)
 
 
-def save_probe(probe: Probe, path: Path) -> str:
-    """Write a probe and return its SHA-256.
-
-    Raises:
-        OSError, SafetensorError: it cannot be written.
-    """
-    save_file({"tiles": probe.tiles.contiguous(), "scores": probe.scores}, path)
-    path.chmod(0o644)
-    return compute_sha256(path)
+def dump_probe(probe: Probe) -> bytes:
+    """The content of a probe's file."""
+    tensors = {"tiles": probe.tiles, "reference": probe.reference, "calibrated": probe.calibrated}
+    return bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def load_probe(path: Path, sha256: str) -> Probe:
@@ -61,6 +65,9 @@ def load_probe(path: Path, sha256: str) -> Probe:
     verify_sha256(path, sha256)
     try:
         content = load_file(path)
-        return Probe(content["tiles"], content["scores"])
+        probe = Probe(content["tiles"], content["reference"], content["calibrated"])
     except (OSError, SafetensorError, KeyError) as error:
         raise RecipeError(f"{path}: not a probe: {error}") from error
+    if not len(probe.tiles) == len(probe.reference) == len(probe.calibrated) > 0:
+        raise RecipeError(f"{path}: not a probe: must have as many scores as tiles, and at least one")
+    return probe

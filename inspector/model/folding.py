@@ -32,7 +32,9 @@ def fold_batch_norm(model: _Module) -> _Module:
 
 def _fold(part: nn.Module, convolution: str, norm: str) -> None:
     first, second = getattr(part, convolution), getattr(part, norm, None)
-    if not isinstance(first, nn.Conv2d | nn.ConvTranspose2d) or not isinstance(second, nn.BatchNorm2d):
+    if (
+        not isinstance(first, nn.Conv2d | nn.ConvTranspose2d) or type(second) is not nn.BatchNorm2d
+    ):  # a subclass may do more
         return
     transposed = isinstance(first, nn.ConvTranspose2d)
     if transposed and first.groups > 1:

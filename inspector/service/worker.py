@@ -65,6 +65,7 @@ class DeviceWorker(threading.Thread):
         self._health = health
         self._metrics = metrics
         self._under_way: deque[_UnderWay] = deque()
+        self._set_aside: Ticket | None = None
         self._depth = min((detector.engine.frames_in_flight for detector in detectors.values()), default=1)
         self._drain_asked = threading.Event()
         self._abandon_asked = threading.Event()
@@ -86,7 +87,7 @@ class DeviceWorker(threading.Thread):
                 self._take_in()
                 if self._under_way:
                     self._go_on()
-                elif self._drain_asked.is_set():
+                elif self._drain_asked.is_set() and self._set_aside is None and not len(self._buffer):
                     break
             for item in self._under_way:
                 self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
@@ -101,13 +102,19 @@ class DeviceWorker(threading.Thread):
             self._health.forget(self.name)
 
     def _take_in(self) -> None:
-        """Begin frames while there is room for them; wait for one only where nothing is under way."""
-        while len(self._under_way) < self._depth:
+        """Begin a frame where there is room for one; wait for it only where nothing is under way.
+
+        One at a time: the batches of those under way go between, and their deadlines come first.
+        """
+        if len(self._under_way) >= self._depth:
+            return
+        ticket = None if self._under_way else self._set_aside
+        if ticket is not None:
+            self._set_aside = None
+        elif self._set_aside is None:
             ticket = self._buffer.get(timeout_s=0.0 if self._under_way else 0.2)
-            if ticket is None:
-                return
-            if self._ledger.is_open(ticket):
-                self._begin(ticket)
+        if ticket is not None and self._ledger.is_open(ticket):
+            self._begin(ticket)
 
     def _begin(self, ticket: Ticket) -> None:
         frame = ticket.frame
@@ -117,7 +124,10 @@ class DeviceWorker(threading.Thread):
         try:
             run = detector.begin(frame.pixels, frame.pixel_format)
         except _OF_ONE_FRAME as error:
-            self._refuse(ticket, error)
+            if isinstance(error, DeviceOutOfMemoryError) and self._under_way:
+                self._set_aside = ticket  # there is room once those under way are done
+            else:
+                self._refuse(ticket, error)
         except Exception as error:
             self._submit(_build_fault(ticket, error))
             raise
@@ -125,16 +135,19 @@ class DeviceWorker(threading.Thread):
             self._under_way.append(_UnderWay(ticket, detector, run, queue_ms))
 
     def _go_on(self) -> None:
-        """One micro-batch where tiles wait, then the end of each frame whose result is there."""
+        """One micro-batch where tiles wait, then the end of the oldest frame if its result is there.
+
+        Where no tile waits, nothing is left to do but to wait for that result.
+        """
         self._drop_answered()
         first = next((item for item in self._under_way if not item.run.is_done), None)
         if first is not None:
             self._advance(first)
-        while self._under_way and self._under_way[0].run.is_done:
-            nothing_else = all(item.run.is_done for item in self._under_way)
-            if not (nothing_else or self._under_way[0].run.is_ready):
-                break
-            self._finish(self._under_way[0])
+        if not self._under_way:
+            return
+        oldest = self._under_way[0]
+        if oldest.run.is_ready or (first is None and oldest.run.is_done):
+            self._finish(oldest)
             self._under_way.popleft()
 
     def _drop_answered(self) -> None:
@@ -172,7 +185,8 @@ class DeviceWorker(threading.Thread):
         )
 
     def _refuse(self, ticket: Ticket, error: Exception) -> None:
-        self._submit(error_outcome(ticket, _REASONS[type(error)], str(error)))
+        reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
+        self._submit(error_outcome(ticket, reason, str(error)))
 
 
 def _build_fault(ticket: Ticket, error: BaseException) -> Outcome:

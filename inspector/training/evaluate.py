@@ -86,7 +86,7 @@ def evaluate(
         BadFrameError: a mask cannot be read, or is not its image's size.
         TrainingError: the layout is another, or too few frames could be judged.
     """
-    detector = Detector.load(folder, device=choose_device(device))
+    detector = Detector.load(folder, device=choose_device(device), whole_maps=True)
     threshold = detector.recipe.threshold
     if threshold is None:
         raise RecipeError(f"{folder}: threshold: required for evaluation; run inspector calibrate")

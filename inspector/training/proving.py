@@ -6,7 +6,6 @@ import hashlib
 import heapq
 import itertools
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,18 +13,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from inspector.config import Recipe
 from inspector.decision import Map
 from inspector.detector import Detector, preprocess
-from inspector.engine.build import build_eager, write_quantised
-from inspector.engine.probe import MAX_SHIFT, Probe, save_probe, score_tiles
+from inspector.engine.base import Engine
+from inspector.engine.build import build_eager, compute_network_key, write_quantised
+from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import FrameError, TrainingError
 from inspector.model import ReverseDistillation
 from inspector.tiling import Tiler
 from inspector.training.datasets import logger, read_image
+from inspector.training.files import write_whole
 
 PROBE_TILES = 16
 _RANGE_TILES = 300
@@ -56,10 +56,17 @@ class ProbeCollector:
         if len(self._kept) > PROBE_TILES:
             heapq.heappop(self._kept)
 
-    def build(self, recipe: Recipe, model: ReverseDistillation, device: torch.device) -> Probe:
-        """The probe: those tiles, and their scores by the reference engine."""
+    def build(self, recipe: Recipe, model: ReverseDistillation, engine: Engine) -> Probe:
+        """The probe: those tiles, their scores by the reference engine, and by the one that judged the frames.
+
+        Raises:
+            TrainingError: no frame was offered.
+        """
+        if not self._kept:
+            raise TrainingError("good frames: at least one must be usable, got none")
         tiles = torch.stack([tile for _, _, tile in sorted(self._kept)])
-        return Probe(tiles, score_tiles(build_eager(recipe, model, device=device), tiles))
+        reference = score_tiles(build_eager(recipe, model, device=engine.device), tiles)
+        return Probe(tiles, reference, score_tiles(engine, tiles))
 
 
 def score_proved(
@@ -86,9 +93,8 @@ def score_proved(
     detector = load(recipe)
     collector = ProbeCollector()
     scores = score(detector, collector)
-    probe = collector.build(recipe, model, detector.engine.device)
-    precision = detector.engine.precision
-    shift, limit = probe.measure_shift(detector.engine), MAX_SHIFT[precision]
+    probe, precision = collector.build(recipe, model, detector.engine), detector.engine.precision
+    shift, limit = probe.compare(probe.calibrated, probe.reference), MAX_SHIFT[precision]
     logger.info("%s moves scores of good tiles by at most %.3f%% (limit %.1f%%)", precision, shift * 100, limit * 100)
     if shift <= limit:
         recipe = recipe.model_copy(update={"calibrated_in": precision.value})
@@ -104,22 +110,17 @@ def adopt_probe(recipe: Recipe, probe: Probe, folder: Path) -> Recipe:
     """Write a probe into the recipe's folder, named by its content; the recipe that uses it.
 
     Raises:
-        TrainingError: it cannot be written.
+        InspectorError: it cannot be written.
     """
-    new = folder / f".probe-{os.getpid()}.new"
-    try:
-        sha256 = save_probe(probe, new)
-        name = f"probe-{sha256[:12]}.safetensors"
-        new.replace(folder / name)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{folder}: the probe cannot be written: {error}") from error
-    finally:
-        new.unlink(missing_ok=True)
+    content = dump_probe(probe)
+    sha256 = hashlib.sha256(content).hexdigest()
+    name = f"probe-{sha256[:12]}.safetensors"
+    write_whole(folder / name, content)
     return recipe.model_copy(update={"probe": name, "probe_sha256": sha256})
 
 
 def adopt_quantised(recipe: Recipe, model: ReverseDistillation, paths: Sequence[Path], folder: Path) -> Recipe:
-    """Quantise the network on good frames, into the recipe's folder, named by its content; the recipe that uses it.
+    """Quantise the network on good frames, into a folder of its own in the recipe's; the recipe that uses it.
 
     Raises:
         RecipeError: the extra `int8` is not installed.
@@ -127,20 +128,20 @@ def adopt_quantised(recipe: Recipe, model: ReverseDistillation, paths: Sequence[
     """
     tiles = _cut_tiles(recipe, paths)
     logger.info("int8: ranges of all features are measured on %d tiles", len(tiles))
+    new = None
     try:
-        new = Path(tempfile.mkdtemp(prefix=".int8-", dir=folder))
-        try:
-            sums = write_quantised(recipe, model, tiles, new)
-            digest = hashlib.sha256("".join(sums.values()).encode()).hexdigest()
-            name = f"int8-{digest[:12]}"
-            new.chmod(0o755)
-            shutil.rmtree(folder / name, ignore_errors=True)
-            new.rename(folder / name)
-        finally:
+        new = Path(tempfile.mkdtemp(prefix=f"int8-{compute_network_key(recipe)}-", dir=folder))
+        sums = write_quantised(recipe, model, tiles, new)
+        new.chmod(0o755)
+        for path in new.iterdir():
+            path.chmod(0o644)
+    except BaseException as error:
+        if new is not None:
             shutil.rmtree(new, ignore_errors=True)
-    except OSError as error:
-        raise TrainingError(f"{folder}: the int8 network cannot be written: {error}") from error
-    return recipe.model_copy(update={"quantised": name, "quantised_sha256": sums})
+        if isinstance(error, OSError):
+            raise TrainingError(f"{folder}: the int8 network cannot be written: {error}") from error
+        raise
+    return recipe.model_copy(update={"quantised": new.name, "quantised_sha256": sums})
 
 
 def drop_unused(folder: Path, recipe: Recipe) -> None:

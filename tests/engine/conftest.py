@@ -201,9 +201,9 @@ class FakeCuda:
         return self.graphs[-1]
 
     @contextlib.contextmanager
-    def capture(self, graph: FakeGraph) -> Iterator[None]:
-        self.calls.append("capture")
-        with graph.recorder:
+    def capture(self, graph: FakeGraph, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
+        self.calls.append(f"capture on {stream.name}")
+        with self.use_stream(stream), graph.recorder:
             yield
 
     @contextlib.contextmanager
@@ -233,6 +233,9 @@ class FakeEvent:
     def record(self, stream: FakeStream) -> None:
         self._cuda.calls.append(f"{self.name} on {stream.name}")
 
+    def query(self) -> bool:
+        return True
+
     def synchronize(self) -> None:
         self._cuda.calls.append(f"host waits for {self.name}")
 
@@ -249,5 +252,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: fake.current)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: fake.calls.append("empty cache"))
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # put back at the end
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: fake.calls.append("host waits for all"))
+    for name in ("benchmark", "allow_tf32"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))  # put back at the end
     return fake

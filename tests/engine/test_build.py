@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 from inspector.config import Recipe
 from inspector.engine import build, openvino
 from inspector.engine.base import Precision, has_bf16
-from inspector.engine.build import build_eager, build_engine, write_quantised
+from inspector.engine.build import build_eager, build_engine, compute_network_key, write_quantised
 from inspector.engine.eager import EagerEngine
 from inspector.engine.openvino import OpenVinoEngine
-from inspector.engine.probe import MAX_SHIFT, Probe, save_probe, score_tiles
-from inspector.errors import RecipeError
+from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
+from inspector.errors import DeviceFaultError, RecipeError
 from inspector.model import ReverseDistillation
 
 CPU = torch.device("cpu")
@@ -53,11 +54,12 @@ def folder(tmp_path: Path) -> Path:
 def add_probe(folder: Path, make_tiles: Callable[..., Tensor], make_eager: Callable[..., EagerEngine]) -> Any:
     """Put a probe into the folder, its scores `gain` times too high; what the recipe then says of it."""
 
-    def add(gain: float = 1.0) -> dict[str, Any]:
+    def add(gain: float = 1.0, drift: float = 1.0) -> dict[str, Any]:
         tiles = make_tiles(6, seed=30)
-        scores = score_tiles(make_eager(), tiles) * gain
-        sha256 = save_probe(Probe(tiles, scores), folder / "probe.safetensors")
-        return {"probe": "probe.safetensors", "probe_sha256": sha256}
+        scores = score_tiles(make_eager(), tiles)
+        content = dump_probe(Probe(tiles, scores * gain, scores * drift))
+        (folder / "probe.safetensors").write_bytes(content)
+        return {"probe": "probe.safetensors", "probe_sha256": hashlib.sha256(content).hexdigest()}
 
     return add
 
@@ -154,7 +156,9 @@ def test_recipe_is_refused_with_shift_and_limit_when_its_precision_moves_scores_
     recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any
 ) -> None:
     recipe = recipe_of(precision="bf16", **add_probe(gain=1.1))  # 1 − 1/1.1 = 9.1 %
-    with pytest.raises(RecipeError, match=r"precision: bf16 on .* by (8\.|9\.)\d+% of the highest, must be at most 3"):
+    with pytest.raises(
+        RecipeError, match=r"precision: bf16 on .* by (8\.|9\.)\d+% of the highest from float32, must be at most 3"
+    ):
         build_engine(recipe, load, device=CPU, folder=folder)
 
 
@@ -164,7 +168,9 @@ def test_recipe_is_refused_when_even_fp32_moves_scores_too_far(
 ) -> None:
     choose(Precision.FP32)
     recipe = recipe_of(precision=precision, **add_probe(gain=1.002))
-    with pytest.raises(RecipeError, match=r"precision: fp32 on .* by 0\.20% of the highest, must be at most 0\.1%"):
+    with pytest.raises(
+        RecipeError, match=r"precision: fp32 on .* by 0\.20% of the highest from float32, must be at most"
+    ):
         build_engine(recipe, load, device=CPU, folder=folder)
 
 
@@ -172,6 +178,64 @@ def test_recipe_is_refused_when_even_fp32_moves_scores_too_far(
 def test_recipe_is_refused_when_its_precision_cannot_be_proved(recipe_of: RecipeOf, load: Any, folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"precision: bf16 .*inspector calibrate"):
         build_engine(recipe_of(precision="bf16"), load, device=CPU, folder=folder)
+
+
+@pytest.mark.parametrize(("calibrated_in", "is_refused"), [("fp32", True), ("bf16", False), (None, False)])
+def test_recipe_is_refused_when_scores_are_not_those_its_threshold_was_set_with(
+    recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any, calibrated_in: Any, is_refused: bool
+) -> None:
+    recipe = recipe_of(precision="fp32", calibrated_in=calibrated_in, **add_probe(drift=1.01))
+    if not is_refused:
+        build_engine(recipe, load, device=CPU, folder=folder)
+        return
+    with pytest.raises(RecipeError, match=r"from the engine its threshold was set with, must be at most 0\.1%"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+
+
+def test_recipe_is_refused_when_its_probe_is_of_other_tiles(
+    recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any, float_graphs: Any
+) -> None:
+    recipe = recipe_of(precision="fp32", preprocessing={"pixel_format": "Mono16"}, **add_probe())
+    with pytest.raises(RecipeError, match=r"probe: must be of tiles \(3, 64, 64\) torch.float32, got .* torch.uint8"):
+        build_engine(recipe, load, device=CPU, folder=folder)
+
+
+def test_recipe_without_a_probe_is_refused_when_the_engine_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any, folder: Path
+) -> None:
+    infer = OpenVinoEngine.infer
+    monkeypatch.setattr(OpenVinoEngine, "infer", lambda engine, count: infer(engine, count) * 1.01)
+    with pytest.raises(RecipeError, match=r"fp32 on OpenVINO .* by 1\.0\d% of the highest from float32"):
+        build_engine(recipe_of(precision="fp32"), load, device=CPU, folder=folder)
+
+
+@needs_nncf
+def test_int8_is_refused_when_it_was_made_for_other_parameters(
+    recipe_of: RecipeOf, model: ReverseDistillation, load: Any, folder: Path, add_probe: Any, make_tiles: Any
+) -> None:
+    recipe = quantise(recipe_of, model, folder, add_probe, make_tiles)
+    edited = recipe.model_copy(update={"sigma": 3.0})
+    with pytest.raises(RecipeError, match="was made for other weights or parameters"):
+        build_engine(edited, load, device=CPU, folder=folder)
+
+
+def test_asked_for_precision_is_refused_when_openvino_fails(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any
+) -> None:
+    hide_openvino(monkeypatch)
+    with pytest.raises(RecipeError, match="precision: bf16 cannot run"):
+        build_engine(recipe_of(precision="bf16", **add_probe()), load, device=CPU, folder=folder)
+
+
+def test_device_fault_is_raised_when_the_gpu_engine_cannot_be_built(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("CUDA error: no kernel image")
+
+    monkeypatch.setattr(build, "CudaEngine", fail)
+    with pytest.raises(DeviceFaultError, match="device cuda:0: CUDA error: no kernel image"):
+        build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda", 0))
 
 
 def test_recipe_is_refused_when_its_probe_is_altered(
@@ -241,7 +305,7 @@ def test_model_is_not_loaded_when_it_is_in_the_cache(
     recipe_of: RecipeOf, load: Any, loads: list[str], tmp_path: Path, pixel_format: str, make_tiles: Any, infer: Any
 ) -> None:
     recipe = recipe_of(precision="fp32", preprocessing={"pixel_format": pixel_format})
-    engines = [build_engine(recipe, load, device=CPU, cache=tmp_path) for _ in range(3)]
+    engines = [build_engine(recipe, load, device=CPU, cache=tmp_path, proved=False) for _ in range(3)]
     assert loads == ["model"]
     assert engines[0].tiles.dtype == (torch.float32 if pixel_format == "Mono16" else torch.uint8)
     tiles = make_tiles(2, dtype=engines[0].tiles.dtype)
@@ -268,9 +332,9 @@ def test_cache_is_not_used_when_the_network_is_another(
     monkeypatch.setattr(openvino, "OpenVinoEngine", StubEngine)
     recipe = recipe_of(precision="fp32")
     for one in (recipe, recipe_of(precision="fp32", recipe_id="renamed", min_region_area=9)):
-        build_engine(one, load, device=CPU, cache=tmp_path)
+        build_engine(one, load, device=CPU, cache=tmp_path, proved=False)
     assert loads == ["model"]  # a name, a threshold, a region rule are not in the network
-    build_engine(recipe_of(precision="fp32", **change), load, device=CPU, cache=tmp_path)
+    build_engine(recipe_of(precision="fp32", **change), load, device=CPU, cache=tmp_path, proved=False)
     assert loads == ["model", "model"]
 
 
@@ -317,9 +381,10 @@ def test_recipe_runs_in_int8_when_it_was_quantised(
 
 def quantise(recipe_of: RecipeOf, model: nn.Module, folder: Path, add_probe: Any, make_tiles: Any) -> Recipe:
     plain = recipe_of()
-    (folder / "int8").mkdir()
-    sums = write_quantised(plain, model, make_tiles(8, seed=20), folder / "int8")
-    return recipe_of(precision="int8", quantised="int8", quantised_sha256=sums, **add_probe())
+    name = f"int8-{compute_network_key(plain)}-1"
+    (folder / name).mkdir()
+    sums = write_quantised(plain, model, make_tiles(8, seed=20), folder / name)
+    return recipe_of(precision="int8", quantised=name, quantised_sha256=sums, **add_probe())
 
 
 def test_quantising_is_refused_when_nncf_is_missing(
@@ -346,7 +411,8 @@ def test_gpu_runs_the_cuda_engine_when_chosen(
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     choose(Precision.BF16)
     device = torch.device("cuda", 1)
-    assert build_engine(recipe_of(precision="fp32"), load, device=device, cache=tmp_path).precision == "fp32"
+    engine = build_engine(recipe_of(precision="fp32"), load, device=device, cache=tmp_path, proved=False)
+    assert engine.precision == "fp32"
     assert (made["mean"], made["std"]) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (made["side"], made["dtype"], made["device"], made["batch"]) == (64, torch.uint8, device, 32)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")

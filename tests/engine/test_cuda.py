@@ -6,15 +6,20 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from inspector.config import Recipe
+from inspector.detector import Detector
 from inspector.engine import cuda as cuda_engine
 from inspector.engine.base import Precision
+from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.model import ReverseDistillation
+from inspector.types import PixelFormat, Verdict
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -91,7 +96,7 @@ def test_nothing_new_is_allocated_when_batches_follow(make: Make, make_tiles: Ma
 
 def test_capture_comes_after_warming_up_on_a_stream_of_its_own(make: Make, cuda: Any) -> None:
     make()
-    assert cuda.calls == ["copy waits for compute", "compute waits for copy", "capture"]
+    assert cuda.calls == ["copy waits for compute", "host waits for all", "capture on copy", "compute waits for copy"]
 
 
 def test_map_is_nan_when_a_pixel_is(make: Make, make_tiles: MakeTiles, infer: Infer) -> None:
@@ -175,7 +180,9 @@ def test_graph_is_captured_anew_when_the_batch_is_halved(
         cuda.calls.clear()
         engine.halve_batch()
         assert len(cuda.graphs) == graphs
-        assert cuda.calls.index("empty cache") < cuda.calls.index("capture")  # what the old graph held is free by then
+        assert cuda.calls.index("empty cache") < cuda.calls.index(
+            "capture on copy"
+        )  # what the old graph held is free by then
         assert len(engine.tiles) == count
         assert engine.tiles.untyped_storage().nbytes() == count * 3 * 64 * 64  # the rest was given back
         assert engine.tiles.is_contiguous(memory_format=torch.channels_last)
@@ -196,3 +203,28 @@ def test_model_is_untouched_when_the_engine_is_in_half_precision(make: Make, mod
     for name, value in model.state_dict().items():
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name]), name
+
+
+def test_frames_in_flight_are_judged_as_on_the_host(
+    make: Make, cuda: Any, recipe_of: Callable[..., Recipe], model: ReverseDistillation
+) -> None:
+    frames = [np.random.default_rng(seed).integers(0, 256, (100, 150, 3), dtype=np.uint8) for seed in range(3)]
+    tiling = {"tile_size": 64, "stride": 48}
+    recipe = recipe_of(tiling=tiling, threshold={"value": 1.0, "method": "manual"})
+    on_host = Detector(recipe, build_eager(recipe, model))
+    expected = [on_host.judge(frame, PixelFormat.RGB8) for frame in frames]
+    scores = [judgement.decision.score for judgement in expected]
+    threshold = {"value": sum(scores) / 3, "method": "manual"}  # so that one passes at least, and one fails
+
+    detector = Detector(recipe_of(tiling=tiling, threshold=threshold), make())
+    runs = [detector.begin(frame, PixelFormat.RGB8) for frame in frames]
+    while not all(run.is_done for run in runs):
+        detector.advance([run for run in runs if not run.is_done])
+    judgements = [detector.finish(run) for run in runs]
+    assert [run.is_ready for run in runs] == [True] * 3
+    assert {judgement.decision.verdict for judgement in judgements} == {Verdict.PASS, Verdict.FAIL}
+    for found, right in zip(judgements, expected, strict=True):
+        passed = found.decision.verdict is Verdict.PASS
+        assert isinstance(found.map_or_tensor, Tensor) == passed  # a map stays on the device until it is asked for
+        assert found.decision.score == pytest.approx(right.decision.score, abs=1e-5)
+        np.testing.assert_allclose(found.anomaly_map, right.anomaly_map, rtol=0, atol=1e-4)

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from inspector.engine.base import Precision, allocate_tiles
 from inspector.engine.eager import EagerEngine
-from inspector.engine.probe import MAX_SHIFT, Probe, load_probe, save_probe, score_tiles
+from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, load_probe, score_tiles
 from inspector.errors import RecipeError
 from inspector.model.checkpoint import compute_sha256
 
 CPU = torch.device("cpu")
-PROBE_FILE = "probe-0123.safetensors"
 
 
 class Stub:
@@ -52,43 +51,55 @@ def probe(make_tiles: Callable[..., Tensor]) -> Probe:
     tiles = make_tiles(6) // 2
     for number, score in enumerate((200, 150, 180, 190, 170, 160)):
         tiles[number, 0, 5, 6] = score
-    return Probe(tiles, tiles[:, 0].float().amax(dim=(1, 2)))
+    scores = tiles[:, 0].float().amax(dim=(1, 2))
+    return Probe(tiles, scores, scores * 0.99)
 
 
-def test_probe_is_the_same_when_saved_and_loaded(tmp_path: Path, probe: Probe) -> None:
-    sha256 = save_probe(probe, tmp_path / PROBE_FILE)
-    assert sha256 == compute_sha256(tmp_path / PROBE_FILE)
-    assert (tmp_path / PROBE_FILE).stat().st_mode & 0o777 == 0o644
-    again = load_probe(tmp_path / PROBE_FILE, sha256)
+@pytest.fixture
+def path(tmp_path: Path, probe: Probe) -> Path:
+    """The probe's file."""
+    (tmp_path / "probe.safetensors").write_bytes(dump_probe(probe))
+    return tmp_path / "probe.safetensors"
+
+
+def test_probe_is_the_same_when_saved_and_loaded(path: Path, probe: Probe) -> None:
+    again = load_probe(path, compute_sha256(path))
     assert again.tiles.dtype == torch.uint8
-    assert torch.equal(again.tiles, probe.tiles)
-    assert torch.equal(again.scores, probe.scores)
+    for name in ("tiles", "reference", "calibrated"):
+        assert torch.equal(getattr(again, name), getattr(probe, name))
 
 
-def test_probe_is_the_same_when_its_tiles_are_channels_last(tmp_path: Path, probe: Probe) -> None:
-    strange = Probe(probe.tiles.to(memory_format=torch.channels_last), probe.scores)
-    assert torch.equal(load_probe(tmp_path / PROBE_FILE, save_probe(strange, tmp_path / PROBE_FILE)).tiles, probe.tiles)
+def test_probe_is_the_same_when_its_tiles_are_channels_last(path: Path, probe: Probe) -> None:
+    strange = probe.tiles.to(memory_format=torch.channels_last)
+    path.write_bytes(dump_probe(Probe(strange, probe.reference, probe.calibrated)))
+    assert torch.equal(load_probe(path, compute_sha256(path)).tiles, probe.tiles)
 
 
-def test_probe_is_refused_when_missing_or_altered(tmp_path: Path, probe: Probe) -> None:
-    with pytest.raises(RecipeError, match=f"{PROBE_FILE}: cannot be read"):
-        load_probe(tmp_path / PROBE_FILE, "0" * 64)
-    sha256 = save_probe(probe, tmp_path / PROBE_FILE)
-    content = bytearray((tmp_path / PROBE_FILE).read_bytes())
+def test_probe_is_refused_when_missing_or_altered(path: Path) -> None:
+    sha256 = compute_sha256(path)
+    content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    (tmp_path / PROBE_FILE).write_bytes(content)
-    with pytest.raises(RecipeError, match=f"{PROBE_FILE}: altered: sha256 must be {sha256}"):
-        load_probe(tmp_path / PROBE_FILE, sha256)
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=f"probe.safetensors: altered: sha256 must be {sha256}"):
+        load_probe(path, sha256)
+    path.unlink()
+    with pytest.raises(RecipeError, match=r"probe\.safetensors: cannot be read"):
+        load_probe(path, sha256)
 
 
-def test_probe_is_refused_when_it_is_something_else(tmp_path: Path, probe: Probe) -> None:
-    path = tmp_path / PROBE_FILE
+def test_probe_is_refused_when_it_is_something_else(path: Path, probe: Probe) -> None:
     path.write_bytes(b"not safetensors")
     with pytest.raises(RecipeError, match="not a probe"):
-        load_probe(tmp_path / PROBE_FILE, compute_sha256(path))
+        load_probe(path, compute_sha256(path))
     save_file({"tiles": probe.tiles}, path)
-    with pytest.raises(RecipeError, match="not a probe: 'scores'"):
-        load_probe(tmp_path / PROBE_FILE, compute_sha256(path))
+    with pytest.raises(RecipeError, match="not a probe: 'reference'"):
+        load_probe(path, compute_sha256(path))
+    for part in (slice(0, 0), slice(0, 5)):
+        save_file(
+            {"tiles": probe.tiles[part], "reference": probe.reference[part], "calibrated": probe.calibrated}, path
+        )
+        with pytest.raises(RecipeError, match="must have as many scores as tiles, and at least one"):
+            load_probe(path, compute_sha256(path))
 
 
 def test_scores_are_the_maps_maxima_when_tiles_come_in_batches(
@@ -105,27 +116,31 @@ def test_shift_is_0_when_the_engine_made_the_scores(
     make_eager: Callable[..., EagerEngine], make_tiles: Callable[..., Tensor]
 ) -> None:
     engine, tiles = make_eager(batch=3), make_tiles(5)
-    assert Probe(tiles, score_tiles(engine, tiles)).measure_shift(engine) == 0
+    scores = score_tiles(engine, tiles)
+    assert Probe(tiles, scores, scores).compare(score_tiles(engine, tiles), scores) == 0
 
 
 @pytest.mark.parametrize("gain", [0.5, 0.99, 1.0, 1.25])
 def test_shift_is_a_share_of_the_highest_score_when_an_engine_scales(probe: Probe, gain: float) -> None:
-    assert probe.measure_shift(Stub(gain)) == pytest.approx(abs(gain - 1), abs=1e-6)
+    scores = score_tiles(Stub(gain), probe.tiles)
+    assert probe.compare(scores, probe.reference) == pytest.approx(abs(gain - 1), abs=1e-6)
+    assert probe.compare(scores, probe.calibrated) == pytest.approx(abs(gain - 0.99), abs=1e-6)
 
 
 def test_shift_is_that_of_the_tile_that_moves_most_when_one_does(probe: Probe) -> None:
-    scores = probe.scores.clone()
+    scores = probe.reference.clone()
     scores[3] -= 20
-    assert Probe(probe.tiles, scores).measure_shift(Stub()) == pytest.approx(20 / 200)
+    assert probe.compare(scores, probe.reference) == pytest.approx(20 / 200)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_shift_is_infinite_when_a_score_is_not_finite(probe: Probe, poison: float) -> None:
-    assert probe.measure_shift(Stub(poison=poison)) == float("inf")
+    assert probe.compare(score_tiles(Stub(poison=poison), probe.tiles), probe.reference) == float("inf")
 
 
 def test_shift_breaks_every_limit_when_the_probes_own_scores_are_nan(probe: Probe) -> None:
-    shift = Probe(probe.tiles, torch.full_like(probe.scores, torch.nan)).measure_shift(Stub())
+    nothing = torch.full_like(probe.reference, torch.nan)
+    shift = Probe(probe.tiles, nothing, nothing).compare(probe.reference, nothing)
     assert not any(shift <= limit for limit in MAX_SHIFT.values())
 
 

@@ -41,11 +41,15 @@ class ScriptedRun:
         self.frame = frame
         self.step = step
         self.left = batches
-        self.is_ready = False
+        self.is_awaited = False
 
     @property
     def is_done(self) -> bool:
         return self.left == 0
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_done and not self.is_awaited
 
 
 class ScriptedDetector:
@@ -57,12 +61,18 @@ class ScriptedDetector:
         self.batches: list[int] = []
         self.finished: list[int] = []
         self.batches_per_frame = 2
+        self.is_slow = False  # results are there only once they are waited for
         self._script = iter(script)
         self._judgement = judgement
 
     def begin(self, pixels: np.ndarray, pixel_format: PixelFormat) -> ScriptedRun:
         self.seen.append((pixels, pixel_format))
-        return ScriptedRun(pixels, next(self._script, self._judgement), self.batches_per_frame)
+        step = next(self._script, self._judgement)
+        if isinstance(step, DeviceOutOfMemoryError) and "begin" in str(step):
+            raise step
+        run = ScriptedRun(pixels, step, self.batches_per_frame)
+        run.is_awaited = self.is_slow
+        return run
 
     def advance(self, runs: list[ScriptedRun]) -> None:
         self.batches.append(len(runs))
@@ -255,11 +265,13 @@ def test_frames_share_batches_and_end_in_their_order_when_a_full_batch_costs_as_
     bench: Bench, accept: Accept, make_judgement: MakeJudgement
 ) -> None:
     detector = ScriptedDetector([], make_judgement(), frames_in_flight=3, pays_for_full_batch=True)
+    detector.is_slow = True
     for number in range(5):
         bench.buffer.put(accept(f"f{number}"))
     bench.drain(bench.build(top=detector))
     assert [answer[0] for answer in bench.answers()] == [f"f{number}" for number in range(5)]
-    assert detector.batches == [3, 3, 2, 2]
+    # The first does not wait for the second to be brought in; then batches are shared, while there is room for more.
+    assert detector.batches[:3] == [1, 2, 2]
 
 
 def test_batches_are_not_shared_when_a_small_one_is_cheap(
@@ -283,25 +295,50 @@ def test_batches_are_not_shared_between_recipes(bench: Bench, accept: Accept, ma
 
 
 def test_result_is_fetched_as_soon_as_it_is_there_when_others_are_under_way(
-    bench: Bench, accept: Accept, make_judgement: MakeJudgement, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
 ) -> None:
     detector = ScriptedDetector([], make_judgement(), frames_in_flight=2)
-    monkeypatch.setattr(ScriptedRun, "is_ready", ScriptedRun.is_done, raising=False)
-    monkeypatch.setattr(ScriptedRun, "__init__", _begin_without_readiness)
     for name in ("f1", "f2"):
         bench.buffer.put(accept(name))
     bench.drain(bench.build(top=detector))
-    assert detector.finished == [2, 4]  # not after all four batches
+    assert detector.finished == [2, 4]  # batches before each: f1 does not wait for f2's
 
 
-def _begin_without_readiness(self: ScriptedRun, frame: np.ndarray, step: Any, batches: int) -> None:
-    self.frame, self.step, self.left = frame, step, batches
+def test_next_frame_is_computed_before_a_result_is_waited_for(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    detector = ScriptedDetector([], make_judgement(), frames_in_flight=2)
+    detector.is_slow = True
+    for name in ("f1", "f2", "f3"):
+        bench.buffer.put(accept(name))
+    bench.drain(bench.build(top=detector))
+    assert detector.finished == [4, 6, 6]
+
+
+def test_frame_waits_for_room_when_memory_runs_out_beside_another(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    good = make_judgement()
+    detector = ScriptedDetector([good, DeviceOutOfMemoryError("at begin")], good, frames_in_flight=2)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+    bench.drain(bench.build(top=detector))
+    assert [(answer[0], answer[2]) for answer in bench.answers()] == [("f1", Reason.OK), ("f2", Reason.OK)]
+    assert len(detector.seen) == 3
+
+
+def test_frame_is_refused_when_memory_runs_out_with_nothing_beside_it(bench: Bench, accept: Accept) -> None:
+    bench.buffer.put(accept("f1"))
+    bench.drain(bench.build(DeviceOutOfMemoryError("at begin")))
+    assert [answer[2] for answer in bench.answers()] == [Reason.OUT_OF_MEMORY]
 
 
 def test_all_under_way_are_answered_when_the_device_fails(
     bench: Bench, accept: Accept, make_judgement: MakeJudgement, launch: Launch
 ) -> None:
-    detector = ScriptedDetector([DeviceFaultError("CUDA")], make_judgement(), frames_in_flight=2)
+    judgement = make_judgement()
+    detector = ScriptedDetector([judgement, DeviceFaultError("CUDA")], judgement, frames_in_flight=2)
+    detector.is_slow = True
     for name in ("f1", "f2", "f3"):
         bench.buffer.put(accept(name))
     worker = launch(bench.build(top=detector))

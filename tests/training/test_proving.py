@@ -67,7 +67,7 @@ def test_the_highest_peaks_are_kept_when_more_frames_come_than_a_probe_holds(rec
         anomaly_map = np.zeros((80, 100), np.float32)
         anomaly_map[79, number] = (number * 7) % 40
         collector.offer(detector, image, anomaly_map)
-    probe = collector.build(recipe, model, CPU)
+    probe = collector.build(recipe, model, detector.engine)
     assert probe.tiles.shape == (PROBE_TILES, 3, 64, 64)
     kept = {int(tile[0, 0, 0]) * 7 % 40 for tile in probe.tiles}
     assert kept == set(range(40 - PROBE_TILES, 40))
@@ -80,23 +80,23 @@ def test_tile_lies_around_the_peak_and_inside_the_frame(recipe: Recipe, model: A
         anomaly_map = np.zeros((80, 100), np.float32)
         anomaly_map[40, column] = 1.0
         collector.offer(detector, image, anomaly_map)
-    assert [int(tile[0, 0, 0]) for tile in collector.build(recipe, model, CPU).tiles] == [0, 18, 36]
+    assert [int(tile[0, 0, 0]) for tile in collector.build(recipe, model, detector.engine).tiles] == [0, 18, 36]
 
 
 def test_probe_is_made_of_reflected_pixels_when_the_frame_is_smaller_than_a_tile(recipe: Recipe, model: Any) -> None:
     detector, collector = Detector(recipe, build_eager(recipe, model)), ProbeCollector()
     image = torch.zeros(3, 40, 50, dtype=torch.uint8)
     collector.offer(detector, image, detector.compute_anomaly_map(image))
-    assert collector.build(recipe, model, CPU).tiles.shape == (1, 3, 64, 64)
+    assert collector.build(recipe, model, detector.engine).tiles.shape == (1, 3, 64, 64)
 
 
 def test_recipe_stays_auto_when_its_precision_moves_scores_little(recipe: Recipe, model: Any) -> None:
     def load(candidate: Recipe) -> Detector:
         return shifted(Detector(candidate, build_eager(candidate, model)), Precision.BF16, 1.01)
 
-    proved, detector, scores, probe = score_proved(recipe, model, load, offer_noise)
+    proved, _, scores, probe = score_proved(recipe, model, load, offer_noise)
     assert (proved.precision, proved.calibrated_in, scores, len(probe.tiles)) == ("auto", "bf16", "bf16 scores", 3)
-    assert probe.measure_shift(detector.engine) == pytest.approx(0.01, abs=1e-4)
+    assert probe.compare(probe.calibrated, probe.reference) == pytest.approx(0.01, abs=1e-4)
 
 
 def test_recipe_becomes_fp32_and_is_scored_again_when_its_precision_moves_scores_far(
@@ -126,15 +126,20 @@ def test_recipe_is_refused_when_the_precision_asked_for_moves_scores_far(recipe:
 def test_probe_is_named_by_its_content_and_the_old_one_goes(recipe: Recipe, model: Any, tmp_path: Path) -> None:
     detector, collector = Detector(recipe, build_eager(recipe, model)), ProbeCollector()
     offer_noise(detector, collector, 1)
-    first = adopt_probe(recipe, collector.build(recipe, model, CPU), tmp_path)
+    first = adopt_probe(recipe, collector.build(recipe, model, detector.engine), tmp_path)
     offer_noise(detector, collector, 2)
-    second = adopt_probe(recipe, collector.build(recipe, model, CPU), tmp_path)
+    second = adopt_probe(recipe, collector.build(recipe, model, detector.engine), tmp_path)
     assert first.probe != second.probe
     assert len(list(tmp_path.iterdir())) == 2
     drop_unused(tmp_path, second)
     assert [path.name for path in tmp_path.iterdir()] == [second.probe]
     assert second.probe_sha256 is not None
     assert len(load_probe(tmp_path / str(second.probe), second.probe_sha256).tiles) == 3
+
+
+def test_nothing_is_proved_when_no_frame_could_be_judged(recipe: Recipe, model: Any) -> None:
+    with pytest.raises(TrainingError, match="good frames: at least one must be usable, got none"):
+        ProbeCollector().build(recipe, model, build_eager(recipe, model))
 
 
 def test_int8_network_is_measured_on_the_frames_that_can_be_read(recipe: Recipe, model: Any, tmp_path: Path) -> None:
