@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +200,13 @@ def count_comparisons_fed_by_int8(graph: Any) -> int:
     assert len(comparisons) >= 9  # three layers
     inputs = [node.input_value(index).get_node() for node in comparisons for index in range(node.get_input_size())]
     return sum(node.get_type_name() == "FakeQuantize" for node in inputs)
+
+
+def test_nothing_is_reported_to_its_maker_when_openvino_is_used() -> None:
+    code = (
+        "import inspector.engine.openvino, openvino.tools.ovc as ovc, sys\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "print(type(ovc.telemetry).__module__)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
