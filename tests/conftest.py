@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     torch.set_num_threads(2)
+    logging.getLogger("torch.__trace").setLevel(logging.WARNING)  # thousands of records for each network converted
 
 
 @pytest.fixture(scope="session", autouse=True)

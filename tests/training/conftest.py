@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from inspector.config import Recipe, Threshold, Tiling
 from inspector.detector import build_model
+from inspector.engine.build import build_eager
+from inspector.engine.eager import EagerEngine
 from inspector.training.train import write_recipe
+
+
+@pytest.fixture(autouse=True)
+def _reference_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager instead of the device's engine, which takes seconds to convert, but for tests marked `engine`."""
+    if request.node.get_closest_marker("engine"):
+        return
+
+    def build(recipe: Recipe, load_model: Any, *, device: torch.device, **options: Any) -> EagerEngine:
+        return build_eager(recipe, load_model(), device=device)
+
+    for module in ("inspector.detector", "inspector.training.train"):
+        monkeypatch.setattr(f"{module}.build_engine", build)
 
 
 @pytest.fixture(scope="session")

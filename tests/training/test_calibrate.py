@@ -17,7 +17,6 @@ from torch import nn
 
 from inspector.config import Recipe, Tiling, load_recipe
 from inspector.detector import Detector, preprocess
-from inspector.engine.build import build_eager
 from inspector.errors import RecipeError, TrainingError
 from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers
 from inspector.training.datasets import list_images, read_image
@@ -41,9 +40,6 @@ class Brightness(nn.Module):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inspector.detector.build_model", lambda recipe: Brightness())
-    monkeypatch.setattr(
-        "inspector.detector.build_engine", lambda recipe, load_model, **options: build_eager(recipe, load_model())
-    )
 
 
 @pytest.fixture(scope="module")

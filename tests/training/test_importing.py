@@ -120,6 +120,7 @@ def test_maps_equal_anomalibs_when_its_own_files_are_imported(folder: Path, kind
     assert recipe.encoder_weights == f"{path.name} sha256:{compute_sha256(path)[:16]}"
 
 
+@pytest.mark.engine
 def test_maps_equal_anomalibs_when_its_narrow_bottleneck_is_imported(folder: Path) -> None:
     theirs = build_network("wide_resnet50_2")
     state = {f"model.{name}": value for name, value in theirs.state_dict().items()}

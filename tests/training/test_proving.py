@@ -161,6 +161,7 @@ def test_int8_network_is_measured_on_the_frames_that_can_be_read(recipe: Recipe,
     assert not list(out.iterdir())
 
 
+@pytest.mark.engine
 def test_recipe_runs_in_int8_and_back_when_calibrated_so(recipe: Recipe, model: Any, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="the extra int8 is not installed")
     good, folder = tmp_path / "good", tmp_path / "recipe"

@@ -38,6 +38,7 @@ def good_dir(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
+@pytest.mark.engine
 def test_one_command_gives_a_recipe_the_detector_judges_with(good_dir: Path, tmp_path: Path) -> None:
     seen: list[TrainingProgress] = []
     recipe = train(good_dir, tmp_path / "recipe", OPTIONS, seen.append)
