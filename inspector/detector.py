@@ -258,7 +258,7 @@ class Detector:
         return self.finish(run)
 
     def begin(self, pixels: Pixels, pixel_format: PixelFormat) -> FrameRun:
-        """Bring a frame onto the device; which must not change until it is finished. Raises as `judge`."""
+        """Bring a frame onto the device; its pixels must not change until it is finished. Raises as `judge`."""
         if self.recipe.threshold is None:
             raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
@@ -285,22 +285,17 @@ class Detector:
         try:
             self._advance(runs)
         except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError and AcceleratorError are the former
-            for run in runs:  # memory may have run out with half a batch blended
-                run.restart()
             if not is_out_of_memory(error):
                 raise DeviceFaultError(f"device: {error}") from error
             try:
-                self._free_memory()
+                _restart(runs)
+                self.engine.halve_batch()
+                if self.engine.device.type == "cuda":
+                    torch.cuda.empty_cache()
                 self._advance(runs)
             except (RuntimeError, MemoryError) as again:
-                for run in runs:
-                    run.restart()
+                _restart(runs)
                 raise _translate(again) from again
-
-    def _free_memory(self) -> None:
-        self.engine.halve_batch()
-        if self.engine.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _advance(self, runs: Sequence[FrameRun]) -> None:
@@ -451,6 +446,15 @@ def _torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _restart(runs: Sequence[FrameRun]) -> None:
+    """Forget what these frames have: memory may have run out with half a batch blended, in any of them."""
+    try:
+        for run in runs:
+            run.restart()
+    except RuntimeError as error:
+        raise DeviceFaultError(f"device: {error}") from error
 
 
 def _translate(error: RuntimeError | MemoryError) -> DeviceOutOfMemoryError | DeviceFaultError:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
-from inspector.detector import Detector, build_model, choose_device, preprocess
+from inspector.detector import Detector, FrameRun, build_model, choose_device, preprocess
 from inspector.engine.build import build_eager
 from inspector.errors import (
     ConfigError,
@@ -377,6 +377,24 @@ def test_no_tile_counts_twice_when_memory_runs_out_while_blending(
         detector.advance([run for run in (first, second) if not run.is_done])
     for run in (first, second):
         np.testing.assert_allclose(detector.finish(run).anomaly_map, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("poisoned_at", [1, 2])
+def test_device_fault_is_raised_when_not_even_the_canvas_can_be_cleared(
+    make: Callable[..., Detector], monkeypatch: pytest.MonkeyPatch, frame: Any, poisoned_at: int
+) -> None:
+    restarts = []
+
+    def restart(run: FrameRun) -> None:
+        restarts.append(run)
+        if len(restarts) == poisoned_at:
+            raise RuntimeError("illegal memory access")
+
+    monkeypatch.setattr(FrameRun, "restart", restart)
+    detector = make(4)
+    fail_first(detector, monkeypatch, torch.OutOfMemoryError("full"), torch.OutOfMemoryError("full"))
+    with pytest.raises(DeviceFaultError, match="device: illegal memory access"):
+        map_of(detector, frame, PixelFormat.RGB8)
 
 
 def test_device_fault_is_raised_when_a_smaller_batch_cannot_be_made(
