@@ -89,9 +89,8 @@ def _check_engines(station: Station) -> list[Finding]:
             continue
         what = f"cameras.{name} engine"
         try:
-            engine = load_detectors(station.model_copy(update={"cameras": {name: camera}}), find_user_cache())[
-                name
-            ].engine
+            alone = station.model_copy(update={"cameras": {name: camera}})
+            engine = load_detectors(alone, find_user_cache())[name].engine
         except (InspectorError, RuntimeError) as error:
             findings.append(Finding(what, problem=str(error)))
         else:
