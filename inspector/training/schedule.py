@@ -1,12 +1,9 @@
-"""How fast, how long and how precisely a training computes."""
+"""How fast and how long a training learns."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Literal
-
-import torch
 
 from inspector.training.options import OFFICIAL_STEPS, TrainOptions
 
@@ -32,11 +29,3 @@ def find_limits(tiles_per_epoch: int, options: TrainOptions) -> tuple[float, flo
     tiles = options.epochs * tiles_per_epoch if options.epochs else math.inf
     steps = options.steps or (math.inf if options.epochs or options.minutes else OFFICIAL_STEPS)
     return steps, tiles
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is native there: on a CUDA device since Ampere, on a CPU with AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(flag in flags.read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))

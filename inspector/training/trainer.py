@@ -17,10 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from inspector.config import Preprocessing
 from inspector.detector import is_out_of_memory, normalise
+from inspector.engine.base import Precision, choose_precision
 from inspector.errors import DeviceOutOfMemoryError, TrainingError
 from inspector.model import ReverseDistillation, ReverseDistillationLoss
 from inspector.training.options import TrainOptions
-from inspector.training.schedule import compute_rate_factor, find_limits, has_fast_bf16
+from inspector.training.schedule import compute_rate_factor, find_limits
 from inspector.training.tiles import TileStream, TrainingTile
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,9 @@ class Trainer:
         self._options = options
         self._device = device
         self._identity = json.loads(json.dumps(identity))
-        self._bf16 = options.precision == "bf16" or (options.precision == "auto" and has_fast_bf16(device))
+        self._bf16 = options.precision == "bf16" or (
+            options.precision == "auto" and choose_precision(device) is Precision.BF16
+        )
         self._loss_function = ReverseDistillationLoss()
         self._student = nn.ModuleDict({"bottleneck": model.bottleneck, "decoder": model.decoder})
         self._averaged = AveragedModel(self._student, multi_avg_fn=self._average, use_buffers=True)

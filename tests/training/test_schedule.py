@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 
 from inspector.training.options import TrainOptions
-from inspector.training.schedule import compute_rate_factor, find_limits, has_fast_bf16
+from inspector.training.schedule import compute_rate_factor, find_limits
 
 
 def test_rate_rises_over_a_tenth_and_falls_to_almost_nothing() -> None:
@@ -33,10 +32,3 @@ def test_rate_rises_over_a_tenth_and_falls_to_almost_nothing() -> None:
 )
 def test_run_has_the_length_that_was_chosen(chosen: dict[str, float], limits: tuple[float, float]) -> None:
     assert find_limits(10, TrainOptions(batch_size=4, **chosen)) == limits
-
-
-def test_bf16_is_used_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
-    for major, expected in ((7, False), (8, True)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, major=major: (major, 0))
-        assert has_fast_bf16(cuda) is expected
