@@ -286,6 +286,25 @@ class Overlays(_Strict):
     quality: Annotated[int, Field(ge=1, le=100)] = 85
 
 
+class Evidence(_Strict):
+    """Images of what was not passed, original pixels, each with its result beside it; oldest PASS evicted first."""
+
+    frames: Literal["all", "none"] = "all"  # all: every FAIL and ERROR, and one PASS in `pass_every`
+    pass_every: Annotated[int, Field(ge=0)] = 100  # 0: no PASS
+    format: Literal["png", "jpeg"] = "png"  # png: lossless
+    quality: Annotated[int, Field(ge=1, le=100)] = 95  # of jpeg
+    max_bytes: ByteSize = ByteSize(20 * 1024**3)
+    min_free: ByteSize = ByteSize(1024**3)  # with less left on the disk nothing is kept, and the state is DEGRADED
+    buffer: ByteSize = ByteSize(256 * 1024**2)  # of pixels waiting to be written; more is dropped and counted
+
+
+class Journal(_Strict):
+    """How long verdicts stay on record; the oldest go first. null: no such limit."""
+
+    keep_days: Annotated[float, Field(gt=0)] | None = 365.0
+    max_bytes: ByteSize | None = ByteSize(10 * 1024**3)
+
+
 class ZmqSource(_Strict):
     """Frames from the frames socket whose header names this camera."""
 
@@ -328,6 +347,7 @@ class Camera(_Strict):
     recipe: Path | None = None
     source: Source = ZmqSource()
     deadline_ms: Annotated[int, Field(ge=1)] = 2000
+    max_age_ms: Annotated[int, Field(ge=1)] | None = None  # from capture to reception, by both clocks; else ERROR STALE
     simulated: bool = False
 
 
@@ -342,8 +362,11 @@ class Station(_Strict):
     http: Http = Http()
     buffer: Buffer = Buffer()
     overlays: Overlays = Overlays()
+    evidence: Evidence = Evidence()
+    journal: Journal = Journal()
     tile_batch: Annotated[int, Field(ge=1, le=1024)] | None = None  # what suits the device
     stop_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    stall_after_s: Annotated[float, Field(ge=1)] = 20.0  # a thread without progress for so long is a FAULT
     cameras: Annotated[dict[Name, Camera], Field(min_length=1)]
 
 
