@@ -41,10 +41,11 @@ def _load(target: Path, device: str) -> dict[str, Detector]:
     from inspector.config import load_station
     from inspector.detector import Detector, choose_device
     from inspector.engine.cache import find_user_cache
-    from inspector.service.daemon import load_detectors
+    from inspector.service.judges import load_judges
 
     if target.is_file():
-        return load_detectors(load_station(target), find_user_cache())
+        judges = load_judges(load_station(target), find_user_cache())
+        return {name: judge.detector for name, judge in judges.items()}
     return {target.name: Detector.load(target, device=choose_device(device))}
 
 

@@ -81,7 +81,7 @@ def _check_device(device: str) -> Finding:
 def _check_engines(station: Station) -> list[Finding]:
     """Each camera's recipe on the station's device: built, proved on its probe and warmed up, as the daemon will."""
     from inspector.engine.cache import find_user_cache
-    from inspector.service.daemon import load_detectors
+    from inspector.service.judges import load_judges
 
     findings = []
     for name, camera in station.cameras.items():
@@ -90,7 +90,7 @@ def _check_engines(station: Station) -> list[Finding]:
         what = f"cameras.{name} engine"
         try:
             alone = station.model_copy(update={"cameras": {name: camera}})
-            engine = load_detectors(alone, find_user_cache())[name].engine
+            engine = load_judges(alone, find_user_cache())[name].detector.engine
         except (InspectorError, RuntimeError) as error:
             findings.append(Finding(what, problem=str(error)))
         else:

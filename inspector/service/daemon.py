@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -16,30 +17,35 @@ import torch
 import zmq
 from prometheus_client import CollectorRegistry
 
-from inspector.config import RECIPE_FILE, Station
-from inspector.detector import Detector, choose_device
-from inspector.errors import ConfigError, JournalError, RecipeError
-from inspector.model.checkpoint import compute_sha256
+from inspector.config import Station
+from inspector.errors import ConfigError, JournalError
+from inspector.service.evidence import EvidenceThread
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
 from inspector.service.http import HttpThread
 from inspector.service.ingest import IngestThread
-from inspector.service.ledger import Ledger
+from inspector.service.judges import Judge, Judges, load_judges
+from inspector.service.ledger import Ledger, error_outcome
 from inspector.service.metrics import FlowCollector, Metrics
 from inspector.service.notifier import Notifier
 from inspector.service.overlayer import Overlayer
 from inspector.service.publisher import Identity, Publisher
+from inspector.service.recorder import Recorder
 from inspector.service.requests import RequestsThread
 from inspector.service.worker import DeviceWorker
+from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.journal import Journal
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 from inspector.sources.build import build_sources
 from inspector.sources.zmq import ZmqSource
+from inspector.types import Reason
 
 logger = logging.getLogger(__name__)
 
 _LOOP_S = 0.2
+_SETTLE_S = 0.5
+"""How long subscribers have to come back after a restart before what was left open is answered."""
 
 
 class Daemon:
@@ -50,19 +56,26 @@ class Daemon:
         self._notifier = notifier or Notifier()
         self._stop_asked = threading.Event()
         self._signal: int | None = None
+        self._loader = _Loader(station)
 
     def run(self) -> int:
         """Serve until a signal, a drain request or a fault; the exit status: 0, or 1 after a fault.
 
         Raises:
-            ConfigError: a recipe, socket, port or journal that cannot be used; nothing was accepted.
+            ConfigError: a recipe, socket, port or journal that cannot be used; no frame was judged.
         """
+        faulthandler.enable()  # the watchdog's SIGABRT, or a crash, leaves the stack of every thread behind
         self._startup()
         try:
-            self._main_loop()
+            if self._load():
+                self._main_loop()
         finally:
             self._shutdown()
-        return 1 if self.health.state is State.FAULT else 0
+        status = 1 if self.health.state is State.FAULT else 0
+        if self._loader.is_alive():  # it cannot be asked to stop, and the interpreter would wait for it or crash
+            logging.shutdown()
+            os._exit(status)
+        return status
 
     def ask_to_stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """Drain and end; a second signal ends at once."""
@@ -79,7 +92,7 @@ class Daemon:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.ask_to_stop)
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
-        self.health = Health()
+        self.health = Health(station.stall_after_s)
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry, deadlines_ms)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -91,51 +104,65 @@ class Daemon:
             self._http.stop()
             self._context.destroy(linger=0)
             raise
-        self.health.enter(State.READY)  # before the threads: the first frame makes it RUNNING
         for thread in self._flow:
             thread.start()
-        self._notifier.notify("READY=1\nSTATUS=ready")
-        logger.info("station %s ready, metrics on port %d", station.station, self._http.port)
 
     def _build(self, deadlines_ms: dict[str, int]) -> None:
         station, health, metrics = self._station, self.health, self._metrics
-        self._ledger = ledger = Ledger(deadlines_ms)
         self._buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
+        self._judges = Judges()
         results = ResultsSocket(self._context, station.sockets.results)
         overlays = OverlaysSocket(self._context, station.sockets.overlays)
         # A folder of its own: two stations on one PC may share the default state_dir, never a journal.
-        journal_path = station.state_dir / station.station / "journal.sqlite"
-        self._journal = _open_journal(journal_path)
-        self._sinks = (results, overlays, self._journal)
+        folder = station.state_dir / station.station
+        journal = _open_journal(folder / "journal.sqlite")
         sources = build_sources(station, self._context)
         for source in sources:
             if isinstance(source, ZmqSource):
                 source.connect()  # a port in use is found before READY, not in a thread
+        self._left_open = journal.open_frames()
+        first_number = 1 + max((record.number for record in self._left_open), default=0)
+        self._ledger = ledger = Ledger(deadlines_ms, first_number)
+        self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
-        detectors = load_detectors(station, station.state_dir / "engines")  # shared by all stations of a machine
-        for camera, detector in detectors.items():
-            _describe(metrics, camera, detector)
+        store = EvidenceStore(folder / "evidence", station.evidence)
+        self._evidence = EvidenceThread(store, station.evidence, health=health, metrics=metrics)
         self._publisher = publisher = Publisher(
             ledger,
-            self._journal,
+            self._recorder,
             results,
-            _identity(station, detectors, deadlines_ms),
-            draw=self._overlayer.offer,
+            Identity(station.station, uuid.uuid4().hex),
+            self._judges,
+            last_seqs=journal.last_seqs(),
+            last_results=journal.last_results(),
+            forget=self._buffer.discard,
+            taps=(self._overlayer.offer, self._evidence.offer),
             queue_depth=self._buffer.__len__,
             health=health,
             metrics=metrics,
         )
-        self._worker = DeviceWorker(self._buffer, ledger, detectors, publisher.submit, health=health, metrics=metrics)
+        self._worker = DeviceWorker(
+            self._buffer, ledger, self._judges, publisher.submit, health=health, metrics=metrics
+        )  # fmt: skip
         self._ingest = [
-            IngestThread(source, self._buffer, ledger, publisher.submit, judged=detectors.keys(), health=health,
-                         metrics=metrics)
+            IngestThread(
+                source,
+                self._buffer,
+                ledger,
+                self._recorder,
+                publisher.submit,
+                judges=self._judges,
+                max_ages_ms={name: camera.max_age_ms for name, camera in station.cameras.items()},
+                health=health,
+                metrics=metrics,
+            )
             for source in sources
-        ]  # fmt: skip
+        ]
         self._requests = RequestsThread(
             self._context,
             station.sockets.requests,
             cameras=tuple(station.cameras),
-            journal_path=journal_path,
+            journal_path=folder / "journal.sqlite",
             status=publisher.build_status,
             drain=self.ask_to_stop,
             health=health,
@@ -150,29 +177,75 @@ class Daemon:
         )
         # Those downstream start first, so that nothing is handed to a thread that is not there.
         self._flow: list[threading.Thread] = [
+            self._recorder,
+            self._evidence,
             self._overlayer,
             publisher,
             self._worker,
             self._requests,
-            *self._ingest,
+            # Who sends while recipes are loaded is told NOT_READY at once; cameras and files are read from READY on.
+            *(thread for thread, source in zip(self._ingest, sources, strict=True) if isinstance(source, ZmqSource)),
         ]
+        self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
+
+    def _load(self) -> bool:
+        """Load the recipes, beside a flow that answers already; False where a stop or a fault came first."""
+        loader = self._loader
+        loader.start()
+        settled = time.monotonic() + _SETTLE_S
+        while (loader.is_alive() or self._left_open) and not self._stop_asked.is_set() and self._watch():
+            self._stop_asked.wait(0.05)
+            if time.monotonic() >= settled:
+                self._answer_left_open()
+        if self._stop_asked.is_set() or self.health.state is State.FAULT:
+            return False
+        if loader.failure is not None:
+            raise loader.failure
+        for camera, judge in loader.judges.items():
+            _describe(self._metrics, camera, judge)
+        self._judges.switch(loader.judges)
+        self.health.enter(State.READY)
+        for thread in self._ingest:
+            if thread.ident is None:
+                thread.start()
+        self._notifier.notify("READY=1\nSTATUS=ready")
+        logger.info("station %s ready, metrics on port %d", self._station.station, self._http.port)
+        return True
+
+    def _answer_left_open(self) -> None:
+        """Close what an earlier run accepted and did not answer."""
+        for record in self._left_open:
+            ticket = self._ledger.adopt(record)
+            message = "the station was restarted before this frame was judged"
+            self._publisher.submit(error_outcome(ticket, Reason.RESTART, message))
+        self._left_open = []
 
     # ------------------------------------------------------------ main loop
 
     def _main_loop(self) -> None:
-        while not self._stop_asked.wait(_LOOP_S):
-            self._check_threads()
-            if self.health.tick():
-                self._notifier.notify("WATCHDOG=1")
-            if self.health.state is State.FAULT:
-                logger.error("fault: %s", self.health.last_error)
-                return
+        while not self._stop_asked.wait(_LOOP_S) and self._watch():
+            pass
+
+    def _watch(self) -> bool:
+        """Look after the threads and the account, feed the watchdog; False at a fault."""
+        self._check_threads()
+        if not self._ledger.account().balances:
+            self.health.fault("account", f"frames received are not those answered and open: {self._ledger.account()}")
+        if self.health.tick():
+            self._notifier.notify("WATCHDOG=1")
+        elif stalled := self.health.stalled():
+            faulthandler.dump_traceback(all_threads=True)
+            self.health.fault(stalled[0], f"no progress for {self._station.stall_after_s} s")
+        if self.health.state is State.FAULT:
+            logger.error("fault: %s", self.health.last_error)
+            return False
+        return True
 
     def _check_threads(self) -> None:
-        for thread in self._flow:
-            finished = isinstance(thread, IngestThread) and thread.failure is None
-            if not thread.is_alive() and not finished:
-                failure = getattr(thread, "failure", None)
+        for thread in (self._http, *self._flow, *self._ingest):
+            failure = getattr(thread, "failure", None)
+            finished = isinstance(thread, IngestThread) and failure is None
+            if thread.ident is not None and not thread.is_alive() and not finished:
                 self.health.fault(thread.name, f"thread died: {failure}")
 
     # ------------------------------------------------------------ shutdown
@@ -184,61 +257,48 @@ class Daemon:
         deadline = time.monotonic() + self._station.stop_timeout_s
         for thread in self._ingest:
             thread.stop()
-        _join(self._ingest, deadline)
+        # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
+        _join(self._ingest, deadline - 0.7 * self._station.stop_timeout_s)
         self._buffer.close()
         self._worker.stop()
-        # A second is kept back for the answers to what could not be judged any more.
-        _join([self._worker], deadline - 1.0)
+        # A second is kept back for the answers to what could not be judged any more. After a fault nothing it computes
+        # can be trusted, if it computes at all.
+        _join([self._worker], time.monotonic() + 0.2 if self.health.state is State.FAULT else deadline - 1.0)
         self._worker.abandon()
-        self._publisher.stop()
+        self._publisher.stop(within_s=max(0.2, deadline - time.monotonic() - 0.3))
         _join([self._publisher], deadline)
-        self._overlayer.stop()
-        self._requests.stop()
-        _join([self._overlayer, self._requests, self._worker], deadline)
+        for thread in (self._recorder, self._overlayer, self._evidence, self._requests):
+            thread.stop()
+        _join([*self._flow, *self._ingest], deadline)
         self._http.stop()
-        for sink in self._sinks:
-            sink.close()
-        alive = [thread.name for thread in self._flow if thread.is_alive()]
+        for sink, owner in self._sinks:
+            if not owner.is_alive():
+                sink.close()
+        logger.info("stopped; %d frames unanswered", sum(self._ledger.account().in_flight.values()))
+        alive = [thread.name for thread in (*self._flow, *self._ingest) if thread.is_alive()]
         if alive:
-            logger.error("threads still alive at the end of the stop deadline: %s", ", ".join(alive))
+            logger.error("threads still alive at the end of the stop deadline: %s", ", ".join(sorted(set(alive))))
             logging.shutdown()
+            time.sleep(0.2)  # the last verdicts leave through libzmq's own thread
             os._exit(1)
         self._context.term()
-        logger.info("stopped; %d frames unanswered", sum(self._ledger.account().in_flight.values()))
 
 
-def load_detectors(station: Station, cache: Path) -> dict[str, Detector]:
-    """A warm detector for each camera that has a recipe; cameras with the same folder share one.
+class _Loader(threading.Thread):
+    """Loads the recipes; a stop need not wait for it."""
 
-    Args:
-        station: whose cameras, device and tile batch.
-        cache: where compiled networks are kept.
+    def __init__(self, station: Station) -> None:
+        super().__init__(name="loader", daemon=True)
+        self._station = station
+        self.judges: dict[str, Judge] = {}
+        self.failure: Exception | None = None
 
-    Raises:
-        RecipeError: a recipe that cannot be used.
-    """
-    device = choose_device(station.device)
-    by_folder: dict[Path, Detector] = {}
-    detectors: dict[str, Detector] = {}
-    for name, camera in station.cameras.items():
-        if camera.recipe is None:
-            continue
-        folder = camera.recipe.resolve()
-        if folder not in by_folder:
-            try:
-                by_folder[folder] = _load_detector(folder, device, station.tile_batch, cache)
-            except RecipeError as error:
-                raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
-        detectors[name] = by_folder[folder]
-    return detectors
-
-
-def _load_detector(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Detector:
-    detector = Detector.load(folder, device=device, tile_batch=tile_batch, cache=cache)
-    if detector.recipe.threshold is None:
-        raise RecipeError(f"{folder / RECIPE_FILE}: threshold: required to judge frames; run inspector calibrate")
-    detector.warm_up()
-    return detector
+    def run(self) -> None:
+        try:
+            # Compiled networks are shared by all stations of a machine.
+            self.judges = load_judges(self._station, self._station.state_dir / "engines")
+        except Exception as error:
+            self.failure = error
 
 
 def _open_journal(path: Path) -> Journal:
@@ -249,31 +309,16 @@ def _open_journal(path: Path) -> Journal:
         raise ConfigError(message, field=("state_dir",)) from error
 
 
-def _identity(station: Station, detectors: Mapping[str, Detector], deadlines_ms: Mapping[str, int]) -> Identity:
-    recipes = {}
-    for camera, detector in detectors.items():
-        folder = station.cameras[camera].recipe
-        assert folder is not None  # noqa: S101 (a detector was loaded from it)
-        recipes[camera] = {
-            "recipe_id": detector.recipe.recipe_id,
-            "recipe_sha256": compute_sha256(folder / RECIPE_FILE),
-            "model_sha256": detector.recipe.weights_sha256,
-        }
-    thresholds = {name: d.recipe.threshold.value for name, d in detectors.items() if d.recipe.threshold}
-    return Identity(station.station, uuid.uuid4().hex, deadlines_ms, recipes, thresholds)
-
-
-def _describe(metrics: Metrics, camera: str, detector: Detector) -> None:
-    recipe = detector.recipe
-    if recipe.threshold is not None:
-        metrics.threshold.labels(camera).set(recipe.threshold.value)
+def _describe(metrics: Metrics, camera: str, judge: Judge) -> None:
+    recipe, engine = judge.detector.recipe, judge.detector.engine
+    metrics.threshold.labels(camera).set(judge.threshold)
     metrics.recipe.labels(camera).info(
         {
             "recipe_id": recipe.recipe_id,
             "backbone": recipe.backbone,
             "model_sha256": recipe.weights_sha256[:12],
-            "precision": detector.engine.precision.value,
-            "engine": detector.engine.name,
+            "precision": engine.precision.value,
+            "engine": engine.name,
         }
     )
 
@@ -284,4 +329,5 @@ def _device_memory_bytes() -> int:
 
 def _join(threads: Sequence[threading.Thread], deadline: float) -> None:
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))

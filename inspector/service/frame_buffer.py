@@ -66,6 +66,18 @@ class FrameBuffer:
             self._changed.wait_for(lambda: self._turns or self._closed, timeout_s)
             return self._take(self._turns[0]) if self._turns else None
 
+    def discard(self, ticket: Ticket) -> None:
+        """Take out a ticket that was answered while it waits; nothing happens where it does not."""
+        with self._changed:
+            queue = self._queues.get(ticket.frame.camera)
+            if queue is None or ticket not in queue:
+                return
+            queue.remove(ticket)
+            if not queue:
+                self._turns.remove(ticket.frame.camera)
+            self._bytes -= ticket.frame.nbytes
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Take no more; what waits can still be read."""
         with self._changed:

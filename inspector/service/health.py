@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -18,37 +19,66 @@ class State(StrEnum):
     STOPPING = "STOPPING"
 
 
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.READY, State.FAULT, State.STOPPING}),
+    State.READY: frozenset({State.RUNNING, State.DEGRADED, State.FAULT, State.STOPPING}),
+    State.RUNNING: frozenset({State.DEGRADED, State.FAULT, State.STOPPING}),
+    State.DEGRADED: frozenset({State.READY, State.RUNNING, State.FAULT, State.STOPPING}),
+    State.STOPPING: frozenset({State.FAULT}),
+    State.FAULT: frozenset(),  # only a restart mends it, so that no one can talk it away
+}
+"""From each state, where it may go. READY: no frame yet; idle is healthy in READY and RUNNING alike."""
+
+_FROZEN_S = 2.0
+"""Ticks this far apart: the process itself stood still (stopped, starved), not its threads."""
+
+
 class Health:
     """Threads beat while they make progress or wait for work; a beat that stays away is a stall."""
 
     def __init__(self, stall_after_s: float = 20.0) -> None:
         self._stall_after_s = stall_after_s
-        self._lock = threading.Lock()
-        self._beats: dict[str, float] = {}
+        self._lock = threading.RLock()
+        self._beats: dict[str, float] = {}  # component → the instant by which its next beat is due
         self._problems: dict[str, str] = {}
-        self._phase = State.STARTING
+        self._state = State.STARTING
+        self._well = State.READY  # where DEGRADED returns to
+        self._ticked: float | None = None
         self.last_error: str | None = None
         self.lifebit = 0
 
     @property
     def state(self) -> State:
-        """FAULT and STOPPING stay; problems make a running station DEGRADED."""
-        with self._lock:
-            if self._phase in {State.READY, State.RUNNING} and self._problems:
-                return State.DEGRADED
-            return self._phase
+        """Where the station is in `TRANSITIONS`."""
+        return self._state
 
-    def enter(self, state: State) -> None:
-        """Go on to `state`; FAULT is never left, STOPPING only for FAULT."""
+    def enter(self, state: State) -> bool:
+        """Go on to `state` if that is allowed; False where it is not, and nothing happens."""
         with self._lock:
-            if self._phase is State.FAULT or (self._phase is State.STOPPING and state is not State.FAULT):
-                return
-            self._phase = state
+            if state is self._state:
+                return True
+            if state in {State.READY, State.RUNNING} and self._state in {State.STARTING, State.READY, State.DEGRADED}:
+                self._well = state
+                if self._problems and self._state is State.DEGRADED:
+                    return True  # once the problems are gone
+            if state not in TRANSITIONS[self._state]:
+                return False
+            self._state = state
+            self._settle()
+            return True
+
+    def _settle(self) -> None:
+        """DEGRADED exactly while there are problems; other states do not depend on them."""
+        if self._problems and self._state in {State.READY, State.RUNNING}:
+            self._state = State.DEGRADED
+        elif not self._problems and self._state is State.DEGRADED:
+            self._state = self._well
 
     def fault(self, component: str, message: str) -> None:
         """A fault only a restart mends."""
-        self.report(component, message)
-        self.enter(State.FAULT)
+        with self._lock:
+            self.report(component, message)
+            self.enter(State.FAULT)
 
     def report(self, component: str, problem: str | None) -> None:
         """A component's problem, or None where it is well again."""
@@ -58,23 +88,33 @@ class Health:
             else:
                 self._problems[component] = problem
                 self.last_error = f"{component}: {problem}"
+            self._settle()
 
-    def beat(self, component: str) -> None:
-        """The component made progress, or is idle with nothing to do."""
-        self._beats[component] = time.monotonic()
+    def problem(self, component: str) -> str | None:
+        """A component's problem now."""
+        return self._problems.get(component)
+
+    def beat(self, component: str, within_s: float = 0.0) -> None:
+        """The component made progress, or is idle with nothing to do; the next beat may take `within_s` longer."""
+        self._beats[component] = time.monotonic() + self._stall_after_s + within_s
 
     def forget(self, component: str) -> None:
         """The component ended as it should."""
         self._beats.pop(component, None)
 
     def stalled(self) -> list[str]:
-        """Components whose last beat is too old."""
-        oldest = time.monotonic() - self._stall_after_s
-        return [name for name, beat in list(self._beats.items()) if beat < oldest]
+        """Components whose next beat is overdue."""
+        now = time.monotonic()
+        return [name for name, due in list(self._beats.items()) if due < now]
 
     def tick(self) -> bool:
-        """Move the lifebit if all is moving; False where something stalls or is at fault."""
-        if self.stalled() or self.state is State.FAULT:
+        """Move the lifebit if all is moving; False where something stalls or is at fault. Called by one thread."""
+        now = time.monotonic()
+        before, self._ticked = self._ticked, now
+        if before is not None and now - before > _FROZEN_S:
+            for name, due in list(self._beats.items()):
+                self._beats[name] = due + (now - before)
+        if self.stalled() or self._state is State.FAULT:
             return False
         self.lifebit += 1
         return True
@@ -84,16 +124,16 @@ class Health:
         stalled = self.stalled()
         if stalled:
             return False, f"no progress: {', '.join(stalled)}"
-        return self.state is not State.FAULT, self._explain()
+        return self._state is not State.FAULT, self._explain()
 
     def ready(self) -> tuple[bool, str]:
         """Whether a frame sent now would be judged, and which component is at fault if not."""
         stalled = self.stalled()
         if stalled:
             return False, f"no progress: {', '.join(stalled)}"
-        return self.state in {State.READY, State.RUNNING}, self._explain()
+        return self._state in {State.READY, State.RUNNING}, self._explain()
 
     def _explain(self) -> str:
         with self._lock:
             problems = "; ".join(f"{name}: {problem}" for name, problem in sorted(self._problems.items()))
-        return f"{self.state.value}{': ' if problems else ''}{problems}"
+        return f"{self._state.value}{': ' if problems else ''}{problems}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from inspector.errors import NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
+from inspector.service.judges import Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.metrics import Metrics
 from inspector.service.rate_limit import RateLimitedLog
+from inspector.service.recorder import Recorder
 from inspector.sources.base import Source
 from inspector.types import Frame, Reason
 
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _READ_S = 0.2
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 5.0
+_RECORD_S = 1.0
+"""How long a sender that wants to be told waits for the disk at most."""
 
 
 class IngestThread(threading.Thread):
@@ -29,19 +33,23 @@ class IngestThread(threading.Thread):
         source: Source,
         buffer: FrameBuffer,
         ledger: Ledger,
+        recorder: Recorder,
         submit: Callable[[Outcome], None],
         *,
-        judged: Collection[str],
+        judges: Judges,
+        max_ages_ms: Mapping[str, int | None],
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; `judged` are the cameras that have a recipe."""
+        """Make it; `max_ages_ms` says for each camera how old its frames may be when they come."""
         super().__init__(name=f"ingest-{source.name}", daemon=True)
         self._source = source
         self._buffer = buffer
         self._ledger = ledger
+        self._recorder = recorder
         self._submit = submit
-        self._judged = judged
+        self._judges = judges
+        self.max_ages_ms = max_ages_ms
         self._health = health
         self._metrics = metrics
         self._stop_asked = threading.Event()
@@ -68,7 +76,7 @@ class IngestThread(threading.Thread):
 
     def _loop(self) -> None:
         while not self._stop_asked.is_set():
-            self._health.beat(self.name)
+            self._health.beat(self.name, within_s=self._source.connect_s)
             try:
                 self._source.connect()
                 self._set_up(up=True)
@@ -100,16 +108,33 @@ class IngestThread(threading.Thread):
 
     def _accept(self, frame: Frame) -> None:
         ticket = self._ledger.accept(frame)
+        recorded = threading.Event() if self._source.awaits_answer() else None
+        self._recorder.open(ticket, recorded)
         self._health.enter(State.RUNNING)
         self._metrics.last_frame(frame)
-        if frame.error is not None:
-            self._log.warning("bad frame", f"camera {frame.camera}, frame {frame.frame_id}: {frame.error}")
-            self._submit(error_outcome(ticket, Reason.BAD_FRAME, frame.error))
-        elif frame.camera not in self._judged:
-            self._submit(error_outcome(ticket, Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"))
+        refusal = self._refuse(frame)
+        if refusal is not None:
+            self._log.warning(refusal[0].name, f"camera {frame.camera}, frame {frame.frame_id}: {refusal[1]}")
+            self._submit(error_outcome(ticket, *refusal))
         else:
             for dropped in self._put(ticket):
                 self._submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))
+        if recorded is not None:
+            on_record = recorded.wait(_RECORD_S)
+            self._source.answer(frame.error if on_record else "not on record: the journal could not be written in time")
+
+    def _refuse(self, frame: Frame) -> tuple[Reason, str] | None:
+        """Why this frame need not wait for the device."""
+        if frame.error is not None:
+            return Reason.BAD_FRAME, frame.error
+        stale = _describe_age(frame, self.max_ages_ms.get(frame.camera))
+        if stale is not None:
+            return Reason.STALE, stale
+        if not self._judges.are_loaded:
+            return Reason.NOT_READY, "the station is starting: recipes are being loaded"
+        if self._judges.get(frame.camera) is None:
+            return Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"
+        return None
 
     def _put(self, ticket: Ticket) -> list[Ticket]:
         while True:
@@ -126,3 +151,17 @@ class IngestThread(threading.Thread):
             self._metrics.source_up.labels(camera).set(up)
             if not up:
                 self._metrics.source_reconnects.labels(camera).inc()
+
+
+def _describe_age(frame: Frame, max_age_ms: int | None) -> str | None:
+    """Why a frame's age, by the sender's clock and ours, is none we may trust; None where it is."""
+    if max_age_ms is None:
+        return None
+    if not frame.captured_utc_ns:
+        return f"captured_utc_ns: required, since max_age_ms is {max_age_ms}; got none"
+    age_ms = (frame.received_utc_ns - frame.captured_utc_ns) / 1e6
+    if age_ms > max_age_ms:
+        return f"captured {age_ms:.0f} ms before it came; max_age_ms is {max_age_ms}"
+    if age_ms < -max_age_ms:
+        return f"captured {-age_ms:.0f} ms after it came: the clocks differ by more than max_age_ms, {max_age_ms}"
+    return None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inspector.detector import Judgement
-from inspector.types import Frame, Reason, Verdict
+from inspector.service.judges import Judge
+from inspector.sinks.journal import OpenFrame
+from inspector.types import Frame, PixelFormat, Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,18 +20,35 @@ class Ticket:
 
     number: int
     frame: Frame
+    deadline_ms: int
     deadline_monotonic_ns: int
+
+    def to_record(self) -> OpenFrame:
+        """What the journal keeps of it for as long as it is open."""
+        frame = self.frame
+        return OpenFrame(
+            number=self.number,
+            camera=frame.camera,
+            frame_id=frame.frame_id,
+            part_id=frame.part_id,
+            trigger_id=frame.trigger_id,
+            captured_utc_ns=frame.captured_utc_ns,
+            received_utc_ns=frame.received_utc_ns,
+            deadline_ms=self.deadline_ms,
+            simulated=frame.simulated,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a ticket: judged, or an error with its reason."""
+    """What became of a ticket: judged, and by whom, or an error with its reason."""
 
     ticket: Ticket
     verdict: Verdict
     reason: Reason
     message: str | None = None
     judgement: Judgement | None = None
+    judge: Judge | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -44,27 +65,60 @@ class Account:
     results: dict[tuple[str, Verdict, Reason], int]
     in_flight: dict[str, int]
 
+    @property
+    def balances(self) -> bool:
+        """Whether each camera's received = pass + fail + error + in flight."""
+        closed: Counter[str] = Counter()
+        for (camera, _, _), count in self.results.items():
+            closed[camera] += count
+        return all(count == closed[name] + self.in_flight[name] for name, count in self.received.items())
+
 
 class Ledger:
     """Accepts frames and closes each exactly once. Shared by all threads."""
 
-    def __init__(self, deadlines_ms: dict[str, int]) -> None:
-        self._deadlines_ns = {camera: ms * 1_000_000 for camera, ms in deadlines_ms.items()}
+    def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
+        """Make it; `first_number` is above those of frames that an earlier run left open."""
+        self.deadlines_ms = dict(deadlines_ms)
         self._lock = threading.Lock()
-        self._next = 1
+        self._next = first_number
         self._open: dict[int, Ticket] = {}
         self._received: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
         self._results: Counter[tuple[str, Verdict, Reason]] = Counter()
 
     def accept(self, frame: Frame) -> Ticket:
         """From here on the frame is owed a verdict."""
-        deadline = frame.received_monotonic_ns + self._deadlines_ns[frame.camera]
+        deadline_ms = self.deadlines_ms[frame.camera]
+        deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
         with self._lock:
-            ticket = Ticket(self._next, frame, deadline)
+            ticket = Ticket(self._next, frame, deadline_ms, deadline)
             self._next += 1
-            self._open[ticket.number] = ticket
-            self._received[frame.camera] += 1
+            self._enter(ticket)
         return ticket
+
+    def adopt(self, record: OpenFrame) -> Ticket:
+        """Take over a frame that an earlier run left open; its pixels are gone, and its verdict is due at once."""
+        now = time.monotonic_ns()
+        frame = Frame(
+            camera=record.camera,
+            frame_id=record.frame_id,
+            pixels=None,
+            pixel_format=PixelFormat.MONO8,
+            received_utc_ns=record.received_utc_ns,
+            received_monotonic_ns=now,
+            captured_utc_ns=record.captured_utc_ns,
+            part_id=record.part_id,
+            trigger_id=record.trigger_id,
+            simulated=record.simulated,
+        )
+        ticket = Ticket(record.number, frame, record.deadline_ms, now + record.deadline_ms * 1_000_000)
+        with self._lock:
+            self._enter(ticket)
+        return ticket
+
+    def _enter(self, ticket: Ticket) -> None:
+        self._open[ticket.number] = ticket
+        self._received[ticket.frame.camera] += 1
 
     def is_open(self, ticket: Ticket) -> bool:
         """Whether its verdict is still owed."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -58,8 +59,15 @@ class Metrics:
         )
         self.overlays_dropped = counter("overlays_dropped", "Overlays given up: the renderer was busy.", "camera")
         self.results_lagging = counter("results_lagging", "Times a subscriber lagged and began to lose messages.")
+        self.results_late = counter("results_late", "Judged after the frame had been answered: discarded.", "camera")
         self.journal_errors = counter("journal_errors", "Failed writes to the journal.")
+        self.journal_lost = counter("journal_lost", "Published results that never came on record: the disk took none.")
+        self.journal_backlog = gauge("journal_backlog", "Published results that wait to come on record.")
+        self.journal_commit = Histogram(
+            "inspector_journal_commit_seconds", "Time of a durable commit.", buckets=_BUCKETS_S, registry=registry
+        )
         self.recipe = Info("inspector_recipe", "The recipe of a camera.", ["camera"], registry=registry)
+        ProcessCollector(registry=registry)  # resident memory, open descriptors, CPU, start time
         Info("inspector_build", "Versions.", registry=registry).info(
             {"version": __version__, "python": platform.python_version()}
         )
@@ -67,6 +75,7 @@ class Metrics:
             for labelled in (
                 self.abandoned,
                 self.overlays_dropped,
+                self.results_late,
                 self.source_reconnects,
                 self.source_up,
                 self.warnings,
@@ -124,6 +133,7 @@ class FlowCollector(Collector):
         for each in State:
             state.add_metric([each.value], each is now)
         yield from (received, results, in_flight, state)
+        yield GaugeMetricFamily("inspector_threads", "Threads of the process.", value=threading.active_count())
         yield GaugeMetricFamily("inspector_buffer_bytes", "Bytes of frames waiting.", value=self._buffer_bytes())
         yield GaugeMetricFamily(
             "inspector_device_memory_bytes",

@@ -1,4 +1,8 @@
-"""The publisher: the one thread that closes frames. Journal first, then the socket, then whoever draws pictures."""
+"""The publisher: the one thread that closes frames. Journal first, then the socket, then whoever keeps pictures.
+
+It never waits for the disk: the journal thread tells when a verdict is durable. Where it does not do so by the frame's
+deadline, the frame is answered ERROR DEADLINE without, and what was published is put on record as an amendment.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from inspector.errors import JournalError
 from inspector.service.health import Health
-from inspector.service.ledger import Ledger, Outcome, error_outcome
+from inspector.service.judges import Judges
+from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.metrics import Metrics
-from inspector.service.rate_limit import RateLimitedLog
-from inspector.sinks.journal import Journal
+from inspector.service.recorder import Recorder, Written
+from inspector.sinks.journal import Closing
 from inspector.sinks.results import ResultsSocket
 from inspector.types import SCHEMA, Reason, Result, Verdict
 
@@ -23,19 +28,28 @@ logger = logging.getLogger(__name__)
 
 _STATUS_PERIOD_S = 0.4
 _MAX_BATCH = 64
-_TICK_S = 0.02
-"""How late a deadline's ERROR may be."""
+_TICK_S = 0.01
+"""How late a deadline may be noticed."""
+_GRACE_NS = 20_000_000
+"""How long after the deadline its ERROR may wait for the disk."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """What every result says about who judged it."""
+    """Who speaks."""
 
     station: str
     boot_id: str
-    deadlines_ms: Mapping[str, int]
-    recipes: Mapping[str, Mapping[str, Any]]  # camera → recipe_id, recipe_sha256, model_sha256
-    thresholds: Mapping[str, float]
+
+
+@dataclasses.dataclass(slots=True)
+class _Sealed:
+    """An outcome with its result, on its way to the disk."""
+
+    outcome: Outcome
+    result: Result
+    handed_ns: int
+    was_sent: bool = False
 
 
 class Publisher(threading.Thread):
@@ -44,55 +58,72 @@ class Publisher(threading.Thread):
     def __init__(
         self,
         ledger: Ledger,
-        journal: Journal,
+        recorder: Recorder,
         socket: ResultsSocket,
         identity: Identity,
+        judges: Judges,
         *,
-        draw: Callable[[Outcome, Result], None],
+        last_seqs: Mapping[str, int],
+        last_results: Mapping[str, Mapping[str, Any]],
+        forget: Callable[[Ticket], None],
+        taps: Sequence[Callable[[Outcome, Result], None]],
         queue_depth: Callable[[], int],
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; `draw` is handed every published result and must not wait."""
+        """Make it.
+
+        Args:
+            ledger, recorder, socket, identity, judges: what it closes, records, sends, says.
+            last_seqs: each camera's last sequence number on record; numbers go on from there.
+            last_results: each camera's last result on record, as on the wire.
+            forget: told of a frame that was answered while it waits for the device.
+            taps: each is handed every published result and must not wait.
+            queue_depth: frames that wait for the device.
+            health, metrics: who watches.
+        """
         super().__init__(name="publisher", daemon=True)
         self._ledger = ledger
-        self._journal = journal
+        self._recorder = recorder
         self._socket = socket
         self._identity = identity
-        self._draw = draw
+        self._judges = judges
+        self._forget = forget
+        self._taps = taps
         self._queue_depth = queue_depth
         self._health = health
         self._metrics = metrics
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()  # bounded by the frames in flight
-        self._seqs = dict.fromkeys(identity.deadlines_ms, 0) | journal.last_seqs()
-        self._stop_asked = threading.Event()
-        self._log = RateLimitedLog(logger)
+        self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
+        self._sealed: dict[int, _Sealed] = {}
+        # Counters: a frame left open may be of a camera that this station no longer has.
+        self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
+        self._sent = Counter(self._seqs)
+        self._last = {camera: _compact(result) for camera, result in last_results.items()}
+        self._stop_by: float | None = None
         self._next_status = 0.0
         self.failure: BaseException | None = None
+        recorder.on_written = self._inbox.put
 
     def submit(self, outcome: Outcome) -> None:
-        """Hand over an outcome, from any thread. Late ones are dropped: their frame has its verdict."""
-        self._outcomes.put(outcome)
+        """Hand over an outcome, from any thread. Late ones are counted and dropped: their frame has its verdict."""
+        self._inbox.put(outcome)
 
-    def stop(self) -> None:
-        """Ask it to end once it has published all it was handed; what is still open gets ERROR SHUTDOWN."""
-        self._stop_asked.set()
+    def stop(self, within_s: float) -> None:
+        """Answer what is open ERROR SHUTDOWN and end, if the disk lets it, on record; after `within_s` anyhow."""
+        self._stop_by = time.monotonic() + within_s
 
     def run(self) -> None:
-        """Until asked to stop."""
+        """Until asked to stop and all is answered."""
         try:
-            while not self._stop_asked.is_set():
-                self._health.beat(self.name)
-                self._publish(self._collect(_TICK_S))
-                self._publish_expired()
-                self._publish_status()
-            self._publish(self._collect(0))
-            self._publish(
-                [
-                    error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged")
-                    for ticket in self._ledger.open_tickets()
-                ]
-            )
+            while self._stop_by is None:
+                self._turn()
+            self._take(self._receive(0.0))
+            for ticket in self._ledger.open_tickets():
+                self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
+            while self._sealed and time.monotonic() < self._stop_by:
+                self._turn()
+            for sealed in list(self._sealed.values()):
+                self._send_unrecorded(sealed)
             self._publish_status(now=True)
         except BaseException as error:
             logger.exception("publisher died")
@@ -101,74 +132,46 @@ class Publisher(threading.Thread):
         finally:
             self._health.forget(self.name)
 
-    def _collect(self, timeout_s: float) -> list[Outcome]:
-        outcomes = []
+    def _turn(self) -> None:
+        self._health.beat(self.name)
+        self._take(self._receive(_TICK_S))
+        self._answer_expired()
+        self._publish_status()
+
+    def _receive(self, timeout_s: float) -> list[Outcome | Written]:
+        messages: list[Outcome | Written] = []
         try:
-            outcomes.append(self._outcomes.get(timeout=timeout_s) if timeout_s else self._outcomes.get_nowait())
-            while len(outcomes) < _MAX_BATCH or not timeout_s:
-                outcomes.append(self._outcomes.get_nowait())
+            messages.append(self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait())
+            while len(messages) < _MAX_BATCH or not timeout_s:
+                messages.append(self._inbox.get_nowait())
         except queue.Empty:
             pass
-        return outcomes
+        return messages
 
-    def _publish_expired(self) -> None:
-        expired = self._ledger.expired(time.monotonic_ns())
-        self._publish([error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline") for ticket in expired])
+    def _take(self, messages: Sequence[Outcome | Written]) -> None:
+        for message in messages:
+            if isinstance(message, Written):
+                self._send_written(message)
+            else:
+                self._seal(_in_time(message))
 
-    def _publish(self, outcomes: list[Outcome]) -> None:
-        now = time.monotonic_ns()
-        due: dict[int, Outcome] = {}
-        for outcome in outcomes:
-            if not self._ledger.is_open(outcome.ticket):
-                continue  # late: its frame was answered already
-            due.setdefault(outcome.ticket.number, _in_time(outcome, now))
-        if not due:
+    # ------------------------------------------------------------ outcome → result, on its way to the disk
+
+    def _seal(self, outcome: Outcome) -> None:
+        ticket = outcome.ticket
+        if not self._ledger.is_open(ticket) or ticket.number in self._sealed:
+            if outcome.judgement is not None:
+                self._metrics.results_late.labels(ticket.frame.camera).inc()
             return
-        results = [self._build(outcome, now) for outcome in due.values()]
-        results = self._record(results)
-        for outcome, result in zip(due.values(), results, strict=True):
-            self._send(outcome, result)
+        sealed = _Sealed(outcome, self._build(outcome), time.monotonic_ns())
+        self._sealed[ticket.number] = sealed
+        self._recorder.close(Closing(ticket.number, sealed.result))
 
-    def _record(self, results: list[Result]) -> list[Result]:
-        started = time.monotonic()
-        try:
-            self._journal.append(results)
-        except JournalError as error:
-            # A verdict that is not on record is not a PASS.
-            self._metrics.journal_errors.inc()
-            self._log.warning("journal", str(error))
-            self._health.report("journal", str(error))
-            return [
-                dataclasses.replace(
-                    result, verdict=Verdict.ERROR, reason=Reason.NOT_READY, message=str(error), warn=False
-                )
-                for result in results
-            ]
-        self._health.report("journal", None)
-        journal_ms = (time.monotonic() - started) * 1e3
-        return [
-            dataclasses.replace(result, latency_ms={**result.latency_ms, "journal": journal_ms}) for result in results
-        ]
-
-    def _send(self, outcome: Outcome, result: Result) -> None:
-        started = time.monotonic_ns()
-        if not self._socket.publish(f"result/{result.camera}", result.to_wire()):
-            self._metrics.results_lagging.inc()
-        self._ledger.close(outcome.ticket, result.verdict, result.reason)
-        ended = time.monotonic_ns()
-        latency_ms = {
-            **result.latency_ms,
-            "publish": (ended - started) / 1e6,
-            "total": (ended - outcome.ticket.frame.received_monotonic_ns) / 1e6,
-        }
-        self._metrics.published(dataclasses.replace(result, latency_ms=latency_ms))
-        self._draw(outcome, result)
-
-    def _build(self, outcome: Outcome, now_ns: int) -> Result:
+    def _build(self, outcome: Outcome) -> Result:
         frame = outcome.ticket.frame
         decision = outcome.judgement.decision if outcome.judgement else None
+        judge = outcome.judge or self._judges.get(frame.camera)
         self._seqs[frame.camera] += 1
-        total_ms = (now_ns - frame.received_monotonic_ns) / 1e6
         return Result(
             station=self._identity.station,
             boot_id=self._identity.boot_id,
@@ -180,42 +183,120 @@ class Publisher(threading.Thread):
             verdict=outcome.verdict,
             reason=outcome.reason,
             score=decision.score if decision else None,
-            threshold=self._identity.thresholds.get(frame.camera),
+            threshold=judge.threshold if judge else None,
             regions=decision.regions if decision else (),
             captured_utc_ns=frame.captured_utc_ns,
             received_utc_ns=frame.received_utc_ns,
             published_utc_ns=time.time_ns(),
-            deadline_ms=self._identity.deadlines_ms[frame.camera],
-            latency_ms={**outcome.latency_ms, "total": total_ms},
+            deadline_ms=outcome.ticket.deadline_ms,
+            latency_ms={**outcome.latency_ms, "total": (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6},
             simulated=frame.simulated,
             message=outcome.message,
             warn=decision.warn if decision else False,
-            **self._identity.recipes.get(frame.camera, {}),
+            **(judge.identity if judge else {}),
         )
 
+    # ------------------------------------------------------------ result → socket
+
+    def _send_written(self, written: Written) -> None:
+        for closing in written.closings:
+            assert closing.number is not None  # noqa: S101 (ours all have one)
+            sealed = self._sealed.pop(closing.number)
+            if sealed.was_sent:
+                if written.error is not None and closing.result.verdict is Verdict.ERROR:  # else it was amended
+                    self._recorder.close_late(dataclasses.replace(closing, amends=True))
+            elif written.error is not None:
+                # A verdict that is not on record is not a PASS.
+                self._amend(sealed, Reason.NOT_READY, written.error)
+            elif _is_late(sealed):
+                self._amend(sealed, Reason.DEADLINE, "judged, but on record only after the deadline")
+            else:
+                self._send(sealed, sealed.result)
+
+    def _answer_expired(self) -> None:
+        now = time.monotonic_ns()
+        for ticket in self._ledger.expired(now):
+            sealed = self._sealed.get(ticket.number)
+            if sealed is None:
+                self._forget(ticket)
+                self._seal(error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline"))
+            elif now > ticket.deadline_monotonic_ns + _GRACE_NS:
+                self._send_unrecorded(sealed)
+
+    def _send_unrecorded(self, sealed: _Sealed) -> None:
+        """Answer now what the disk has not taken yet: an ERROR, which lets no part through."""
+        if sealed.was_sent:
+            return
+        sealed.was_sent = True
+        if sealed.result.verdict is Verdict.ERROR:
+            self._send(sealed, sealed.result)
+        else:
+            self._amend(sealed, Reason.DEADLINE, "judged, but not on record before the deadline")
+
+    def _amend(self, sealed: _Sealed, reason: Reason, message: str) -> None:
+        result = dataclasses.replace(
+            sealed.result, verdict=Verdict.ERROR, reason=reason, message=message, warn=False
+        )  # fmt: skip
+        self._send(sealed, result)
+        self._recorder.close_late(Closing(sealed.outcome.ticket.number, result, amends=True))
+
+    def _send(self, sealed: _Sealed, result: Result) -> None:
+        started, ticket = time.monotonic_ns(), sealed.outcome.ticket
+        journal_ms = (started - sealed.handed_ns) / 1e6
+        total_ms = (started - ticket.frame.received_monotonic_ns) / 1e6
+        result = dataclasses.replace(
+            result, latency_ms={**result.latency_ms, "journal": journal_ms, "total": total_ms}
+        )  # fmt: skip
+        wire = result.to_wire()
+        if not self._socket.publish(f"result/{result.camera}", wire):
+            self._metrics.results_lagging.inc()
+        self._ledger.close(ticket, result.verdict, result.reason)
+        self._sent[result.camera] = max(result.seq, self._sent[result.camera])
+        self._last[result.camera] = _compact(wire)
+        publish_ms = (time.monotonic_ns() - started) / 1e6
+        self._metrics.published(
+            dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms})
+        )  # fmt: skip
+        for tap in self._taps:
+            tap(sealed.outcome, result)
+
+    # ------------------------------------------------------------ status
+
     def _publish_status(self, *, now: bool = False) -> None:
-        if not now and time.monotonic() < self._next_status:
+        joined = self._socket.read_subscriptions()
+        if not (now or joined) and time.monotonic() < self._next_status:
             return
         self._next_status = time.monotonic() + _STATUS_PERIOD_S
         self._socket.publish("status", self.build_status())
 
     def build_status(self) -> dict[str, Any]:
-        """The status message."""
+        """The status message, with each camera's last result (less its regions) for those who join late."""
         return {
             "schema": SCHEMA,
             "station": self._identity.station,
             "boot_id": self._identity.boot_id,
             "state": self._health.state.value,
             "lifebit": self._health.lifebit,
-            "last_seq": dict(self._seqs),
+            "last_seq": dict(self._sent),
+            "last_result": dict(self._last),
+            "recipes": {camera: judge.identity for camera, judge in self._judges},
             "queue_depth": self._queue_depth(),
             "last_error": self._health.last_error,
             "published_utc_ns": time.time_ns(),
         }
 
 
-def _in_time(outcome: Outcome, now_ns: int) -> Outcome:
+def _compact(wire: Mapping[str, Any]) -> dict[str, Any]:
+    return {**wire, "regions": [], "replay": True}
+
+
+def _is_late(sealed: _Sealed) -> bool:
+    deadline = sealed.outcome.ticket.deadline_monotonic_ns
+    return sealed.result.verdict is not Verdict.ERROR and time.monotonic_ns() > deadline
+
+
+def _in_time(outcome: Outcome) -> Outcome:
     """The outcome, or ERROR DEADLINE where it came too late to be one. An error keeps its own reason."""
-    if outcome.verdict is Verdict.ERROR or now_ns <= outcome.ticket.deadline_monotonic_ns:
+    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.ticket.deadline_monotonic_ns:
         return outcome
     return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline")

@@ -102,7 +102,7 @@ class RequestsThread(threading.Thread):
         if type(from_seq) is not int or not 1 <= from_seq < 2**63:
             raise ValueError(f"from_seq: must be a whole number from 1 to 2^63 - 1, got {from_seq!r:.80}")
         results = read_results(self._journal_path, str(camera), from_seq, _MAX_REPLAY)
-        return {"results": [{**result, "replay": True} for result in results]}
+        return {"results": [{**result, "replay": True} for result in results], "more": len(results) == _MAX_REPLAY}
 
     @staticmethod
     def _drain(drain: Callable[[], None]) -> dict[str, Any]:

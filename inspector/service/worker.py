@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from inspector.detector import Detector, FrameRun
+from inspector.detector import FrameRun
 from inspector.errors import DeviceOutOfMemoryError, FrameMismatchError, NotFiniteError
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health
+from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.metrics import Metrics
 from inspector.types import Reason
@@ -33,7 +34,7 @@ class _UnderWay:
     """A frame on its way through the device."""
 
     ticket: Ticket
-    detector: Detector
+    judge: Judge
     run: FrameRun
     queue_ms: float
 
@@ -50,23 +51,23 @@ class DeviceWorker(threading.Thread):
         self,
         buffer: FrameBuffer,
         ledger: Ledger,
-        detectors: Mapping[str, Detector],
+        judges: Judges,
         submit: Callable[[Outcome], None],
         *,
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; `detectors` by camera (cameras with the same recipe share one)."""
+        """Make it; a frame is judged by whom its camera has when its work begins."""
         super().__init__(name="device", daemon=True)
         self._buffer = buffer
         self._ledger = ledger
-        self._detectors = detectors
+        self._judges = judges
         self._submit = submit
         self._health = health
         self._metrics = metrics
         self._under_way: deque[_UnderWay] = deque()
         self._set_aside: Ticket | None = None
-        self._depth = min((detector.engine.frames_in_flight for detector in detectors.values()), default=1)
+        self._service_times = ServiceTimes()
         self._drain_asked = threading.Event()
         self._abandon_asked = threading.Event()
         self.failure: BaseException | None = None
@@ -106,23 +107,28 @@ class DeviceWorker(threading.Thread):
 
         One at a time: the batches of those under way go between, and their deadlines come first.
         """
-        if len(self._under_way) >= self._depth:
+        if self._under_way and len(self._under_way) >= self._under_way[0].judge.detector.engine.frames_in_flight:
             return
         ticket = None if self._under_way else self._set_aside
         if ticket is not None:
             self._set_aside = None
         elif self._set_aside is None:
             ticket = self._buffer.get(timeout_s=0.0 if self._under_way else 0.2)
-        if ticket is not None and self._ledger.is_open(ticket):
+        if ticket is None or not self._ledger.is_open(ticket):
+            return
+        if self._service_times.can_make(ticket):
             self._begin(ticket)
+        else:  # its time goes to one that can still be answered
+            self._submit(error_outcome(ticket, Reason.DEADLINE, "not begun: too little time was left to judge it"))
 
     def _begin(self, ticket: Ticket) -> None:
         frame = ticket.frame
         queue_ms = (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6 - frame.decode_ms
-        detector = self._detectors[frame.camera]
-        assert frame.pixels is not None  # noqa: S101 (frames without pixels never enter the buffer)
+        judge = self._judges.get(frame.camera)
+        assert judge is not None  # noqa: S101 (frames of cameras without one never enter the buffer)
+        assert frame.pixels is not None  # noqa: S101 (nor do frames without pixels)
         try:
-            run = detector.begin(frame.pixels, frame.pixel_format)
+            run = judge.detector.begin(frame.pixels, frame.pixel_format)
         except _OF_ONE_FRAME as error:
             if isinstance(error, DeviceOutOfMemoryError) and self._under_way:
                 self._set_aside = ticket  # there is room once those under way are done
@@ -132,7 +138,7 @@ class DeviceWorker(threading.Thread):
             self._submit(_build_fault(ticket, error))
             raise
         else:
-            self._under_way.append(_UnderWay(ticket, detector, run, queue_ms))
+            self._under_way.append(_UnderWay(ticket, judge, run, queue_ms))
 
     def _go_on(self) -> None:
         """One micro-batch where tiles wait, then the end of the oldest frame if its result is there.
@@ -158,11 +164,11 @@ class DeviceWorker(threading.Thread):
 
     def _advance(self, first: _UnderWay) -> None:
         runs = [first.run]
-        if first.detector.engine.pays_for_full_batch:
-            same = [item for item in self._under_way if item.detector is first.detector and not item.run.is_done]
+        if first.judge.detector.engine.pays_for_full_batch:
+            same = [item for item in self._under_way if item.judge is first.judge and not item.run.is_done]
             runs = [item.run for item in same]
         try:
-            first.detector.advance(runs)
+            first.judge.detector.advance(runs)
         except _OF_ONE_FRAME as error:
             self._under_way.remove(first)
             self._refuse(first.ticket, error)
@@ -173,20 +179,53 @@ class DeviceWorker(threading.Thread):
             self._metrics.abandoned.labels(frame.camera).inc()
             return
         try:
-            judgement = item.detector.finish(item.run)
+            judgement = item.judge.detector.finish(item.run)
         except _OF_ONE_FRAME as error:
             self._refuse(item.ticket, error)
             return
         self._metrics.tiles.inc(judgement.tiles)
         decision = judgement.decision
         latency_ms = {"capture": frame.decode_ms, "queue": item.queue_ms, **judgement.latency_ms}
+        self._service_times.note(frame.camera, time.monotonic() - item.run.started)
         self._submit(
-            Outcome(item.ticket, decision.verdict, decision.reason, judgement=judgement, latency_ms=latency_ms)
+            Outcome(
+                item.ticket,
+                decision.verdict,
+                decision.reason,
+                judgement=judgement,
+                judge=item.judge,
+                latency_ms=latency_ms,
+            )
         )
 
     def _refuse(self, ticket: Ticket, error: Exception) -> None:
         reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
         self._submit(error_outcome(ticket, reason, str(error)))
+
+
+class ServiceTimes:
+    """How long the device lately took for a frame of each camera: whether one more can make its deadline.
+
+    Under overload the frame that waited longest has the least time left; judging it anyway would make it late, and
+    the next one too. An estimate that is too high would refuse for ever, so each refusal lowers it.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def note(self, camera: str, seconds: float) -> None:
+        """A frame took so long: believed at once where it is faster, by and by where it is slower."""
+        before = self._seconds.get(camera, seconds)
+        self._seconds[camera] = seconds if seconds < before else before + 0.2 * (seconds - before)
+
+    def can_make(self, ticket: Ticket) -> bool:
+        """Whether the ticket's time left is enough, as far as is known."""
+        camera = ticket.frame.camera
+        left = (ticket.deadline_monotonic_ns - time.monotonic_ns()) / 1e9
+        if left >= self._seconds.get(camera, 0.0):
+            return True
+        self._seconds[camera] *= 0.9
+        return False
 
 
 def _build_fault(ticket: Ticket, error: BaseException) -> Outcome:

@@ -27,6 +27,7 @@ class ResultsSocket:
         self._socket.sndhwm = _HIGH_WATER_MARK
         self._socket.linger = 1000  # the last verdicts before a stop still leave
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # a second subscriber to a topic is told of, too
         bind(self._socket, endpoint, "sockets.results")
 
     def publish(self, topic: str, message: Mapping[str, Any]) -> bool:
@@ -37,7 +38,6 @@ class ResultsSocket:
         so that only the one that lags loses it (it sees the gap in `seq` and can ask for a replay).
         """
         parts = [topic.encode(), json.dumps(message).encode()]
-        self._read_subscriptions()
         try:
             self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
         except zmq.Again:
@@ -47,10 +47,12 @@ class ResultsSocket:
             return False
         return True
 
-    def _read_subscriptions(self) -> None:
-        # Unread they would pile up in memory for as long as the daemon runs.
+    def read_subscriptions(self) -> bool:
+        """Whether anyone subscribed since the last call. Unread they would pile up in memory."""
+        joined = False
         while self._socket.poll(0, zmq.POLLIN):
-            self._socket.recv()
+            joined |= self._socket.recv()[:1] == b"\x01"
+        return joined
 
     def close(self) -> None:
         """Unbind; what was sent still goes out for a moment."""

@@ -17,11 +17,13 @@ class Source(Protocol):
         name: for thread names, logs and metrics.
         cameras: the cameras whose frames it delivers.
         can_wait: nothing is lost by reading later (files on disk): a full buffer is waited for, never dropped into.
+        connect_s: how long `connect` may take.
     """
 
     name: str
     cameras: tuple[str, ...]
     can_wait: bool
+    connect_s: float
 
     def connect(self) -> None:
         """Open it; does nothing where it is open.
@@ -40,8 +42,25 @@ class Source(Protocol):
             UnidentifiedFrameError: a message nobody can be answered for.
         """
 
+    def awaits_answer(self) -> bool:
+        """Whether the sender of the frame read last waits to be told that it is on record."""
+
+    def answer(self, problem: str | None) -> None:
+        """Tell it: None, the frame is on record and will be answered; else why not."""
+
     def close(self) -> None:
         """Release everything; `connect` may follow."""
+
+
+class Unanswering:
+    """What all sources share whose frames nobody waits for."""
+
+    def awaits_answer(self) -> bool:
+        """See `Source`."""
+        return False
+
+    def answer(self, problem: str | None) -> None:
+        """See `Source`."""
 
 
 def build_frame(

@@ -36,6 +36,5 @@ def build_sources(station: Station, context: zmq.Context[zmq.Socket[bytes]]) -> 
             )
     if any(isinstance(camera.source, (ZmqConfig, ImagezmqSource)) for camera in station.cameras.values()):
         decoder = FrameDecoder(station.cameras, station.sockets.max_message)
-        imagezmq = any(isinstance(camera.source, ImagezmqSource) for camera in station.cameras.values())
-        sources.append(ZmqSource(context, station.sockets, decoder, imagezmq=imagezmq))
+        sources.append(ZmqSource(context, station.sockets, decoder))
     return sources

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from inspector.codec import decode_image
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
-from inspector.sources.base import build_frame
+from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-class FolderSource:
+class FolderSource(Unanswering):
     """One camera fed from files. A file that cannot be decoded is answered ERROR BAD_FRAME."""
 
     can_wait = True
+    connect_s = 5.0
 
     def __init__(self, camera: str, path: Path, *, watch: bool, poll_s: float = 0.5, simulated: bool = False) -> None:
         self.name = camera

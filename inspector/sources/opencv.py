@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from inspector.errors import NotConnectedError, SourceExhaustedError
-from inspector.sources.base import build_frame
+from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
 _START_S = 20.0
@@ -27,7 +27,7 @@ _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 """OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
 
 
-class OpencvSource:
+class OpencvSource(Unanswering):
     """One camera: a device index, a video file or a URL."""
 
     can_wait = False
@@ -38,6 +38,7 @@ class OpencvSource:
         self.name = camera
         self.cameras: tuple[str, ...] = (camera,)
         self.can_wait = isinstance(device, str) and Path(device).is_file()
+        self.connect_s = _START_S + open_timeout_s + 2.0  # and to kill a child that does not answer
         self._device = device
         self._open_timeout_s = open_timeout_s
         self._read_timeout_s = read_timeout_s

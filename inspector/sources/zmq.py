@@ -1,4 +1,4 @@
-"""Frames over ZeroMQ: the PULL socket for our senders (and imagezmq PUSH), the ROUTER socket for imagezmq REQ."""
+"""Frames over ZeroMQ: the PULL socket for senders that go on, the ROUTER socket for REQ senders, which are told."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ class ZmqSource:
 
     name = "zmq"
     can_wait = False
+    connect_s = 1.0
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], sockets: Sockets, decoder: FrameDecoder,
-                 *, imagezmq: bool) -> None:  # fmt: skip
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], sockets: Sockets, decoder: FrameDecoder) -> None:
         self.cameras = decoder.cameras
         self._context = context
         self._config = sockets
         self._decoder = decoder
-        self._endpoints = [(sockets.frames, zmq.PULL), *([(sockets.imagezmq, zmq.ROUTER)] if imagezmq else [])]
+        self._endpoints = [(sockets.frames, zmq.PULL), (sockets.imagezmq, zmq.ROUTER)]
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
+        self._asker: tuple[zmq.Socket[bytes], bytes] | None = None  # who sent the last frame, where it waits
 
     def connect(self) -> None:
         """Bind.
@@ -49,7 +50,7 @@ class ZmqSource:
             self._poller.register(socket, zmq.POLLIN)
 
     def read(self, timeout_s: float) -> Frame | None:
-        """See `Source.read`. A REQ sender is answered at once, whatever it sent, so that it never hangs."""
+        """See `Source.read`."""
         ready = dict(self._poller.poll(int(timeout_s * 1000)))
         if not ready:
             return None
@@ -57,27 +58,37 @@ class ZmqSource:
         socket = next(socket for socket in self._sockets if socket in ready)
         self._sockets.sort(key=lambda each: each is socket)
         parts = [part.buffer for part in socket.recv_multipart(copy=False)]
+        self._asker = None
         if socket.type == zmq.PULL:
             return self._decoder.decode(parts)
-        return self._answer(socket, parts)
+        return self._read_request(socket, parts)
 
-    def _answer(self, socket: zmq.Socket[bytes], parts: list[memoryview]) -> Frame:
-        reply = b"OK"
+    def _read_request(self, socket: zmq.Socket[bytes], parts: list[memoryview]) -> Frame:
+        self._asker = socket, bytes(parts[0])
         try:
             if len(parts) < 3 or len(parts[1]):
                 raise UnidentifiedFrameError("parts", f"REQ message: must be [id, empty, …], got {len(parts)} parts")
-            frame = self._decoder.decode(parts[2:])
-            reply = b"OK" if frame.error is None else f"ERROR {frame.error}".encode()
+            return self._decoder.decode(parts[2:])
         except UnidentifiedFrameError as error:
-            reply = f"ERROR {error}".encode()
+            self.answer(str(error))
             raise
-        finally:
-            # NOBLOCK: a sender that is gone must not hold this thread.
-            socket.send_multipart([bytes(parts[0]), b"", reply], flags=zmq.NOBLOCK)
-        return frame
+
+    def awaits_answer(self) -> bool:
+        """See `Source`: REQ senders do, and never hang: whatever they sent is answered."""
+        return self._asker is not None
+
+    def answer(self, problem: str | None) -> None:
+        """See `Source`."""
+        if self._asker is None:
+            return
+        (socket, peer), self._asker = self._asker, None
+        reply = b"OK" if problem is None else f"ERROR {problem}".encode()
+        # NOBLOCK: a sender that is gone must not hold this thread.
+        socket.send_multipart([peer, b"", reply], flags=zmq.NOBLOCK)
 
     def close(self) -> None:
         """Unbind."""
+        self._asker = None
         for socket in self._sockets:
             socket.close(linger=0)
         self._sockets = []

@@ -1,0 +1,111 @@
+"""Who judges which camera now. A switch takes effect between two frames: one under way keeps its judge."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from inspector.config import RECIPE_FILE, Station
+from inspector.detector import Detector, choose_device
+from inspector.errors import RecipeError
+from inspector.golden import prove_golden
+from inspector.model.checkpoint import compute_sha256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judge:
+    """A detector that is warm and has proved itself, and what results say of its recipe."""
+
+    detector: Detector
+    folder: Path
+    recipe_sha256: str
+
+    @property
+    def threshold(self) -> float:
+        """The recipe's: a recipe without one never becomes a judge."""
+        threshold = self.detector.recipe.threshold
+        assert threshold is not None  # noqa: S101 (`load_judge` refused)
+        return threshold.value
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The result's fields `recipe_id`, `recipe_sha256` and `model_sha256`."""
+        recipe = self.detector.recipe
+        return {
+            "recipe_id": recipe.recipe_id,
+            "recipe_sha256": self.recipe_sha256,
+            "model_sha256": recipe.weights_sha256,
+        }
+
+
+class Judges:
+    """The judge of each camera that has one. Shared by all threads."""
+
+    def __init__(self) -> None:
+        self._by_camera: Mapping[str, Judge] = {}
+        self._loaded = threading.Event()
+
+    @property
+    def are_loaded(self) -> bool:
+        """Whether the first set is there; before, no frame can be judged."""
+        return self._loaded.is_set()
+
+    def get(self, camera: str) -> Judge | None:
+        """The camera's judge now."""
+        return self._by_camera.get(camera)
+
+    def switch(self, judges: Mapping[str, Judge]) -> None:
+        """Replace the judges of these cameras, all at once."""
+        self._by_camera = {**self._by_camera, **judges}  # one assignment: readers see the old set or the new
+        self._loaded.set()
+
+    def __iter__(self) -> Iterator[tuple[str, Judge]]:
+        return iter(self._by_camera.items())
+
+
+def load_judges(station: Station, cache: Path) -> dict[str, Judge]:
+    """A judge for each camera that has a recipe; cameras with the same folder share one.
+
+    Args:
+        station: whose cameras, device and tile batch.
+        cache: where compiled networks are kept.
+
+    Raises:
+        RecipeError: a recipe that cannot be used.
+    """
+    device = choose_device(station.device)
+    by_folder: dict[Path, Judge] = {}
+    judges: dict[str, Judge] = {}
+    for name, camera in station.cameras.items():
+        if camera.recipe is None:
+            continue
+        folder = camera.recipe.resolve()
+        if folder not in by_folder:
+            try:
+                by_folder[folder] = load_judge(folder, device, station.tile_batch, cache)
+            except RecipeError as error:
+                raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
+        judges[name] = by_folder[folder]
+    return judges
+
+
+def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Judge:
+    """Load a recipe, every checksum verified, warm it up and let it prove itself on its golden frames.
+
+    Raises:
+        RecipeError: it cannot be used, or does not hold what it promises.
+    """
+    path = folder / RECIPE_FILE
+    recipe_sha256 = compute_sha256(path) if path.is_file() else ""
+    detector = Detector.load(folder, device=device, tile_batch=tile_batch, cache=cache)
+    if detector.recipe.threshold is None:
+        raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
+    detector.warm_up()
+    prove_golden(detector, folder)
+    if compute_sha256(path) != recipe_sha256:
+        raise RecipeError(f"{path}: altered while it was loaded")  # results would name another recipe
+    return Judge(detector, folder, recipe_sha256)

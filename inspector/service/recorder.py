@@ -1,0 +1,179 @@
+"""The journal thread: the one writer. Records wait while a commit is on its way to the disk and go with the next."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inspector.config import Journal as JournalConfig
+from inspector.errors import JournalError
+from inspector.service.health import Health
+from inspector.service.ledger import Ticket
+from inspector.service.metrics import Metrics
+from inspector.service.rate_limit import RateLimitedLog
+from inspector.sinks.journal import Closing, Journal, OpenFrame
+
+logger = logging.getLogger(__name__)
+
+_MAX_BATCH = 256
+_RETRY_S = 0.5
+"""How long after a failed write the next one is tried: a full disk must not cost the flow its time."""
+_MAX_BACKLOG = 10_000
+"""Published results, of about a kilobyte, that may wait for a disk that takes nothing."""
+_PRUNE_EVERY_S = 60.0
+_PRUNE_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A frame to record as open; `recorded` is set once it is durable."""
+
+    record: OpenFrame
+    recorded: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Closings that are durable now, or could not be made so because of `error`."""
+
+    closings: Sequence[Closing]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A closing whose result has been published: nobody waits for it."""
+
+    closing: Closing
+
+
+class Recorder(threading.Thread):
+    """Writes openings and closings in the order they come, as many at once as wait (group commit)."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        config: JournalConfig,
+        *,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        """Make it; `on_written` is to be set before it is started."""
+        super().__init__(name="journal", daemon=True)
+        self._journal = journal
+        self._config = config
+        self._health = health
+        self._metrics = metrics
+        self.on_written: Callable[[Written], None] = lambda _: None
+        self._waiting: queue.SimpleQueue[Opening | Closing | _Late] = queue.SimpleQueue()
+        self._backlog: deque[Closing] = deque()
+        self._log = RateLimitedLog(logger)
+        self._retry_at = 0.0
+        self._next_prune = time.monotonic()
+        self._stop_asked = threading.Event()
+        self.failure: BaseException | None = None
+
+    def open(self, ticket: Ticket, recorded: threading.Event | None = None) -> None:
+        """Record an accepted frame; a frame may be judged meanwhile, since its closing goes after it."""
+        self._waiting.put(Opening(ticket.to_record(), recorded))
+
+    def close(self, closing: Closing) -> None:
+        """Record a verdict; `on_written` is called, in this thread, when it is durable or could not be."""
+        self._waiting.put(closing)
+
+    def close_late(self, closing: Closing) -> None:
+        """Record a result that was published without waiting; kept until the disk takes it."""
+        self._waiting.put(_Late(closing))
+
+    def stop(self) -> None:
+        """Ask it to end once all it was handed is written; the caller joins."""
+        self._stop_asked.set()
+
+    def run(self) -> None:
+        """Until asked to stop."""
+        try:
+            while True:
+                self._health.beat(self.name)
+                stopping = self._stop_asked.is_set()
+                batch = self._collect()
+                if batch or (self._backlog and time.monotonic() >= self._retry_at):
+                    self._write(batch)
+                elif stopping:
+                    break
+                self._prune()
+            if self._backlog:
+                logger.error("journal: %d published results are not on record", len(self._backlog))
+        except BaseException as error:
+            logger.exception("journal thread died")
+            self.failure = error
+            self._health.fault(self.name, str(error))
+        finally:
+            self._health.forget(self.name)
+
+    def _collect(self) -> list[Opening | Closing | _Late]:
+        batch: list[Opening | Closing | _Late] = []
+        try:
+            batch.append(self._waiting.get(timeout=0.05 if self._stop_asked.is_set() else 0.2))
+            while len(batch) < _MAX_BATCH:
+                batch.append(self._waiting.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _write(self, batch: Sequence[Opening | Closing | _Late]) -> None:
+        openings = [item for item in batch if isinstance(item, Opening)]
+        closings = [item for item in batch if isinstance(item, Closing)]
+        self._keep([item.closing for item in batch if isinstance(item, _Late)])
+        late = [self._backlog[index] for index in range(min(len(self._backlog), _MAX_BATCH))]
+        error = self._try([item.record for item in openings], [*late, *closings])
+        if error is None:
+            for _ in late:
+                self._backlog.popleft()
+            for item in openings:
+                if item.recorded is not None:
+                    item.recorded.set()
+        self._metrics.journal_backlog.set(len(self._backlog))
+        if closings:
+            self.on_written(Written(closings, error))
+
+    def _try(self, openings: Sequence[OpenFrame], closings: Sequence[Closing]) -> str | None:
+        """Write in one transaction; what went wrong, if anything did."""
+        started = time.monotonic()
+        if started < self._retry_at:
+            return self._health.problem("journal") or "journal: failed a moment ago"
+        try:
+            self._journal.write(openings, closings)
+        except JournalError as error:
+            self._metrics.journal_errors.inc()
+            self._log.warning("journal", str(error))
+            self._retry_at = time.monotonic() + _RETRY_S
+            self._health.report("journal", str(error))
+            return str(error)
+        self._metrics.journal_commit.observe(time.monotonic() - started)
+        self._health.report("journal", None)
+        return None
+
+    def _keep(self, closings: Sequence[Closing]) -> None:
+        self._backlog.extend(closings)
+        while len(self._backlog) > _MAX_BACKLOG:
+            self._backlog.popleft()
+            self._metrics.journal_lost.inc()
+
+    def _prune(self) -> None:
+        """A little at a time: verdicts may be waiting."""
+        now = time.monotonic()
+        if now < self._next_prune or self._backlog:
+            return
+        keep_days = self._config.keep_days
+        before = time.time_ns() - int(keep_days * 86_400e9) if keep_days is not None else None
+        try:
+            gone = self._journal.prune(before_utc_ns=before, max_bytes=self._config.max_bytes, limit=_PRUNE_ROWS)
+        except JournalError as error:
+            self._log.warning("prune", str(error))
+            gone = 0
+        self._next_prune = now + (_PRUNE_EVERY_S if gone < _PRUNE_ROWS else 1.0)
