@@ -221,15 +221,28 @@ def test_journal_is_refused_when_its_place_is_taken(tmp_path: Path) -> None:
             Journal(path)
 
 
-def test_last_seqs_fail_when_the_file_holds_other_results(tmp_path: Path) -> None:
+@pytest.mark.parametrize("statement", ["CREATE TABLE results (verdict TEXT)", "PRAGMA user_version = 1"])
+def test_journal_is_refused_and_left_as_it_is_when_it_is_the_database_of_another_program(
+    tmp_path: Path, statement: str
+) -> None:
     path = tmp_path / "journal.sqlite"
     connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE results (verdict TEXT)")
+    connection.execute(statement)
     connection.close()
-    journal = Journal(path)
-    with pytest.raises(JournalError, match="cannot be read: no such column"):
-        journal.last_seqs()
-    journal.close()
+    content = path.read_bytes()
+    with pytest.raises(JournalError, match="cannot be opened: it is no journal: its "):
+        Journal(path)
+    assert path.read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.sqlite"]
+
+
+def test_journal_is_refused_by_number_when_a_newer_version_wrote_it(journal: Journal, path: Path) -> None:
+    journal._connection.execute("PRAGMA user_version = 99")
+    message = r"user_version: must be at most 1, got 99: a newer version of inspector wrote it"
+    with pytest.raises(JournalError, match=f"cannot be opened: {message}"):
+        Journal(path)
+    with pytest.raises(JournalError, match=f"cannot be read: {message}"):
+        read_results(path, "top", 1)
 
 
 # ---------------------------------------------------------------- reading
@@ -293,5 +306,5 @@ def test_reading_fails_when_the_file_is_no_journal(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="cannot be read: file is not a database"):
         read_results(path, "top", 1)
     path.write_bytes(b"")
-    with pytest.raises(JournalError, match="cannot be read: no such table"):
+    with pytest.raises(JournalError, match=r"cannot be read: it is no journal: it has no tables"):
         read_results(path, "top", 1)
