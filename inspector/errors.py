@@ -91,3 +91,7 @@ class UnidentifiedFrameError(SourceError):
 
 class JournalError(InspectorError):
     """Raised when the journal cannot be written. Reaction: the verdict becomes ERROR and the state FAULT."""
+
+
+class EvidenceError(InspectorError):
+    """Raised when an image cannot be kept: disk too full, not writable. It is given up; the state is DEGRADED."""

@@ -58,6 +58,9 @@ class Metrics:
             "last_frame_timestamp_seconds", "Wall clock time the last frame was received.", "camera"
         )
         self.overlays_dropped = counter("overlays_dropped", "Overlays given up: the renderer was busy.", "camera")
+        self.evidence_bytes = gauge("evidence_bytes", "Bytes of the images and results kept as evidence.")
+        self.evidence_written = counter("evidence_written", "Results kept as evidence.", "camera")
+        self.evidence_dropped = counter("evidence_dropped", "Results wanted as evidence, but given up.", "camera")
         self.results_lagging = counter("results_lagging", "Times a subscriber lagged and began to lose messages.")
         self.results_late = counter("results_late", "Judged after the frame had been answered: discarded.", "camera")
         self.journal_errors = counter("journal_errors", "Failed writes to the journal.")
@@ -74,6 +77,8 @@ class Metrics:
         for camera in deadlines_ms:
             for labelled in (
                 self.abandoned,
+                self.evidence_dropped,
+                self.evidence_written,
                 self.overlays_dropped,
                 self.results_late,
                 self.source_reconnects,

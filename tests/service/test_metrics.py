@@ -108,6 +108,8 @@ def test_cameras_are_there_at_zero_when_nothing_came(metrics: Metrics, flow: Sim
             "frames_received_total",
             "frames_in_flight",
             "frames_abandoned_total",
+            "evidence_dropped_total",
+            "evidence_written_total",
             "overlays_dropped_total",
             "source_reconnects_total",
             "source_up",
@@ -116,7 +118,7 @@ def test_cameras_are_there_at_zero_when_nothing_came(metrics: Metrics, flow: Sim
             assert value(name, camera=camera) == 0, name
     for cause in ("parts", "header", "camera"):
         assert value("frames_unidentified_total", cause=cause) == 0
-    for name in ("tiles_total", "results_lagging_total", "journal_errors_total"):
+    for name in ("tiles_total", "evidence_bytes", "results_lagging_total", "journal_errors_total"):
         assert value(name) == 0, name
 
 
