@@ -163,6 +163,19 @@ class Zone(_Strict):
     threshold: Threshold | None = None
 
 
+GoldenVerdict = Literal["PASS", "FAIL"]
+GoldenFile = Annotated[str, Field(pattern=r"^golden/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]  # never outside the recipe
+
+
+class Golden(_Strict):
+    """A frame of known verdict, an image file in the recipe's folder `golden`; `score` is what it had when stored."""
+
+    file: GoldenFile
+    sha256: Sha256
+    verdict: GoldenVerdict
+    score: float | None = None
+
+
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
@@ -190,6 +203,7 @@ class Recipe(_Strict):
     roi_mask: str | None = None
     roi_mask_sha256: str | None = None
     zones: tuple[Zone, ...] = ()
+    golden: tuple[Golden, ...] = ()
     encoder_weights: str = "unknown"
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
@@ -215,6 +229,14 @@ class Recipe(_Strict):
         names = [zone.name for zone in value]
         if len(set(names)) < len(names):
             raise ValueError(f"each zone must have a name of its own, got {names}")
+        return value
+
+    @field_validator("golden")
+    @classmethod
+    def _own_files(cls, value: tuple[Golden, ...]) -> tuple[Golden, ...]:
+        files = [golden.file for golden in value]
+        if len(set(files)) < len(files):
+            raise ValueError(f"each golden frame must have a file of its own, got {files}")
         return value
 
 

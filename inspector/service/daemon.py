@@ -267,8 +267,10 @@ class Daemon:
         self._worker.abandon()
         self._publisher.stop(within_s=max(0.2, deadline - time.monotonic() - 0.3))
         _join([self._publisher], deadline)
-        for thread in (self._recorder, self._overlayer, self._evidence, self._requests):
-            thread.stop()
+        self._recorder.stop()
+        self._overlayer.stop()
+        self._evidence.stop()
+        self._requests.stop()
         _join([*self._flow, *self._ingest], deadline)
         self._http.stop()
         for sink, owner in self._sinks:
@@ -297,7 +299,7 @@ class _Loader(threading.Thread):
         try:
             # Compiled networks are shared by all stations of a machine.
             self.judges = load_judges(self._station, self._station.state_dir / "engines")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (raised again in the main thread)
             self.failure = error
 
 
