@@ -232,7 +232,8 @@ class Daemon:
         if not self._ledger.account().balances:
             self.health.fault("account", f"frames received are not those answered and open: {self._ledger.account()}")
         if self.health.tick():
-            self._notifier.notify("WATCHDOG=1")
+            if self.health.state is not State.STARTING:  # systemd counts from READY on
+                self._notifier.notify("WATCHDOG=1")
         elif stalled := self.health.stalled():
             faulthandler.dump_traceback(all_threads=True)
             self.health.fault(stalled[0], f"no progress for {self._station.stall_after_s} s")

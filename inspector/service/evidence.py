@@ -137,7 +137,7 @@ class EvidenceThread(threading.Thread):
             self._log.warning("evidence", f"evidence given up: {problem}")
             self._next_check = time.monotonic() + _CHECK_PERIOD_S
         self._troubled = problem is not None
-        self._health.report(self.name, problem)
+        self._health.report(self.name, problem, blocks=False)
 
     def _give_up_waiting(self) -> None:
         while not self._waiting.empty():

@@ -41,6 +41,7 @@ class Health:
         self._lock = threading.RLock()
         self._beats: dict[str, float] = {}  # component → the instant by which its next beat is due
         self._problems: dict[str, str] = {}
+        self._blocking: set[str] = set()  # components whose problem keeps frames from being judged
         self._state = State.STARTING
         self._well = State.READY  # where DEGRADED returns to
         self._ticked: float | None = None
@@ -80,13 +81,16 @@ class Health:
             self.report(component, message)
             self.enter(State.FAULT)
 
-    def report(self, component: str, problem: str | None) -> None:
-        """A component's problem, or None where it is well again."""
+    def report(self, component: str, problem: str | None, *, blocks: bool = True) -> None:
+        """A component's problem, or None where it is well again; frames are judged all the same unless it `blocks`."""
         with self._lock:
+            self._blocking.discard(component)
             if problem is None:
                 self._problems.pop(component, None)
             else:
                 self._problems[component] = problem
+                if blocks:
+                    self._blocking.add(component)
                 self.last_error = f"{component}: {problem}"
             self._settle()
 
@@ -131,7 +135,8 @@ class Health:
         stalled = self.stalled()
         if stalled:
             return False, f"no progress: {', '.join(stalled)}"
-        return self._state in {State.READY, State.RUNNING}, self._explain()
+        well = self._state in {State.READY, State.RUNNING}
+        return well or (self._state is State.DEGRADED and not self._blocking), self._explain()
 
     def _explain(self) -> str:
         with self._lock:
