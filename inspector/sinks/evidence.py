@@ -21,7 +21,7 @@ from inspector.errors import EvidenceError
 from inspector.types import PixelFormat, Result, Verdict
 
 MAX_KEPT = 200_000
-"""Results kept at most, however small: each costs some 250 bytes of memory, and a block or two of the disk."""
+"""Results kept at most, however small: each costs some 200 bytes of memory, and a block or two of the disk."""
 
 _IMAGES = (".png", ".jpg")
 _NAME = re.compile(r"\d{6}_\d{6}-\d+-(PASS|FAIL|ERROR)-[A-Z_]+-[A-Za-z0-9_-]+\.(png|jpg|json)", re.ASCII)

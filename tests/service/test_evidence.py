@@ -246,8 +246,9 @@ def test_anomaly_map_is_let_go_when_its_frame_waits(make: Make, offer: Offer) ->
 
 def test_an_image_that_fails_costs_an_image_and_is_told_until_the_next_success(
     make: Make, offer: Offer, launch: Launch, store: RecordingStore, health: Health, counted: Any,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "_CHECK_PERIOD_S", 60.0)
     store.troubles = {"f1": EvidenceError("No space left"), "f2": ValueError("a fault of ours")}
     thread = launch(make())
     offer(thread, "f0")
