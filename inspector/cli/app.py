@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from inspector import __version__
-from inspector.cli import demo, encoder, online
+from inspector.cli import demo, encoder, journal, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
 from inspector.cli.evaluate import evaluate
@@ -63,6 +63,7 @@ for _command in _COMMANDS:
     app.command()(_command)
 app.command("import")(import_)
 app.add_typer(encoder.app, name="encoder")
+app.add_typer(journal.app, name="journal")
 
 
 def main() -> None:

@@ -6,11 +6,35 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from inspector.errors import JournalError
 from inspector.sinks.journal_schema import MIGRATIONS, NOT_AMENDED, is_legacy, read_version
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which results; None: any. `since_utc_ns` is the first instant of publishing, `until_utc_ns` the one after."""
+
+    camera: str | None = None
+    verdict: str | None = None
+    reason_code: int | None = None
+    part_id: str | None = None
+    frame_id: str | None = None
+    since_utc_ns: int | None = None
+    until_utc_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of `results`: its number, the row it amends, if any, and the result as on the wire."""
+
+    n: int
+    amends: int | None
+    json: str
+    wire: dict[str, Any]
 
 
 @contextmanager
@@ -47,6 +71,41 @@ def read_results(path: Path, camera: str, from_seq: int, limit: int = 1000) -> l
     query = f"SELECT json FROM results WHERE camera = ? AND seq >= ? AND {NOT_AMENDED} ORDER BY seq LIMIT ?"  # noqa: S608
     with open_reader(path) as connection:
         return [json.loads(row[0]) for row in connection.execute(query, (camera, from_seq, limit))]
+
+
+def select_rows(
+    path: Path,
+    selection: Selection | None = None,
+    *,
+    with_amended: bool = False,
+    newest_first: bool = False,
+    limit: int | None = None,
+) -> Iterator[Row]:
+    """Stream results in the order in which they were written, as of the first one read.
+
+    Args:
+        path: of the journal.
+        selection: which ones; all by default.
+        with_amended: also those that something else was published for.
+        newest_first: the other way round.
+        limit: at most so many.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    selection = selection or Selection()
+    wanted = [(rule, value) for rule, value in zip(_RULES, astuple(selection), strict=True) if value is not None]
+    rules = [rule for rule, _ in wanted] + ([] if with_amended else [NOT_AMENDED])
+    order = "DESC" if newest_first else "ASC"
+    query = f"SELECT n, amends, json FROM results WHERE {' AND '.join(rules) or 'TRUE'} ORDER BY n {order} LIMIT ?"  # noqa: S608
+    values = [value for _, value in wanted]
+    with open_reader(path) as connection:
+        for n, amends, text in connection.execute(query, (*values, -1 if limit is None else limit)):
+            yield Row(n, amends, text, json.loads(text))
+
+
+_RULES = ("camera = ?", "verdict = ?", "reason_code = ?", "part_id = ?", "frame_id = ?", "published_utc_ns >= ?",
+          "published_utc_ns < ?")  # fmt: skip
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,168 @@
+"""`inspector journal`: verdicts on record, verified, exported and searched."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inspector.errors import InspectorError
+from inspector.types import Reason, Verdict
+
+app = typer.Typer(help="Verdicts on record: verify, export, query.", no_args_is_help=True)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FORMATS = ("csv", "jsonl", "parquet")
+
+
+@app.callback()
+def _group() -> None:
+    """Verdicts on record: verify, export, query. Each reads beside a running daemon."""
+
+
+def _parse_time(text: str) -> int:
+    """Nanoseconds UTC of an ISO 8601 time, as many as SQLite can hold."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"must be an ISO 8601 time such as 2026-11-24T06:00, got {text!r}") from error
+    elapsed = (time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH
+    return max(-(2**63), min(elapsed // timedelta(microseconds=1) * 1000, 2**63 - 1))
+
+
+def _parse_reason(text: str) -> Reason:
+    try:
+        return Reason[text.upper()]
+    except KeyError as error:
+        raise typer.BadParameter(f"must be one of {', '.join(Reason.__members__)}, got {text!r}") from error
+
+
+JournalFile = Annotated[
+    Path, typer.Argument(metavar="JOURNAL", help="A journal, or a station file (*.yaml), whose journal is meant.")
+]
+
+
+@app.command()
+def verify(journal: JournalFile) -> None:
+    """Recompute the running hash over all results and look for gaps; exits 1 when anything is wrong.
+
+    The head's hash vouches for all rows up to it: kept elsewhere, it also shows a journal that was rewritten whole.
+    """
+    from inspector.sinks.journal_verification import verify as run_verification
+
+    path = _locate(journal)
+    found = run_verification(path)
+    typer.echo(f"{path}: {found.rows} row(s), {found.amendments} of them amending, {found.open_frames} frame(s) open")
+    for camera, seqs in found.cameras.items():
+        typer.echo(f"camera {_show(camera)}: {seqs.lowest} to {seqs.highest}, {seqs.missing} missing")
+    typer.echo(f"head: row {found.head_n}, sha256 {found.head_hash}")
+    for fault in found.faults:
+        typer.echo(f"FAULT {_show(fault)}")
+    if found.faults:
+        raise typer.Exit(1)
+    typer.echo("no fault found")
+
+
+@app.command()
+def export(
+    journal: JournalFile,
+    out: Annotated[Path, typer.Option(help="The file to write, replaced where it is there.")],
+    file_format: Annotated[
+        str | None, typer.Option("--format", metavar="csv|jsonl|parquet", help="By the file's suffix by default.")
+    ] = None,
+    with_amended: Annotated[
+        bool, typer.Option("--all", help="Also results that something else was published for, and rows' numbers.")
+    ] = False,
+) -> None:
+    """Write all results to a file, one a row; regions and latency_ms are JSON text in csv and parquet.
+
+    In csv, text that starts with = + - @ gets an apostrophe before it, since a spreadsheet would run it as a formula;
+    jsonl and parquet hold it as it is. Parquet needs the extra inspector[parquet].
+    """
+    from inspector.cli.journal_export import export_rows
+    from inspector.sinks.journal_reader import select_rows
+
+    path = _locate(journal)
+    chosen = _choose_format(file_format, out)
+    if out.is_dir() or not out.absolute().parent.is_dir() or out.resolve() == path.resolve():
+        raise InspectorError(f"--out: must be a file in a folder that exists, and not the journal, got {out}")
+    count = export_rows(select_rows(path, with_amended=with_amended), out, chosen, with_rows=with_amended)
+    typer.echo(f"{out}: {count} result(s)", err=True)
+
+
+def _choose_format(file_format: str | None, out: Path) -> str:
+    chosen = out.suffix.removeprefix(".").lower() if file_format is None else file_format.lower()
+    if chosen not in _FORMATS:
+        hint, got = ("--out", out) if file_format is None else ("--format", file_format)
+        rule = f"must end in one of .{', .'.join(_FORMATS)} where there is no --format"
+        rule = rule if file_format is None else f"must be one of {', '.join(_FORMATS)}"
+        raise typer.BadParameter(f"{rule}, got {str(got)!r}", param_hint=f"'{hint}'")
+    return chosen
+
+
+@app.command()
+def query(
+    journal: JournalFile,
+    camera: Annotated[str | None, typer.Option(help="Of this camera.")] = None,
+    verdict: Annotated[Verdict | None, typer.Option(case_sensitive=False, help="With this verdict.")] = None,
+    reason: Annotated[
+        Reason | None, typer.Option(parser=_parse_reason, metavar="NAME", help="With this reason, e.g. DEADLINE.")
+    ] = None,
+    part_id: Annotated[str | None, typer.Option(help="On this part.")] = None,
+    frame_id: Annotated[str | None, typer.Option(help="On this frame.")] = None,
+    since: Annotated[
+        int | None, typer.Option(parser=_parse_time, metavar="TIME", help="From then on: ISO 8601, UTC without zone.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option(parser=_parse_time, metavar="TIME", help="Before then: ISO 8601, UTC without zone.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show results as published, the newest first."""
+    from inspector.sinks.journal_reader import Selection, select_rows
+
+    code = None if reason is None else int(reason)
+    selection = Selection(camera, verdict and verdict.value, code, part_id, frame_id, since, until)
+    results = [row.wire for row in select_rows(_locate(journal), selection, newest_first=True, limit=limit)]
+    if not results:
+        typer.echo("no such result on record", err=as_json)
+    elif as_json:
+        for result in results:
+            typer.echo(json.dumps(result))
+    else:
+        _print(results)
+
+
+def _locate(journal: Path) -> Path:
+    """The journal itself, or that of a station file."""
+    if journal.suffix not in (".yaml", ".yml"):
+        return journal
+    from inspector.config import load_station
+
+    station = load_station(journal)
+    return station.state_dir / station.station / "journal.sqlite"
+
+
+def _print(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("published (UTC)", "camera", "seq", "verdict", "reason", "score", "part_id", "frame_id")
+    for result in results:
+        published = _EPOCH + timedelta(microseconds=result["published_utc_ns"] // 1000)
+        score = "" if result["score"] is None else f"{result['score']:.4g}"
+        texts = (result["camera"], result["seq"], result["verdict"], result["reason"], score)
+        ids = (result["part_id"] or "", result["frame_id"])
+        cells = [escape(_show(cell)) for cell in (*texts, *ids)]
+        table.add_row(published.replace(tzinfo=None).isoformat(" ", "milliseconds"), *cells)
+    Console().print(table)
+
+
+def _show(value: Any) -> str:
+    """Text that a terminal takes as text: ids come from senders."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))

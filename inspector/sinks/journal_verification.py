@@ -1,0 +1,144 @@
+"""Proves that a journal holds what was written to it, from its running hash."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from inspector.sinks.journal_reader import open_reader
+from inspector.sinks.journal_schema import COLUMNS, compute_hash
+
+_ROWS = f"SELECT {', '.join(COLUMNS)}, CAST(hash AS BLOB) FROM results ORDER BY n"  # noqa: S608
+_SEQS = "SELECT camera, seq, ifnull(amends, 0) = 0 FROM results ORDER BY camera, seq"
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSeqs:
+    """Sequence numbers on record of one camera, pruned ones left out."""
+
+    lowest: int
+    highest: int
+    missing: int  # between the two
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        rows: rows of results, amended ones included; `amendments` of them amend another.
+        head_n: number of the last row, and `head_hash` (hex) its running hash.
+        cameras: of each camera that has results.
+        faults: in words; empty where the journal is whole.
+    """
+
+    rows: int
+    amendments: int
+    open_frames: int
+    head_n: int
+    head_hash: str
+    cameras: dict[str, CameraSeqs]
+    faults: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The running hash so far; stands still at the first fault, while rows are counted on."""
+
+    n: int
+    hash: bytes
+    rows: int = 0
+    amendments: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def verify(path: Path) -> Verification:
+    """Recompute the running hash from the anchor to the head, and look for gaps, in one read transaction.
+
+    Finds a row that was altered, deleted, added or moved, rows cut off at the end, and results never recorded. It
+    cannot find what someone does who may write the file and knows this program: compute all hashes anew, from any row
+    to the head, or put back an older copy. Against that, keep the head's number and hash elsewhere and compare. Nor
+    does it cover the frames still open, which are no record but a note for the next start.
+
+    Memory is constant, and the daemon goes on writing meanwhile.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    with open_reader(path) as connection:
+        # Text that is no UTF-8 is a row altered, not a file that cannot be read.
+        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+        connection.execute("BEGIN")
+        meta = {
+            name: (n, hash_) for name, n, hash_ in connection.execute("SELECT name, n, CAST(hash AS BLOB) FROM meta")
+        }
+        chain = _follow(connection, *meta["anchor"])
+        head_n, head_hash = meta["head"]
+        chain.faults += _check_head(chain, head_n, head_hash)
+        cameras, faults = _check_seqs(connection)
+        (open_frames,) = connection.execute("SELECT COUNT(*) FROM open_frames").fetchone()
+    return Verification(
+        chain.rows, chain.amendments, open_frames, head_n, head_hash.hex(), cameras, (*chain.faults, *faults)
+    )
+
+
+def _follow(connection: sqlite3.Connection, n: int, hash_: bytes) -> _Chain:
+    chain = _Chain(n, hash_)
+    for *row, stored in connection.execute(_ROWS):
+        chain.rows += 1
+        chain.amendments += row[-1] is not None
+        if not chain.faults:
+            chain.hash = compute_hash(chain.hash, row)
+            name = f"row {row[0]} ({row[1]!s:.80} {row[2]!s:.20})"
+            if row[0] > chain.n + 1:
+                chain.faults.append(f"row {chain.n + 1}: missing; the next one on record is {name}")
+            elif row[0] <= chain.n:
+                chain.faults.append(f"{name}: comes before the first one, which is {chain.n + 1}")
+            elif chain.hash != stored:
+                chain.faults.append(f"{name}: altered, or not in its place")
+        chain.n = row[0]
+    return chain
+
+
+def _check_head(chain: _Chain, head_n: int, head_hash: bytes) -> list[str]:
+    if chain.n < head_n:
+        return [f"row {chain.n + 1}: missing, with all up to the head, which is row {head_n}"]
+    if chain.n > head_n:
+        return [f"row {head_n + 1}: comes after the head, which is row {head_n}"]
+    if not chain.faults and chain.hash != head_hash:
+        return [f"head: must have the hash of row {head_n}, {chain.hash.hex()}, has {head_hash.hex()}"]
+    return []
+
+
+def _check_seqs(connection: sqlite3.Connection) -> tuple[dict[str, CameraSeqs], list[str]]:
+    """Each camera's numbers, in words what is wrong with them."""
+    pruned = dict(connection.execute("SELECT camera, seq FROM pruned_seqs"))
+    cameras: dict[str, CameraSeqs] = {}
+    faults: list[str] = []
+    for camera, rows in groupby(connection.execute(_SEQS), key=lambda row: row[0]):
+        cameras[camera] = _check_camera(camera, pruned.get(camera, 0), rows, faults)
+    return cameras, faults
+
+
+def _check_camera(camera: str, pruned: int, rows: Iterator[tuple[str, int, int]], faults: list[str]) -> CameraSeqs:
+    """Numbers up to `pruned` may have gaps: rows are pruned in the order written, which need not be theirs."""
+    lowest = previous = None
+    missing = twice = 0
+    first_missing = first_twice = 0
+    for seq, same in groupby(rows, key=lambda row: row[1]):
+        lowest = seq if lowest is None else lowest
+        if previous is not None and (gap := seq - max(previous, pruned) - 1) > 0:
+            first_missing = first_missing or max(previous, pruned) + 1
+            missing += gap
+        if sum(plain for _, _, plain in same) > 1:
+            first_twice = first_twice or seq
+            twice += 1
+        previous = seq
+    if missing:
+        faults.append(f"camera {camera}: {missing} sequence number(s) missing, the first is {first_missing}")
+    if twice:
+        faults.append(f"camera {camera}: {twice} result(s) with two unamended rows, the first is {first_twice}")
+    return CameraSeqs(lowest or 0, previous or 0, missing)

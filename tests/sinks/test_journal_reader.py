@@ -1,0 +1,87 @@
+"""Results are read beside the writer: final ones, in order, from a connection that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inspector.errors import JournalError
+from inspector.sinks.journal import Journal
+from inspector.sinks.journal_reader import read_results
+from inspector.types import Result
+
+Make = Callable[..., Result]
+
+
+def seqs(path: Path, camera: str = "top", from_seq: int = 1, **limit: int) -> list[int]:
+    return [kept["seq"] for kept in read_results(path, camera, from_seq, **limit)]
+
+
+def test_results_come_in_order_from_seq_on_when_read(make: Make, journal: Journal, path: Path) -> None:
+    journal.append([make(seq) for seq in (5, 3, 10, 4, 1)])
+    journal.append([make(2, camera="side"), make(2)])
+    assert seqs(path) == [1, 2, 3, 4, 5, 10]
+    assert seqs(path, from_seq=4) == [4, 5, 10]
+    assert seqs(path, from_seq=10) == [10]
+    assert seqs(path, from_seq=11) == []
+    assert seqs(path, camera="side") == [2]
+    assert seqs(path, camera="TOP") == []
+
+
+def test_results_are_the_first_ones_when_there_are_more_than_the_limit(
+    make: Make, journal: Journal, path: Path
+) -> None:
+    journal.append([make(seq) for seq in range(1, 1004)])
+    assert seqs(path, from_seq=2) == list(range(2, 1002))  # 1000 unless told
+    assert seqs(path, from_seq=2, limit=3) == [2, 3, 4]
+    assert seqs(path, from_seq=1003, limit=3) == [1003]
+    assert seqs(path, limit=0) == []
+
+
+def test_results_are_read_without_waiting_when_a_writer_is_in_the_middle(
+    make: Make, journal: Journal, path: Path
+) -> None:
+    journal.append([make(1)])
+    journal._connection.execute("BEGIN IMMEDIATE")
+    journal._connection.execute("UPDATE results SET json = '{}'")
+    assert seqs(path) == [1]
+    journal._connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("name", ["line #1", "50% off", "why?mode=rwc", "a&b", "schön"])
+def test_results_are_read_when_the_path_has_odd_characters(make: Make, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "journal.sqlite"
+    journal = Journal(path)
+    journal.append([make(1)])
+    assert seqs(path) == [1]
+    journal.close()
+    assert [folder.name for folder in tmp_path.iterdir()] == [name]  # reading made no file of another name
+
+
+def test_results_are_read_when_the_path_is_relative(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal(Path("state/journal.sqlite"))
+    journal.append([make(1)])
+    assert seqs(Path("state/journal.sqlite")) == [1]
+    journal.close()
+
+
+def test_reading_fails_and_makes_no_file_when_there_is_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with pytest.raises(JournalError, match=r"journal .*journal\.sqlite: cannot be read: unable to open"):
+        read_results(path, "top", 1)
+    assert not path.exists()
+
+
+def test_reading_fails_when_the_file_is_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(b"verdicts, in words\n" * 500)
+    with pytest.raises(JournalError, match="cannot be read: file is not a database"):
+        read_results(path, "top", 1)
+    path.write_bytes(b"")
+    with pytest.raises(JournalError, match=r"cannot be read: it is no journal: it has no tables"):
+        read_results(path, "top", 1)
