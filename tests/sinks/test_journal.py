@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import random
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,22 +17,29 @@ from typing import Any
 import pytest
 
 from inspector.errors import JournalError
-from inspector.sinks.journal import Journal, read_results
+from inspector.sinks.journal import Closing, Journal, OpenFrame, read_results
+from inspector.sinks.journal_reader import select_rows
+from inspector.sinks.journal_verification import verify
 from inspector.types import Reason, Region, Result, Verdict
 
 Make = Callable[..., Result]
-KILLED = """
-import os, signal, sys
+WRITER = """
+import sys, time
 from pathlib import Path
-from inspector.sinks.journal import Journal
+from inspector.sinks.journal import Closing, Journal, OpenFrame
 from inspector.types import Reason, Result, Verdict
 journal = Journal(Path(sys.argv[1]))
-for seq in (1, 2, 3):
-    journal.append([Result("line1", "boot", seq, "top", "f", None, None, Verdict.PASS, Reason.OK,
-                           0.25, 1.0, (), 1, 2, 3, 2000)])
-journal._connection.execute("BEGIN")
-journal._connection.execute("UPDATE results SET json = '{}'")
-os.kill(os.getpid(), signal.SIGKILL)
+seq = journal.last_seqs().get("top", 0)
+while True:
+    count = 1 + seq % 7
+    numbers = range(seq + 1, seq + count + 1)
+    journal.write([OpenFrame(n, "top", f"f{n}", None, None, 1, 2, 3, False) for n in numbers if n % 2], [])
+    journal.write([], [Closing(n, Result("line1", "boot", n, "top", f"f{n}", None, None, Verdict.PASS, Reason.OK,
+                       0.25, 1.0, (), 1, 2, time.time_ns(), 2000)) for n in numbers])
+    seq += count
+    print(seq, flush=True)
+    if seq % 5 == 0:
+        journal.prune(before_utc_ns=None, max_bytes=200_000)
 """
 
 
@@ -130,6 +141,133 @@ def test_nothing_changes_when_an_empty_batch_is_appended(journal: Journal, path:
     assert seqs(path) == []
 
 
+# ---------------------------------------------------------------- open frames and amendments
+
+
+def open_frame(number: int, **changes: Any) -> OpenFrame:
+    return dataclasses.replace(OpenFrame(number, "top", f"f{number}", "p1", None, 11, 12, 2000, False), **changes)
+
+
+def test_open_frames_come_back_whole_by_number_when_opened_again(path: Path) -> None:
+    frames = [open_frame(2**62, trigger_id="t", part_id=None, simulated=True), open_frame(7)]
+    journal = Journal(path)
+    journal.write(frames, [])
+    journal.close()
+    again = Journal(path)
+    assert again.open_frames() == [open_frame(7), frames[0]]
+    assert again.open_frames()[1].simulated is True
+    again.close()
+
+
+def test_frames_are_open_no_more_when_their_verdicts_are_written(make: Make, journal: Journal, path: Path) -> None:
+    journal.write([open_frame(1), open_frame(2), open_frame(3)], [])
+    journal.write([], [Closing(2, make(1)), Closing(99, make(2)), Closing(None, make(3))])  # 99 was never on record
+    assert journal.open_frames() == [open_frame(1), open_frame(3)]
+    journal.write([open_frame(4)], [Closing(1, make(4)), Closing(3, make(5))])
+    assert journal.open_frames() == [open_frame(4)]
+    assert seqs(path) == [1, 2, 3, 4, 5]
+
+
+def test_frame_is_never_stored_as_open_when_it_closes_in_the_same_write(make: Make, journal: Journal) -> None:
+    statements: list[str] = []
+    journal._connection.set_trace_callback(statements.append)
+    journal.write([open_frame(1)], [Closing(1, make(1))])
+    assert journal.open_frames() == []
+    assert not [text for text in statements if text.startswith(("INSERT INTO open_frames", "DELETE"))]
+
+
+def test_nothing_is_written_when_one_frame_cannot_be_opened(make: Make, journal: Journal, path: Path) -> None:
+    journal.write([open_frame(1)], [])
+    for frame in (open_frame(1), open_frame(2, frame_id="\udcfc"), open_frame(2, captured_utc_ns=2**63)):
+        with pytest.raises(JournalError, match="cannot be written"):
+            journal.write([frame], [Closing(1, make(1))] if frame.number == 2 else [])
+    assert journal.open_frames() == [open_frame(1)]
+    assert seqs(path) == []
+
+
+def test_result_is_what_was_published_instead_when_amended(make: Make, journal: Journal, path: Path) -> None:
+    journal.write([], [Closing(None, make(1)), Closing(None, make(2)), Closing(None, make(1, camera="side"))])
+    late = make(1, verdict=Verdict.ERROR, reason=Reason.DEADLINE)
+    journal.write([], [Closing(None, late, amends=True)])
+    assert [kept["verdict"] for kept in read_results(path, "top", 1)] == ["ERROR", "PASS"]
+    journal.write([], [Closing(None, make(1, message="again"), amends=True)])
+    assert [kept["message"] for kept in read_results(path, "top", 1)] == ["again", None]
+    rows = journal._connection.execute("SELECT n, camera, seq, verdict, amends FROM results ORDER BY n").fetchall()
+    assert rows == [
+        (1, "top", 1, "PASS", None), (2, "top", 2, "PASS", None), (3, "side", 1, "PASS", None),
+        (4, "top", 1, "ERROR", 1), (5, "top", 1, "PASS", 4),
+    ]  # fmt: skip
+
+
+def test_amendment_follows_its_row_when_both_come_in_one_write(make: Make, journal: Journal, path: Path) -> None:
+    journal.write([open_frame(1)], [Closing(None, make(1)), Closing(1, make(1, message="late"), amends=True)])
+    assert journal._connection.execute("SELECT n, amends FROM results").fetchall() == [(1, None), (2, 1)]
+    assert [kept["message"] for kept in read_results(path, "top", 1)] == ["late"]
+
+
+def test_amendment_is_a_plain_row_when_there_is_none_to_amend(make: Make, journal: Journal, path: Path) -> None:
+    journal.write([], [Closing(None, make(1), amends=True)])
+    assert journal._connection.execute("SELECT n, amends FROM results").fetchall() == [(1, None)]
+    with pytest.raises(JournalError, match="UNIQUE constraint failed"):
+        journal.write([], [Closing(None, make(1))])
+    assert seqs(path) == [1]
+
+
+def test_last_results_are_final_ones_of_the_highest_seq_when_amended(make: Make, journal: Journal) -> None:
+    assert journal.last_results() == {}
+    journal.append([make(9), make(10), make(8), make(3, camera="side")])
+    late = make(10, verdict=Verdict.ERROR, reason=Reason.DEADLINE, message="late")
+    journal.write([], [Closing(None, late, amends=True), Closing(None, make(9, message="x"), amends=True)])
+    expected = {"top": late, "side": make(3, camera="side")}
+    assert journal.last_results() == {
+        camera: json.loads(json.dumps(last.to_wire())) for camera, last in expected.items()
+    }
+
+
+def test_write_gives_up_within_the_deadline_when_another_process_holds_the_file(make: Make, journal: Journal) -> None:
+    other = sqlite3.connect(journal._path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    with pytest.raises(JournalError, match="database is locked"):
+        journal.append([make(1)])
+    assert time.monotonic() - started < 1.5
+    other.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
+def test_journal_stays_usable_when_its_disk_is_full(make: Make, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.decode()}")
+    try:
+        journal = Journal(disk / "journal.sqlite")
+        journal.append([make(1)])
+        (disk / "ballast").write_bytes(bytes(1 << 20))
+        kept = _fill(make, journal)
+        assert kept > 10
+        (disk / "ballast").unlink()
+        journal.append([make(kept + 1)])
+        assert journal.last_seqs() == {"top": kept + 1}
+        journal.close()
+        assert verify(disk / "journal.sqlite").faults == ()
+        assert seqs(disk / "journal.sqlite") == list(range(1, kept + 2))
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def _fill(make: Make, journal: Journal) -> int:
+    """The last seq that fitted."""
+    for seq in range(2, 10_000):
+        try:
+            journal.append([make(seq, message="x" * 1000)])
+        except JournalError as error:
+            assert "disk is full" in str(error)  # noqa: PT017
+            return seq - 1
+    raise AssertionError("the disk never was full")
+
+
 # ---------------------------------------------------------------- opening
 
 
@@ -158,15 +296,33 @@ def test_write_ahead_log_is_folded_in_when_closed(make: Make, path: Path) -> Non
     assert seqs(path) == [1]
 
 
-def test_committed_results_are_kept_and_open_ones_are_not_when_the_process_is_killed(make: Make, path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, check=False, timeout=60)
-    assert killed.returncode == -9, killed.stderr
-    assert seqs(path) == [1, 2, 3]
-    journal = Journal(path)
-    assert journal.last_seqs() == {"top": 3}
-    journal.append([make(4)])
-    journal.close()
-    assert seqs(path) == [1, 2, 3, 4]
+def test_all_that_was_durable_is_there_and_whole_when_the_process_is_killed_ten_times(path: Path) -> None:
+    chance = random.Random(7)
+    durable = 0
+    for _ in range(10):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()  # started
+            time.sleep(chance.uniform(0, 0.05))
+            writer.kill()
+            printed = writer.stdout.read().split()
+            durable = int(printed[-1]) if printed else durable
+        found = verify(path)
+        assert found.faults == ()
+        journal = Journal(path)
+        last = journal.last_seqs()["top"]
+        assert last >= durable
+        for frame in journal.open_frames():
+            assert (frame.number, frame.frame_id) == (frame.number, f"f{frame.number}")
+            assert frame.number > last
+            journal._connection.execute("DELETE FROM open_frames")
+        journal.close()
+        kept = [row.wire for row in select_rows(path)]
+        lowest = found.cameras["top"].lowest
+        assert [(wire["seq"], wire["frame_id"]) for wire in kept] == [
+            (seq, f"f{seq}") for seq in range(lowest, last + 1)
+        ]
+    assert durable > 100
 
 
 @pytest.mark.parametrize("content", [b"verdicts, in words\n" * 500, b"SQLite format 3\0" + bytes(4080)], ids=len)
