@@ -41,6 +41,9 @@ FORBIDDEN = {
     ("service", "training"),
 }
 
+ALLOWED_OUTSIDE = {"client": {"zmq"}}
+"""Floors that may import only these beside the standard library and themselves: they run where no torch is."""
+
 Graph = dict[str, set[str]]
 
 
@@ -133,6 +136,45 @@ def test_imports_are_read_when_written_in_any_form(tmp_path: Path) -> None:
         "inspector.tiling",
         "inspector.model",
     }
+
+
+def find_outsiders(source: str, floor: str) -> set[str]:
+    """What a module of `floor` imports and must not, wherever in the file."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named.add("." * node.level + (node.module or ""))
+    mine = f"{PACKAGE}.{floor}"
+    inside = {name for name in named if name == mine or name.startswith(f"{mine}.")}
+    allowed = ALLOWED_OUTSIDE[floor] | sys.stdlib_module_names
+    return {name for name in named - inside if name.partition(".")[0] not in allowed}
+
+
+@pytest.mark.parametrize("floor", sorted(ALLOWED_OUTSIDE))
+def test_floor_imports_only_what_it_is_allowed_when_it_must_run_without_the_rest(floor: str) -> None:
+    files = sorted((ROOT / PACKAGE / floor).rglob("*.py"))
+    assert files
+    assert {file.name: find_outsiders(file.read_text(encoding="utf-8"), floor) for file in files} == {
+        file.name: set() for file in files
+    }
+
+
+@pytest.mark.parametrize("line", ["import numpy", "from inspector.types import Reason", "from .. import types"])
+def test_outsider_is_found_when_the_client_imports_it(line: str) -> None:
+    assert find_outsiders("import json, zmq\nfrom inspector.client.events import Gap\n", "client") == set()
+    assert len(find_outsiders(f"import zmq\ndef f():\n    {line}\n", "client")) == 1
+
+
+def test_importing_the_client_brings_nothing_of_weight() -> None:
+    code = (
+        "import sys, inspector.client; heavy = {'torch', 'numpy', 'pydantic', 'cv2', 'yaml', 'timm', 'openvino'}; "
+        "ours = {name for name in sys.modules if name.startswith('inspector.')}; "
+        "print(sorted(heavy & set(sys.modules)), {name.split('.')[1] for name in ours})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] {'client'}"
 
 
 def test_importing_the_package_is_light_when_nothing_else_is_asked() -> None:

@@ -1,0 +1,28 @@
+"""For subscribers (PLC bridges, dashboards): each verdict once, with every loss and doubt made plain.
+
+Plain Python and pyzmq; loads nothing else of this package. Only `Verdict.passed` lets a part through.
+"""
+
+from inspector.client.events import (
+    Event,
+    Gap,
+    HeartbeatBack,
+    HeartbeatLost,
+    Lost,
+    Restarted,
+    StatusChanged,
+    Verdict,
+)
+from inspector.client.subscriber import Subscriber
+
+__all__ = [
+    "Event",
+    "Gap",
+    "HeartbeatBack",
+    "HeartbeatLost",
+    "Lost",
+    "Restarted",
+    "StatusChanged",
+    "Subscriber",
+    "Verdict",
+]

@@ -1,0 +1,91 @@
+"""What a subscriber is told: frozen, slotted dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The station's word on one frame; the fields are those of the wire, all of them are in `raw`.
+
+    Attributes:
+        doubt: why it must not let a part through, whatever it says; None where nothing speaks against it.
+        local: made by this subscriber, not by the station.
+    """
+
+    camera: str
+    seq: int
+    boot_id: str
+    frame_id: str
+    part_id: str | None
+    trigger_id: str | None
+    verdict: str
+    reason: str
+    reason_code: int
+    score: float | None
+    threshold: float | None
+    warn: bool
+    simulated: bool
+    replay: bool
+    message: str | None
+    doubt: str | None = None
+    local: bool = False
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Let the part through."""
+        return self.verdict == "PASS" and self.doubt is None and not self.replay and not self.local
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Verdicts of one camera did not arrive, both ends included. They come as replays, or are told as `Lost`."""
+
+    camera: str
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Verdicts of one camera that will not come any more, both ends included."""
+
+    camera: str
+    first_seq: int
+    last_seq: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatLost:
+    """The station is silent or stands still: until `HeartbeatBack` nothing passes."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatBack:
+    """The station makes progress again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The station was started anew."""
+
+    old_boot_id: str
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """The station's state changed (or is known now); `status` is the whole message."""
+
+    state: str
+    status: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+Event = Verdict | Gap | Lost | HeartbeatLost | HeartbeatBack | Restarted | StatusChanged
