@@ -21,10 +21,8 @@ from inspector.client.messages import MalformedError, load, parse_status, parse_
 _RECEIVE_HIGH_WATER_MARK = 20_000
 _MAX_MESSAGE_BYTES = 64 << 20
 _REPLAY_TIMEOUT_S = 2.0  # for each page
-_MAX_BURST = 500
-"""Messages read between two looks at the clock; a live station sends a status among so many."""
-_MAX_EVENTS = 5000
-"""More than a burst and a page of replay make, so that only `wait_for` ever drops some."""
+_MAX_BURST = 500  # messages between two looks at the clock; a live station sends a status among so many
+_MAX_EVENTS = 5000  # more than a burst and a page of replay make, so that only `wait_for` ever drops some
 _MAX_UNANSWERED = 1000
 _NO_ANSWER_CODE = -1  # the station's are not negative
 

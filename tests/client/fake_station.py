@@ -1,0 +1,96 @@
+"""A station that is made of two sockets: it publishes and answers what a test says."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import zmq
+
+from inspector.client import Subscriber
+
+WAIT_S = 10.0
+"""More than any message takes; nothing waits that long unless it fails."""
+
+LAST = "last"
+"""Ends a `collect`: the state of a status that no test uses otherwise."""
+
+
+def make_result(seq: int, camera: str = "top", **changes: Any) -> dict[str, Any]:
+    """A PASS as on the wire."""
+    return {
+        "schema": 1, "station": "press-3", "boot_id": "b1", "seq": seq, "camera": camera, "frame_id": f"f{seq}",
+        "part_id": f"p{seq}", "trigger_id": None, "verdict": "PASS", "reason": "OK", "reason_code": 0, "score": 0.5,
+        "threshold": 1.0, "margin": -0.5, "regions": [], "warn": False, "simulated": False, "replay": False,
+        "message": None,
+    } | changes  # fmt: skip
+
+
+def make_fail(seq: int, **changes: Any) -> dict[str, Any]:
+    return make_result(seq, verdict="FAIL", reason="DEFECT", reason_code=1, score=2.0, **changes)
+
+
+class Station:
+    """Publishes at `results`, answers at `requests`; both in the test's own thread."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self.publisher = context.socket(zmq.XPUB)
+        self.router = context.socket(zmq.ROUTER)
+        self.results, self.requests = (
+            f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+            for socket in (self.publisher, self.router)
+        )
+        self.boot_id = "b1"
+        self.lifebit = 0
+        self.last_seq: dict[str, int] = {}
+
+    def send(self, topic: str, message: Any) -> None:
+        body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        self.publisher.send_multipart([topic.encode(), body])
+
+    def publish(self, *results: dict[str, Any]) -> None:
+        for result in results:
+            self.last_seq[result["camera"]] = result["seq"]
+            self.send(f"result/{result['camera']}", result)
+
+    def build_status(self, *, moves: bool = True, **changes: Any) -> dict[str, Any]:
+        self.lifebit += moves
+        return {
+            "schema": 1, "boot_id": self.boot_id, "state": "RUNNING", "lifebit": self.lifebit,
+            "last_seq": dict(self.last_seq), "last_result": {},
+        } | changes  # fmt: skip
+
+    def status(self, *, moves: bool = True, **changes: Any) -> None:
+        self.send("status", self.build_status(moves=moves, **changes))
+
+    def join(self, subscriptions: int) -> None:
+        """Wait until so many subscriptions have arrived."""
+        for _ in range(subscriptions):
+            assert self.publisher.poll(WAIT_S * 1000)
+            self.publisher.recv()
+
+
+class Answers:
+    """The requests side, served while the subscriber reads."""
+
+    def __init__(self, station: Station) -> None:
+        self._router = station.router
+        self.requests: list[dict[str, Any]] = []
+
+    def take(self, subscriber: Subscriber) -> list[bytes]:
+        """The next request's envelope; the request itself is kept."""
+        deadline = time.monotonic() + WAIT_S
+        while not self._router.poll(10):
+            assert time.monotonic() < deadline
+            subscriber._pump(0)
+        *envelope, body = self._router.recv_multipart()
+        self.requests.append(json.loads(body))
+        return envelope
+
+    def give(self, envelope: list[bytes], answer: Any) -> None:
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self._router.send_multipart([*envelope, body])
+
+    def none_waits(self) -> bool:
+        return not self._router.poll(100)
