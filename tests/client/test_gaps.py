@@ -76,6 +76,8 @@ def test_other_cameras_are_not_heard_of_when_some_are_named(
     station.publish(make_result(1), make_result(1, "top2"), make_result(5, "side"), make_result(2))
     station.last_seq |= {"side": 9, "top2": 9}
     assert seqs(collect(subscriber)) == [(1, False), (2, False)]
+    station.last_seq |= {"side": 20, "top2": 20}
+    assert collect(subscriber) == []
     assert subscriber.malformed == 0
 
 
