@@ -33,6 +33,13 @@ def _parse_time(text: str) -> int:
     return max(-(2**63), min(elapsed // timedelta(microseconds=1) * 1000, 2**63 - 1))
 
 
+def _parse_verdict(text: str) -> Verdict:
+    try:
+        return Verdict(text.upper())
+    except ValueError as error:
+        raise typer.BadParameter(f"must be one of {', '.join(Verdict)}, got {text!r}") from error
+
+
 def _parse_reason(text: str) -> Reason:
     try:
         return Reason[text.upper()]
@@ -107,7 +114,9 @@ def _choose_format(file_format: str | None, out: Path) -> str:
 def query(
     journal: JournalFile,
     camera: Annotated[str | None, typer.Option(help="Of this camera.")] = None,
-    verdict: Annotated[Verdict | None, typer.Option(case_sensitive=False, help="With this verdict.")] = None,
+    verdict: Annotated[
+        Verdict | None, typer.Option(parser=_parse_verdict, metavar="PASS|FAIL|ERROR", help="With this verdict.")
+    ] = None,
     reason: Annotated[
         Reason | None, typer.Option(parser=_parse_reason, metavar="NAME", help="With this reason, e.g. DEADLINE.")
     ] = None,

@@ -283,8 +283,8 @@ def test_query_says_so_and_ends_with_0_when_there_is_no_such_result(run: Run, pa
         ("--since", "yesterday", "must be an ISO 8601 time such as 2026-11-24T06:00, got 'yesterday'"),
         ("--until", "2026-13-01", "must be an ISO 8601 time such as 2026-11-24T06:00, got '2026-13-01'"),
         ("--reason", "tired", "must be one of OK, DEFECT, OVERLOAD, "),
-        ("--verdict", "maybe", "'PASS', 'FAIL', 'ERROR'"),
-        ("--limit", "0", "x>=1"),
+        ("--verdict", "maybe", "must be one of PASS, FAIL, ERROR, got 'maybe'"),
+        ("--limit", "0", "greater than or equal to 1"),
     ],
 )
 def test_query_is_wrong_usage_when_an_option_breaks_its_rule(

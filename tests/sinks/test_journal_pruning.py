@@ -86,3 +86,16 @@ def test_result_stays_final_when_the_row_it_amends_was_pruned(
     journal.write([], [Closing(None, make(1, message="later"), amends=True)])
     assert read_results(path, "top", 1)[0]["message"] == "later"
     assert verify(path).faults == ()  # nor is seq 2 or 3 one that is missing
+
+
+def test_seqs_pruned_out_of_order_are_neither_given_again_nor_missing(make: Make, journal: Journal, path: Path) -> None:
+    journal.append([make(seq) for seq in (1, 5, 2, 3, 4, 6)])  # 2 to 4 were recorded late
+    journal.prune(before_utc_ns=None, max_bytes=1, limit=2)
+    assert verify(path).faults == ()  # 5 is pruned, not missing
+    journal.prune(before_utc_ns=None, max_bytes=1, limit=3)
+    journal.prune(before_utc_ns=None, max_bytes=1, limit=1)
+    assert journal.last_seqs() == {"top": 6}
+    journal.append([make(9), make(8)])
+    for _ in range(2):
+        journal.prune(before_utc_ns=None, max_bytes=1, limit=1)
+    assert journal.last_seqs() == {"top": 9}
