@@ -243,6 +243,10 @@ def recipe_of(**changes: Any) -> Recipe:
     return Recipe.model_validate(values | changes)
 
 
+def golden_text(file: str, verdict: str = "PASS", more: str = "") -> str:
+    return f"golden:\n- file: {file}\n  sha256: {SHA}\n  verdict: {verdict}\n" + (f"  {more}\n" if more else "")
+
+
 def recipe_fault(folder: Path, text: str) -> str:
     write(folder, text, "recipe.yaml")
     with pytest.raises(RecipeError) as caught:
@@ -283,6 +287,10 @@ def test_recipe_is_the_same_when_dumped_and_loaded(tmp_path: Path) -> None:
             "escape_interval": [0.1, 0.4],
         },
         zones=[{"name": "seam", "mask": "z.png", "mask_sha256": SHA, "threshold": {"value": 2, "method": "manual"}}],
+        golden=[
+            {"file": "golden/good-1.png", "sha256": SHA, "verdict": "PASS", "score": 0.1 + 0.2},
+            {"file": "golden/bad-1.jpg", "sha256": SHA, "verdict": "FAIL"},
+        ],
         roi_mask="roi.png",
         roi_mask_sha256=SHA,
         training={"steps": 10, "was": "größer"},
@@ -317,6 +325,9 @@ def test_recipe_is_the_same_when_dumped_and_loaded(tmp_path: Path) -> None:
         ("threshold: {value: 2, warn_above: 2, method: manual}\n", 5, "threshold", "must lie below value (2.0)", "2"),
         ("threshold: {value: 2, method: guess}\n", 5, "threshold.method", "'gumbel'", "guess"),
         (f"zones:\n- &z {{name: a, mask: a.png, mask_sha256: {SHA}}}\n- *z\n", 5, "zones", "a name of its own", "'a'"),
+        (golden_text("golden/a.png", "ERROR"), 8, "golden.0.verdict", "'PASS' or 'FAIL'", "ERROR"),
+        (golden_text("golden/a.png", "PASS", "score: .nan"), 9, "golden.0.score", "finite", "nan"),
+        (golden_text("golden/a.png") + golden_text("golden/a.png")[8:], 5, "golden", "a file of its own", "a.png"),
         ("threshhold: 3\n", 5, "threshhold", "unknown key", "3"),
     ],
 )
@@ -328,6 +339,17 @@ def test_recipe_fault_names_file_line_field_rule_and_value_when_found(
     assert message.startswith(f"{tmp_path / 'recipe.yaml'}:{line}: {field}: ")
     assert rule in message
     assert value in message
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["/etc/shadow", "../good.png", "golden/../weights.safetensors", "golden/..", "weights.safetensors", "golden/",
+     "golden/a/b.png", "golden/.hidden", "golden/a\\\\b.png", "golden/a\\0.png", "golden/a.png\\n"],
+)  # fmt: skip
+def test_golden_frame_is_refused_when_its_file_lies_elsewhere(tmp_path: Path, file: str) -> None:
+    text = f"schema: 1\nrecipe_id: r\nbackbone: resnet18\nweights_sha256: {SHA}\n" + golden_text(f'"{file}"')
+    message = recipe_fault(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'recipe.yaml'}:6: golden.0.file: String should match pattern")
 
 
 def test_recipe_is_refused_when_the_folder_is_empty(tmp_path: Path) -> None:

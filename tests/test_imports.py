@@ -25,6 +25,7 @@ FLOORS = (
     "masks",
     "engine",
     "detector",
+    "golden",
     "training",
     "sources",
     "sinks",

@@ -13,6 +13,7 @@ from inspector.cli import demo, encoder, journal, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
 from inspector.cli.evaluate import evaluate
+from inspector.cli.golden import golden
 from inspector.cli.import_ import import_
 from inspector.cli.inspect import inspect
 from inspector.cli.train import train
@@ -52,6 +53,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     train,
     calibrate,
     evaluate,
+    golden,
     inspect,
     online.run,
     online.check,

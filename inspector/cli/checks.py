@@ -27,6 +27,7 @@ def check_recipes(station: Station) -> list[Finding]:
     from inspector.config import WEIGHTS_FILE, load_recipe
     from inspector.detector import load_model
     from inspector.engine.build import verify_files
+    from inspector.golden import verify_golden
     from inspector.masks import load_roi, load_zones
     from inspector.model.checkpoint import verify_sha256
 
@@ -40,6 +41,7 @@ def check_recipes(station: Station) -> list[Finding]:
             recipe = load_recipe(camera.recipe)
             verify_sha256(camera.recipe / WEIGHTS_FILE, recipe.weights_sha256)
             verify_files(recipe, camera.recipe)
+            verify_golden(recipe, camera.recipe)
             load_model(camera.recipe, recipe)
             load_roi(camera.recipe, recipe)
             load_zones(camera.recipe, recipe)
@@ -79,7 +81,7 @@ def _check_device(device: str) -> Finding:
 
 
 def _check_engines(station: Station) -> list[Finding]:
-    """Each camera's recipe on the station's device: built, proved on its probe and warmed up, as the daemon will."""
+    """Each camera's recipe on the station's device: built, warmed up, proved on its frames, as the daemon will."""
     from inspector.engine.cache import find_user_cache
     from inspector.service.judges import load_judges
 
@@ -90,11 +92,13 @@ def _check_engines(station: Station) -> list[Finding]:
         what = f"cameras.{name} engine"
         try:
             alone = station.model_copy(update={"cameras": {name: camera}})
-            engine = load_judges(alone, find_user_cache())[name].detector.engine
+            detector = load_judges(alone, find_user_cache())[name].detector
         except (InspectorError, RuntimeError) as error:
             findings.append(Finding(what, problem=str(error)))
         else:
-            findings.append(Finding(what, f"{engine.precision}, {engine.name}"))
+            engine, count = detector.engine, len(detector.recipe.golden)
+            proved = f"{count} golden frame(s) as expected" if count else "no golden frames"
+            findings.append(Finding(what, f"{engine.precision}, {engine.name}, {proved}"))
     return findings
 
 

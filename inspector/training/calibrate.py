@@ -13,8 +13,9 @@ import numpy as np
 from inspector.config import RECIPE_FILE, GroupCheck, PrecisionChoice, Recipe, Threshold, Zone, dump_recipe, load_recipe
 from inspector.decision import Map
 from inspector.detector import Detector, choose_device, load_model, preprocess
-from inspector.errors import FrameError, TrainingError
-from inspector.masks import read_roi
+from inspector.errors import FrameError, RecipeError, TrainingError
+from inspector.golden import prove_golden, verify_golden
+from inspector.masks import load_roi, load_zones, read_roi
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
 from inspector.training.files import write_whole
@@ -189,9 +190,11 @@ def calibrate(
         advance: told frames done and frames in all.
 
     Raises:
-        RecipeError, TrainingError: the recipe or the frames cannot be used; its recipe.yaml is as it was.
+        RecipeError, TrainingError: the recipe or the frames cannot be used, or a golden frame would no longer get
+            its verdict; its recipe.yaml is as it was.
     """
     recipe = load_recipe(folder)
+    verify_golden(recipe, folder)  # told before an hour of judging
     if set_from_defects and (defects_dir is None or zones or recipe.zones):
         raise TrainingError("--set-from-defects: must come with --defects, and for a recipe without zones")
     paths = choose_frames(folder, list_images(good_dir))
@@ -231,6 +234,7 @@ def calibrate(
     if groups:
         update["groups"] = _check_groups(good[area], [group_of[path] for path in paths], fit)
     recipe = _set_thresholds(recipe, thresholds | {REST: threshold.model_copy(update=update)}, area)
+    _check_golden(recipe, detector, folder)
     write_whole(folder / RECIPE_FILE, dump_recipe(recipe).encode())
     drop_unused(folder, recipe)
     return recipe
@@ -277,3 +281,16 @@ def _set_thresholds(recipe: Recipe, thresholds: Mapping[str, Threshold], area: i
         for zone in recipe.zones
     )
     return recipe.model_copy(update={"threshold": thresholds[REST], "zones": zones, "min_region_area": area})
+
+
+def _check_golden(recipe: Recipe, detector: Detector, folder: Path) -> None:
+    """A recipe that the daemon would refuse must not take the place of one that it runs with."""
+    roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
+    try:
+        prove_golden(Detector(recipe, detector.engine, roi=roi, zones=zones), folder)
+    except RecipeError as error:
+        raise TrainingError(
+            f"{error}\nThe new threshold is not kept, recipe.yaml is as it was: the daemon would refuse the recipe. "
+            "Look at the good frames; where the golden frames no longer hold true, take them out with "
+            f"`inspector golden {folder} --clear` and calibrate again"
+        ) from error

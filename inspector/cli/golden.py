@@ -1,0 +1,54 @@
+"""`inspector golden`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inspector.cli.options import Device, RecipeDir
+
+if TYPE_CHECKING:
+    from inspector.config import Recipe
+
+
+def golden(
+    recipe: RecipeDir,
+    good: Annotated[
+        list[Path],
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="A frame that must PASS; repeatable."),
+    ] = [],  # noqa: B006 (typer copies it)
+    bad: Annotated[
+        list[Path],
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="A frame that must FAIL; repeatable."),
+    ] = [],  # noqa: B006
+    clear: Annotated[bool, typer.Option("--clear", help="Take out those that are there.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Frames of known verdict in a recipe, which must get it at every start before the daemon judges others.
+
+    Copies those given, each of which must get its verdict now; without any, proves those that are there.
+    """
+    from inspector.config import load_recipe
+    from inspector.detector import Detector, choose_device
+    from inspector.golden import prove_golden
+    from inspector.training.golden import KnownFrame, update_golden
+
+    if good or bad or clear:
+        frames = [KnownFrame(path, "PASS") for path in good] + [KnownFrame(path, "FAIL") for path in bad]
+        _show(update_golden(recipe, frames, clear=clear, device=device))
+        return
+    loaded = load_recipe(recipe)
+    _show(loaded)
+    if loaded.golden:
+        prove_golden(Detector.load(recipe, device=choose_device(device), recipe=loaded), recipe)
+        typer.echo(f"proved: each of the {len(loaded.golden)} gets its verdict")
+
+
+def _show(recipe: Recipe) -> None:
+    for each in recipe.golden:
+        score = "" if each.score is None else f", score {each.score:.6g} when stored"
+        typer.echo(f"{each.verdict} {each.file}{score}")
+    if not recipe.golden:
+        typer.echo(f"recipe {recipe.recipe_id} has no golden frames; --good FILE and --bad FILE add some")
