@@ -18,8 +18,10 @@ from torch import nn
 from inspector.config import Recipe, Tiling, load_recipe
 from inspector.detector import Detector, preprocess
 from inspector.errors import RecipeError, TrainingError
+from inspector.golden import prove_golden
 from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers
 from inspector.training.datasets import list_images, read_image
+from inspector.training.golden import KnownFrame, update_golden
 from inspector.training.thresholds import compute_false_reject_bound, compute_interval
 from inspector.training.train import write_recipe
 
@@ -82,6 +84,45 @@ def test_recipe_on_disk_stays_when_calibration_is_refused(recipe_dir: Path, tmp_
     with pytest.raises(TrainingError, match="at least 2 finite scores"):
         calibrate(recipe_dir, _write_noise(tmp_path / "good", range(1), 80, 120), device="cpu")
     assert (recipe_dir / "recipe.yaml").read_bytes() == before
+
+
+@pytest.fixture
+def golden_recipe_dir(recipe_dir: Path, tmp_path: Path) -> Path:
+    """A calibrated recipe with a dark golden frame that passes and a bright one that fails."""
+    folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
+    calibrate(folder, _write_noise(tmp_path / "good", range(4), 80, 120), device="cpu")
+    frames = [
+        KnownFrame(_write_noise(tmp_path / "dark", range(20, 21), 70, 90) / "20.png", "PASS"),
+        KnownFrame(_write_noise(tmp_path / "bright", range(30, 31), 150, 190) / "30.png", "FAIL"),
+    ]
+    update_golden(folder, frames, device="cpu")
+    return folder
+
+
+def test_golden_frames_stay_when_they_hold_at_the_new_threshold(golden_recipe_dir: Path, tmp_path: Path) -> None:
+    before = load_recipe(golden_recipe_dir)
+    recipe = calibrate(golden_recipe_dir, _write_noise(tmp_path / "more", range(40, 44), 85, 125), device="cpu")
+    assert recipe.threshold != before.threshold
+    assert recipe.golden == before.golden
+    prove_golden(Detector.load(golden_recipe_dir, device=CPU), golden_recipe_dir)
+
+
+def test_recipe_on_disk_stays_when_a_golden_frame_would_not_hold(golden_recipe_dir: Path, tmp_path: Path) -> None:
+    before = (golden_recipe_dir / "recipe.yaml").read_bytes()
+    with pytest.raises(TrainingError) as caught:
+        calibrate(golden_recipe_dir, _write_noise(tmp_path / "glare", range(40, 44), 180, 230), device="cpu")
+    message = str(caught.value)
+    assert f"{golden_recipe_dir}/golden/bad-1.png: golden frame: must be judged FAIL, got PASS: score " in message
+    assert "good-1.png" not in message
+    assert f"inspector golden {golden_recipe_dir} --clear" in message
+    assert (golden_recipe_dir / "recipe.yaml").read_bytes() == before
+    prove_golden(Detector.load(golden_recipe_dir, device=CPU), golden_recipe_dir)
+
+
+def test_golden_frames_are_verified_before_frames_are_judged(golden_recipe_dir: Path, tmp_path: Path) -> None:
+    (golden_recipe_dir / "golden/good-1.png").unlink()
+    with pytest.raises(RecipeError, match=r"golden/good-1\.png: cannot be read"):
+        calibrate(golden_recipe_dir, tmp_path / "there is no such folder", device="cpu")
 
 
 def test_threshold_is_what_the_region_of_interest_shows_when_a_mask_is_given(recipe_dir: Path, tmp_path: Path) -> None:
