@@ -26,11 +26,13 @@ def start(tmp_path: Path, recipe: Path, engines: Path) -> Iterator[StartStation]
     """Start a station in a fresh folder (or again in the same one), ready to be talked to."""
     stations: list[RunningStation] = []
 
-    def run(*, wait: bool = True, config: dict[str, Any] | None = None, **changes: Any) -> RunningStation:
+    def run(
+        *, wait: bool = True, faults: bool = False, config: dict[str, Any] | None = None, **changes: Any
+    ) -> RunningStation:
         (tmp_path / "state").mkdir(exist_ok=True)
         if not (tmp_path / "state" / "engines").is_symlink():
             (tmp_path / "state" / "engines").symlink_to(engines)
-        station = RunningStation(tmp_path, (config or base_config(recipe)) | changes)
+        station = RunningStation(tmp_path, (config or base_config(recipe)) | changes, faults=faults)
         stations.append(station)
         if wait:
             station.wait_ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -28,6 +29,7 @@ from inspector.model.checkpoint import save_weights
 from inspector.types import PixelFormat
 
 FRAME_HW = (128, 160)
+FAULTY_DAEMON = Path(__file__).with_name("faulty_daemon.py")
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
 
 
@@ -77,19 +79,35 @@ def free_port() -> int:
 
 
 class RunningStation:
-    """A daemon process and the peers that talk to it."""
+    """A daemon process and the peers that talk to it; with `faults`, one that breaks when told to."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], *, faults: bool = False) -> None:
         self.folder = folder
         self.config = config
         self.path = folder / "station.yaml"
         self.path.write_text(yaml.safe_dump(config), encoding="utf-8")
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.log = (folder / "daemon.log").open("ab")
+        self.faults = folder / "faults.json"
+        program = [str(FAULTY_DAEMON)] if faults else ["-m", "inspector"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "inspector", "run", str(self.path)], stderr=self.log, stdout=self.log
+            [sys.executable, *program, "run", str(self.path)],
+            stderr=self.log,
+            stdout=self.log,
+            env=os.environ | {"INSPECTOR_FAULTS": str(self.faults)},
         )
         self._opened: list[zmq.Socket[bytes]] = []
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.folder / self.config["state_dir"] / self.config["station"] / "journal.sqlite"
+
+    def fault(self, **settings: Any) -> None:
+        """Break the daemon so, from now on, and in no other way; see faulty_daemon.py. None: it works again."""
+        new = self.faults.with_suffix(".new")
+        new.write_text(json.dumps(settings), encoding="utf-8")
+        new.replace(self.faults)
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s

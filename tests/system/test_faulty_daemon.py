@@ -1,0 +1,148 @@
+"""The faults to order are had, one by one, and the accounts see them: what the other tests here stand on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from account import Account, build_account
+from line import ConfirmedSender, Line
+from station_process import StartStation, base_config
+
+UNHARMED = {"good": ("PASS", "OK"), "bad": ("FAIL", "DEFECT")}
+
+
+def test_faults_that_pass_are_had_and_mended(start: StartStation, recipe: Path) -> None:
+    station = start(faults=True, config=base_config(recipe, top={"recipe": str(recipe), "deadline_ms": 120_000}))
+    reasons = {"nan": "NOT_FINITE", "oom": "OUT_OF_MEMORY", "oom_once": "OK", "fail_commit": "NOT_READY"}
+    with Line(station.config) as line:
+
+        def answer(**settings: Any) -> list[dict[str, Any]]:
+            station.fault(**settings)
+            before = len(line.results)
+            line.send(2)
+            line.wait_answered()
+            return [arrival.message for arrival in line.results[before:]]
+
+        for fault, reason in reasons.items():
+            assert answer(**{fault: True})[0]["reason"] == reason
+        slow = answer(slow_s=0.5)
+        assert all(message["latency_ms"]["infer"] > 500 for message in slow)
+        started = time.monotonic()
+        answer(slow_commit_s=0.6)
+        assert time.monotonic() - started > 0.6
+        assert [(message["verdict"], message["reason"]) for message in answer()] == list(UNHARMED.values())
+        station.fault(hang=True)
+        line.send(2)
+        line.wait_for(lambda: len(line.sent) == 16, "frames taken")
+        statuses = len(line.statuses)
+        line.wait_for(lambda: len(line.statuses) > statuses + 3, "status")
+        assert len(line.results) == 14  # it hangs
+        station.fault()
+        line.wait_answered()
+        account = line.account(station.journal)
+    assert account.broken == {}
+    assert account.accepted == account.sent == 16
+    assert station.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "words"),
+    [
+        ({"cuda_error": True}, 1, "an illegal memory access"),
+        ({"die": True}, 1, "device"),
+        ({"exit": True}, 137, ""),
+        ({"exit_before_commit": True}, 137, ""),
+        ({"exit_after_commit": True}, 137, ""),
+        ({"kill_thread": "publisher"}, 1, "publisher"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_faults_that_end_the_process_are_had(
+    start: StartStation, settings: dict[str, Any], status: int, words: str
+) -> None:
+    station = start(faults=True)
+    with Line(station.config) as line:
+        station.fault(**settings)
+        line.flow(0.1)
+        assert station.process.wait(60) == status
+        line.pause()
+        account = line.account(station.journal)
+    assert words in station.log_text()
+    assert account.broken == {}
+
+
+def test_confirmed_sender_goes_on_after_an_answer_that_did_not_come(start: StartStation, recipe: Path) -> None:
+    cameras = {"top": {"recipe": str(recipe)}, "side": {"recipe": str(recipe), "source": {"type": "imagezmq"}}}
+    station = start(config=base_config(recipe, **cameras))
+    with ConfirmedSender(station.config) as sender, Line(station.config) as line:
+        assert sender.send("good-a")
+        assert sender.send("bad-b")
+        station.process.kill()
+        station.process.wait()
+        with ConfirmedSender(station.config, timeout_s=0.2) as hurried:
+            assert not hurried.send("good-c")
+            assert not hurried.send("good-d")  # a socket that got no answer would refuse
+            start(config=station.config)
+            line.wait_for(lambda: hurried.send(f"good-{len(hurried.sent)}"), "confirmation")
+            last = hurried.confirmed[-1]
+        line.wait_for(lambda: line.results and line.results[-1].message["frame_id"] == last, "result")
+        assert sender.confirmed == ["good-a", "bad-b"]
+        confirmed = [*sender.confirmed, *hurried.confirmed]
+        assert line.account(station.journal, confirmed).broken == {}
+        assert line.account(station.journal, ["good-z"]).broken == {"without_verdict": ("good-z",)}
+
+
+# ---------------------------------------------------------------- accounts, without a daemon
+
+
+def message(frame_id: str, verdict: str, score: float | None = None, **more: Any) -> dict[str, Any]:
+    reason = {"PASS": "OK", "FAIL": "DEFECT", "ERROR": "DEADLINE"}[verdict]
+    result = {"frame_id": frame_id, "verdict": verdict, "reason": reason, "score": score, "threshold": 2.0}
+    return result | {"replay": False} | more
+
+
+def account_of(
+    tmp_path: Path, rows: list[tuple[int, str, str, float | None, int | None]], messages: list[dict[str, Any]]
+) -> Account:
+    path = tmp_path / "journal.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE results (n, frame_id, verdict, score, amends)")
+    connection.execute("CREATE TABLE open_frames (number, json)")
+    connection.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?)", rows)
+    connection.execute("INSERT INTO open_frames VALUES (1, ?)", [json.dumps({"frame_id": "good-open"})])
+    connection.commit()
+    connection.close()
+    return build_account(["good-1", "bad-1", "good-open", "good-lost"], messages, path)
+
+
+def test_account_is_clean_when_each_frame_has_its_one_verdict(tmp_path: Path) -> None:
+    rows = [(1, "good-1", "PASS", 1.0, None), (2, "bad-1", "PASS", 1.0, None), (3, "bad-1", "ERROR", None, 2),
+            (4, "good-open", "ERROR", None, None)]  # fmt: skip
+    messages = [message("good-1", "PASS", 1.0), message("good-1", "PASS", 1.0, replay=True), message("bad-1", "ERROR")]
+    account = account_of(tmp_path, rows, messages)
+    assert account.broken == {}
+    assert (account.sent, account.accepted, account.unpublished) == (4, 3, ("good-open",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "messages", "broken"),
+    [
+        ([], [], {"without_verdict": ("good-open",)}),
+        ([(1, "good-1", "FAIL", 3.0, None), (2, "good-1", "ERROR", None, None)], [], {"two_verdicts": ("good-1",)}),
+        ([(1, "good-1", "FAIL", 3.0, None)], [message("good-1", "FAIL", 3.0)] * 2, {"two_verdicts": ("good-1",)}),
+        ([(1, "bad-1", "PASS", 1.0, None)], [], {"undeserved_pass": ("bad-1",)}),
+        ([], [message("good-1", "PASS", 1.0)], {"undeserved_pass": ("good-1",)}),
+        ([(1, "good-1", "PASS", 1.0, None)], [message("good-1", "PASS", 1.1)], {"undeserved_pass": ("good-1",)}),
+        ([(1, "good-1", "ERROR", 1.0, None)], [message("good-1", "PASS", 1.0)], {"undeserved_pass": ("good-1",)}),
+        ([(1, "good-1", "PASS", None, None)], [message("good-1", "PASS")], {"undeserved_pass": ("good-1",)}),
+        ([(1, "good-1", "PASS", 3.0, None)], [message("good-1", "PASS", 3.0)], {"undeserved_pass": ("good-1",)}),
+    ],
+)
+def test_account_names_the_frame_and_the_promise_broken(tmp_path: Path, rows, messages, broken) -> None:
+    answered = [(9, "good-open", "ERROR", None, None)] if "without_verdict" not in broken else []
+    assert account_of(tmp_path, rows + answered, messages).broken == broken
