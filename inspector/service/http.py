@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -16,9 +17,17 @@ from inspector.service.health import Health
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+logger = logging.getLogger(__name__)
+
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128  # of five, the default, a burst leaves none: the next waits a second
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away or never asked is no news; by default each leaves a traceback."""
+        del request
+        logger.debug("http: client %s", client_address, exc_info=True)
 
 
 class _SilentHandler(WSGIRequestHandler):
