@@ -76,25 +76,45 @@ def test_faults_that_end_the_process_are_had(
     assert account.broken == {}
 
 
+def with_confirmation(recipe: Path) -> dict[str, Any]:
+    """A station with a REQ socket, and time enough for a slow machine."""
+    top = {"recipe": str(recipe), "deadline_ms": 120_000}
+    return base_config(recipe, top=top, side=top | {"source": {"type": "imagezmq"}})
+
+
 def test_confirmed_sender_goes_on_after_an_answer_that_did_not_come(start: StartStation, recipe: Path) -> None:
-    cameras = {"top": {"recipe": str(recipe)}, "side": {"recipe": str(recipe), "source": {"type": "imagezmq"}}}
-    station = start(config=base_config(recipe, **cameras))
-    with ConfirmedSender(station.config) as sender, Line(station.config) as line:
+    station = start(config=with_confirmation(recipe))
+    with ConfirmedSender(station.config, timeout_s=1.0) as sender, Line(station.config) as line:
         assert sender.send("good-a")
-        assert sender.send("bad-b")
+        line.wait_for(lambda: line.results, "result")
         station.process.kill()
         station.process.wait()
-        with ConfirmedSender(station.config, timeout_s=0.2) as hurried:
-            assert not hurried.send("good-c")
-            assert not hurried.send("good-d")  # a socket that got no answer would refuse
-            start(config=station.config)
-            line.wait_for(lambda: hurried.send(f"good-{len(hurried.sent)}"), "confirmation")
-            last = hurried.confirmed[-1]
-        line.wait_for(lambda: line.results and line.results[-1].message["frame_id"] == last, "result")
-        assert sender.confirmed == ["good-a", "bad-b"]
-        confirmed = [*sender.confirmed, *hurried.confirmed]
-        assert line.account(station.journal, confirmed).broken == {}
+        assert not sender.send("good-b")
+        assert not sender.send("good-c")  # a socket that got no answer would refuse
+        start(config=station.config)
+        line.wait_for(lambda: sender.send(f"good-{len(sender.sent)}"), "confirmation")
+        last = sender.confirmed[-1]
+        line.wait_for(lambda: last in {arrival.message["frame_id"] for arrival in line.results[:]}, "result")
+        assert sender.confirmed == ["good-a", last]
+        assert line.account(station.journal, sender.confirmed).broken == {}
         assert line.account(station.journal, ["good-z"]).broken == {"without_verdict": ("good-z",)}
+
+
+@pytest.mark.xfail(reason="a REQ sender is answered before its frame is on record")
+def test_confirmed_frame_has_its_verdict_when_the_process_is_killed_while_it_waits(
+    start: StartStation, recipe: Path
+) -> None:
+    station = start(faults=True, config=with_confirmation(recipe))
+    station.fault(hang=True)
+    with ConfirmedSender(station.config, timeout_s=20.0) as sender, Line(station.config) as line:
+        assert sender.send("good-a")
+        station.process.kill()
+        station.process.wait()
+        station.fault()
+        statuses = len(line.statuses)
+        start(faults=True, config=station.config)
+        line.wait_for(lambda: len(line.statuses) > statuses + 1, "status of the next process")
+        assert line.account(station.journal, sender.confirmed).broken == {}
 
 
 # ---------------------------------------------------------------- accounts, without a daemon
