@@ -311,8 +311,8 @@ class Overlays(_Strict):
 class Evidence(_Strict):
     """Images of what was not passed, original pixels, each with its result beside it; oldest PASS evicted first."""
 
-    frames: Literal["all", "none"] = "all"  # all: every FAIL and ERROR, and one PASS in `pass_every`
-    pass_every: Annotated[int, Field(ge=0)] = 100  # 0: no PASS
+    frames: Literal["all", "none"] = "all"  # all: FAIL, ERROR, and one PASS in `pass_every`
+    pass_every: Annotated[int, Field(ge=0)] = 100  # 0: none but those with a warning
     format: Literal["png", "jpeg"] = "png"  # png: lossless
     quality: Annotated[int, Field(ge=1, le=100)] = 95  # of jpeg
     max_bytes: ByteSize = ByteSize(20 * 1024**3)

@@ -106,6 +106,7 @@ class Result:
 
     Attributes:
         warn: it is PASS with a score in the recipe's warn band, just below the threshold.
+        recorded: it was in the journal when it was published; only an ERROR may leave before that.
     """
 
     station: str
@@ -132,6 +133,7 @@ class Result:
     replay: bool = False
     message: str | None = None
     warn: bool = False
+    recorded: bool = True
 
     @property
     def margin(self) -> float | None:

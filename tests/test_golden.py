@@ -17,7 +17,7 @@ from inspector.config import Golden, Recipe, Station, dump_recipe, load_recipe
 from inspector.detector import Detector
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
-from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
+from inspector.errors import DeviceFaultError, RecipeError
 from inspector.golden import prove_golden, verify_golden
 from inspector.model.checkpoint import compute_sha256
 from inspector.service.judges import load_judges

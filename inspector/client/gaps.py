@@ -10,7 +10,6 @@ from typing import Any
 from inspector.client.events import Event, Gap, Lost, Verdict
 from inspector.client.messages import MalformedError, check, parse_verdict
 
-_NOT_READY = 40
 _MAX_CAMERAS = 1000
 _MAX_GAPS = 1000
 """Per camera; more are given up, the oldest first."""
@@ -88,7 +87,7 @@ class Gaps:
             place.last = verdict.seq
         elif not place.cut(verdict.seq, verdict.seq):
             return
-        if verdict.reason_code != _NOT_READY:  # so a station answers that cannot write its journal
+        if verdict.raw.get("recorded", True):
             place.recorded = max(place.recorded, verdict.seq)
         self._emit(verdict)
 

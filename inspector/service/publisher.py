@@ -229,14 +229,14 @@ class Publisher(threading.Thread):
             return
         sealed.was_sent = True
         if sealed.result.verdict is Verdict.ERROR:
-            self._send(sealed, sealed.result)
+            self._send(sealed, dataclasses.replace(sealed.result, recorded=False))
         else:
             self._amend(sealed, Reason.DEADLINE, "judged, but not on record before the deadline")
 
     def _amend(self, sealed: _Sealed, reason: Reason, message: str) -> None:
         result = dataclasses.replace(
-            sealed.result, verdict=Verdict.ERROR, reason=reason, message=message, warn=False
-        )  # fmt: skip
+            sealed.result, verdict=Verdict.ERROR, reason=reason, message=message, warn=False, recorded=False
+        )
         self._send(sealed, result)
         self._recorder.close_late(Closing(sealed.outcome.ticket.number, result, amends=True))
 

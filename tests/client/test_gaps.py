@@ -244,7 +244,7 @@ def test_numbers_go_on_and_gaps_are_found_over_a_restart(
 def test_numbers_given_anew_are_taken_and_fetched_when_a_restart_lost_unrecorded_results(
     station: Station, subscriber: Subscriber, answers: Answers
 ) -> None:
-    unrecorded = {"verdict": "ERROR", "reason": "NOT_READY", "reason_code": 40, "score": None}
+    unrecorded = {"verdict": "ERROR", "reason": "NOT_READY", "reason_code": 40, "score": None, "recorded": False}
     station.publish(make_result(11), *(make_result(seq, **unrecorded) for seq in (12, 13)))
     next_events(subscriber, 3)
     station.publish(restart(station, 13))  # 12 of the new start was lost on the way, 13 is another frame's
