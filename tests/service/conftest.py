@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from inspector.decision import Decision
 from inspector.detector import Judgement
-from inspector.service.health import Health
+from inspector.service.health import Health, State
 from inspector.service.ledger import Ledger, Ticket
 from inspector.service.metrics import Metrics
 from inspector.sources.base import build_frame
@@ -35,10 +35,33 @@ def health() -> Health:
 
 
 @pytest.fixture
+def bring() -> Callable[[Health, State], None]:
+    """Bring a station that is starting to a state, on the way that a daemon takes."""
+
+    def bring(health: Health, state: State) -> None:
+        if state is State.DEGRADED:
+            health.enter(State.READY)
+            health.report("source top", "cable out")
+        else:
+            for each in {State.STARTING: (), State.RUNNING: (State.READY, State.RUNNING)}.get(state, (state,)):
+                assert health.enter(each)
+        assert health.state is state
+
+    return bring
+
+
+@pytest.fixture
+def running(health: Health, bring: Callable[[Health, State], None]) -> Health:
+    """`health`, of a station that runs."""
+    bring(health, State.RUNNING)
+    return health
+
+
+@pytest.fixture
 def beats(health: Health, monkeypatch: pytest.MonkeyPatch) -> queue.Queue[str]:
     """What threads tell `health` of themselves, in order: their name for a beat, `forget` and it for an end."""
     beats: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(health, "beat", beats.put)
+    monkeypatch.setattr(health, "beat", lambda name, within_s=0.0: beats.put(name))
     monkeypatch.setattr(health, "forget", lambda name: beats.put(f"forget {name}"))
     return beats
 

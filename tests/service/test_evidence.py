@@ -70,10 +70,9 @@ def store() -> RecordingStore:
 
 
 @pytest.fixture
-def make(store: RecordingStore, health: Health, metrics: Metrics) -> Make:
+def make(store: RecordingStore, running: Health, metrics: Metrics) -> Make:
     """A thread over `store` that is not started yet, at a station that runs."""
-    health.enter(State.RUNNING)
-    return lambda **config: EvidenceThread(store, Evidence(**config), health=health, metrics=metrics)
+    return lambda **config: EvidenceThread(store, Evidence(**config), health=running, metrics=metrics)
 
 
 @pytest.fixture

@@ -72,3 +72,46 @@ def test_closed_buffer_refuses_and_still_gives_what_waits() -> None:
     buffer.close()
     assert names(buffer.put(ticket("2"))) == ["2"]
     assert drain(buffer) == ["1"]
+
+
+def test_ticket_is_taken_out_with_its_bytes_when_discarded() -> None:
+    buffer = FrameBuffer(50, WhenFull.DROP_OLDEST)
+    tickets = [ticket(name) for name in "123"]
+    for each in tickets:
+        buffer.put(each)
+    buffer.discard(tickets[1])
+    assert (len(buffer), buffer.nbytes) == (2, 20)
+    assert drain(buffer) == ["1", "3"]
+
+
+def test_nothing_happens_when_what_is_discarded_does_not_wait() -> None:
+    buffer = FrameBuffer(50, WhenFull.DROP_OLDEST)
+    taken = ticket("same")
+    buffer.put(taken)
+    buffer.put(ticket("same"))  # another frame of the same name
+    assert buffer.get(0) is taken
+    buffer.discard(taken)
+    buffer.discard(ticket("never put"))
+    buffer.discard(ticket("never put", "b"))
+    assert (buffer.nbytes, drain(buffer)) == (10, ["same"])
+
+
+def test_turn_goes_to_the_other_camera_when_the_last_of_one_is_discarded() -> None:
+    buffer = FrameBuffer(50, WhenFull.DROP_OLDEST)
+    last = ticket("a1", "a")
+    for each in (last, ticket("b1", "b"), ticket("b2", "b")):
+        buffer.put(each)
+    buffer.discard(last)
+    buffer.discard(last)
+    buffer.put(ticket("a2", "a"))
+    assert drain(buffer) == ["b1", "a2", "b2"]
+    assert buffer.nbytes == 0
+
+
+def test_put_that_waits_gets_its_room_when_another_is_discarded() -> None:
+    buffer = FrameBuffer(10, WhenFull.BLOCK)
+    waits = ticket("1")
+    buffer.put(waits)
+    threading.Timer(0.1, buffer.discard, (waits,)).start()
+    assert buffer.put(ticket("2"), timeout_s=5.0) == []
+    assert drain(buffer) == ["2"]

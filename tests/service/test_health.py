@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 from inspector.service import health as module
-from inspector.service.health import Health, State
+from inspector.service.health import TRANSITIONS, Health, State
+
+Bring = Callable[[Health, State], None]
 
 
 @pytest.fixture
@@ -25,15 +28,17 @@ def test_station_is_live_but_not_ready_when_starting(health: Health) -> None:
 
 
 @pytest.mark.parametrize("state", [State.READY, State.RUNNING])
-def test_station_is_ready_when_all_is_well(health: Health, state: State) -> None:
-    health.enter(state)
+def test_station_is_ready_when_all_is_well(health: Health, bring: Bring, state: State) -> None:
+    bring(health, state)
     assert health.state is state
     assert health.live() == health.ready() == (True, state.value)
 
 
 @pytest.mark.parametrize("state", [State.READY, State.RUNNING])
-def test_station_is_degraded_and_names_all_at_fault_when_components_have_problems(health: Health, state: State) -> None:
-    health.enter(state)
+def test_station_is_degraded_and_names_all_at_fault_when_components_have_problems(
+    health: Health, bring: Bring, state: State
+) -> None:
+    bring(health, state)
     health.report("source top", "cable out")
     health.report("journal", "disk full")
     assert health.state is State.DEGRADED
@@ -42,8 +47,8 @@ def test_station_is_degraded_and_names_all_at_fault_when_components_have_problem
     assert health.last_error == "journal: disk full"
 
 
-def test_station_is_well_again_only_when_every_problem_is_withdrawn(health: Health) -> None:
-    health.enter(State.RUNNING)
+def test_station_is_well_again_only_when_every_problem_is_withdrawn(health: Health, bring: Bring) -> None:
+    bring(health, State.RUNNING)
     health.report("a", "broken")
     health.report("b", "broken too")
     health.report("a", None)
@@ -53,8 +58,8 @@ def test_station_is_well_again_only_when_every_problem_is_withdrawn(health: Heal
     assert health.last_error == "b: broken too"  # kept for the status
 
 
-def test_problem_is_replaced_when_a_component_reports_another(health: Health) -> None:
-    health.enter(State.RUNNING)
+def test_problem_is_replaced_when_a_component_reports_another(health: Health, bring: Bring) -> None:
+    bring(health, State.RUNNING)
     health.report("a", "first")
     health.report("a", "second")
     assert health.ready() == (False, "DEGRADED: a: second")
@@ -69,8 +74,8 @@ def test_starting_station_stays_starting_when_a_component_has_a_problem(health: 
 
 
 @pytest.mark.parametrize("later", list(State))
-def test_fault_is_never_left_when_another_state_is_entered(health: Health, later: State) -> None:
-    health.enter(State.RUNNING)
+def test_fault_is_never_left_when_another_state_is_entered(health: Health, bring: Bring, later: State) -> None:
+    bring(health, State.RUNNING)
     health.fault("device", "CUDA error")
     health.report("device", None)
     health.enter(later)
@@ -79,8 +84,8 @@ def test_fault_is_never_left_when_another_state_is_entered(health: Health, later
     assert health.last_error == "device: CUDA error"
 
 
-def test_fault_names_the_component_when_asked(health: Health) -> None:
-    health.enter(State.RUNNING)
+def test_fault_names_the_component_when_asked(health: Health, bring: Bring) -> None:
+    bring(health, State.RUNNING)
     health.fault("device", "CUDA error")
     assert health.live() == health.ready() == (False, "FAULT: device: CUDA error")
 
@@ -96,9 +101,9 @@ def test_stopping_is_left_for_a_fault_only(health: Health, later: State) -> None
     assert health.state is State.FAULT
 
 
-def test_component_stalls_when_its_beat_is_too_old(clock: SimpleNamespace) -> None:
+def test_component_stalls_when_its_beat_is_too_old(clock: SimpleNamespace, bring: Bring) -> None:
     health = Health(stall_after_s=20.0)
-    health.enter(State.RUNNING)
+    bring(health, State.RUNNING)
     health.beat("device")
     health.beat("publisher")
     clock.now += 15
@@ -120,20 +125,113 @@ def test_component_does_not_stall_when_it_ended_as_it_should(clock: SimpleNamesp
     assert (health.stalled(), health.live()) == ([], (True, "STARTING"))
 
 
-def test_lifebit_moves_only_when_all_is_moving(clock: SimpleNamespace) -> None:
+def test_lifebit_moves_only_when_all_is_moving(clock: SimpleNamespace, bring: Bring) -> None:
     health = Health(stall_after_s=20.0)
-    health.enter(State.RUNNING)
+    bring(health, State.RUNNING)
     health.beat("device")
-    assert (health.tick(), health.tick(), health.lifebit) == (True, True, 2)
-    clock.now += 21
-    assert (health.tick(), health.lifebit) == (False, 2)
+    assert [tick_after(clock, health, 1.0) for _ in range(22)] == [True] * 20 + [False] * 2
+    assert health.lifebit == 20
     health.beat("device")
-    assert (health.tick(), health.lifebit) == (True, 3)
+    assert (health.tick(), health.lifebit) == (True, 21)
     health.fault("device", "CUDA error")
-    assert (health.tick(), health.lifebit) == (False, 3)
+    assert (health.tick(), health.lifebit) == (False, 21)
 
 
-def test_lifebit_moves_when_degraded(health: Health) -> None:
-    health.enter(State.RUNNING)
+def tick_after(clock: SimpleNamespace, health: Health, seconds: float) -> bool:
+    clock.now += seconds
+    return health.tick()
+
+
+def test_lifebit_moves_when_degraded(health: Health, bring: Bring) -> None:
+    bring(health, State.RUNNING)
     health.report("source top", "cable out")
     assert (health.tick(), health.lifebit) == (True, 1)
+
+
+def test_beat_may_stay_away_longer_when_the_component_said_so(clock: SimpleNamespace) -> None:
+    health = Health(stall_after_s=20.0)
+    health.beat("ingest-top", within_s=30.0)
+    clock.now += 49
+    assert health.stalled() == []
+    clock.now += 2
+    assert health.stalled() == ["ingest-top"]
+    health.beat("ingest-top")  # the longer time was for that once
+    clock.now += 21
+    assert health.stalled() == ["ingest-top"]
+
+
+def test_nothing_stalls_when_the_process_itself_stood_still(clock: SimpleNamespace) -> None:
+    health = Health(stall_after_s=20.0)
+    health.beat("device")
+    health.tick()
+    clock.now += 5
+    assert [tick_after(clock, health, 1000), health.stalled()] == [True, []]
+    # It had been quiet for 5 of its 20 s; the time that stood still is added, and no more.
+    assert [tick_after(clock, health, 1.0) for _ in range(22)] == [True] * 20 + [False] * 2
+
+
+def test_component_stalls_as_ever_when_ticks_are_not_far_apart(clock: SimpleNamespace) -> None:
+    health = Health(stall_after_s=20.0)
+    health.beat("device")
+    assert [tick_after(clock, health, 1.9) for _ in range(12)] == [True] * 10 + [False] * 2
+
+
+# ---------------------------------------------------------------- states
+
+
+@pytest.mark.parametrize("later", list(State))
+@pytest.mark.parametrize("state", list(State))
+def test_state_is_entered_exactly_when_the_table_allows_it(
+    health: Health, bring: Bring, state: State, later: State
+) -> None:
+    bring(health, state)
+    allowed = later is state or later in TRANSITIONS[state]
+    assert health.enter(later) is allowed
+    health.report("source top", None)
+    if later is State.DEGRADED:
+        allowed = False  # without a problem nothing keeps it there
+    expected = later if allowed else State.READY if state is State.DEGRADED else state
+    assert health.state is expected
+
+
+@pytest.mark.parametrize("state", [State.READY, State.RUNNING])
+def test_problem_leads_where_the_table_allows_it_and_back(health: Health, bring: Bring, state: State) -> None:
+    bring(health, state)
+    health.report("journal", "disk full")
+    assert health.state is State.DEGRADED
+    assert State.DEGRADED in TRANSITIONS[state]
+    health.report("journal", None)
+    assert health.state is state
+    assert state in TRANSITIONS[State.DEGRADED]
+
+
+def test_station_is_degraded_when_it_starts_with_a_problem(health: Health) -> None:
+    health.report("source top", "cable out")
+    assert health.enter(State.READY)
+    assert health.ready() == (False, "DEGRADED: source top: cable out")
+    health.report("source top", None)
+    assert health.ready() == (True, "READY")
+
+
+def test_station_runs_once_it_is_well_when_a_frame_came_while_it_was_degraded(health: Health, bring: Bring) -> None:
+    bring(health, State.DEGRADED)
+    assert health.enter(State.RUNNING)
+    assert health.ready() == (False, "DEGRADED: source top: cable out")
+    health.report("source top", None)
+    assert health.ready() == (True, "RUNNING")
+
+
+def test_station_is_ready_and_not_running_when_a_frame_came_before_it_was(health: Health) -> None:
+    assert not health.enter(State.RUNNING)
+    assert health.state is State.STARTING
+    health.enter(State.READY)
+    assert health.state is State.READY
+
+
+@pytest.mark.parametrize("state", [State.STOPPING, State.STARTING])
+def test_problem_changes_no_other_state_when_it_comes_or_goes(health: Health, bring: Bring, state: State) -> None:
+    bring(health, state)
+    health.report("journal", "disk full")
+    assert (health.state, health.problem("journal")) == (state, "disk full")
+    health.report("journal", None)
+    assert (health.state, health.problem("journal")) == (state, None)

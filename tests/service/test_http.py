@@ -46,16 +46,15 @@ def test_metrics_are_served_from_the_registry_when_scraped(server: HttpThread, m
     [(State.STARTING, 200, 503), (State.READY, 200, 200), (State.RUNNING, 200, 200), (State.STOPPING, 200, 503)],
 )
 def test_live_and_ready_tell_the_state_when_asked(
-    server: HttpThread, health: Health, state: State, live: int, ready: int
+    server: HttpThread, health: Health, bring: Callable[..., None], state: State, live: int, ready: int
 ) -> None:
-    health.enter(state)
+    bring(health, state)
     assert get(server, "/live") == (live, "text/plain; charset=utf-8", f"{state.value}\n")
     assert get(server, "/ready") == (ready, "text/plain; charset=utf-8", f"{state.value}\n")
 
 
-def test_ready_names_the_component_when_one_has_a_problem(server: HttpThread, health: Health) -> None:
-    health.enter(State.RUNNING)
-    health.report("journal", "disk full – 0 bytes")
+def test_ready_names_the_component_when_one_has_a_problem(server: HttpThread, running: Health) -> None:
+    running.report("journal", "disk full – 0 bytes")
     assert get(server, "/live")[0] == 200
     status, _, body = get(server, "/ready")
     assert (status, body) == (503, "DEGRADED: journal: disk full – 0 bytes\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,23 @@ from collections.abc import Callable
 import pytest
 
 from inspector.service.ledger import Account, Ledger, Outcome, Ticket, error_outcome
+from inspector.sinks.journal import OpenFrame
 from inspector.sources.base import build_frame
 from inspector.types import Frame, PixelFormat, Reason, Verdict
 
 Accept = Callable[..., Ticket]
+
+LEFT_OPEN = OpenFrame(
+    number=7,
+    camera="top",
+    frame_id="f7",
+    part_id="p7",
+    trigger_id="t7",
+    captured_utc_ns=5,
+    received_utc_ns=6,
+    deadline_ms=2000,
+    simulated=True,
+)
 
 
 def test_ledger_balances_and_closes_each_frame_once_when_asked_twice() -> None:
@@ -101,5 +115,80 @@ def test_each_ticket_is_closed_once_when_threads_race_for_it(ledger: Ledger, acc
 def test_outcome_is_an_error_and_says_why_when_a_frame_cannot_be_judged(accept: Accept) -> None:
     ticket = accept("x")
     assert error_outcome(ticket, Reason.OVERLOAD, "full") == Outcome(
-        ticket, Verdict.ERROR, Reason.OVERLOAD, "full", judgement=None, latency_ms={}
+        ticket, Verdict.ERROR, Reason.OVERLOAD, "full", judgement=None, judge=None, latency_ms={}
     )
+
+
+# ---------------------------------------------------------------- left open by an earlier run
+
+
+def test_numbers_go_on_above_those_left_open_when_told_of_them(make_frame: Callable[..., Frame]) -> None:
+    ledger = Ledger({"top": 1000}, first_number=8)
+    assert [ledger.accept(make_frame(name)).number for name in "ab"] == [8, 9]
+    assert Ledger({"top": 1000}).accept(make_frame("a")).number == 1
+
+
+def test_frame_left_open_is_owed_its_verdict_within_its_deadline_when_adopted() -> None:
+    ledger = Ledger({"top": 1000}, first_number=8)
+    before = time.monotonic_ns()
+    ticket = ledger.adopt(LEFT_OPEN)
+    assert before <= ticket.deadline_monotonic_ns - 2_000_000_000 <= time.monotonic_ns()  # its own, not the camera's
+    assert ticket.frame.pixels is None
+    assert ticket.frame.nbytes == 0
+    assert ledger.is_open(ticket)
+    account = ledger.account()
+    assert (account.received, account.in_flight, account.balances) == ({"top": 1}, {"top": 1}, True)
+    ledger.close(ticket, Verdict.ERROR, Reason.RESTART)
+    assert ledger.account().results == {("top", Verdict.ERROR, Reason.RESTART): 1}
+
+
+def test_record_is_the_one_it_came_from_when_a_frame_was_adopted(ledger: Ledger) -> None:
+    assert ledger.adopt(LEFT_OPEN).to_record() == LEFT_OPEN
+
+
+def test_record_says_all_that_a_restart_needs_when_a_frame_is_accepted(
+    ledger: Ledger, make_frame: Callable[..., Frame]
+) -> None:
+    details = {"part_id": "p1", "trigger_id": "t1", "captured_utc_ns": 5, "received_utc_ns": 6, "simulated": True}
+    record = ledger.accept(make_frame("f1", "side", **details)).to_record()
+    assert dataclasses.asdict(record) == details | {
+        "number": 1,
+        "camera": "side",
+        "frame_id": "f1",
+        "deadline_ms": 60_000,
+    }
+
+
+def test_account_counts_a_camera_that_is_no_more_when_a_frame_of_it_was_left_open(ledger: Ledger) -> None:
+    ticket = ledger.adopt(dataclasses.replace(LEFT_OPEN, camera="gone"))
+    account = ledger.account()
+    assert (account.received["gone"], account.in_flight["gone"], account.balances) == (1, 1, True)
+    ledger.close(ticket, Verdict.ERROR, Reason.RESTART)
+    account = ledger.account()
+    assert (account.received["gone"], account.in_flight["gone"], account.balances) == (1, 0, True)
+
+
+# ---------------------------------------------------------------- the account
+
+
+def test_account_balances_when_every_frame_is_answered_or_open(ledger: Ledger, accept: Accept) -> None:
+    assert ledger.account().balances
+    for verdict, reason in ((Verdict.PASS, Reason.OK), (Verdict.FAIL, Reason.DEFECT), (Verdict.ERROR, Reason.STALE)):
+        ledger.close(accept("x"), verdict, reason)
+    accept("open", "side")
+    assert ledger.account().balances
+
+
+@pytest.mark.parametrize(
+    ("received", "passed", "in_flight"),
+    [
+        ({"top": 3, "side": 0}, 1, {"top": 1, "side": 0}),  # one vanished
+        ({"top": 2, "side": 0}, 2, {"top": 1, "side": 0}),  # one was answered twice
+        ({"top": 2, "side": 1}, 1, {"top": 1, "side": 0}),
+        ({"top": 3, "side": 1}, 1, {"top": 1, "side": 2}),  # right in sum, wrong for each camera
+    ],
+)
+def test_account_does_not_balance_when_counts_are_wrong(
+    received: dict[str, int], passed: int, in_flight: dict[str, int]
+) -> None:
+    assert not Account(received, {("top", Verdict.PASS, Reason.OK): passed}, in_flight).balances

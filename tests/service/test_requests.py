@@ -124,8 +124,8 @@ def test_results_are_replayed_in_order_and_marked_when_asked_for(
     results = [make_result(seq) for seq in (1, 2, 3)]
     write(path, [*reversed(results), make_result(7, camera="side")])
     wires = [json.loads(json.dumps(result.to_wire())) | {"replay": True} for result in results]
-    assert ask(replay()) == {"ok": True, "results": wires}
-    assert ask(replay(from_seq=3)) == {"ok": True, "results": wires[2:]}
+    assert ask(replay()) == {"ok": True, "results": wires, "more": False}
+    assert ask(replay(from_seq=3)) == {"ok": True, "results": wires[2:], "more": False}
     assert [(r["camera"], r["seq"]) for r in ask(replay(camera="side"))["results"]] == [("side", 7)]
 
 
@@ -134,17 +134,19 @@ def test_replay_is_empty_when_nothing_came_since(
     ask: Ask, path: Path, make_result: Callable[..., Result], from_seq: int
 ) -> None:
     write(path, [make_result(3)])
-    assert ask(replay(from_seq=from_seq)) == {"ok": True, "results": []}
+    assert ask(replay(from_seq=from_seq)) == {"ok": True, "results": [], "more": False}
 
 
 def test_replay_gives_a_thousand_and_then_the_rest_when_there_are_more(
     ask: Ask, path: Path, make_result: Callable[..., Result]
 ) -> None:
     write(path, [make_result(seq) for seq in range(1, 1003)])
-    first = ask(replay())["results"]
-    assert [result["seq"] for result in first] == list(range(1, 1001))
-    rest = ask(replay(from_seq=first[-1]["seq"] + 1))["results"]
-    assert [result["seq"] for result in rest] == [1001, 1002]
+    first = ask(replay())
+    assert [result["seq"] for result in first["results"]] == list(range(1, 1001))
+    assert first["more"] is True
+    rest = ask(replay(from_seq=1001))
+    assert [result["seq"] for result in rest["results"]] == [1001, 1002]
+    assert rest["more"] is False
 
 
 # ---------------------------------------------------------------- faults

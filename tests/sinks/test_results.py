@@ -48,7 +48,7 @@ def subscribe(context: zmq.Context[zmq.Socket[bytes]], publisher: ResultsSocket)
         for topic in (*topics, f"probe{len(made)}"):
             socket.subscribe(topic)
         for _ in range(int(WAIT_S / 0.02)):
-            publisher.publish(f"probe{len(made)}", {})
+            send(publisher, f"probe{len(made)}", {})
             if socket.poll(20):
                 break
         while socket.poll(0):
@@ -58,6 +58,12 @@ def subscribe(context: zmq.Context[zmq.Socket[bytes]], publisher: ResultsSocket)
     yield run
     for socket in made:
         socket.close(linger=0)
+
+
+def send(publisher: ResultsSocket, topic: str, message: dict) -> bool:
+    """Publish as the publisher's thread does: subscriptions are read in between."""
+    publisher.read_subscriptions()
+    return publisher.publish(topic, message)
 
 
 def receive(socket: zmq.Socket[bytes]) -> tuple[str, dict]:
@@ -74,8 +80,8 @@ def drain(socket: zmq.Socket[bytes]) -> list[int]:
 
 def test_subscriber_gets_topic_and_message_when_published(publisher: ResultsSocket, subscribe: Subscribe) -> None:
     subscriber = subscribe("result/", "status")
-    assert publisher.publish("result/top", {"seq": 1, "frame_id": "schön", "score": 0.25, "message": None}) is True
-    assert publisher.publish("status", {"lifebit": True}) is True
+    assert send(publisher, "result/top", {"seq": 1, "frame_id": "schön", "score": 0.25, "message": None}) is True
+    assert send(publisher, "status", {"lifebit": True}) is True
     assert receive(subscriber) == (
         "result/top", {"seq": 1, "frame_id": "schön", "score": 0.25, "message": None},
     )  # fmt: skip
@@ -85,7 +91,7 @@ def test_subscriber_gets_topic_and_message_when_published(publisher: ResultsSock
 def test_subscriber_gets_its_camera_only_when_it_asked_for_one(publisher: ResultsSocket, subscribe: Subscribe) -> None:
     top, both = subscribe("result/top"), subscribe("result/")
     for camera, seq in (("side", 1), ("top", 1), ("side", 2)):
-        publisher.publish(f"result/{camera}", {"seq": seq})
+        send(publisher, f"result/{camera}", {"seq": seq})
     assert receive(top) == ("result/top", {"seq": 1})
     assert not top.poll(0)
     assert [receive(both) for _ in range(3)] == [
@@ -94,7 +100,7 @@ def test_subscriber_gets_its_camera_only_when_it_asked_for_one(publisher: Result
 
 
 def test_publish_succeeds_when_nobody_listens(publisher: ResultsSocket) -> None:
-    assert all(publisher.publish("result/top", {"seq": seq}) for seq in range(100))
+    assert all(send(publisher, "result/top", {"seq": seq}) for seq in range(100))
 
 
 @pytest.mark.usefixtures("few_waiting")
@@ -104,7 +110,7 @@ def test_lagging_subscriber_alone_loses_results_and_that_is_told_when_it_begins(
     lagging, reading = subscribe("result/"), subscribe("result/")
     told, read = [], []
     for seq in range(100):
-        told.append(publisher.publish("result/top", {"seq": seq}))
+        told.append(send(publisher, "result/top", {"seq": seq}))
         read.append(receive(reading)[1]["seq"])
     assert read == list(range(100))
     kept = drain(lagging)
@@ -119,11 +125,11 @@ def test_lagging_subscriber_gets_results_again_and_is_told_of_again_when_it_has_
 ) -> None:
     lagging = subscribe("result/")
     for turn in (0, 1000):
-        told = [publisher.publish("result/top", {"seq": turn + seq}) for seq in range(50)]
+        told = [send(publisher, "result/top", {"seq": turn + seq}) for seq in range(50)]
         assert told.count(False) == 1
         assert drain(lagging) == list(range(turn, turn + told.index(False)))
         for seq in range(turn + 50, turn + 50 + int(WAIT_S / 0.02)):
-            assert publisher.publish("result/top", {"seq": seq}) is True
+            assert send(publisher, "result/top", {"seq": seq}) is True
             if lagging.poll(20):
                 break
         assert drain(lagging) == [seq]  # what was lost in between stays lost, a gap in seq
@@ -132,9 +138,9 @@ def test_lagging_subscriber_gets_results_again_and_is_told_of_again_when_it_has_
 @pytest.mark.usefixtures("few_waiting")
 def test_each_subscriber_is_told_of_when_several_lag(publisher: ResultsSocket, subscribe: Subscribe) -> None:
     first = subscribe("result/")
-    told = [publisher.publish("result/top", {"seq": seq}) for seq in range(50)]
+    told = [send(publisher, "result/top", {"seq": seq}) for seq in range(50)]
     second = subscribe("result/")
-    told += [publisher.publish("result/top", {"seq": seq}) for seq in range(50, 100)]
+    told += [send(publisher, "result/top", {"seq": seq}) for seq in range(50, 100)]
     lost = [seq for seq in range(100) if not told[seq]]
     assert [len(drain(first)), len(drain(second))] == [lost[0], lost[1] - 50]
     assert len(lost) == 2
@@ -145,10 +151,10 @@ def test_nothing_is_told_when_the_lagging_subscriber_did_not_ask_for_the_topic(
     publisher: ResultsSocket, subscribe: Subscribe
 ) -> None:
     lagging = subscribe("result/side")
-    told = [publisher.publish("result/side", {"seq": seq}) for seq in range(15)]
+    told = [send(publisher, "result/side", {"seq": seq}) for seq in range(15)]
     reading = subscribe("result/top")
     for seq in range(50):
-        assert publisher.publish("result/top", {"seq": seq}) is True
+        assert send(publisher, "result/top", {"seq": seq}) is True
         assert receive(reading) == ("result/top", {"seq": seq})
     assert told == [True] * 15
     assert drain(lagging) == list(range(15))
@@ -166,7 +172,7 @@ def test_publish_never_waits_when_a_subscriber_is_stuck_over_tcp(
     slowest_s, after, deadline = 0.0, 0, time.monotonic() + WAIT_S
     while after < 50 and time.monotonic() < deadline:
         started = time.monotonic()
-        delivered = publisher.publish("result/top", {"pad": "x" * 100_000})
+        delivered = send(publisher, "result/top", {"pad": "x" * 100_000})
         slowest_s = max(slowest_s, time.monotonic() - started)
         after += bool(after) or not delivered
     stuck.close(linger=0)
@@ -183,10 +189,44 @@ def test_subscriptions_do_not_pile_up_when_subscribers_come_and_go(
         subscriber.subscribe(f"other{number}")
     subscriber.subscribe("last")
     for _ in range(int(WAIT_S / 0.02)):
-        publisher.publish("last", {})
+        send(publisher, "last", {})
         if subscriber.poll(20):
             break
     assert publisher._socket.poll(0, zmq.POLLIN) == 0
+
+
+def wait_until_joined(publisher: ResultsSocket) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not publisher.read_subscriptions():
+        assert time.monotonic() < deadline, "nobody joined"
+        time.sleep(0.005)
+
+
+def test_each_subscriber_is_told_of_once_when_a_second_one_joins_the_same_topic(
+    context: zmq.Context[zmq.Socket[bytes]], publisher: ResultsSocket
+) -> None:
+    assert publisher.read_subscriptions() is False
+    first, second = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    for subscriber in (first, second):
+        subscriber.connect(ENDPOINT)
+        subscriber.subscribe("status")
+        wait_until_joined(publisher)
+        assert publisher.read_subscriptions() is False
+    first.close(linger=0)
+    second.close(linger=0)
+
+
+def test_nobody_is_told_of_when_a_subscriber_leaves(
+    context: zmq.Context[zmq.Socket[bytes]], publisher: ResultsSocket
+) -> None:
+    subscriber = context.socket(zmq.SUB)
+    subscriber.connect(ENDPOINT)
+    subscriber.subscribe("status")
+    wait_until_joined(publisher)
+    subscriber.unsubscribe("status")
+    assert publisher._socket.poll(int(WAIT_S * 1000), zmq.POLLIN)
+    assert publisher.read_subscriptions() is False
+    subscriber.close(linger=0)
 
 
 @pytest.fixture
@@ -205,9 +245,9 @@ def test_last_results_still_leave_when_the_socket_is_closed(
     subscriber.subscribe("")
     subscriber.connect(free_endpoint)
     while not subscriber.poll(20):
-        publisher.publish("probe", {"seq": -1})
+        send(publisher, "probe", {"seq": -1})
     for seq in range(100):  # more than the kernel's buffers hold
-        publisher.publish("result/top", {"seq": seq, "pad": "x" * 200_000})
+        send(publisher, "result/top", {"seq": seq, "pad": "x" * 200_000})
     publisher.close()
     seqs = []
     while not seqs or seqs[-1] < 99:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import zmq
 
-from inspector.config import Camera, ImagezmqSource, Sockets
+from inspector.config import Camera, FolderSource, ImagezmqSource, Sockets, Station
 from inspector.errors import ConfigError, UnidentifiedFrameError
+from inspector.sources.build import build_sources
 from inspector.sources.wire import FrameDecoder
 from inspector.sources.zmq import ZmqSource
 from inspector.types import Frame, PixelFormat
@@ -38,8 +39,8 @@ def endpoints() -> Sockets:
     return Sockets(frames=frames, imagezmq=imagezmq, max_message=MAX_MESSAGE)
 
 
-def make(context: zmq.Context[zmq.Socket[bytes]], config: Sockets, *, imagezmq: bool = True) -> ZmqSource:
-    return ZmqSource(context, config, FrameDecoder(CAMERAS, config.max_message), imagezmq=imagezmq)
+def make(context: zmq.Context[zmq.Socket[bytes]], config: Sockets) -> ZmqSource:
+    return ZmqSource(context, config, FrameDecoder(CAMERAS, config.max_message))
 
 
 @pytest.fixture
@@ -84,6 +85,14 @@ def send(socket: zmq.Socket[bytes], header: Any, pixels: bytes = PIXELS) -> None
 def take(source: ZmqSource) -> Frame:
     frame = source.read(WAIT_S)
     assert frame is not None
+    return frame
+
+
+def take_and_answer(source: ZmqSource) -> Frame:
+    """As the ingest thread does once the frame is on record."""
+    frame = take(source)
+    assert source.awaits_answer()
+    source.answer(frame.error)
     return frame
 
 
@@ -221,7 +230,7 @@ def test_sender_is_cut_off_and_others_are_served_when_a_message_is_beyond_twice_
 def test_req_sender_is_answered_ok_when_its_frame_is_good(source: ZmqSource, req: zmq.Socket[bytes]) -> None:
     for number in range(3):
         send(req, {"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]}, bytes([number] * 6))
-        frame = take(source)
+        frame = take_and_answer(source)
         assert (frame.camera, frame.pixel_format) == ("side", PixelFormat.BGR8)
         assert values(frame) == [[[number] * 3] * 2]
         assert req.recv() == b"OK"
@@ -230,7 +239,7 @@ def test_req_sender_is_answered_ok_when_its_frame_is_good(source: ZmqSource, req
 def test_req_sender_is_answered_ok_when_it_sends_a_jpeg(source: ZmqSource, req: zmq.Socket[bytes]) -> None:
     jpeg = cv2.imencode(".jpg", np.full((8, 8, 3), (20, 90, 200), np.uint8))[1].tobytes()
     send(req, {"msg": "pi"}, jpeg)
-    frame = take(source)
+    frame = take_and_answer(source)
     assert frame.pixel_format is PixelFormat.RGB8
     np.testing.assert_allclose(values(frame), np.full((8, 8, 3), (200, 90, 20)), atol=2)
     assert req.recv() == b"OK"
@@ -238,7 +247,7 @@ def test_req_sender_is_answered_ok_when_it_sends_a_jpeg(source: ZmqSource, req: 
 
 def test_req_sender_is_told_why_when_its_pixels_are_bad(source: ZmqSource, req: zmq.Socket[bytes]) -> None:
     send(req, {"msg": "pi", "dtype": "uint8", "shape": [5, 5, 3]})
-    frame = take(source)
+    frame = take_and_answer(source)
     assert (frame.camera, frame.pixels) == ("side", None)
     answer = req.recv().decode()
     assert answer == f"ERROR {frame.error}"
@@ -265,7 +274,7 @@ def test_req_sender_is_answered_and_can_go_on_when_its_message_names_no_camera(
         source.read(WAIT_S)
     assert req.recv().decode() == f"ERROR {fault.value}"
     send(req, {"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]})
-    assert take(source).error is None
+    assert take_and_answer(source).error is None
     assert req.recv() == b"OK"
 
 
@@ -281,6 +290,40 @@ def test_sender_is_answered_when_it_does_not_speak_req(
     assert dealer.recv_multipart() == [b"", f"ERROR {fault.value}".encode()]
 
 
+def test_req_sender_is_answered_ok_when_it_sends_our_own_form(source: ZmqSource, req: zmq.Socket[bytes]) -> None:
+    send(req, HEADER | {"part_id": "p7"})
+    frame = take_and_answer(source)
+    assert (frame.camera, frame.frame_id, frame.part_id) == ("top", "1", "p7")
+    assert values(frame) == [[0, 1, 2], [253, 254, 255]]
+    assert req.recv() == b"OK"
+
+
+def test_req_sender_is_answered_only_when_the_source_is_told_to(source: ZmqSource, req: zmq.Socket[bytes]) -> None:
+    send(req, HEADER)
+    take(source)
+    assert source.awaits_answer()
+    assert not req.poll(100)
+    source.answer("not on record: the disk is full")
+    assert req.recv() == b"ERROR not on record: the disk is full"
+    assert not source.awaits_answer()
+    source.answer(None)  # once only: REQ would take a second for the answer to its next
+    send(req, HEADER | {"frame_id": "2"})
+    assert take(source).frame_id == "2"
+    assert not req.poll(100)
+
+
+def test_no_sender_is_answered_when_a_pushed_frame_was_read(
+    source: ZmqSource, push: zmq.Socket[bytes], req: zmq.Socket[bytes]
+) -> None:
+    send(req, HEADER)
+    take(source)
+    send(push, HEADER)
+    take(source)
+    assert not source.awaits_answer()
+    source.answer(None)
+    assert not req.poll(100)
+
+
 def test_frame_is_kept_when_its_req_sender_is_gone_before_the_answer(
     context: zmq.Context[zmq.Socket[bytes]], source: ZmqSource, req: zmq.Socket[bytes], endpoints: Sockets
 ) -> None:
@@ -288,9 +331,9 @@ def test_frame_is_kept_when_its_req_sender_is_gone_before_the_answer(
     gone.connect(endpoints.imagezmq)
     send(gone, {"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]})
     gone.close(linger=int(WAIT_S * 1000))  # gone as soon as the message is on its way
-    assert take(source).camera == "side"
+    assert take_and_answer(source).camera == "side"
     send(req, {"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]})
-    assert take(source).camera == "side"
+    assert take_and_answer(source).camera == "side"
     assert req.recv() == b"OK"
 
 
@@ -300,7 +343,7 @@ def test_req_senders_get_each_their_own_answer_when_there_are_many(
     senders = [connect(zmq.REQ, endpoints.imagezmq) for _ in range(5)]
     for number, sender in enumerate(senders, start=10):
         send(sender, {"msg": "pi", "dtype": "uint8", "shape": [1, number]})
-    assert [take(source).pixels for _ in senders] == [None] * 5
+    assert [take_and_answer(source).pixels for _ in senders] == [None] * 5
     for number, sender in enumerate(senders, start=10):
         assert f"must be {number} bytes, got 6".encode() in sender.recv()
 
@@ -314,7 +357,9 @@ def test_req_sender_is_answered_when_a_push_sender_never_pauses(
     for _ in range(3):
         send(req, {"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]})
         wait_until_both_have_something(source)
-        cameras += [take(source).camera, take(source).camera]
+        for _ in range(2):
+            cameras.append(take(source).camera)
+            source.answer(None)
         assert req.poll(WAIT_S * 1000)
         assert req.recv() == b"OK"
     assert sorted(cameras) == ["side"] * 3 + ["top"] * 3
@@ -329,23 +374,32 @@ def wait_until_both_have_something(source: ZmqSource) -> None:
 # ---------------------------------------------------------------- binding
 
 
-def test_source_binds_the_frames_socket_only_when_no_camera_is_imagezmq(
+def test_both_sockets_are_bound_when_no_camera_is_imagezmq(
     context: zmq.Context[zmq.Socket[bytes]], connect: Connect, endpoints: Sockets
 ) -> None:
-    source = make(context, endpoints, imagezmq=False)
+    source = ZmqSource(context, endpoints, FrameDecoder({"top": Camera()}, MAX_MESSAGE))
     source.connect()
-    wait_until_free(endpoints.imagezmq)
-    push = connect(zmq.PUSH, endpoints.frames)
-    send(push, HEADER)
-    assert take(source).frame_id == "1"
+    for kind, endpoint in ((zmq.PUSH, endpoints.frames), (zmq.REQ, endpoints.imagezmq)):
+        send(connect(kind, endpoint), HEADER | {"frame_id": endpoint})
+        assert take(source).frame_id == endpoint
     source.close()
+
+
+def test_each_station_has_one_zmq_source_when_any_camera_takes_its_frames_there(
+    context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
+) -> None:
+    folder = Camera(source=FolderSource(type="folder", path=tmp_path))
+    sources = build_sources(Station(schema=1, station="press", cameras=CAMERAS | {"files": folder}), context)
+    assert [source.cameras for source in sources] == [("files",), ("top", "side")]
+    assert build_sources(Station(schema=1, station="press", cameras={"files": folder}), context)[0].name == "files"
+    assert not any(source.awaits_answer() for source in sources)
 
 
 def test_frames_come_when_the_endpoint_is_a_file(
     context: zmq.Context[zmq.Socket[bytes]], connect: Connect, tmp_path: Path
 ) -> None:
-    config = Sockets(frames=f"ipc://{tmp_path}/frames", max_message=MAX_MESSAGE)
-    source = make(context, config, imagezmq=False)
+    config = Sockets(frames=f"ipc://{tmp_path}/frames", imagezmq=f"ipc://{tmp_path}/requests", max_message=MAX_MESSAGE)
+    source = make(context, config)
     source.connect()
     push = connect(zmq.PUSH, config.frames)
     send(push, HEADER)
@@ -402,7 +456,7 @@ def test_close_releases_the_ports_and_frames_come_again_when_connected_anew(
     source.connect()
     req = connect(zmq.REQ, endpoints.imagezmq)
     send(req, {"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]})
-    assert take(source).camera == "side"
+    assert take_and_answer(source).camera == "side"
     assert req.recv() == b"OK"
     # The first sender was never told. It connects again by itself; what it sends before it notices is lost.
     frame, deadline = None, time.monotonic() + WAIT_S
