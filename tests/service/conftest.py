@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from inspector.decision import Decision
 from inspector.detector import Judgement
 from inspector.service.health import Health, State
+from inspector.service.judges import Judge
 from inspector.service.ledger import Ledger, Ticket
 from inspector.service.metrics import Metrics
 from inspector.sources.base import build_frame
@@ -132,6 +135,19 @@ def make_result() -> Callable[..., Result]:
             "deadline_ms": 60_000,
         }
         return Result(**plain | changes)
+
+    return make
+
+
+@pytest.fixture
+def make_judge() -> Callable[..., Judge]:
+    """A judge of recipe `lens` with a threshold of 1, over any detector."""
+
+    def make(detector: Any = None, recipe_id: str = "lens") -> Judge:
+        recipe = SimpleNamespace(recipe_id=recipe_id, weights_sha256="bb", threshold=SimpleNamespace(value=1.0))
+        detector = detector or SimpleNamespace()
+        detector.recipe = recipe
+        return Judge(detector, Path("recipes") / recipe_id, "aa")
 
     return make
 

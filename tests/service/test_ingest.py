@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from inspector.service import ingest as module
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
 from inspector.service.ingest import IngestThread
+from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket
 from inspector.service.metrics import Metrics
 from inspector.types import Frame, Reason, Verdict
@@ -36,6 +37,9 @@ class ScriptedSource:
         self.name = "line"
         self.cameras = cameras
         self.can_wait = can_wait
+        self.connect_s = 7.0
+        self.asks = False  # whether its senders wait to be told
+        self.answers: list[str | None] = []
         self.calls: list[str] = []
         self.connecting: queue.Queue[int] = queue.Queue()
         self.delivered: queue.Queue[str] = queue.Queue()
@@ -63,9 +67,28 @@ class ScriptedSource:
             self.delivered.put(item.frame_id)
         return item
 
+    def awaits_answer(self) -> bool:
+        return self.asks
+
+    def answer(self, problem: str | None) -> None:
+        self.answers.append(problem)
+
     def close(self) -> None:
         self.calls.append("close")
         self._items = None
+
+
+class StubRecorder:
+    """Notes what it is to record as open. A durable one says so at once, in `trace` too."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.is_durable = True
+
+    def open(self, ticket: Ticket, recorded: threading.Event | None = None) -> None:
+        self.opened.append(ticket.frame.frame_id)
+        if recorded is not None and self.is_durable:
+            recorded.set()
 
 
 class Impatient(threading.Event):
@@ -86,8 +109,12 @@ class Impatient(threading.Event):
 class Line:
     """An ingest thread, the buffer it fills and the outcomes it submits."""
 
-    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics) -> None:
+    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge) -> None:
         self.buffer = FrameBuffer(1000, WhenFull.DROP_OLDEST)
+        self.recorder = StubRecorder()
+        self.judges = Judges()
+        self.judges.switch({"top": judge})
+        self.max_ages_ms: Mapping[str, int | None] = {"top": None, "side": None}
         self.outcomes: list[Outcome] = []
         self.ledger = ledger
         self._health = health
@@ -95,8 +122,8 @@ class Line:
 
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
-            source, self.buffer, self.ledger, self.outcomes.append, judged={"top"}, health=self._health,
-            metrics=self._metrics,
+            source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
+            max_ages_ms=self.max_ages_ms, health=self._health, metrics=self._metrics,
         )  # fmt: skip
         if impatient is not None:
             thread._stop_asked = impatient
@@ -120,8 +147,8 @@ class Line:
 
 
 @pytest.fixture
-def line(ledger: Ledger, health: Health, metrics: Metrics) -> Line:
-    return Line(ledger, health, metrics)
+def line(ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge]) -> Line:
+    return Line(ledger, health, metrics, make_judge())
 
 
 # ---------------------------------------------------------------- flow
@@ -136,6 +163,7 @@ def test_frames_reach_the_buffer_in_order_when_read(line: Line, make_frame: Make
     assert line.ledger.account().received == {"top": 3, "side": 0}
     assert [ticket.frame.frame_id for ticket in line.ledger.open_tickets()] == ["f1", "f2", "f3"]
     assert health.state is State.RUNNING
+    assert line.recorder.opened == ["f1", "f2", "f3"]
     assert thread.failure is None
 
 
@@ -282,6 +310,114 @@ def test_bad_frame_keeps_its_reason_when_its_camera_has_no_recipe(line: Line, ma
     assert line.answers() == [("f1", Verdict.ERROR, Reason.BAD_FRAME, "image: truncated")]
 
 
+def test_frame_is_answered_not_ready_when_recipes_are_still_being_loaded(
+    line: Line, make_frame: MakeFrame, health: Health
+) -> None:
+    line.judges = Judges()
+    line.run(ScriptedSource([make_frame("f1"), make_frame("f2", error="image: truncated")]))
+    assert line.answers() == [
+        ("f1", Verdict.ERROR, Reason.NOT_READY, "the station is starting: recipes are being loaded"),
+        ("f2", Verdict.ERROR, Reason.BAD_FRAME, "image: truncated"),
+    ]
+    assert line.waiting() == []
+    assert line.recorder.opened == ["f1", "f2"]
+    assert health.state is State.STARTING
+
+
+# ---------------------------------------------------------------- stale
+
+SECOND_NS = 1_000_000_000
+NOW_NS = 1_700_000_000 * SECOND_NS
+
+
+def run_aged(line: Line, make_frame: MakeFrame, *captured_utc_ns: int) -> list[tuple[Reason, str | None]]:
+    """The answers to frames received at `NOW_NS` and captured at these instants; those that wait have none."""
+    frames = [make_frame(f"f{at}", received_utc_ns=NOW_NS, captured_utc_ns=at) for at in captured_utc_ns]
+    line.run(ScriptedSource(frames))
+    return [answer[2:] for answer in line.answers()]
+
+
+def test_no_frame_is_stale_when_the_camera_has_no_limit(line: Line, make_frame: MakeFrame) -> None:
+    assert run_aged(line, make_frame, 0, 1, NOW_NS - 3600 * SECOND_NS, NOW_NS + 3600 * SECOND_NS) == []
+    assert len(line.waiting()) == 4
+
+
+def test_frame_is_stale_when_it_was_captured_too_long_ago(line: Line, make_frame: MakeFrame) -> None:
+    line.max_ages_ms = {"top": 500}
+    answers = run_aged(line, make_frame, NOW_NS - SECOND_NS // 2, NOW_NS - SECOND_NS * 3 // 4)
+    assert answers == [(Reason.STALE, "captured 750 ms before it came; max_age_ms is 500")]
+    assert line.waiting() == [f"f{NOW_NS - SECOND_NS // 2}"]
+
+
+def test_frame_is_stale_when_it_does_not_say_when_it_was_captured(line: Line, make_frame: MakeFrame) -> None:
+    line.max_ages_ms = {"top": 500}
+    answers = run_aged(line, make_frame, 0)
+    assert answers == [(Reason.STALE, "captured_utc_ns: required, since max_age_ms is 500; got none")]
+    assert line.waiting() == []
+
+
+def test_frame_is_stale_when_it_comes_from_the_future(line: Line, make_frame: MakeFrame) -> None:
+    line.max_ages_ms = {"top": 500}
+    answers = run_aged(line, make_frame, NOW_NS + SECOND_NS // 2, NOW_NS + SECOND_NS)
+    why = "captured 1000 ms after it came: the clocks differ by more than max_age_ms, 500"
+    assert answers == [(Reason.STALE, why)]
+    assert line.waiting() == [f"f{NOW_NS + SECOND_NS // 2}"]
+
+
+def test_limit_holds_for_its_own_camera_when_others_have_none(line: Line, make_frame: MakeFrame) -> None:
+    line.max_ages_ms = {"side": 500, "top": None}
+    assert run_aged(line, make_frame, 1) == []
+
+
+# ---------------------------------------------------------------- senders that are told
+
+
+def test_sender_is_told_its_frame_is_on_record_when_it_waits_for_that(line: Line, make_frame: MakeFrame) -> None:
+    source = ScriptedSource([make_frame("good"), make_frame("bad", error="image: truncated")])
+    source.asks = True
+    line.run(source)
+    assert source.answers == [None, "image: truncated"]
+
+
+def test_sender_is_told_nothing_before_its_frame_is_on_record(
+    line: Line, make_frame: MakeFrame, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", WAIT_S)
+    handed: queue.Queue[threading.Event] = queue.Queue()
+    monkeypatch.setattr(line.recorder, "open", lambda ticket, recorded: handed.put(recorded))
+    source = ScriptedSource([make_frame("f1")])
+    source.asks = True
+    thread = launch(line.build(source))
+    recorded = handed.get(timeout=WAIT_S)
+    assert line.buffer.get(WAIT_S) is not None  # the device does not wait for the disk
+    thread.join(0.2)
+    assert source.answers == []
+    recorded.set()
+    thread.join(WAIT_S)
+    assert source.answers == [None]
+
+
+def test_sender_is_told_an_error_when_its_frame_is_not_on_record_in_time(
+    line: Line, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 0.05)
+    line.recorder.is_durable = False
+    source = ScriptedSource([make_frame("f1"), make_frame("f2")])
+    source.asks = True
+    thread = line.run(source)
+    assert source.answers == ["not on record: the journal could not be written in time"] * 2
+    assert line.waiting() == ["f1", "f2"]
+    assert thread.failure is None
+
+
+def test_disk_is_not_waited_for_when_no_sender_waits_to_be_told(line: Line, make_frame: MakeFrame) -> None:
+    line.recorder.is_durable = False
+    source = ScriptedSource([make_frame(f"f{number}") for number in range(50)])  # a second for each would be too long
+    line.run(source)
+    assert source.answers == []
+    assert len(line.waiting()) == 50
+
+
 # ---------------------------------------------------------------- full
 
 
@@ -394,3 +530,12 @@ def test_thread_beats_while_it_waits_for_room_when_the_buffer_is_full(
     # two reads with their connection make three; the others come from the wait
     assert [beats.get(timeout=WAIT_S) for _ in range(5)] == ["ingest-line"] * 5
     assert source.calls == ["connect", "read", "read"]
+
+
+def test_beat_before_a_connect_allows_for_the_time_it_may_take(
+    line: Line, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(health, "beat", lambda name, within_s=0.0: told.append(within_s))
+    line.run(ScriptedSource(AWAY, [None]))
+    assert told == [7.0, 7.0, 0.0, 0.0]

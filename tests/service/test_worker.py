@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -21,14 +22,16 @@ from inspector.errors import (
     RecipeError,
 )
 from inspector.service.frame_buffer import FrameBuffer
-from inspector.service.health import Health, State
+from inspector.service.health import Health
+from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket
 from inspector.service.metrics import Metrics
-from inspector.service.worker import DeviceWorker
+from inspector.service.worker import DeviceWorker, ServiceTimes
 from inspector.types import PixelFormat, Reason, Verdict
 
 Accept = Callable[..., Ticket]
 Launch = Callable[[Any], Any]
+MakeJudge = Callable[..., Judge]
 MakeJudgement = Callable[..., Judgement]
 
 WAIT_S = 10.0
@@ -42,6 +45,7 @@ class ScriptedRun:
         self.step = step
         self.left = batches
         self.is_awaited = False
+        self.started = time.monotonic()
 
     @property
     def is_done(self) -> bool:
@@ -93,18 +97,23 @@ class ScriptedDetector:
 class Bench:
     """A worker, the buffer it empties and the outcomes it submits."""
 
-    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judgement: Judgement) -> None:
+    def __init__(
+        self, ledger: Ledger, health: Health, metrics: Metrics, judgement: Judgement, make_judge: MakeJudge
+    ) -> None:
+        self.judges = Judges()
         self.buffer = FrameBuffer(1000, WhenFull.BLOCK)
         self.outcomes: list[Outcome] = []
         self._parts = {"health": health, "metrics": metrics}
         self._ledger = ledger
         self._judgement = judgement
+        self._make_judge = make_judge
 
     def build(self, *script: Any, **detectors: Any) -> DeviceWorker:
         """With a detector of camera `top` that follows the script, or with those given."""
         self.detector = ScriptedDetector(list(script), self._judgement)
         detectors = detectors or {"top": self.detector}
-        return DeviceWorker(self.buffer, self._ledger, detectors, self.outcomes.append, **self._parts)
+        self.judges.switch({camera: self._make_judge(detector) for camera, detector in detectors.items()})
+        return DeviceWorker(self.buffer, self._ledger, self.judges, self.outcomes.append, **self._parts)
 
     def drain(self, worker: DeviceWorker) -> DeviceWorker:
         """Run it until the buffer is empty."""
@@ -120,9 +129,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(ledger: Ledger, health: Health, metrics: Metrics, make_judgement: MakeJudgement) -> Bench:
-    health.enter(State.RUNNING)
-    return Bench(ledger, health, metrics, make_judgement())
+def bench(
+    ledger: Ledger, running: Health, metrics: Metrics, make_judgement: MakeJudgement, make_judge: MakeJudge
+) -> Bench:
+    return Bench(ledger, running, metrics, make_judgement(), make_judge)
 
 
 def abandoned(registry: CollectorRegistry) -> float | None:
@@ -147,6 +157,7 @@ def test_outcome_is_the_detectors_when_judged(
     assert outcome.ticket is ticket
     assert (outcome.verdict, outcome.reason, outcome.message) == (verdict, reason, None)
     assert outcome.judgement is judgement
+    assert outcome.judge is bench.judges.get("top")
     assert set(outcome.latency_ms) == {"capture", "queue", "infer"}
     assert (outcome.latency_ms["capture"], outcome.latency_ms["infer"]) == (20_000.0, 7.0)
     assert 10_000.0 <= outcome.latency_ms["queue"] < 20_000.0  # decoding is not waiting
@@ -360,6 +371,101 @@ def test_the_others_are_judged_when_one_under_way_runs_out_of_memory(
     assert [(answer[0], answer[2]) for answer in bench.answers()] == [
         ("f1", Reason.OUT_OF_MEMORY), ("f2", Reason.OK),
     ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- judges
+
+
+def test_frame_under_way_keeps_its_judge_and_the_next_has_the_new_one_when_its_camera_is_switched(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, make_judge: MakeJudge
+) -> None:
+    good, bad = make_judgement(0.5), make_judgement(2.0)
+    new = make_judge(ScriptedDetector([], bad), "new")
+    old = ScriptedDetector([lambda: bench.judges.switch({"top": new})], good)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+    worker = bench.build(top=old)
+    before = bench.judges.get("top")
+    bench.drain(worker)
+    assert [answer[:2] for answer in bench.answers()] == [("f1", Verdict.PASS), ("f2", Verdict.FAIL)]
+    assert [outcome.judge for outcome in bench.outcomes] == [before, new]
+
+
+def test_judge_is_looked_up_when_work_begins_and_not_when_the_frame_came(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, make_judge: MakeJudge
+) -> None:
+    worker = bench.build()
+    bench.buffer.put(accept("f1"))
+    new = make_judge(ScriptedDetector([], make_judgement(2.0)), "new")
+    bench.judges.switch({"top": new})
+    bench.drain(worker)
+    assert [outcome.judge for outcome in bench.outcomes] == [new]
+    assert bench.detector.seen == []
+
+
+def test_batches_are_not_shared_between_judges_when_a_camera_is_switched(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, make_judge: MakeJudge
+) -> None:
+    engine = {"frames_in_flight": 2, "pays_for_full_batch": True}
+    new = ScriptedDetector([], make_judgement(), **engine)
+    switch = {"top": make_judge(new, "new")}
+    old = ScriptedDetector([lambda: bench.judges.switch(switch)], make_judgement(), **engine)
+    for name in ("f1", "f2"):
+        bench.buffer.put(accept(name))
+    bench.drain(bench.build(top=old))
+    assert (old.batches, new.batches) == ([1, 1], [1, 1])
+
+
+# ---------------------------------------------------------------- too little time
+
+
+def test_frame_is_answered_unjudged_when_its_time_left_is_less_than_the_last_frames_took(
+    bench: Bench, accept: Accept
+) -> None:
+    worker = bench.build(lambda: time.sleep(0.5))
+    bench.buffer.put(accept("slow"))
+    bench.buffer.put(accept("hopeless", age_s=59.7))  # 300 ms left, behind one that takes 500 ms
+    worker._service_times.note("top", 0.1)  # as far as is known, it can be made
+    bench.drain(worker)
+    message = "not begun: too little time was left to judge it"
+    assert bench.answers() == [
+        ("slow", Verdict.PASS, Reason.OK, None),
+        ("hopeless", Verdict.ERROR, Reason.DEADLINE, message),
+    ]
+    assert len(bench.detector.seen) == 1
+
+
+def test_first_frame_of_a_camera_is_begun_however_little_time_is_left(accept: Accept) -> None:
+    assert ServiceTimes().can_make(accept("f1", age_s=59.9))
+
+
+def test_frame_is_begun_when_its_time_left_is_enough_for_its_own_camera(accept: Accept) -> None:
+    times = ServiceTimes()
+    times.note("top", 5.0)
+    times.note("side", 50.0)
+    ages = {"top": 54.0, "side": 9.0}
+    assert all(times.can_make(accept("f", camera, age_s=age)) for camera, age in ages.items())
+    assert not any(times.can_make(accept("f", camera, age_s=age + 2)) for camera, age in ages.items())
+
+
+def test_estimate_recovers_by_its_refusals_when_it_was_too_high(accept: Accept) -> None:
+    times = ServiceTimes()
+    times.note("top", 50.0)  # the one frame that hung
+    tickets = [accept(f"f{number}", age_s=20.0) for number in range(20)]  # 40 s left for each
+    made = [times.can_make(ticket) for ticket in tickets]
+    assert made == [False] * 3 + [True] * 17  # 50 × 0.9³ < 40
+
+
+def test_estimate_is_lowered_at_once_and_raised_by_and_by_when_frames_take_other_times(accept: Accept) -> None:
+    times = ServiceTimes()
+    left_s = {name: accept(name, age_s=60.0 - seconds) for name, seconds in (("9.5 s", 9.5), ("12.5 s", 12.5))}
+    times.note("top", 50.0)
+    times.note("top", 10.0)
+    assert times.can_make(left_s["12.5 s"])
+    times.note("top", 25.0)  # 10 + 0.2 × 15 = 13
+    assert not times.can_make(left_s["12.5 s"])
+    times.note("top", 9.0)
+    assert times.can_make(left_s["9.5 s"])
 
 
 # ---------------------------------------------------------------- stop
