@@ -130,7 +130,8 @@ class Recorder(threading.Thread):
         closings = [item for item in batch if isinstance(item, Closing)]
         self._keep([item.closing for item in batch if isinstance(item, _Late)])
         late = [self._backlog[index] for index in range(min(len(self._backlog), _MAX_BATCH))]
-        error = self._try([item.record for item in openings], [*late, *closings])
+        # A verdict and what was published instead of it may come in one batch: the verdict is the earlier one.
+        error = self._try([item.record for item in openings], [*closings, *late])
         if error is None:
             for _ in late:
                 self._backlog.popleft()
