@@ -106,6 +106,9 @@ class Recorder(threading.Thread):
                 elif stopping:
                     break
                 self._prune()
+            self._retry_at = 0.0  # the last chance, whatever failed a moment ago
+            while self._backlog and time.monotonic() >= self._retry_at:
+                self._write(())
             if self._backlog:
                 logger.error("journal: %d published results are not on record", len(self._backlog))
         except BaseException as error:
