@@ -16,6 +16,7 @@ from inspector.cli.evaluate import evaluate
 from inspector.cli.golden import golden
 from inspector.cli.import_ import import_
 from inspector.cli.inspect import inspect
+from inspector.cli.recipe import recipe
 from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
 
@@ -59,6 +60,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     online.check,
     online.send,
     online.tail,
+    recipe,
     bench,
 )
 for _command in _COMMANDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +20,11 @@ StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The s
 
 def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it: by itself it would end the process
     from inspector.config import load_station, locate_line
     from inspector.service.daemon import Daemon
 
-    daemon = Daemon(load_station(station))
+    daemon = Daemon(load_station(station), station)
     try:
         status = daemon.run()
     except ConfigError as error:

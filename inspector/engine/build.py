@@ -24,7 +24,7 @@ from inspector.engine.cuda import CudaEngine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
-from inspector.errors import DeviceFaultError, RecipeError
+from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import compute_sha256, verify_sha256
 from inspector.types import PixelFormat
@@ -193,6 +193,10 @@ def _build_cuda(order: _Order, precision: Precision) -> Engine:
             device=order.device,
             batch=order.batch or 32,
         )
+    except torch.OutOfMemoryError as error:
+        raise DeviceOutOfMemoryError(
+            f"device {order.device}: recipe {recipe.recipe_id} has no room: {error}"
+        ) from error
     except RuntimeError as error:  # no fault of the configuration: a restart may help
         raise DeviceFaultError(f"device {order.device}: {error}") from error
 

@@ -17,14 +17,15 @@ import torch
 import zmq
 from prometheus_client import CollectorRegistry
 
-from inspector.config import Station
+from inspector.config import Station, load_station
+from inspector.detector import choose_device
 from inspector.errors import ConfigError, JournalError
 from inspector.service.evidence import EvidenceThread
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
 from inspector.service.http import HttpThread
 from inspector.service.ingest import IngestThread
-from inspector.service.judges import Judge, Judges, load_judges
+from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.service.ledger import Ledger, error_outcome
 from inspector.service.metrics import FlowCollector, Metrics
 from inspector.service.notifier import Notifier
@@ -32,6 +33,7 @@ from inspector.service.overlayer import Overlayer
 from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder
 from inspector.service.requests import RequestsThread
+from inspector.service.switcher import Switcher
 from inspector.service.worker import DeviceWorker
 from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.journal import Journal
@@ -51,10 +53,13 @@ _SETTLE_S = 0.5
 class Daemon:
     """One station, from start to stop. Built, then `run` once in the main thread."""
 
-    def __init__(self, station: Station, *, notifier: Notifier | None = None) -> None:
+    def __init__(self, station: Station, path: Path, *, notifier: Notifier | None = None) -> None:
+        """Make it; `path` is the station's file, for when it is to be read again."""
         self._station = station
+        self._path = path.resolve()
         self._notifier = notifier or Notifier()
         self._stop_asked = threading.Event()
+        self._reload_asked = threading.Event()
         self._signal: int | None = None
         self._loader = _Loader(station)
 
@@ -72,7 +77,8 @@ class Daemon:
         finally:
             self._shutdown()
         status = 1 if self.health.state is State.FAULT else 0
-        if self._loader.is_alive():  # it cannot be asked to stop, and the interpreter would wait for it or crash
+        if self._loader.is_alive() or self._switcher.is_alive():
+            # What loads a recipe cannot be asked to stop, and the interpreter would wait for it or crash.
             logging.shutdown()
             os._exit(status)
         return status
@@ -85,12 +91,18 @@ class Daemon:
         self._signal = signum or self._signal
         self._stop_asked.set()
 
+    def ask_to_reload(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        """Read the station file again, once the station is ready; nothing while it stops."""
+        del signum, frame
+        self._reload_asked.set()
+
     # ------------------------------------------------------------ startup
 
     def _startup(self) -> None:
         station = self._station
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.ask_to_stop)
+        signal.signal(signal.SIGHUP, self.ask_to_reload)
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.health = Health(station.stall_after_s)
         self._registry = CollectorRegistry()
@@ -104,7 +116,7 @@ class Daemon:
             self._http.stop()
             self._context.destroy(linger=0)
             raise
-        for thread in self._flow:
+        for thread in (*self._flow, self._switcher):
             thread.start()
 
     def _build(self, deadlines_ms: dict[str, int]) -> None:
@@ -125,8 +137,8 @@ class Daemon:
         self._ledger = ledger = Ledger(deadlines_ms, first_number)
         self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
-        store = EvidenceStore(folder / "evidence", station.evidence)
-        self._evidence = EvidenceThread(store, station.evidence, health=health, metrics=metrics)
+        self._store = EvidenceStore(folder / "evidence", station.evidence)
+        self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
         self._publisher = publisher = Publisher(
             ledger,
             self._recorder,
@@ -158,6 +170,19 @@ class Daemon:
             )
             for source in sources
         ]
+        self._switcher = switcher = Switcher(
+            station,
+            self._judges,
+            folder=self._path.parent,
+            read=lambda: load_station(self._path),
+            load=lambda folder: load_judge(
+                folder, choose_device(station.device), station.tile_batch, _find_cache(station)
+            ),
+            apply=self._apply,
+            health=health,
+            metrics=metrics,
+        )
+        publisher.more_status = switcher.describe
         self._requests = RequestsThread(
             self._context,
             station.sockets.requests,
@@ -165,6 +190,7 @@ class Daemon:
             journal_path=folder / "journal.sqlite",
             status=publisher.build_status,
             drain=self.ask_to_stop,
+            recipe=switcher.answer,
             health=health,
         )
         self._registry.register(
@@ -188,6 +214,17 @@ class Daemon:
         ]
         self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
 
+    def _apply(self, station: Station) -> None:
+        """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
+        self._station = station
+        self._ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
+        for thread in self._ingest:
+            thread.max_ages_ms = {name: camera.max_age_ms for name, camera in station.cameras.items()}
+        self._buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
+        self._overlayer.config = station.overlays
+        self._evidence.config = self._store.config = station.evidence
+        self._recorder.config = station.journal
+
     def _load(self) -> bool:
         """Load the recipes, beside a flow that answers already; False where a stop or a fault came first."""
         loader = self._loader
@@ -202,7 +239,7 @@ class Daemon:
         if loader.failure is not None:
             raise loader.failure
         for camera, judge in loader.judges.items():
-            _describe(self._metrics, camera, judge)
+            self._metrics.judged_by(camera, judge)
         self._judges.switch(loader.judges)
         self.health.enter(State.READY)
         for thread in self._ingest:
@@ -224,7 +261,9 @@ class Daemon:
 
     def _main_loop(self) -> None:
         while not self._stop_asked.wait(_LOOP_S) and self._watch():
-            pass
+            if self._reload_asked.is_set():
+                self._reload_asked.clear()
+                self._switcher.reload()
 
     def _watch(self) -> bool:
         """Look after the threads and the account, feed the watchdog; False at a fault."""
@@ -243,7 +282,7 @@ class Daemon:
         return True
 
     def _check_threads(self) -> None:
-        for thread in (self._http, *self._flow, *self._ingest):
+        for thread in (self._http, *self._flow, self._switcher, *self._ingest):
             failure = getattr(thread, "failure", None)
             finished = isinstance(thread, IngestThread) and failure is None
             if thread.ident is not None and not thread.is_alive() and not finished:
@@ -256,6 +295,7 @@ class Daemon:
         self.health.enter(State.STOPPING)
         self._notifier.notify("STOPPING=1")
         deadline = time.monotonic() + self._station.stop_timeout_s
+        self._switcher.stop()
         for thread in self._ingest:
             thread.stop()
         # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
@@ -273,6 +313,7 @@ class Daemon:
         self._evidence.stop()
         self._requests.stop()
         _join([*self._flow, *self._ingest], deadline)
+        self._switcher.join(0.2)  # it ends at once, or not for a long time
         self._http.stop()
         for sink, owner in self._sinks:
             if not owner.is_alive():
@@ -298,10 +339,13 @@ class _Loader(threading.Thread):
 
     def run(self) -> None:
         try:
-            # Compiled networks are shared by all stations of a machine.
-            self.judges = load_judges(self._station, self._station.state_dir / "engines")
+            self.judges = load_judges(self._station, _find_cache(self._station))
         except Exception as error:  # noqa: BLE001 (raised again in the main thread)
             self.failure = error
+
+
+def _find_cache(station: Station) -> Path:
+    return station.state_dir / "engines"  # compiled networks are shared by all stations of a machine
 
 
 def _open_journal(path: Path) -> Journal:
@@ -310,20 +354,6 @@ def _open_journal(path: Path) -> Journal:
     except JournalError as error:
         message = f"state_dir: must be a folder this process can write: {error}"
         raise ConfigError(message, field=("state_dir",)) from error
-
-
-def _describe(metrics: Metrics, camera: str, judge: Judge) -> None:
-    recipe, engine = judge.detector.recipe, judge.detector.engine
-    metrics.threshold.labels(camera).set(judge.threshold)
-    metrics.recipe.labels(camera).info(
-        {
-            "recipe_id": recipe.recipe_id,
-            "backbone": recipe.backbone,
-            "model_sha256": recipe.weights_sha256[:12],
-            "precision": engine.precision.value,
-            "engine": engine.name,
-        }
-    )
 
 
 def _device_memory_bytes() -> int:

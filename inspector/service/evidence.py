@@ -30,7 +30,7 @@ class EvidenceThread(threading.Thread):
     def __init__(self, store: EvidenceStore, config: Evidence, *, health: Health, metrics: Metrics) -> None:
         super().__init__(name="evidence", daemon=True)
         self._store = store
-        self._config = config
+        self.config = config
         self._health = health
         self._metrics = metrics
         self._passes: Counter[str] = Counter()
@@ -65,7 +65,7 @@ class EvidenceThread(threading.Thread):
     def run(self) -> None:
         """Until asked to stop. An image that fails costs an image, never the flow."""
         try:
-            if self._config.frames != "none":
+            if self.config.frames != "none":
                 self._check()
             while not (self._abandon_asked.is_set() or (self._stop_asked.is_set() and self._waiting.empty())):
                 self._health.beat(self.name)
@@ -79,18 +79,18 @@ class EvidenceThread(threading.Thread):
             self._health.forget(self.name)
 
     def _wants(self, result: Result) -> bool:
-        if self._config.frames == "none":
+        if self.config.frames == "none":
             return False
         if result.verdict is not Verdict.PASS or result.warn:
             return True
-        if not self._config.pass_every:
+        if not self.config.pass_every:
             return False
         self._passes[result.camera] += 1
-        return (self._passes[result.camera] - 1) % self._config.pass_every == 0
+        return (self._passes[result.camera] - 1) % self.config.pass_every == 0
 
     def _admit(self, nbytes: int) -> bool:
         with self._lock:
-            if self._waiting_bytes + nbytes > self._config.buffer or self._waiting.qsize() >= _WAITING:
+            if self._waiting_bytes + nbytes > self.config.buffer or self._waiting.qsize() >= _WAITING:
                 return False
             self._waiting_bytes += nbytes
             return True

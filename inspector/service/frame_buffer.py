@@ -22,6 +22,13 @@ class FrameBuffer:
         self._closed = False
         self._changed = threading.Condition()
 
+    def limit(self, max_bytes: int, when_full: WhenFull) -> None:
+        """Change the budget and the policy; what waits beyond it goes when the next ticket comes."""
+        with self._changed:
+            self._max_bytes = max_bytes
+            self._when_full = when_full
+            self._changed.notify_all()
+
     @property
     def nbytes(self) -> int:
         """Bytes of pixels waiting."""

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from inspector import __version__
 from inspector.service.health import State
+from inspector.service.judges import Judge
 from inspector.service.ledger import Ledger
 from inspector.types import Frame, Result
 
@@ -70,6 +71,10 @@ class Metrics:
             "inspector_journal_commit_seconds", "Time of a durable commit.", buckets=_BUCKETS_S, registry=registry
         )
         self.recipe = Info("inspector_recipe", "The recipe of a camera.", ["camera"], registry=registry)
+        self.recipe_switches = counter(
+            "recipe_switches", "Recipes put in place at run time, or refused.", "camera", "outcome"
+        )
+        self.reloads = counter("reloads", "Station files read again and applied, or refused.", "outcome")
         ProcessCollector(registry=registry)  # resident memory, open descriptors, CPU, start time
         Info("inspector_build", "Versions.", registry=registry).info(
             {"version": __version__, "python": platform.python_version()}
@@ -86,8 +91,26 @@ class Metrics:
                 self.warnings,
             ):
                 labelled.labels(camera)
+            for outcome in ("switched", "refused"):
+                self.recipe_switches.labels(camera, outcome)
+        for outcome in ("applied", "refused"):
+            self.reloads.labels(outcome)
         for cause in ("parts", "header", "camera"):
             self.frames_unidentified.labels(cause)
+
+    def judged_by(self, camera: str, judge: Judge) -> None:
+        """Show a camera's recipe, in place of the one before."""
+        recipe, engine = judge.detector.recipe, judge.detector.engine
+        self.threshold.labels(camera).set(judge.threshold)
+        self.recipe.labels(camera).info(
+            {
+                "recipe_id": recipe.recipe_id,
+                "backbone": recipe.backbone,
+                "model_sha256": recipe.weights_sha256[:12],
+                "precision": engine.precision.value,
+                "engine": engine.name,
+            }
+        )
 
     def last_frame(self, frame: Frame) -> None:
         """Note a frame's arrival."""

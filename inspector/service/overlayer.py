@@ -25,7 +25,7 @@ class Overlayer(threading.Thread):
     def __init__(self, socket: OverlaysSocket, config: Overlays, *, health: Health, metrics: Metrics) -> None:
         super().__init__(name="overlays", daemon=True)
         self._socket = socket
-        self._config = config
+        self.config = config
         self._health = health
         self._metrics = metrics
         self._waiting: queue.Queue[tuple[Outcome, Result]] = queue.Queue(_WAITING)
@@ -33,7 +33,7 @@ class Overlayer(threading.Thread):
 
     def offer(self, outcome: Outcome, result: Result) -> None:
         """Draw this one, if wanted and if there is room; never waits."""
-        wanted = self._config.frames == "all" or (self._config.frames == "fail" and result.verdict is Verdict.FAIL)
+        wanted = self.config.frames == "all" or (self.config.frames == "fail" and result.verdict is Verdict.FAIL)
         if not wanted or outcome.ticket.frame.pixels is None:
             return
         try:
@@ -72,9 +72,9 @@ class Overlayer(threading.Thread):
             result.threshold,
             result.regions,
             result.verdict,
-            self._config.width,
+            self.config.width,
         )
-        self._socket.publish(result.camera, result.to_wire(), picture, self._config.quality)
+        self._socket.publish(result.camera, result.to_wire(), picture, self.config.quality)
 
 
 def describe_result(result: Result) -> str:

@@ -102,6 +102,7 @@ class Publisher(threading.Thread):
         self._stop_by: float | None = None
         self._next_status = 0.0
         self.failure: BaseException | None = None
+        self.more_status: Callable[[], Mapping[str, Any]] = dict
         recorder.on_written = self._inbox.put
 
     def submit(self, outcome: Outcome) -> None:
@@ -283,6 +284,7 @@ class Publisher(threading.Thread):
             "queue_depth": self._queue_depth(),
             "last_error": self._health.last_error,
             "published_utc_ns": time.time_ns(),
+            **self.more_status(),
         }
 
 

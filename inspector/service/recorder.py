@@ -66,7 +66,7 @@ class Recorder(threading.Thread):
         """Make it; `on_written` is to be set before it is started."""
         super().__init__(name="journal", daemon=True)
         self._journal = journal
-        self._config = config
+        self.config = config
         self._health = health
         self._metrics = metrics
         self.on_written: Callable[[Written], None] = lambda _: None
@@ -173,10 +173,10 @@ class Recorder(threading.Thread):
         now = time.monotonic()
         if now < self._next_prune or self._backlog:
             return
-        keep_days = self._config.keep_days
+        keep_days = self.config.keep_days
         before = time.time_ns() - int(keep_days * 86_400e9) if keep_days is not None else None
         try:
-            gone = self._journal.prune(before_utc_ns=before, max_bytes=self._config.max_bytes, limit=_PRUNE_ROWS)
+            gone = self._journal.prune(before_utc_ns=before, max_bytes=self.config.max_bytes, limit=_PRUNE_ROWS)
         except JournalError as error:
             self._log.warning("prune", str(error))
             gone = 0

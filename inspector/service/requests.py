@@ -1,4 +1,4 @@
-"""The requests socket: ROUTER, one JSON object in, one out. status, replay, drain."""
+"""The requests socket: ROUTER, one JSON object in, one out. status, replay, drain, recipe."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class RequestsThread(threading.Thread):
         journal_path: Path,
         status: Callable[[], dict[str, Any]],
         drain: Callable[[], None],
+        recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         health: Health,
     ) -> None:
         """Bind.
@@ -55,7 +56,7 @@ class RequestsThread(threading.Thread):
             "status": lambda _: status(),
             "replay": self._replay,
             "drain": lambda _: self._drain(drain),
-        }
+        } | ({"recipe": recipe} if recipe else {})
 
     def stop(self) -> None:
         """Ask it to end; the caller joins."""

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from inspector.detector import FrameRun
 from inspector.errors import DeviceOutOfMemoryError, FrameMismatchError, NotFiniteError
 from inspector.service.frame_buffer import FrameBuffer
@@ -82,6 +84,7 @@ class DeviceWorker(threading.Thread):
 
     def run(self) -> None:
         """Until asked to stop, or a device fault."""
+        torch.get_num_threads()  # noted at a thread's first look, while no other thread has it turned down
         try:
             while not self._abandon_asked.is_set():
                 self._health.beat(self.name)

@@ -47,7 +47,7 @@ class EvidenceStore:
     def __init__(self, folder: Path, config: Evidence) -> None:
         """Make it; nothing is touched before `open`."""
         self._folder = folder
-        self._config = config
+        self.config = config
         self._opened = False
         self._nbytes = 0
         self._passes: deque[_Kept] = deque()  # both oldest first
@@ -106,13 +106,13 @@ class EvidenceStore:
             EvidenceError: it was not kept, and nothing of it was left behind.
         """
         self._prepare()
-        files = {} if pixels is None else _encode(pixels, pixel_format, self._config)
+        files = {} if pixels is None else _encode(pixels, pixel_format, self.config)
         files[".json"] = json.dumps(result.to_wire()).encode()
         kept = _Kept(_name(result), sum(len(data) for data in files.values()))
-        if kept.size > self._config.max_bytes:
+        if kept.size > self.config.max_bytes:
             raise EvidenceError(
                 f"evidence.max_bytes: must hold at least one frame, here of {kept.size} bytes with its result, "
-                f"got {self._config.max_bytes}"
+                f"got {self.config.max_bytes}"
             )
         try:
             self._make_room(kept.size)
@@ -130,9 +130,9 @@ class EvidenceStore:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise EvidenceError(f"evidence {self._folder}: cannot be read: {error}") from error
-        if free < self._config.min_free:
+        if free < self.config.min_free:
             raise EvidenceError(
-                f"evidence.min_free: {self._config.min_free} bytes must be free on the disk of {self._folder}, "
+                f"evidence.min_free: {self.config.min_free} bytes must be free on the disk of {self._folder}, "
                 f"got {free}"
             )
 
@@ -145,7 +145,7 @@ class EvidenceStore:
             (self._passes if passed else self._rest).append(_Kept(stem, sizes[stem]))
 
     def _make_room(self, size: int) -> None:
-        while self._nbytes + size > self._config.max_bytes or len(self._passes) + len(self._rest) >= MAX_KEPT:
+        while self._nbytes + size > self.config.max_bytes or len(self._passes) + len(self._rest) >= MAX_KEPT:
             queue = self._passes or self._rest
             oldest = queue[0]
             path = self._folder / oldest.stem

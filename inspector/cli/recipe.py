@@ -1,0 +1,92 @@
+"""Change the recipe of a running daemon's camera: prepare, wait, switch."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+
+from inspector.cli.options import RecipeDir
+from inspector.errors import InspectorError
+
+REQUESTS_ENDPOINT = "tcp://127.0.0.1:5558"
+_ANSWER_S = 5.0
+_POLL_S = 0.2
+
+
+def recipe(
+    camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Camera name in the station file.")],
+    recipe: RecipeDir,
+    requests: Annotated[str, typer.Option(help="The daemon's requests endpoint.")] = REQUESTS_ENDPOINT,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds the daemon may take to prepare it.")] = 600.0,
+) -> None:
+    """Have a running daemon judge a camera with another recipe, until it is restarted. No frame waits for it."""
+    from rich.console import Console
+
+    # As the daemon must find it: what is relative here is not relative there.
+    order = {"camera": camera, "recipe": str(recipe.resolve())}
+    with _Daemon(requests) as daemon:
+        asked = daemon.ask(action="prepare", **order)["asked_utc_ns"]
+        console = Console(stderr=True)
+        with console.status(f"camera {camera}: {recipe} is being loaded and proves itself"):
+            _wait(daemon, camera, asked, time.monotonic() + timeout)
+        daemon.ask(action="switch", camera=camera)
+        now = daemon.ask(action="status")["recipes"][camera]
+    typer.echo(f"camera {camera}: judged with {now['recipe_id']} from {now['folder']}")
+    if not now["from_station_file"]:
+        typer.echo("until the daemon restarts or reloads: its station file names another recipe", err=True)
+
+
+def _wait(daemon: _Daemon, camera: str, asked_utc_ns: int, deadline: float) -> None:
+    """Until what was asked for is prepared."""
+    while True:
+        change = daemon.ask(action="status")["last_switch"][camera]
+        if change["asked_utc_ns"] != asked_utc_ns:
+            raise InspectorError(f"camera {camera}: someone else asked for {change['recipe']} meanwhile")
+        if change["state"] == "refused":
+            raise InspectorError(f"camera {camera}: the recipe is refused, the one before stays\n{change['error']}")
+        if change["state"] != "preparing":
+            return
+        if time.monotonic() > deadline:
+            raise InspectorError(f"camera {camera}: the recipe is still being prepared; the daemon goes on with it")
+        time.sleep(_POLL_S)
+
+
+class _Daemon:
+    """A running daemon's requests socket, for `recipe` requests."""
+
+    def __init__(self, endpoint: str) -> None:
+        import zmq
+
+        self._endpoint = endpoint
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.REQ)
+        self._socket.linger = 0
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.__exit__()
+            raise typer.BadParameter(f"must be an endpoint, got {endpoint!r}", param_hint="'--requests'") from error
+
+    def __enter__(self) -> _Daemon:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._context.term()
+
+    def ask(self, **request: str) -> dict[str, Any]:
+        """The daemon's answer.
+
+        Raises:
+            InspectorError: none came, or the request is refused.
+        """
+        self._socket.send_json({"request": "recipe", **request})
+        if not self._socket.poll(int(_ANSWER_S * 1000)):
+            raise InspectorError(f"no daemon answered at {self._endpoint} within {_ANSWER_S} s")
+        answer: dict[str, Any] = json.loads(self._socket.recv())
+        if not answer["ok"]:
+            raise InspectorError(f"refused: {answer['error']}")
+        return answer

@@ -1,0 +1,342 @@
+"""Recipes and settings change beside the flow, or stay as they are and it is told why."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from inspector.config import Station
+from inspector.engine.base import Precision
+from inspector.errors import ConfigError, DeviceFaultError, DeviceOutOfMemoryError, RecipeError
+from inspector.model.checkpoint import compute_sha256
+from inspector.service.health import Health, State
+from inspector.service.judges import Judge, Judges
+from inspector.service.metrics import Metrics
+from inspector.service.switcher import Switcher
+
+WAIT_S = 10.0
+
+
+class Bench:
+    """A switcher over recipes that are two small files each, and a loader that does what it is told."""
+
+    def __init__(self, folder: Path, health: Health, metrics: Metrics) -> None:
+        self.folder = folder
+        self.judges = Judges()
+        self.faults: dict[str, Exception] = {}
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loading = threading.Event()
+        self.loaded: list[str] = []
+        self.applied: list[Station] = []
+        for name in ("lens", "lens2", "lens3"):
+            self.write(name)
+        self.station = self.next_station = self.make_station()
+        self.switcher = Switcher(
+            self.station,
+            self.judges,
+            folder=folder,
+            read=self._read,
+            load=self._load,
+            apply=self.applied.append,
+            health=health,
+            metrics=metrics,
+        )
+
+    def write(self, name: str, text: str = "") -> Path:
+        recipe = self.folder / name
+        recipe.mkdir(exist_ok=True)
+        (recipe / "recipe.yaml").write_text(f"{name} {text}")
+        (recipe / "weights.safetensors").write_text(f"{name} weights {text}")
+        return recipe
+
+    def make_station(self, **changes: Any) -> Station:
+        cameras = {"top": {"recipe": self.folder / "lens"}, "side": {"recipe": self.folder / "lens"}}
+        return Station.model_validate({"schema": 1, "station": "press", "cameras": cameras} | changes)
+
+    def start(self) -> None:
+        judge = self.make_judge(self.folder / "lens")
+        self.judges.switch({"top": judge, "side": judge})
+        self.switcher.start()
+
+    def make_judge(self, folder: Path) -> Judge:
+        recipe = SimpleNamespace(
+            recipe_id=folder.name,
+            backbone="resnet18",
+            weights_sha256=compute_sha256(folder / "weights.safetensors"),
+            threshold=SimpleNamespace(value=float(len(folder.name))),
+        )
+        engine = SimpleNamespace(precision=Precision.FP32, name="fake")
+        detector: Any = SimpleNamespace(recipe=recipe, engine=engine)
+        return Judge(detector, folder, compute_sha256(folder / "recipe.yaml"))
+
+    def _load(self, folder: Path) -> Judge:
+        self.loading.set()
+        assert self.gate.wait(WAIT_S)
+        self.loaded.append(folder.name)
+        if folder.name in self.faults:
+            raise self.faults[folder.name]
+        return self.make_judge(folder)
+
+    def _read(self) -> Station:
+        if isinstance(self.next_station, Exception):
+            raise self.next_station
+        return self.next_station
+
+    def ask(self, action: str, camera: str = "top", **more: Any) -> dict[str, Any]:
+        return self.switcher.answer({"request": "recipe", "action": action, "camera": camera} | more)
+
+    def prepare(self, recipe: str, camera: str = "top") -> dict[str, Any]:
+        """Ask, and wait until it is prepared or not."""
+        assert self.ask("prepare", camera, recipe=recipe)["state"] == "preparing"
+        return self.wait(lambda status: status["last_switch"][camera])
+
+    def reload(self, station: Any) -> dict[str, Any]:
+        self.next_station = station
+        self.switcher.reload()
+        return self.wait(lambda status: status["last_reload"])
+
+    def wait(self, pick: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        deadline = time.monotonic() + WAIT_S
+        while (change := pick(self.switcher.describe()))["state"] == "preparing":
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        return change
+
+    def in_use(self) -> dict[str, tuple[str, bool]]:
+        recipes = self.switcher.describe()["recipes"]
+        return {name: (Path(recipe["folder"]).name, recipe["from_station_file"]) for name, recipe in recipes.items()}
+
+
+AS_STARTED = {"top": ("lens", True), "side": ("lens", True)}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, health: Health, metrics: Metrics) -> Iterator[Bench]:
+    health.enter(State.READY)
+    bench = Bench(tmp_path, health, metrics)
+    bench.start()
+    yield bench
+    bench.gate.set()
+    bench.switcher.stop()
+    bench.switcher.join(WAIT_S)
+    assert not bench.switcher.is_alive()
+
+
+# ---------------------------------------------------------------- prepare and switch
+
+
+def test_prepared_recipe_judges_only_that_camera_and_only_once_switched(
+    bench: Bench, registry: CollectorRegistry
+) -> None:
+    prepared = bench.prepare("lens2")
+    assert (prepared["state"], prepared["error"]) == ("prepared", None)
+    assert prepared["recipe"] == str(bench.folder / "lens2")
+    assert prepared["asked_utc_ns"] <= prepared["ended_utc_ns"]
+    assert bench.in_use() == AS_STARTED
+    assert bench.ask("switch")["state"] == "switched"
+    assert bench.in_use() == AS_STARTED | {"top": ("lens2", False)}
+    assert bench.ask("status")["last_switch"]["top"]["state"] == "switched"
+    with pytest.raises(ValueError, match="camera: top must have a prepared recipe, the last asked for is switched"):
+        bench.ask("switch")
+    value = registry.get_sample_value
+    labels = {"camera": "top", "outcome": "switched"}
+    assert value("inspector_recipe_switches_total", labels) == 1
+    assert value("inspector_threshold", {"camera": "top"}) == 5.0
+
+
+def test_metrics_show_one_recipe_a_camera_when_it_was_switched_twice(bench: Bench, registry: CollectorRegistry) -> None:
+    for name in ("lens2", "lens3"):
+        bench.prepare(name)
+        bench.ask("switch")
+    shown = [
+        sample.labels["recipe_id"]
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "inspector_recipe_info"
+    ]
+    assert shown == ["lens3"]
+
+
+@pytest.mark.parametrize("error", [RecipeError("checksum"), ValueError("odd"), DeviceOutOfMemoryError("no room")])
+def test_old_recipe_stays_and_it_is_told_why_when_the_new_one_fails(
+    bench: Bench, registry: CollectorRegistry, health: Health, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    bench.faults["lens2"] = error
+    refused = bench.prepare("lens2")
+    assert (refused["state"], refused["error"]) == ("refused", str(error))
+    assert str(error) in caplog.text
+    with pytest.raises(ValueError, match=f"the last asked for is refused: .*lens2: {error}"):
+        bench.ask("switch")
+    assert bench.in_use() == AS_STARTED
+    assert health.state is State.READY
+    assert registry.get_sample_value("inspector_recipe_switches_total", {"camera": "top", "outcome": "refused"}) == 1
+    assert bench.prepare("lens3")["state"] == "prepared"
+
+
+def test_nothing_is_prepared_any_more_when_a_second_recipe_is_refused(bench: Bench) -> None:
+    bench.prepare("lens2")
+    bench.faults["lens3"] = RecipeError("torn")
+    bench.prepare("lens3")
+    with pytest.raises(ValueError, match="refused: .*lens3: torn"):
+        bench.ask("switch")
+    assert bench.in_use() == AS_STARTED
+
+
+def test_second_recipe_takes_the_place_of_the_first_when_asked_for_while_that_is_loading(bench: Bench) -> None:
+    bench.gate.clear()
+    bench.ask("prepare", recipe="lens2")
+    assert bench.loading.wait(WAIT_S)
+    bench.ask("prepare", recipe="lens")
+    bench.ask("prepare", recipe="lens3")
+    with pytest.raises(ValueError, match="the last asked for is preparing: .*lens3"):
+        bench.ask("switch")
+    bench.gate.set()
+    assert bench.wait(lambda status: status["last_switch"]["top"])["state"] == "prepared"
+    assert bench.loaded == ["lens2", "lens3"]  # never the one in between
+    bench.ask("switch")
+    assert bench.in_use()["top"] == ("lens3", False)
+
+
+def test_station_is_at_fault_when_the_device_fails_while_preparing(bench: Bench, health: Health) -> None:
+    bench.faults["lens2"] = DeviceFaultError("device: unspecified launch failure")
+    bench.ask("prepare", recipe="lens2")
+    bench.switcher.join(WAIT_S)
+    assert not bench.switcher.is_alive()
+    assert health.state is State.FAULT
+    assert health.last_error == "device: device: unspecified launch failure"
+    assert bench.switcher.failure is bench.faults["lens2"]
+
+
+WRONG = [
+    ({"action": "dance"}, "action: must be one of ['prepare', 'switch', 'status'], got 'dance'"),
+    ({"action": None}, "action: must be one of"),
+    ({"camera": "bottom"}, "camera: must be one of ['top', 'side'], got 'bottom'"),
+    ({"camera": None}, "camera: must be one of"),
+    ({"camera": ["top"]}, "camera: must be one of"),
+    ({}, "recipe: must be a recipe's folder on the station's machine, got None"),
+    ({"recipe": ""}, "recipe: must be"),
+    ({"recipe": 7}, "recipe: must be"),
+    ({"recipe": "a\0b"}, "recipe: must be"),
+    ({"recipe": "x" * 5000}, "recipe: must be"),
+    ({"recipe": "x" * 4000}, "recipe: must be"),
+    ({"recipe": "\ud800"}, "recipe: must be"),
+    ({"recipe": "circle"}, "recipe: must be"),
+    ({"recipe": "nowhere"}, "got 'nowhere' ("),
+    ({"recipe": "lens/recipe.yaml"}, "recipe: must be a recipe's folder"),
+]
+
+
+def test_requests_that_break_a_rule_are_told_field_rule_and_value(bench: Bench) -> None:
+    (bench.folder / "circle").symlink_to("circle")
+    for change, words in WRONG:
+        with pytest.raises(ValueError, match="must be") as refused:
+            bench.switcher.answer({"action": "prepare", "camera": "top"} | change)
+        assert words in str(refused.value), change
+    assert bench.loaded == []
+
+
+def test_nothing_is_prepared_when_the_station_is_starting(tmp_path: Path, health: Health, metrics: Metrics) -> None:
+    bench = Bench(tmp_path, health, metrics)
+    with pytest.raises(ValueError, match="the station is starting"):
+        bench.ask("prepare", recipe="lens2")
+
+
+def test_what_is_loaded_is_not_used_when_asked_to_stop_meanwhile(bench: Bench) -> None:
+    bench.gate.clear()
+    cameras = {name: {"recipe": bench.folder / "lens2"} for name in ("top", "side")}
+    bench.next_station = bench.make_station(cameras=cameras)
+    bench.switcher.reload()
+    assert bench.loading.wait(WAIT_S)
+    bench.switcher.stop()
+    bench.gate.set()
+    bench.switcher.join(WAIT_S)
+    assert bench.in_use() == AS_STARTED
+    assert bench.applied == []
+
+
+# ---------------------------------------------------------------- reload
+
+
+def test_settings_are_applied_and_no_recipe_is_loaded_when_only_they_changed(
+    bench: Bench, registry: CollectorRegistry
+) -> None:
+    cameras = {"top": {"recipe": bench.folder / "lens", "deadline_ms": 5}, "side": {"recipe": bench.folder / "lens"}}
+    station = bench.make_station(cameras=cameras, overlays={"frames": "all"}, stop_timeout_s=3.0)
+    assert bench.reload(station)["state"] == "applied"
+    assert bench.applied == [station]
+    assert bench.loaded == []
+    assert registry.get_sample_value("inspector_reloads_total", {"outcome": "applied"}) == 1
+
+
+def test_cameras_share_a_recipe_that_is_loaded_once_when_both_change_to_it(bench: Bench) -> None:
+    station = bench.make_station(cameras={name: {"recipe": bench.folder / "lens2"} for name in ("top", "side")})
+    assert bench.reload(station)["state"] == "applied"
+    assert bench.loaded == ["lens2"]
+    assert bench.judges.get("top") is bench.judges.get("side")
+    assert bench.in_use() == {"top": ("lens2", True), "side": ("lens2", True)}
+
+
+@pytest.mark.parametrize("file", ["recipe.yaml", "weights.safetensors"])
+def test_recipe_is_loaded_anew_when_a_file_in_the_same_folder_changed(bench: Bench, file: str) -> None:
+    (bench.folder / "lens" / file).write_text("another")
+    assert bench.reload(bench.station)["state"] == "applied"
+    assert bench.loaded == ["lens"]
+
+
+def test_station_files_recipe_counts_again_when_another_was_switched_to(bench: Bench) -> None:
+    bench.prepare("lens2")
+    bench.ask("switch")
+    bench.reload(bench.station)
+    assert bench.in_use() == AS_STARTED
+
+
+def test_nothing_changes_when_one_of_the_recipes_is_refused(bench: Bench, registry: CollectorRegistry) -> None:
+    bench.faults["lens3"] = RecipeError("torn")
+    cameras = {"top": {"recipe": bench.folder / "lens2"}, "side": {"recipe": bench.folder / "lens3"}}
+    refused = bench.reload(bench.make_station(cameras=cameras, stop_timeout_s=3.0))
+    assert (refused["state"], refused["error"]) == ("refused", "cameras.side.recipe: torn")
+    assert bench.in_use() == AS_STARTED
+    assert bench.applied == []
+    assert registry.get_sample_value("inspector_reloads_total", {"outcome": "refused"}) == 1
+    assert bench.reload(bench.station)["state"] == "applied"
+
+
+def test_nothing_changes_when_the_file_is_broken(bench: Bench, health: Health) -> None:
+    refused = bench.reload(ConfigError("station.yaml:3: nonsense: unknown key"))
+    assert (refused["state"], refused["error"]) == ("refused", "station.yaml:3: nonsense: unknown key")
+    assert bench.applied == []
+    assert health.state is State.READY
+
+
+def test_all_fields_that_need_a_restart_are_named_when_they_changed(bench: Bench) -> None:
+    station = bench.make_station(
+        cameras={"top": {"simulated": True}, "left": {}},
+        sockets={"results": "ipc:///tmp/r"},
+        http={"port": 1},
+        device="cpu",
+        tile_batch=3,
+        stop_timeout_s=3.0,
+    )
+    refused = bench.reload(station)
+    assert refused["state"] == "refused"
+    named = {line.partition(":")[0] for line in refused["error"].splitlines()}
+    assert named == {
+        "cameras.top.simulated",
+        "cameras.top.recipe",
+        "cameras.left",
+        "cameras.side",
+        "sockets.results",
+        "http.port",
+        "device",
+        "tile_batch",
+    }
+    assert "http.port: needs a restart to change, is 9108, got 1" in refused["error"]
+    assert bench.applied == []
