@@ -185,7 +185,7 @@ def test_nothing_is_prepared_any_more_when_a_second_recipe_is_refused(bench: Ben
     bench.prepare("lens2")
     bench.faults["lens3"] = RecipeError("torn")
     bench.prepare("lens3")
-    with pytest.raises(ValueError, match="refused: .*lens3: torn"):
+    with pytest.raises(ValueError, match=r"refused: .*lens3: torn"):
         bench.ask("switch")
     assert bench.in_use() == AS_STARTED
 
@@ -196,7 +196,7 @@ def test_second_recipe_takes_the_place_of_the_first_when_asked_for_while_that_is
     assert bench.loading.wait(WAIT_S)
     bench.ask("prepare", recipe="lens")
     bench.ask("prepare", recipe="lens3")
-    with pytest.raises(ValueError, match="the last asked for is preparing: .*lens3"):
+    with pytest.raises(ValueError, match=r"the last asked for is preparing: .*lens3"):
         bench.ask("switch")
     bench.gate.set()
     assert bench.wait(lambda status: status["last_switch"]["top"])["state"] == "prepared"
