@@ -439,6 +439,8 @@ class Detector:
 
 @contextlib.contextmanager
 def _torch_threads(count: int | None) -> Iterator[None]:
+    # The count is each thread's own, but a thread begins with that of whoever set one last: threads that live beside
+    # another detector's look at theirs first thing.
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _ACTIONS = ("prepare", "switch", "status")
 _MAX_PATH = 4096
-_DEVICE_FAULTS = (DeviceFaultError, torch.AcceleratorError)
+_DEVICE_FAULTS = (DeviceFaultError, getattr(torch, "AcceleratorError", DeviceFaultError))  # torch 2.8 has it
 """What says nothing about the recipe: the process is poisoned."""
 
 
@@ -54,10 +54,9 @@ class Change:
 
     def to_wire(self) -> dict[str, Any]:
         """As in the status."""
-        wire = {"state": self.state, "error": self.error}
-        times = {"asked_utc_ns": self.asked_utc_ns, "ended_utc_ns": self.ended_utc_ns}
         recipe = {"camera": self.camera, "recipe": str(self.recipe)} if self.camera else {}
-        return recipe | wire | times
+        state = {"state": self.state, "error": self.error}
+        return recipe | state | {"asked_utc_ns": self.asked_utc_ns, "ended_utc_ns": self.ended_utc_ns}
 
 
 class Switcher(threading.Thread):

@@ -186,6 +186,7 @@ class FakeCuda:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.graphs: list[FakeGraph] = []
+        self.capture_error_modes: list[str] = []
         self.events = 0
         self.current = FakeStream(self, "compute")
 
@@ -203,6 +204,7 @@ class FakeCuda:
     @contextlib.contextmanager
     def capture(self, graph: FakeGraph, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
         self.calls.append(f"capture on {stream.name}")
+        self.capture_error_modes.append(capture_error_mode)
         with self.use_stream(stream), graph.recorder:
             yield
 

@@ -22,7 +22,7 @@ from inspector.engine.build import build_eager, build_engine, compute_network_ke
 from inspector.engine.eager import EagerEngine
 from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
-from inspector.errors import DeviceFaultError, RecipeError
+from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model import ReverseDistillation
 
 CPU = torch.device("cpu")
@@ -235,6 +235,17 @@ def test_device_fault_is_raised_when_the_gpu_engine_cannot_be_built(
 
     monkeypatch.setattr(build, "CudaEngine", fail)
     with pytest.raises(DeviceFaultError, match="device cuda:0: CUDA error: no kernel image"):
+        build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda", 0))
+
+
+def test_lack_of_memory_is_no_device_fault_when_the_gpu_engine_cannot_be_built(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(build, "CudaEngine", fail)
+    with pytest.raises(DeviceOutOfMemoryError, match="device cuda:0: recipe tiny has no room: CUDA out of memory"):
         build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda", 0))
 
 

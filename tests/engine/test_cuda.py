@@ -99,6 +99,11 @@ def test_capture_comes_after_warming_up_on_a_stream_of_its_own(make: Make, cuda:
     assert cuda.calls == ["copy waits for compute", "host waits for all", "capture on copy", "compute waits for copy"]
 
 
+def test_other_threads_may_use_the_device_while_a_graph_is_captured(make: Make, cuda: Any) -> None:
+    make().halve_batch()
+    assert cuda.capture_error_modes == ["thread_local"] * 2
+
+
 def test_map_is_nan_when_a_pixel_is(make: Make, make_tiles: MakeTiles, infer: Infer) -> None:
     for precision in (Precision.FP32, Precision.BF16):
         tiles = make_tiles(2, dtype=torch.float32)

@@ -57,6 +57,27 @@ def test_put_waits_when_blocking_until_there_is_room() -> None:
     assert buffer.put(ticket("3"), timeout_s=5.0) == []
 
 
+def test_limits_count_from_the_next_ticket_on_when_they_are_changed() -> None:
+    buffer = FrameBuffer(30, WhenFull.DROP_OLDEST)
+    for name in "123":
+        buffer.put(ticket(name))
+    buffer.limit(20, WhenFull.DROP_OLDEST)
+    assert names(buffer.put(ticket("4"))) == ["1", "2"]
+    buffer.limit(20, WhenFull.DROP_NEWEST)
+    assert names(buffer.put(ticket("5"))) == ["5"]
+    assert names(buffer.put(ticket("big", size=21))) == ["big"]
+    buffer.limit(30, WhenFull.DROP_NEWEST)
+    assert names(buffer.put(ticket("6"))) == []
+    assert drain(buffer) == ["3", "4", "6"]
+
+
+def test_put_goes_on_when_it_waits_and_there_is_room_by_a_new_limit() -> None:
+    buffer = FrameBuffer(10, WhenFull.BLOCK)
+    buffer.put(ticket("1"))
+    threading.Timer(0.1, buffer.limit, (20, WhenFull.BLOCK)).start()
+    assert buffer.put(ticket("2"), timeout_s=5.0) == []
+
+
 def test_cameras_take_turns_and_the_greedy_one_pays() -> None:
     buffer = FrameBuffer(50, WhenFull.DROP_OLDEST)
     for name in ("a1", "a2", "a3", "a4"):

@@ -303,17 +303,17 @@ def test_command_prepares_and_switches_or_tells_why_not(station: RunningStation,
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "inspector", "recipe", *arguments]
         command += ["--requests", station.config["sockets"]["requests"]]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=station.folder)
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
         return ended.returncode, ended.stdout + ended.stderr
 
-    status, out = run("top", "recipes/two")
+    status, out = run("top", str(recipes / "two"))
     assert (status, out.splitlines()[0]) == (0, f"camera top: judged with two from {recipes / 'two'}")
     assert "until the daemon restarts or reloads" in out
     spoil_weights(recipes / "two")
-    status, out = run("top", "recipes/two")
+    status, out = run("top", str(recipes / "two"))
     assert status == 1
     assert "the recipe is refused, the one before stays" in out
     assert "weights.safetensors" in out
-    status, out = run("bottom", "recipes/one")
+    status, out = run("bottom", str(recipes / "one"))
     assert status == 1
     assert "camera: must be one of ['top'], got 'bottom'" in out
