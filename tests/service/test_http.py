@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -108,3 +109,14 @@ def test_stop_releases_the_port_when_it_was_never_started(registry: CollectorReg
     server.stop()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", server.port))
+
+
+def test_connections_are_held_when_a_burst_comes_faster_than_they_are_accepted(
+    registry: CollectorRegistry, health: Health
+) -> None:
+    server = HttpThread("127.0.0.1", 0, registry, health)  # not started: it accepts none
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        for _ in range(100):
+            # Where none is free the kernel asks again after a second; on loopback the others take no time.
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=0.9))

@@ -147,6 +147,11 @@ def test_http_port_answers_and_frames_flow_when_200_connections_hang_or_send_gar
         for number in range(200):
             peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
             peer.sendall(noise.randbytes(200) if number % 2 else halves[number // 2 % len(halves)])
+        for _ in range(20):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            peer.sendall(halves[1])
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()  # by a reset, in the middle of a request
         line.send(6)
         line.wait_answered()
         for path in ("/live", "/ready"):
@@ -156,6 +161,7 @@ def test_http_port_answers_and_frames_flow_when_200_connections_hang_or_send_gar
         assert {a.message["verdict"] for a in line.results} == {"PASS", "FAIL"}
         assert line.account(station.journal).broken == {}
     assert station.stop() == 0
+    assert "Traceback" not in station.log_text()
 
 
 def test_zeromq_ports_live_on_when_peers_do_not_speak_zeromq(start: StartStation) -> None:
