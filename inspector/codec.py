@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from inspector.errors import BadFrameError
 from inspector.types import PixelFormat
@@ -13,7 +14,9 @@ from inspector.types import PixelFormat
 Pixels = np.ndarray[Any, Any]
 
 # Decoders fill what is missing from a truncated file with grey, and grey looks good: so the end is checked first.
-_ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+_MAX_JPEG_PIXELS = 2**28
+_ENDINGS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82"}
 
 
 def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
@@ -31,6 +34,8 @@ def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
     for start, end in _ENDINGS.items():
         if head.startswith(start) and end not in tail:
             raise BadFrameError(f"image: must be complete, but its end is missing after {array.size} bytes")
+    if head.startswith(_JPEG):
+        return _decode_jpeg(array)
     try:
         pixels = cv2.imdecode(array, cv2.IMREAD_UNCHANGED) if array.size else None
     except cv2.error as error:
@@ -38,6 +43,21 @@ def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
     if pixels is None:
         raise BadFrameError(f"image: must be one OpenCV can decode, got {array.size} bytes starting {head!r}")
     return _name_format(pixels)
+
+
+def _decode_jpeg(array: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[Pixels, PixelFormat]:
+    """By libjpeg-turbo itself: OpenCV keeps its warnings to itself, such as that rows were missing and made up."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(array, strict=True)
+        if height * width > _MAX_JPEG_PIXELS:  # a header costs its sender nothing, and us the memory it claims
+            raise BadFrameError(f"image: must have at most {_MAX_JPEG_PIXELS} pixels, got {height} × {width}")
+        grey = colours == "Gray"
+        pixels = simplejpeg.decode_jpeg(
+            array, colorspace="GRAY" if grey else "RGB", fastdct=False, fastupsample=False, strict=True
+        )
+    except ValueError as error:
+        raise BadFrameError(f"image: must be a whole JPEG, got {array.size} bytes: {error}") from error
+    return (pixels[..., 0], PixelFormat.MONO8) if grey else (pixels, PixelFormat.RGB8)
 
 
 def _name_format(pixels: Pixels) -> tuple[Pixels, PixelFormat]:

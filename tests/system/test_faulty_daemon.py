@@ -100,7 +100,6 @@ def test_confirmed_sender_goes_on_after_an_answer_that_did_not_come(start: Start
         assert line.account(station.journal, ["good-z"]).broken == {"without_verdict": ("good-z",)}
 
 
-@pytest.mark.xfail(reason="a REQ sender is answered before its frame is on record")
 def test_confirmed_frame_has_its_verdict_when_the_process_is_killed_while_it_waits(
     start: StartStation, recipe: Path
 ) -> None:
