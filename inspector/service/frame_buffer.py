@@ -14,7 +14,7 @@ class FrameBuffer:
     """One queue per camera, read in turn, under one common budget."""
 
     def __init__(self, max_bytes: int, when_full: WhenFull) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._when_full = when_full
         self._queues: dict[str, deque[Ticket]] = {}
         self._turns: deque[str] = deque()
@@ -25,7 +25,7 @@ class FrameBuffer:
     def limit(self, max_bytes: int, when_full: WhenFull) -> None:
         """Change the budget and the policy; what waits beyond it goes when the next ticket comes."""
         with self._changed:
-            self._max_bytes = max_bytes
+            self.max_bytes = max_bytes
             self._when_full = when_full
             self._changed.notify_all()
 
@@ -52,17 +52,17 @@ class FrameBuffer:
         """
         size = ticket.frame.nbytes
         with self._changed:
-            if size > self._max_bytes or self._closed:
+            if size > self.max_bytes or self._closed:
                 return [ticket]
             if can_wait or self._when_full is WhenFull.BLOCK:
                 deadline = time.monotonic() + timeout_s
-                while self._bytes + size > self._max_bytes:
+                while self._bytes + size > self.max_bytes:
                     if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                         return None
-            elif self._bytes + size > self._max_bytes and self._when_full is WhenFull.DROP_NEWEST:
+            elif self._bytes + size > self.max_bytes and self._when_full is WhenFull.DROP_NEWEST:
                 return [ticket]
             dropped = []
-            while self._bytes + size > self._max_bytes:
+            while self._bytes + size > self.max_bytes:
                 dropped.append(self._take(self._greediest()))
             self._add(ticket)
             return dropped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -107,12 +108,15 @@ class IngestThread(threading.Thread):
                 self._accept(frame)
 
     def _accept(self, frame: Frame) -> None:
+        refusal = self._refuse(frame)
+        if refusal is None and not self._has_room(frame):
+            refusal = Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded"
+            frame = dataclasses.replace(frame, pixels=None)
         ticket = self._ledger.accept(frame)
         recorded = threading.Event() if self._source.awaits_answer() else None
         self._recorder.open(ticket, recorded)
         self._health.enter(State.RUNNING)
         self._metrics.last_frame(frame)
-        refusal = self._refuse(frame)
         if refusal is not None:
             self._log.warning(refusal[0].name, f"camera {frame.camera}, frame {frame.frame_id}: {refusal[1]}")
             self._submit(error_outcome(ticket, *refusal))
@@ -135,6 +139,17 @@ class IngestThread(threading.Thread):
         if self._judges.get(frame.camera) is None:
             return Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"
         return None
+
+    def _has_room(self, frame: Frame) -> bool:
+        """Whether the pixels of all frames accepted and not yet answered stay within bounds.
+
+        The buffer bounds those that wait for the device. Those that wait for the disk are few, unless it hangs.
+        """
+        while self._ledger.open_bytes > 2 * self._buffer.max_bytes + 4 * frame.nbytes:
+            if not self._source.can_wait or self._stop_asked.wait(0.05):
+                return False
+            self._health.beat(self.name)
+        return True
 
     def _put(self, ticket: Ticket) -> list[Ticket]:
         while True:

@@ -75,7 +75,12 @@ class Account:
 
 
 class Ledger:
-    """Accepts frames and closes each exactly once. Shared by all threads."""
+    """Accepts frames and closes each exactly once. Shared by all threads.
+
+    Attributes:
+        deadlines_ms: of each camera, for frames accepted from now on.
+        open_bytes: pixel memory of all open frames, wherever they are.
+    """
 
     def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
         """Make it; `first_number` is above those of frames that an earlier run left open."""
@@ -83,6 +88,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._next = first_number
         self._open: dict[int, Ticket] = {}
+        self.open_bytes = 0
         self._received: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
         self._results: Counter[tuple[str, Verdict, Reason]] = Counter()
 
@@ -118,6 +124,7 @@ class Ledger:
 
     def _enter(self, ticket: Ticket) -> None:
         self._open[ticket.number] = ticket
+        self.open_bytes += ticket.frame.nbytes
         self._received[ticket.frame.camera] += 1
 
     def is_open(self, ticket: Ticket) -> bool:
@@ -132,6 +139,7 @@ class Ledger:
         """
         with self._lock:
             del self._open[ticket.number]
+            self.open_bytes -= ticket.frame.nbytes
             self._results[ticket.frame.camera, verdict, reason] += 1
 
     def expired(self, now_ns: int) -> list[Ticket]:

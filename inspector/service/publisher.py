@@ -42,14 +42,13 @@ class Identity:
     boot_id: str
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Sealed:
     """An outcome with its result, on its way to the disk."""
 
     outcome: Outcome
     result: Result
     handed_ns: int
-    was_sent: bool = False
 
 
 class Publisher(threading.Thread):
@@ -94,7 +93,7 @@ class Publisher(threading.Thread):
         self._health = health
         self._metrics = metrics
         self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
-        self._sealed: dict[int, _Sealed] = {}
+        self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
         # Counters: a frame left open may be of a camera that this station no longer has.
         self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
         self._sent = Counter(self._seqs)
@@ -123,8 +122,8 @@ class Publisher(threading.Thread):
                 self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
             while self._sealed and time.monotonic() < self._stop_by:
                 self._turn()
-            for sealed in list(self._sealed.values()):
-                self._send_unrecorded(sealed)
+            for number in list(self._sealed):
+                self._send_unrecorded(number)
             self._publish_status(now=True)
         except BaseException as error:
             logger.exception("publisher died")
@@ -203,7 +202,7 @@ class Publisher(threading.Thread):
         for closing in written.closings:
             assert closing.number is not None  # noqa: S101 (ours all have one)
             sealed = self._sealed.pop(closing.number)
-            if sealed.was_sent:
+            if sealed is None:
                 if written.error is not None and closing.result.verdict is Verdict.ERROR:  # else it was amended
                     self._recorder.close_late(dataclasses.replace(closing, amends=True))
             elif written.error is not None:
@@ -217,18 +216,17 @@ class Publisher(threading.Thread):
     def _answer_expired(self) -> None:
         now = time.monotonic_ns()
         for ticket in self._ledger.expired(now):
-            sealed = self._sealed.get(ticket.number)
-            if sealed is None:
+            if ticket.number not in self._sealed:
                 self._forget(ticket)
                 self._seal(error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline"))
             elif now > ticket.deadline_monotonic_ns + _GRACE_NS:
-                self._send_unrecorded(sealed)
+                self._send_unrecorded(ticket.number)
 
-    def _send_unrecorded(self, sealed: _Sealed) -> None:
+    def _send_unrecorded(self, number: int) -> None:
         """Answer now what the disk has not taken yet: an ERROR, which lets no part through."""
-        if sealed.was_sent:
+        sealed, self._sealed[number] = self._sealed[number], None
+        if sealed is None:
             return
-        sealed.was_sent = True
         if sealed.result.verdict is Verdict.ERROR:
             self._send(sealed, dataclasses.replace(sealed.result, recorded=False))
         else:
@@ -280,7 +278,6 @@ class Publisher(threading.Thread):
             "lifebit": self._health.lifebit,
             "last_seq": dict(self._sent),
             "last_result": dict(self._last),
-            "recipes": {camera: judge.identity for camera, judge in self._judges},
             "queue_depth": self._queue_depth(),
             "last_error": self._health.last_error,
             "published_utc_ns": time.time_ns(),
