@@ -246,7 +246,7 @@ class Switcher(threading.Thread):
             self._end(change, "applied")
 
     def _load_judges(self, station: Station) -> dict[str, Judge]:
-        """Of all cameras of the file: the present ones where the recipe is the same, to the last byte."""
+        """Of all cameras of the file: the present ones where the recipe is the same to the byte."""
         by_folder: dict[Path, Judge] = {}
         judges = {}
         for name, camera in station.cameras.items():

@@ -34,6 +34,8 @@ class Bench:
         self.gate = threading.Event()
         self.gate.set()
         self.loading = threading.Event()
+        self.held = ""
+        self.loading_held, self.release = threading.Event(), threading.Event()
         self.loaded: list[str] = []
         self.applied: list[Station] = []
         for name in ("lens", "lens2", "lens3"):
@@ -80,6 +82,9 @@ class Bench:
     def _load(self, folder: Path) -> Judge:
         self.loading.set()
         assert self.gate.wait(WAIT_S)
+        if folder.name == self.held:
+            self.loading_held.set()
+            assert self.release.wait(WAIT_S)
         self.loaded.append(folder.name)
         if folder.name in self.faults:
             raise self.faults[folder.name]
@@ -192,13 +197,16 @@ def test_nothing_is_prepared_any_more_when_a_second_recipe_is_refused(bench: Ben
 
 def test_second_recipe_takes_the_place_of_the_first_when_asked_for_while_that_is_loading(bench: Bench) -> None:
     bench.gate.clear()
+    bench.held = "lens3"
     bench.ask("prepare", recipe="lens2")
     assert bench.loading.wait(WAIT_S)
     bench.ask("prepare", recipe="lens")
     bench.ask("prepare", recipe="lens3")
+    bench.gate.set()
+    assert bench.loading_held.wait(WAIT_S)  # lens2 is loaded
     with pytest.raises(ValueError, match=r"the last asked for is preparing: .*lens3"):
         bench.ask("switch")
-    bench.gate.set()
+    bench.release.set()
     assert bench.wait(lambda status: status["last_switch"]["top"])["state"] == "prepared"
     assert bench.loaded == ["lens2", "lens3"]  # never the one in between
     bench.ask("switch")
