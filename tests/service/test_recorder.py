@@ -189,7 +189,7 @@ def test_frame_that_was_opened_is_in_the_file_until_it_is_closed(
     make: Callable[..., Recorder], launch: Launch, accept: Accept, closing: MakeClosing, tmp_path: Path
 ) -> None:
     journal = Journal(tmp_path / "journal.sqlite")
-    recorder = launch(make(journal))
+    recorder = launch(make(journal, keep_days=None))
     ticket, recorded = accept("f1"), threading.Event()
     recorder.open(ticket, recorded)
     assert recorded.wait(WAIT_S)
@@ -275,7 +275,7 @@ def test_verdict_and_its_amendment_are_both_on_record_when_a_hung_disk_takes_the
     written: queue.Queue[Written],
 ) -> None:  # fmt: skip
     journal = Journal(tmp_path / "journal.sqlite")
-    recorder = make(journal)
+    recorder = make(journal, keep_days=None)
     late = {"verdict": Verdict.ERROR, "reason": Reason.DEADLINE}
     recorder.close(closing(1))
     recorder.close_late(closing(1, amends=True, **late))
