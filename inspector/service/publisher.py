@@ -153,7 +153,7 @@ class Publisher(threading.Thread):
             if isinstance(message, Written):
                 self._send_written(message)
             else:
-                self._seal(_in_time(message))
+                self._seal(message)
 
     # ------------------------------------------------------------ outcome → result, on its way to the disk
 
@@ -163,6 +163,7 @@ class Publisher(threading.Thread):
             if outcome.judgement is not None:
                 self._metrics.results_late.labels(ticket.frame.camera).inc()
             return
+        outcome = _in_time(outcome)
         sealed = _Sealed(outcome, self._build(outcome), time.monotonic_ns())
         self._sealed[ticket.number] = sealed
         self._recorder.close(Closing(ticket.number, sealed.result))
