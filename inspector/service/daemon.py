@@ -139,6 +139,18 @@ class Daemon:
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
         self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
+        self._switcher = switcher = Switcher(
+            station,
+            self._judges,
+            folder=self._path.parent,
+            read=lambda: load_station(self._path),
+            load=lambda folder: load_judge(
+                folder, choose_device(station.device), station.tile_batch, _find_cache(station)
+            ),
+            apply=self._apply,
+            health=health,
+            metrics=metrics,
+        )
         self._publisher = publisher = Publisher(
             ledger,
             self._recorder,
@@ -150,6 +162,7 @@ class Daemon:
             forget=self._buffer.discard,
             taps=(self._overlayer.offer, self._evidence.offer),
             queue_depth=self._buffer.__len__,
+            more_status=switcher.describe,
             health=health,
             metrics=metrics,
         )
@@ -170,19 +183,6 @@ class Daemon:
             )
             for source in sources
         ]
-        self._switcher = switcher = Switcher(
-            station,
-            self._judges,
-            folder=self._path.parent,
-            read=lambda: load_station(self._path),
-            load=lambda folder: load_judge(
-                folder, choose_device(station.device), station.tile_batch, _find_cache(station)
-            ),
-            apply=self._apply,
-            health=health,
-            metrics=metrics,
-        )
-        publisher.more_status = switcher.describe
         self._requests = RequestsThread(
             self._context,
             station.sockets.requests,

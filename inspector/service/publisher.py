@@ -67,6 +67,7 @@ class Publisher(threading.Thread):
         forget: Callable[[Ticket], None],
         taps: Sequence[Callable[[Outcome, Result], None]],
         queue_depth: Callable[[], int],
+        more_status: Callable[[], Mapping[str, Any]],
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -79,6 +80,7 @@ class Publisher(threading.Thread):
             forget: told of a frame that was answered while it waits for the device.
             taps: each is handed every published result and must not wait.
             queue_depth: frames that wait for the device.
+            more_status: what others add to the status.
             health, metrics: who watches.
         """
         super().__init__(name="publisher", daemon=True)
@@ -90,6 +92,7 @@ class Publisher(threading.Thread):
         self._forget = forget
         self._taps = taps
         self._queue_depth = queue_depth
+        self._more_status = more_status
         self._health = health
         self._metrics = metrics
         self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
@@ -101,7 +104,6 @@ class Publisher(threading.Thread):
         self._stop_by: float | None = None
         self._next_status = 0.0
         self.failure: BaseException | None = None
-        self.more_status: Callable[[], Mapping[str, Any]] = dict
         recorder.on_written = self._inbox.put
 
     def submit(self, outcome: Outcome) -> None:
@@ -282,7 +284,7 @@ class Publisher(threading.Thread):
             "queue_depth": self._queue_depth(),
             "last_error": self._health.last_error,
             "published_utc_ns": time.time_ns(),
-            **self.more_status(),
+            **self._more_status(),
         }
 
 

@@ -257,7 +257,7 @@ def test_an_image_that_fails_costs_an_image_and_is_told_until_the_next_success(
     wait_until(lambda: health.state is State.DEGRADED)
     offer(thread, "f2")
     wait_until(lambda: health.last_error == "evidence: frame f2: a fault of ours")
-    assert health.ready() == (False, "DEGRADED: evidence: frame f2: a fault of ours")
+    assert health.ready() == (True, "DEGRADED: evidence: frame f2: a fault of ours")
     offer(thread, "f3")
     wait_until(lambda: health.state is State.RUNNING)
     assert store.names() == ["f0", "f3"]
@@ -274,7 +274,7 @@ def test_station_recovers_by_itself_when_the_disk_has_room_again_and_no_frame_co
     offer(thread, "lost")
     wait_until(lambda: health.state is State.DEGRADED)
     time.sleep(0.5)
-    assert health.ready() == (False, "DEGRADED: evidence: evidence.min_free: full")
+    assert health.ready() == (True, "DEGRADED: evidence: evidence.min_free: full")
     store.full = None
     wait_until(lambda: health.state is State.RUNNING)
     assert store.names() == []
