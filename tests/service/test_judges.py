@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from inspector.config import Camera, Recipe, Station, Threshold, Tiling
+from inspector.config import Camera, Recipe, Station, Threshold, Tiling, load_recipe
 from inspector.detector import Detector, build_model
 from inspector.errors import RecipeError
 from inspector.model.checkpoint import compute_sha256
@@ -45,6 +46,19 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="module")
 def lens(write: Callable[..., Path]) -> Path:
     return write("lens")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What `Detector.load` gives instead of a network: its recipe alone, and nothing to warm up."""
+    stand_in = SimpleNamespace(warm_up=lambda: None)
+
+    def load(folder: Path, **_: Any) -> SimpleNamespace:
+        stand_in.recipe = load_recipe(folder)
+        return stand_in
+
+    monkeypatch.setattr(Detector, "load", load)
+    return stand_in
 
 
 # ---------------------------------------------------------------- switching
@@ -97,7 +111,7 @@ def test_judge_names_the_recipe_it_was_loaded_from(lens: Path, tmp_path: Path) -
 
 
 def test_recipe_is_refused_naming_what_to_do_when_it_has_no_threshold(
-    write: Callable[..., Path], tmp_path: Path
+    write: Callable[..., Path], tmp_path: Path, stand_in: SimpleNamespace
 ) -> None:
     folder = write("raw", threshold=None)
     with pytest.raises(RecipeError, match="threshold: required to judge frames; run inspector calibrate") as refused:
@@ -106,15 +120,15 @@ def test_recipe_is_refused_naming_what_to_do_when_it_has_no_threshold(
 
 
 def test_recipe_is_refused_when_it_is_altered_while_it_is_loaded(
-    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[..., Path], tmp_path: Path, stand_in: SimpleNamespace
 ) -> None:
     folder = write("altered")
 
-    def alter(detector: Detector) -> None:
+    def alter() -> None:
         text = (folder / "recipe.yaml").read_text(encoding="utf-8")
         (folder / "recipe.yaml").write_text(text.replace("100.0", "200.0"), encoding="utf-8")
 
-    monkeypatch.setattr(Detector, "warm_up", alter)
+    stand_in.warm_up = alter
     with pytest.raises(RecipeError, match=r"recipe\.yaml: altered while it was loaded"):
         load_judge(folder, CPU, 2, tmp_path)
 
@@ -125,7 +139,7 @@ def test_recipe_is_refused_when_it_is_not_there(tmp_path: Path) -> None:
 
 
 def test_recipe_is_refused_when_it_does_not_judge_its_golden_frames_as_it_must(
-    lens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lens: Path, tmp_path: Path, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prove(detector: Detector, folder: Path) -> None:
         assert folder == lens
