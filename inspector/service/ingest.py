@@ -112,9 +112,8 @@ class IngestThread(threading.Thread):
         if refusal is None and not self._has_room(frame):
             refusal = Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded"
             frame = dataclasses.replace(frame, pixels=None)
-        ticket = self._ledger.accept(frame)
         recorded = threading.Event() if self._source.awaits_answer() else None
-        self._recorder.open(ticket, recorded)
+        ticket = self._ledger.accept(frame, lambda ticket: self._recorder.open(ticket, recorded))
         self._health.enter(State.RUNNING)
         self._metrics.last_frame(frame)
         if refusal is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from inspector.detector import Judgement
@@ -92,13 +92,17 @@ class Ledger:
         self._received: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
         self._results: Counter[tuple[str, Verdict, Reason]] = Counter()
 
-    def accept(self, frame: Frame) -> Ticket:
-        """From here on the frame is owed a verdict."""
+    def accept(self, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
+        """From here on the frame is owed a verdict.
+
+        `record` is called before anyone else can see the ticket, and so close it; it must not wait.
+        """
         deadline_ms = self.deadlines_ms[frame.camera]
         deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
         with self._lock:
             ticket = Ticket(self._next, frame, deadline_ms, deadline)
             self._next += 1
+            record(ticket)
             self._enter(ticket)
         return ticket
 

@@ -208,6 +208,8 @@ class Publisher(threading.Thread):
             if sealed is None:
                 if written.error is not None and closing.result.verdict is Verdict.ERROR:  # else it was amended
                     self._recorder.close_late(dataclasses.replace(closing, amends=True))
+            elif written.error is not None and sealed.result.verdict is Verdict.ERROR:
+                self._amend(sealed, sealed.result.reason, sealed.result.message or "")
             elif written.error is not None:
                 # A verdict that is not on record is not a PASS.
                 self._amend(sealed, Reason.NOT_READY, written.error)
@@ -253,8 +255,9 @@ class Publisher(threading.Thread):
         if not self._socket.publish(f"result/{result.camera}", wire):
             self._metrics.results_lagging.inc()
         self._ledger.close(ticket, result.verdict, result.reason)
-        self._sent[result.camera] = max(result.seq, self._sent[result.camera])
-        self._last[result.camera] = _compact(wire)
+        if result.seq > self._sent[result.camera]:  # one answered at its deadline may have overtaken another
+            self._sent[result.camera] = result.seq
+            self._last[result.camera] = _compact(wire)
         publish_ms = (time.monotonic_ns() - started) / 1e6
         self._metrics.published(
             dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms})
