@@ -313,8 +313,6 @@ class Daemon:
         self._evidence.stop()
         self._requests.stop()
         _join([*self._flow, *self._ingest], deadline)
-        if self._recorder.failure is not None:
-            self._recorder.rescue()
         self._switcher.join(0.2)  # it ends at once, or not for a long time
         self._http.stop()
         for sink, owner in self._sinks:

@@ -94,18 +94,6 @@ class Recorder(threading.Thread):
         """Ask it to end once all it was handed is written; the caller joins."""
         self._stop_asked.set()
 
-    def rescue(self) -> None:
-        """After this thread died: write what it was handed, from the caller's, so that no frame is answered twice."""
-        items = [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
-        openings = [item.record for item in items if isinstance(item, Opening)]
-        closings = [
-            item if isinstance(item, Closing) else item.closing for item in items if not isinstance(item, Opening)
-        ]
-        try:
-            self._journal.write(openings, [*self._backlog, *closings])
-        except JournalError as error:
-            logger.error("journal: %d results are not on record: %s", len(self._backlog) + len(closings), error)
-
     def run(self) -> None:
         """Until asked to stop."""
         try:

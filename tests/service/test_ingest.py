@@ -167,6 +167,24 @@ def test_frames_reach_the_buffer_in_order_when_read(line: Line, make_frame: Make
     assert thread.failure is None
 
 
+@pytest.mark.parametrize("can_wait", [False, True])
+def test_pixels_are_refused_or_waited_for_when_frames_not_yet_answered_hold_too_much(
+    line: Line, make_frame: MakeFrame, can_wait: bool
+) -> None:
+    line.buffer.limit(10, WhenFull.DROP_OLDEST)
+    waiting = line.ledger.accept(make_frame("waits for the disk", size=100))
+    source = ScriptedSource([make_frame("f1")])
+    source.can_wait = can_wait
+    close = Impatient(lambda: line.ledger.is_open(waiting) and line.ledger.close(waiting, Verdict.PASS, Reason.OK))
+    line.run(source, impatient=close)
+    if can_wait:
+        assert line.waiting() == ["f1"]
+    else:
+        (outcome,) = line.outcomes
+        assert (outcome.reason, outcome.ticket.frame.pixels) == (Reason.OVERLOAD, None)
+        assert line.recorder.opened == ["f1"]
+
+
 def test_thread_ends_and_closes_its_source_when_that_is_exhausted(line: Line, beats: queue.Queue[str]) -> None:
     source = ScriptedSource([])
     thread = line.run(source)

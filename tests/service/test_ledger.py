@@ -192,3 +192,21 @@ def test_account_does_not_balance_when_counts_are_wrong(
     received: dict[str, int], passed: int, in_flight: dict[str, int]
 ) -> None:
     assert not Account(received, {("top", Verdict.PASS, Reason.OK): passed}, in_flight).balances
+
+
+def test_ticket_is_recorded_before_anyone_can_close_it(ledger: Ledger, make_frame: Callable[..., Frame]) -> None:
+    seen: list[tuple[int, bool]] = []
+    ticket = ledger.accept(make_frame("f1"), lambda ticket: seen.append((ticket.number, ledger.is_open(ticket))))
+    assert seen == [(ticket.number, False)]
+    assert ledger.is_open(ticket)
+
+
+def test_bytes_of_open_frames_are_counted_until_they_are_closed(
+    ledger: Ledger, make_frame: Callable[..., Frame]
+) -> None:
+    first, second = (ledger.accept(make_frame(name, size=size)) for name, size in (("f1", 10), ("f2", 30)))
+    assert ledger.open_bytes == 40
+    ledger.close(first, Verdict.PASS, Reason.OK)
+    assert ledger.open_bytes == 30
+    ledger.close(second, Verdict.PASS, Reason.OK)
+    assert ledger.open_bytes == 0

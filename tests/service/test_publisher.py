@@ -311,6 +311,16 @@ def test_verdict_becomes_not_ready_and_is_amended_when_the_journal_cannot_be_wri
     assert publisher.failure is None
 
 
+def test_error_keeps_its_own_reason_when_the_journal_cannot_be_written(
+    make: Make, launch: Launch, accept: Accept, recorder: StubRecorder, socket: RecordingSocket
+) -> None:
+    recorder.error = DISK_FULL
+    launch(make()).submit(error_outcome(accept("f1"), Reason.OVERLOAD, "dropped"))
+    sent = socket.next()
+    assert (sent["reason"], sent["message"], sent["recorded"]) == ("OVERLOAD", "dropped", False)
+    assert late(recorder.next_late()) == ("f1", "ERROR", "OVERLOAD", True)
+
+
 def test_verdicts_are_sent_again_when_the_journal_can_be_written_again(
     make: Make, launch: Launch, judged: Judged, recorder: StubRecorder, socket: RecordingSocket
 ) -> None:
@@ -797,6 +807,21 @@ def test_last_seq_is_that_of_what_was_sent_when_more_waits_for_the_disk(
     socket.next()
     wait_until(lambda: publisher.build_status()["last_seq"]["top"] == 8)
     wait_until(lambda: publisher.build_status()["last_result"]["top"]["frame_id"] == "f8")
+
+
+def test_last_result_is_that_of_the_highest_seq_when_one_is_overtaken(
+    make: Make, launch: Launch, judged: Judged, recorder: StubRecorder, socket: RecordingSocket
+) -> None:
+    recorder.hangs = True
+    publisher = launch(make())
+    publisher.submit(judged("first"))
+    wait_until(lambda: len(recorder.closed) == 1)
+    publisher.submit(judged("second", age_s=59.9))  # is answered at its deadline, while the first still waits
+    assert socket.next()["frame_id"] == "second"
+    recorder.answer()
+    assert socket.next()["frame_id"] == "first"
+    wait_until(lambda: publisher.build_status()["last_seq"]["top"] == 2)
+    assert publisher.build_status()["last_result"]["top"]["frame_id"] == "second"
 
 
 def test_result_goes_out_under_the_cameras_name_when_the_station_has_it_no_more(
