@@ -309,6 +309,8 @@ class Daemon:
         self._publisher.stop(within_s=max(0.2, deadline - time.monotonic() - 0.3))
         _join([self._publisher], deadline)
         self._recorder.stop()
+        if self._recorder.failure is not None:
+            self._recorder.write_rest()
         self._overlayer.stop()
         self._evidence.stop()
         self._requests.stop()

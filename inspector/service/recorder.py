@@ -94,6 +94,14 @@ class Recorder(threading.Thread):
         """Ask it to end once all it was handed is written; the caller joins."""
         self._stop_asked.set()
 
+    def write_rest(self) -> None:
+        """Record what a thread that died left, in the caller's: else the next start answers those frames once more."""
+        try:
+            while batch := self._collect():
+                self._write(batch)
+        except Exception:
+            logger.exception("journal: what was left is not on record")
+
     def run(self) -> None:
         """Until asked to stop."""
         try:

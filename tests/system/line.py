@@ -99,9 +99,13 @@ class Line:
             assert time.monotonic() < limit, f"no {what} within {timeout_s} s: {len(self.sent)} sent, {self._counts()}"
             time.sleep(0.01)
 
+    def wait_sent(self, timeout_s: float = 60.0) -> None:
+        """Until every frame ordered has been handed to ZeroMQ."""
+        self.wait_for(lambda: not self._due, "end of sending", timeout_s)
+
     def wait_answered(self, timeout_s: float = 60.0) -> None:
         """Until every frame has been sent and answered; only where the daemon lives on and so takes all of them."""
-        self.wait_for(lambda: not self._due, "end of sending", timeout_s)
+        self.wait_sent(timeout_s)
         self.wait_for(lambda: set(self.sent) <= {a.message["frame_id"] for a in self.results[:]}, "answer", timeout_s)
 
     def account(self, journal: Path, confirmed: Iterable[str] = ()) -> Account:
