@@ -62,7 +62,10 @@ def check_environment(station: Station) -> list[Finding]:
         _check_device(station.device),
         *_check_engines(station),
         _check_disk(station.state_dir),
-        *(_check_port(name, getattr(station.sockets, name)) for name in ("frames", "results", "overlays", "requests")),
+        *(
+            _check_port(name, getattr(station.sockets, name))
+            for name in ("frames", "results", "overlays", "requests", "imagezmq")
+        ),
         _check_port("http", f"tcp://{station.http.host}:{station.http.port}"),
         *_check_sources(station),
     ]
