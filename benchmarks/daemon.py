@@ -6,6 +6,11 @@ Frames go over ipc as raw pixels, as fast as the daemon takes them (its buffer b
 subscriber reads all results, and /metrics is scraped twice a second. Bare and daemon take turns, round by round, each
 alone on the machine. Frames are textures made with a seed; with --fail the threshold is set so that each one fails, and
 the daemon draws and sends an overlay of each.
+
+    python benchmarks/daemon.py RECIPE --journal-share --frame-hw 256 256 --frames 500
+
+compares the daemon with one that writes no journal instead, in the same way. The journal costs most where frames are
+small. The stage `journal` is from handing a verdict to the journal's thread until it is known to be durable.
 """
 
 from __future__ import annotations
@@ -31,6 +36,10 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
+
+from station_process import free_port
+
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
 from inspector.detector import Detector, choose_device
 from inspector.types import PixelFormat
@@ -38,23 +47,61 @@ from inspector.types import PixelFormat
 Frame = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def main() -> None:
+_PROGRAM = ("-m", "inspector")
+_UNJOURNALLED = (str(Path(__file__).with_name("_unjournalled.py")),)
+_WARM_UP = 2
+"""Frames that are not counted."""
+
+
+def main(argv: list[str] | None = None) -> None:
     """Run and print."""
-    arguments = _parse()
+    arguments = parse(argv)
     with tempfile.TemporaryDirectory(prefix="daemon-") as temporary:
         folder = Path(temporary)
         recipe = _prepare(arguments, folder)
         frames = _make_frames(arguments)
-        detector = Detector.load(recipe, device=choose_device(arguments.device))
-        _time_bare(detector, frames[:2])
-        with _Station(folder, recipe, arguments) as station:
-            station.time(frames[:2])
-            rounds = [(_time_bare(detector, frames), station.time(frames)) for _ in range(arguments.rounds)]
-            results = station.results[2 * len(station.cameras) :]
-    _report(arguments, detector.engine.name, rounds, results)
+        if arguments.journal_share:
+            _compare_journal(arguments, folder, recipe, frames)
+        else:
+            _compare_bare(arguments, folder, recipe, frames)
 
 
-def _parse() -> argparse.Namespace:
+def _compare_bare(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
+    detector = Detector.load(recipe, device=choose_device(arguments.device))
+    _time_bare(detector, frames[:_WARM_UP])
+    with _Station(folder, recipe, arguments) as station:
+        station.time(frames[:_WARM_UP])
+        rounds = [(_time_bare(detector, frames), station.time(frames)) for _ in range(arguments.rounds)]
+        results = station.counted
+    _check_results(arguments, results)
+    stages = _measure_stages(results)
+    ratio = _print_rounds(("bare", "daemon"), rounds, detector.engine.name)
+    _print_stages({"daemon": stages})
+    _write_json(
+        arguments, {"engine": detector.engine.name, "rounds": rounds, "ratio": ratio, "stages_ms": stages}
+    )  # fmt: skip
+
+
+def _compare_journal(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
+    """Both daemons live all the while, and take turns at work."""
+    with (
+        _Station(folder / "without", recipe, arguments, program=_UNJOURNALLED) as without,
+        _Station(folder / "with", recipe, arguments) as journalled,
+    ):
+        for station in (without, journalled):
+            station.time(frames[:_WARM_UP])
+        rounds = [(without.time(frames), journalled.time(frames)) for _ in range(arguments.rounds)]
+        results = {"without": without.counted, "with": journalled.counted}
+    for each in results.values():
+        _check_results(arguments, each)
+    stages = {name: _measure_stages(each) for name, each in results.items()}
+    ratio = _print_rounds(("without", "with"), rounds, "the daemon without and with its journal")
+    _print_stages({name: {stage: of[stage] for stage in ("journal", "total")} for name, of in stages.items()})
+    _write_json(arguments, {"rounds": rounds, "ratio": ratio, "stages_ms": stages})
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--frame-hw", type=int, nargs=2, default=[2048, 2448], metavar=("HEIGHT", "WIDTH"))
@@ -63,8 +110,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--cameras", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--fail", action="store_true", help="every frame fails and has an overlay drawn")
+    parser.add_argument("--journal-share", action="store_true", help="compare with a daemon that has no journal")
     parser.add_argument("--json", type=Path, help="also write the results here")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def _prepare(arguments: argparse.Namespace, folder: Path) -> Path:
@@ -97,7 +145,11 @@ def _time_bare(detector: Detector, frames: list[Frame]) -> float:
 class _Station:
     """A daemon in a process of its own, a sender, a subscriber and a scraper."""
 
-    def __init__(self, folder: Path, recipe: Path, arguments: argparse.Namespace) -> None:
+    def __init__(
+        self, folder: Path, recipe: Path, arguments: argparse.Namespace, *, program: tuple[str, ...] = _PROGRAM
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self._program = program
         names = ("frames", "results", "overlays", "requests", "imagezmq")
         self._sockets = {name: f"ipc://{folder}/{name}" for name in names}
         self.cameras = [f"camera{number}" for number in range(arguments.cameras)]
@@ -109,17 +161,18 @@ class _Station:
             "state_dir": str(folder / "state"),
             "device": arguments.device,
             "sockets": self._sockets,
-            "http": {"port": 19_108},
+            "http": {"port": free_port()},
             "buffer": {"max_bytes": 2 * 3 * height * width, "when_full": "block"},
             "cameras": dict.fromkeys(self.cameras, camera),
         }
+        self._http = f"http://127.0.0.1:{station['http']['port']}"
         self._path = folder / "station.yaml"
         self._path.write_text(yaml.safe_dump(station), encoding="utf-8")
         self.results: list[dict[str, Any]] = []
         self._stop_asked = threading.Event()
 
     def __enter__(self) -> _Station:
-        self._process = subprocess.Popen([sys.executable, "-m", "inspector", "run", str(self._path)])  # noqa: S603
+        self._process = subprocess.Popen([sys.executable, *self._program, "run", str(self._path)])  # noqa: S603
         self._context = zmq.Context()
         self._sender = self._context.socket(zmq.PUSH)
         self._sender.sndhwm = 1
@@ -128,7 +181,7 @@ class _Station:
         self._subscriber.subscribe("result/")
         self._subscriber.connect(self._sockets["results"])
         deadline = time.monotonic() + 120
-        while not _is_ready():
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("the daemon did not start")
             time.sleep(0.1)
@@ -140,6 +193,11 @@ class _Station:
         self._process.terminate()
         self._process.wait(60)
         self._context.destroy(linger=0)
+
+    @property
+    def counted(self) -> list[dict[str, Any]]:
+        """All results but those of the warm-up."""
+        return self.results[_WARM_UP * len(self.cameras) :]
 
     def time(self, frames: list[Frame]) -> float:
         """Seconds per frame, between the first result and the last: the pipe is full all the while."""
@@ -165,37 +223,49 @@ class _Station:
     def _scrape(self) -> None:
         while not self._stop_asked.wait(0.5):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen("http://127.0.0.1:19108/metrics", timeout=5).read()
+                urllib.request.urlopen(f"{self._http}/metrics", timeout=5).read()  # noqa: S310
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._http}/ready", timeout=1) as reply:  # noqa: S310
+                return bool(reply.status == 200)
+        except OSError:
+            return False
 
 
-def _is_ready() -> bool:
-    try:
-        with urllib.request.urlopen("http://127.0.0.1:19108/ready", timeout=1) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def _report(
-    arguments: argparse.Namespace, engine: str, rounds: list[tuple[float, float]], results: list[dict[str, Any]]
-) -> None:
+def _check_results(arguments: argparse.Namespace, results: list[dict[str, Any]]) -> None:
     wrong = [result for result in results if result["verdict"] != ("FAIL" if arguments.fail else "PASS")]
     if wrong:
         raise SystemExit(f"{len(wrong)} of {len(results)} results are not what they must be, first: {wrong[0]}")
-    bare, daemon = (statistics.median(column) for column in zip(*rounds, strict=True))
-    stages = {name: _quantiles([r["latency_ms"].get(name, 0.0) for r in results]) for name in _name_stages(results)}
-    table = Table("round", "bare frames/s", "daemon frames/s", "daemon / bare", title=engine)
-    for number, (seconds, through) in enumerate(rounds, start=1):
-        table.add_row(str(number), f"{1 / seconds:.3f}", f"{1 / through:.3f}", f"{seconds / through:.1%}")
-    table.add_row("median", f"{1 / bare:.3f}", f"{1 / daemon:.3f}", f"{bare / daemon:.1%}")
-    console = Console(width=120)
-    console.print(table)
-    table = Table("stage", "p50 ms", "p99 ms", title="of the daemon, per frame")
-    for name, (p50, p99) in stages.items():
-        table.add_row(name, f"{p50:.2f}", f"{p99:.2f}")
-    console.print(table)
+
+
+def _print_rounds(names: tuple[str, str], rounds: list[tuple[float, float]], title: str) -> float:
+    """Print the table; the second's speed as a share of the first's, both the median over the rounds."""
+    first, second = (statistics.median(column) for column in zip(*rounds, strict=True))
+    table = Table("round", *(f"{name} frames/s" for name in names), f"{names[1]} / {names[0]}", title=title)
+    for number, (left, right) in enumerate(rounds, start=1):
+        table.add_row(str(number), f"{1 / left:.3f}", f"{1 / right:.3f}", f"{left / right:.1%}")
+    table.add_row("median", f"{1 / first:.3f}", f"{1 / second:.3f}", f"{first / second:.1%}")
+    Console(width=120).print(table)
+    return first / second
+
+
+def _measure_stages(results: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """p50 and p99 of each stage, in milliseconds."""
+    return {name: _quantiles([r["latency_ms"].get(name, 0.0) for r in results]) for name in _name_stages(results)}
+
+
+def _print_stages(stages: dict[str, dict[str, tuple[float, float]]]) -> None:
+    """One pair of columns for each daemon."""
+    columns = [f"{name} {quantile} ms" for name in stages for quantile in ("p50", "p99")]
+    table = Table("stage", *columns, title="per frame")
+    for stage in next(iter(stages.values())):
+        table.add_row(stage, *(f"{value:.2f}" for of in stages.values() for value in of[stage]))
+    Console(width=120).print(table)
+
+
+def _write_json(arguments: argparse.Namespace, content: dict[str, Any]) -> None:
     if arguments.json:
-        content = {"engine": engine, "rounds": rounds, "ratio": bare / daemon, "stages_ms": stages}
         arguments.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
