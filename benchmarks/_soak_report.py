@@ -17,7 +17,7 @@ SHORTEST_WINDOW_S = 300.0
 
 @dataclass(slots=True)
 class Run:
-    """What a soak left to report."""
+    """What a soak left to report; `journal_rows` are those that verified at its end, None where none were looked at."""
 
     capacity: float
     started_s: float
@@ -25,6 +25,7 @@ class Run:
     account: Account
     injected: dict[str, int]
     broken: list[str] = field(default_factory=list)
+    journal_rows: int | None = None
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _tabulate_minutes(run: Run, minutes: list[tuple[float, float, float]]) -> Ta
     return table
 
 
-def _summarise_account(run: Run) -> dict[str, int]:
+def _summarise_account(run: Run) -> dict[str, int | None]:
     account = run.account
     errors = {f"ERROR {reason}": n for (verdict, reason), n in sorted(account.counts.items()) if verdict == "ERROR"}
     return {
@@ -112,6 +113,7 @@ def _summarise_account(run: Run) -> dict[str, int]:
         "two verdicts": len(account.twice),
         "undeserved PASS": len(account.undeserved),
         "sequence numbers missing": account.missing_seqs,
+        "rows in the journal after pruning": run.journal_rows,
         "later than 100 ms after the deadline": len(account.late),
     }
 

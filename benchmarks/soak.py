@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
 
 from _faults import Faults
 from _soak_report import SHORTEST_WINDOW_S, Run, compute_slope_of, compute_window_s, count_samples, report
-from _traffic import CAMERA, DEADLINE_MS, Account, Traffic
+from _traffic import CAMERA, DEADLINE_MS, Traffic
 from _watch import Watcher, compute_warm_up, has_grown, take_sample
 from account import read_journal
 from malformed import MAX_MESSAGE
@@ -36,8 +36,9 @@ from station_process import FRAME_HW, RunningStation, base_config, write_recipe
 from inspector.config import RECIPE_FILE, dump_recipe, load_recipe
 from inspector.sinks.journal_verification import verify
 
-_EVIDENCE_BYTES = 20 * 1024**2
+_EVIDENCE_BYTES = 4 * 1024**2
 _JOURNAL_BYTES = 4 * 1024**2
+"""Both are full, even at ten frames per second, before the warm-up of a soak of twenty minutes ends."""
 _BUFFERED_FRAMES = 16
 _MAX_SLOPE_MB = 1.0
 """Per ten minutes."""
@@ -139,12 +140,14 @@ def _end(run: Run, station: RunningStation) -> list[str]:
                       f"and {run.account.received} verdicts came")  # fmt: skip
     if status := station.stop():
         broken.append(f"stopping: exit status {status}")
-    return broken + _check_journal(run.account, station.journal)
+    return broken + _check_journal(run, station.journal)
 
 
-def _check_journal(account: Account, path: Path) -> list[str]:
+def _check_journal(run: Run, path: Path) -> list[str]:
     """What is left of the journal must verify, and say what was received."""
-    broken = [f"journal: {fault}" for fault in verify(path).faults]
+    verification, account = verify(path), run.account
+    run.journal_rows = verification.rows
+    broken = [f"journal: {fault}" for fault in verification.faults]
     rows, waiting = read_journal(path)
     if waiting:
         broken.append(f"journal: {len(waiting)} frames are still open")

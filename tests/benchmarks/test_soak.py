@@ -124,7 +124,7 @@ def build_run(load: Any, **take: Any) -> Any:
         ({"memory_mb": lambda at: 300 + min(at, 290)}, None),
         ({"descriptors": lambda at: 30 + at // 600}, "descriptors grow"),
         ({"threads": lambda at: 30 + at // 600}, "threads grow"),
-        ({"evidence_bytes": lambda at: 21 * 1024**2}, "evidence exceeds"),
+        ({"evidence_bytes": lambda at: 5 * 1024**2}, "evidence exceeds"),
     ],
 )
 def test_growth_breaks_a_promise_after_the_warm_up(load: Any, take: dict[str, Any], words: str | None) -> None:
