@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,7 +75,7 @@ class Faults(threading.Thread):
         }
         if reload:
             self._kinds["reload"] = lambda: station.process.send_signal(signal.SIGHUP)
-        self.injected: Counter[str] = Counter(dict.fromkeys(self._kinds, 0))
+        self.injected: list[tuple[float, str]] = []  # when it began (monotonic), and its kind
         self.failure: str | None = None
 
     def stop(self) -> None:
@@ -90,8 +89,8 @@ class Faults(threading.Thread):
             while not self._stop_asked.wait(self._random.uniform(*_PAUSE_S)):
                 order = order or self._random.sample(list(self._kinds), len(self._kinds))
                 kind = order.pop()
+                self.injected.append((time.monotonic(), kind))
                 self._kinds[kind]()
-                self.injected[kind] += 1
         except Exception:  # noqa: BLE001 (told in the report)
             self.failure = traceback.format_exc()
         finally:

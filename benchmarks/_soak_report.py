@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +18,19 @@ SHORTEST_WINDOW_S = 300.0
 
 @dataclass(slots=True)
 class Run:
-    """What a soak left to report; `journal_rows` are those that verified at its end, None where none were looked at."""
+    """What a soak left to report.
+
+    Attributes:
+        capacity: frames per second.
+        started_s, and the times in `samples` and `injected`: monotonic; of a fault, when it began.
+        journal_rows: those that verified at the end; None where none were looked at.
+    """
 
     capacity: float
     started_s: float
     samples: list[Sample]
     account: Account
-    injected: dict[str, int]
+    injected: list[tuple[float, str]]
     broken: list[str] = field(default_factory=list)
     journal_rows: int | None = None
 
@@ -37,7 +44,8 @@ def report(run: Run) -> dict[str, Any]:
     console.print(_tabulate_growth(growth, compute_window_s(counted)))
     console.print(_tabulate_minutes(run, minutes))
     account = _summarise_account(run)
-    for title, content in (("faults", run.injected), ("account", account)):
+    faults = dict(sorted(Counter(kind for _, kind in run.injected).items()))
+    for title, content in (("faults", faults), ("account", account)):
         table = Table(title, "", title=None)
         for name, value in content.items():
             table.add_row(name, str(value))
@@ -48,7 +56,9 @@ def report(run: Run) -> dict[str, Any]:
         "window_s": compute_window_s(counted),
         "growth": growth,
         "minutes": [{"minute": i, "p50_ms": p50, "p99_ms": p99} for i, (_, p50, p99) in enumerate(minutes)],
-        "faults": dict(run.injected),
+        "started_s": run.started_s,
+        "faults": faults,
+        "injected": run.injected,
         "account": account,
         "broken": run.broken,
     }

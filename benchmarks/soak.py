@@ -15,26 +15,30 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
 
 from _faults import Faults
 from _soak_report import SHORTEST_WINDOW_S, Run, compute_slope_of, compute_window_s, count_samples, report
-from _traffic import CAMERA, DEADLINE_MS, Traffic
+from _traffic import CAMERA, DEADLINE_MS, LEAST_HW, Traffic, make_frame
 from _watch import Watcher, compute_warm_up, has_grown, take_sample
 from account import read_journal
 from malformed import MAX_MESSAGE
-from station_process import FRAME_HW, RunningStation, base_config, write_recipe
+from station_process import RunningStation, base_config, write_recipe
 
-from inspector.config import RECIPE_FILE, dump_recipe, load_recipe
+from inspector.config import RECIPE_FILE, Threshold, dump_recipe
+from inspector.detector import Detector
 from inspector.sinks.journal_verification import verify
+from inspector.types import PixelFormat
 
 _EVIDENCE_BYTES = 4 * 1024**2
 _JOURNAL_BYTES = 4 * 1024**2
@@ -80,25 +84,37 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--minutes: must be more than 2, got {arguments.minutes}")
     if not 0 < arguments.load <= 2:
         parser.error(f"--load: must be above 0 and at most 2, got {arguments.load}")
-    if any(side < least for side, least in zip(arguments.frame_hw, FRAME_HW, strict=True)):
-        parser.error(f"--frame-hw: must be at least {FRAME_HW[0]} {FRAME_HW[1]}, got {arguments.frame_hw}")
+    if any(side < least for side, least in zip(arguments.frame_hw, LEAST_HW, strict=True)):
+        parser.error(f"--frame-hw: must be at least {LEAST_HW[0]} {LEAST_HW[1]}, got {arguments.frame_hw}")
     return arguments
 
 
 def _build_config(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    height, width = arguments.frame_hw
-    recipe = write_recipe(folder / "recipe")
-    content = load_recipe(recipe)
-    fitting = content.preprocessing.model_copy(update={"frame_hw": (height, width)})
-    (recipe / RECIPE_FILE).write_text(dump_recipe(content.model_copy(update={"preprocessing": fitting})))
+    frame_hw = (arguments.frame_hw[0], arguments.frame_hw[1])
+    recipe = _fit_recipe(write_recipe(folder / "recipe", frame_hw=None), frame_hw)
     config = base_config(recipe, **{CAMERA: {"recipe": str(recipe), "deadline_ms": DEADLINE_MS}})
-    nbytes = 3 * height * width
+    nbytes = 3 * math.prod(frame_hw)
     config["sockets"]["max_message"] = max(MAX_MESSAGE, 2 * nbytes)
     return config | {
         "buffer": {"max_bytes": _BUFFERED_FRAMES * nbytes, "when_full": "drop_oldest"},
         "evidence": {"max_bytes": _EVIDENCE_BYTES, "pass_every": 10, "min_free": 64 * 1024**2},
         "journal": {"max_bytes": _JOURNAL_BYTES},
     }
+
+
+def _fit_recipe(folder: Path, frame_hw: tuple[int, int]) -> Path:
+    """Have it take frames of this size alone, with the threshold between the good frame's score and the bad one's."""
+    detector = Detector.load(folder, device=torch.device("cpu"))
+    scores = [detector.judge(make_frame(frame_hw, bad=bad), PixelFormat.RGB8).decision.score for bad in (False, True)]
+    if not 1.01 * scores[0] < scores[1]:
+        raise SystemExit(f"the recipe cannot tell the good frame from the bad one: scores {scores}")
+    recipe = detector.recipe
+    changes = {
+        "preprocessing": recipe.preprocessing.model_copy(update={"frame_hw": frame_hw}),
+        "threshold": Threshold(value=sum(scores) / 2, method="manual"),
+    }
+    (folder / RECIPE_FILE).write_text(dump_recipe(recipe.model_copy(update=changes)), encoding="utf-8")
+    return folder
 
 
 # ---------------------------------------------------------------- the run

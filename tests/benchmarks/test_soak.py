@@ -112,7 +112,7 @@ def sample(load: Any, at_s: float, **changes: Any) -> Any:
 def build_run(load: Any, **take: Any) -> Any:
     """Twenty minutes; `take` gives a field's value at each second."""
     samples = [sample(load, at, **{name: value(at) for name, value in take.items()}) for at in range(0, 1200, 5)]
-    return load("_soak_report").Run(10.0, 0.0, samples, load("_traffic").Account(), {})
+    return load("_soak_report").Run(10.0, 0.0, samples, load("_traffic").Account(), [])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_arguments_out_of_range_are_refused_with_the_value(load: Any, capsys: py
     for wrong, words in (
         (["--minutes", "2"], "--minutes: must be more than 2, got 2.0"),
         (["--load", "0"], "--load: must be above 0 and at most 2, got 0.0"),
-        (["--frame-hw", "64", "320"], "--frame-hw: must be at least 128 160, got [64, 320]"),
+        (["--frame-hw", "64", "320"], "--frame-hw: must be at least 160 192, got [64, 320]"),
     ):
         with pytest.raises(SystemExit) as refused:
             soak.parse(wrong)
