@@ -24,6 +24,7 @@ class Run:
         capacity: frames per second.
         started_s, and the times in `samples` and `injected`: monotonic; of a fault, when it began.
         journal_rows: those that verified at the end; None where none were looked at.
+        missed: samples that could not be taken.
     """
 
     capacity: float
@@ -33,6 +34,7 @@ class Run:
     injected: list[tuple[float, str]]
     broken: list[str] = field(default_factory=list)
     journal_rows: int | None = None
+    missed: int = 0
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -124,6 +126,7 @@ def _summarise_account(run: Run) -> dict[str, int | None]:
         "undeserved PASS": len(account.undeserved),
         "sequence numbers missing": account.missing_seqs,
         "rows in the journal after pruning": run.journal_rows,
+        "samples missed": run.missed,
         "later than 100 ms after the deadline": len(account.late),
     }
 

@@ -99,6 +99,8 @@ def _build_config(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         "buffer": {"max_bytes": _BUFFERED_FRAMES * nbytes, "when_full": "drop_oldest"},
         "evidence": {"max_bytes": _EVIDENCE_BYTES, "pass_every": 10, "min_free": 64 * 1024**2},
         "journal": {"max_bytes": _JOURNAL_BYTES},
+        # Not wider than the frame: what a picture takes while it is drawn would hide what stays.
+        "overlays": {"width": frame_hw[1]},
     }
 
 
@@ -138,6 +140,7 @@ def _soak(arguments: argparse.Namespace, station: RunningStation) -> Run:
             thread.stop()
         for thread in (faults, watcher) if arguments.faults else (watcher,):
             thread.join()
+        run.missed = watcher.missed
         traffic.pause()
         traffic.wait_settled()
         run.broken += find_broken(run, faults.failure)
