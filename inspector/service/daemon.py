@@ -34,7 +34,7 @@ from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder
 from inspector.service.requests import RequestsThread
 from inspector.service.switcher import Switcher
-from inspector.service.worker import DeviceWorker
+from inspector.service.worker import DeviceWorker, ServiceTimes
 from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.journal import Journal
 from inspector.sinks.overlays import OverlaysSocket
@@ -151,6 +151,7 @@ class Daemon:
             health=health,
             metrics=metrics,
         )
+        service_times = ServiceTimes()
         self._publisher = publisher = Publisher(
             ledger,
             self._recorder,
@@ -160,15 +161,21 @@ class Daemon:
             last_seqs=journal.last_seqs(),
             last_results=journal.last_results(),
             forget=self._buffer.discard,
-            taps=(self._overlayer.offer, self._evidence.offer),
+            taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
             queue_depth=self._buffer.__len__,
             more_status=switcher.describe,
             health=health,
             metrics=metrics,
         )
         self._worker = DeviceWorker(
-            self._buffer, ledger, self._judges, publisher.submit, health=health, metrics=metrics
-        )  # fmt: skip
+            self._buffer,
+            ledger,
+            self._judges,
+            publisher.submit,
+            service_times=service_times,
+            health=health,
+            metrics=metrics,
+        )
         self._ingest = [
             IngestThread(
                 source,

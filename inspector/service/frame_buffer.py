@@ -38,6 +38,11 @@ class FrameBuffer:
         with self._changed:
             return sum(len(queue) for queue in self._queues.values())
 
+    def has(self, camera: str) -> bool:
+        """Whether a frame of this camera waits."""
+        with self._changed:
+            return camera in self._turns
+
     def put(self, ticket: Ticket, *, can_wait: bool = False, timeout_s: float = 0.2) -> list[Ticket] | None:
         """Add a ticket.
 

@@ -18,7 +18,7 @@ from inspector.service.health import Health
 from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.metrics import Metrics
-from inspector.types import Reason
+from inspector.types import Reason, Result
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class DeviceWorker(threading.Thread):
         judges: Judges,
         submit: Callable[[Outcome], None],
         *,
+        service_times: ServiceTimes,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -69,7 +70,7 @@ class DeviceWorker(threading.Thread):
         self._metrics = metrics
         self._under_way: deque[_UnderWay] = deque()
         self._set_aside: Ticket | None = None
-        self._service_times = ServiceTimes()
+        self._service_times = service_times
         self._drain_asked = threading.Event()
         self._abandon_asked = threading.Event()
         self.failure: BaseException | None = None
@@ -119,7 +120,8 @@ class DeviceWorker(threading.Thread):
             ticket = self._buffer.get(timeout_s=0.0 if self._under_way else 0.2)
         if ticket is None or not self._ledger.is_open(ticket):
             return
-        if self._service_times.can_make(ticket):
+        # The camera's newest is begun in any case: no other frame has a better chance, and the estimate may be wrong.
+        if self._service_times.can_make(ticket) or not self._buffer.has(ticket.frame.camera):
             self._begin(ticket)
         else:  # its time goes to one that can still be answered
             self._submit(error_outcome(ticket, Reason.DEADLINE, "not begun: too little time was left to judge it"))
@@ -163,7 +165,12 @@ class DeviceWorker(threading.Thread):
         """End the work on frames that have their verdict already: their deadline passed."""
         for item in [item for item in self._under_way if not self._ledger.is_open(item.ticket)]:
             self._under_way.remove(item)
-            self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
+            self._note_late(item)
+
+    def _note_late(self, item: _UnderWay) -> None:
+        camera = item.ticket.frame.camera
+        self._service_times.note_at_least(camera, time.monotonic() - item.run.started)
+        self._metrics.abandoned.labels(camera).inc()
 
     def _advance(self, first: _UnderWay) -> None:
         runs = [first.run]
@@ -179,7 +186,7 @@ class DeviceWorker(threading.Thread):
     def _finish(self, item: _UnderWay) -> None:
         frame = item.ticket.frame
         if not self._ledger.is_open(item.ticket):
-            self._metrics.abandoned.labels(frame.camera).inc()
+            self._note_late(item)
             return
         try:
             judgement = item.judge.detector.finish(item.run)
@@ -189,7 +196,7 @@ class DeviceWorker(threading.Thread):
         self._metrics.tiles.inc(judgement.tiles)
         decision = judgement.decision
         latency_ms = {"capture": frame.decode_ms, "queue": item.queue_ms, **judgement.latency_ms}
-        self._service_times.note(frame.camera, time.monotonic() - item.run.started)
+        self._service_times.note_at_least(frame.camera, time.monotonic() - item.run.started)
         self._submit(
             Outcome(
                 item.ticket,
@@ -207,28 +214,35 @@ class DeviceWorker(threading.Thread):
 
 
 class ServiceTimes:
-    """How long the device lately took for a frame of each camera: whether one more can make its deadline.
+    """How long frames of each camera lately took from their begin until their verdict left: can one more make it?
 
     Under overload the frame that waited longest has the least time left; judging it anyway would make it late, and
-    the next one too. An estimate that is too high would refuse for ever, so each refusal lowers it.
+    the next one too. So the slowest of late counts, its way to the disk included: an estimate too low would leave the
+    device busy with frames that are all just late. One too high costs little: fresher frames are judged instead.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     def note(self, camera: str, seconds: float) -> None:
-        """A frame took so long: believed at once where it is faster, by and by where it is slower."""
+        """A frame took so long: believed at once where it is slower, by and by where it is faster."""
         before = self._seconds.get(camera, seconds)
-        self._seconds[camera] = seconds if seconds < before else before + 0.2 * (seconds - before)
+        self._seconds[camera] = seconds if seconds > before else before + 0.1 * (seconds - before)
+
+    def note_at_least(self, camera: str, seconds: float) -> None:
+        """A frame took so long, and its verdict was not out yet."""
+        self._seconds[camera] = max(seconds, self._seconds.get(camera, seconds))
+
+    def offer(self, outcome: Outcome, result: Result) -> None:
+        """Note a frame whose verdict left, if it was judged; called by the publisher's thread."""
+        if outcome.judgement is not None:
+            latency_ms = result.latency_ms
+            self.note(result.camera, (latency_ms["total"] - latency_ms["capture"] - latency_ms["queue"]) / 1e3)
 
     def can_make(self, ticket: Ticket) -> bool:
         """Whether the ticket's time left is enough, as far as is known."""
-        camera = ticket.frame.camera
         left = (ticket.deadline_monotonic_ns - time.monotonic_ns()) / 1e9
-        if left >= self._seconds.get(camera, 0.0):
-            return True
-        self._seconds[camera] *= 0.9
-        return False
+        return left >= self._seconds.get(ticket.frame.camera, 0.0)
 
 
 def _build_fault(ticket: Ticket, error: BaseException) -> Outcome:

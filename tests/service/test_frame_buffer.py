@@ -136,3 +136,14 @@ def test_put_that_waits_gets_its_room_when_another_is_discarded() -> None:
     threading.Timer(0.1, buffer.discard, (waits,)).start()
     assert buffer.put(ticket("2"), timeout_s=5.0) == []
     assert drain(buffer) == ["2"]
+
+
+def test_camera_has_a_frame_waiting_until_its_last_is_taken_or_discarded() -> None:
+    buffer = FrameBuffer(50, WhenFull.DROP_OLDEST)
+    a, b = ticket("a1", "a"), ticket("b1", "b")
+    buffer.put(a)
+    buffer.put(b)
+    assert (buffer.has("a"), buffer.has("b"), buffer.has("c")) == (True, True, False)
+    assert buffer.get(0) is a
+    buffer.discard(b)
+    assert (buffer.has("a"), buffer.has("b")) == (False, False)

@@ -27,7 +27,7 @@ from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket
 from inspector.service.metrics import Metrics
 from inspector.service.worker import DeviceWorker, ServiceTimes
-from inspector.types import PixelFormat, Reason, Verdict
+from inspector.types import PixelFormat, Reason, Result, Verdict
 
 Accept = Callable[..., Ticket]
 Launch = Callable[[Any], Any]
@@ -103,7 +103,8 @@ class Bench:
         self.judges = Judges()
         self.buffer = FrameBuffer(1000, WhenFull.BLOCK)
         self.outcomes: list[Outcome] = []
-        self._parts = {"health": health, "metrics": metrics}
+        self.service_times = ServiceTimes()
+        self._parts = {"service_times": self.service_times, "health": health, "metrics": metrics}
         self._ledger = ledger
         self._judgement = judgement
         self._make_judge = make_judge
@@ -424,15 +425,35 @@ def test_frame_is_answered_unjudged_when_its_time_left_is_less_than_the_last_fra
 ) -> None:
     worker = bench.build(lambda: time.sleep(0.5))
     bench.buffer.put(accept("slow"))
-    bench.buffer.put(accept("hopeless", age_s=59.7))  # 300 ms left, behind one that takes 500 ms
-    worker._service_times.note("top", 0.1)  # as far as is known, it can be made
+    bench.buffer.put(accept("hopeless", age_s=59.3))  # 700 ms left, behind one that takes 500 ms, as it would itself
+    bench.buffer.put(accept("fresh"))
+    bench.service_times.note("top", 0.1)  # as far as is known, it can be made
     bench.drain(worker)
     message = "not begun: too little time was left to judge it"
     assert bench.answers() == [
         ("slow", Verdict.PASS, Reason.OK, None),
         ("hopeless", Verdict.ERROR, Reason.DEADLINE, message),
+        ("fresh", Verdict.PASS, Reason.OK, None),
     ]
-    assert len(bench.detector.seen) == 1
+    assert len(bench.detector.seen) == 2
+
+
+def test_newest_frame_of_a_camera_is_begun_when_too_little_time_is_left_as_far_as_is_known(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    detectors = {camera: ScriptedDetector([], make_judgement()) for camera in ("top", "side")}
+    worker = bench.build(**detectors)
+    for camera in detectors:
+        bench.service_times.note(camera, 100.0)  # more than any has: the one frame that hung
+        for number in range(2):
+            bench.buffer.put(accept(f"{camera}{number}", camera))
+    bench.drain(worker)
+    assert {frame_id: verdict.value for frame_id, verdict, *_ in bench.answers()} == {
+        "top0": "ERROR",
+        "side0": "ERROR",
+        "top1": "PASS",
+        "side1": "PASS",
+    }
 
 
 def test_first_frame_of_a_camera_is_begun_however_little_time_is_left(accept: Accept) -> None:
@@ -448,24 +469,46 @@ def test_frame_is_begun_when_its_time_left_is_enough_for_its_own_camera(accept: 
     assert not any(times.can_make(accept("f", camera, age_s=age + 2)) for camera, age in ages.items())
 
 
-def test_estimate_recovers_by_its_refusals_when_it_was_too_high(accept: Accept) -> None:
+def test_estimate_is_raised_at_once_and_lowered_by_and_by_when_frames_take_other_times(accept: Accept) -> None:
     times = ServiceTimes()
-    times.note("top", 50.0)  # the one frame that hung
-    tickets = [accept(f"f{number}", age_s=20.0) for number in range(20)]  # 40 s left for each
-    made = [times.can_make(ticket) for ticket in tickets]
-    assert made == [False] * 3 + [True] * 17  # 50 × 0.9³ < 40
-
-
-def test_estimate_is_lowered_at_once_and_raised_by_and_by_when_frames_take_other_times(accept: Accept) -> None:
-    times = ServiceTimes()
-    left_s = {name: accept(name, age_s=60.0 - seconds) for name, seconds in (("9.5 s", 9.5), ("12.5 s", 12.5))}
-    times.note("top", 50.0)
+    left_s = {seconds: accept(f"{seconds}", age_s=60.0 - seconds) for seconds in (19.5, 48.5, 49.5)}
     times.note("top", 10.0)
-    assert times.can_make(left_s["12.5 s"])
-    times.note("top", 25.0)  # 10 + 0.2 × 15 = 13
-    assert not times.can_make(left_s["12.5 s"])
-    times.note("top", 9.0)
-    assert times.can_make(left_s["9.5 s"])
+    times.note("top", 20.0)
+    assert not times.can_make(left_s[19.5])
+    times.note_at_least("top", 50.0)
+    times.note_at_least("top", 10.0)  # says nothing new
+    assert not times.can_make(left_s[49.5])
+    times.note("top", 30.0)  # 50 - 0.1 × 20 = 48
+    assert times.can_make(left_s[48.5])
+
+
+def test_frame_given_up_at_its_deadline_counts_as_one_that_takes_longer(
+    bench: Bench, accept: Accept, ledger: Ledger
+) -> None:
+    ticket = accept("late", age_s=59.0)
+
+    def expire() -> None:
+        time.sleep(0.3)
+        ledger.close(ticket, Verdict.ERROR, Reason.DEADLINE)
+
+    bench.buffer.put(ticket)
+    bench.drain(bench.build(expire))
+    assert bench.service_times.can_make(accept("f1", age_s=59.0))
+    assert not bench.service_times.can_make(accept("f2", age_s=59.75))
+
+
+def test_time_on_the_way_to_the_disk_counts_and_time_in_the_buffer_does_not(
+    accept: Accept, make_judgement: MakeJudgement, make_result: Callable[..., Result]
+) -> None:
+    times = ServiceTimes()
+    ticket = accept("f1")
+    latency_ms = {"capture": 2000.0, "queue": 5000.0, "infer": 1000.0, "journal": 9000.0, "total": 17_000.0}
+    result = make_result(1, latency_ms=latency_ms)
+    times.offer(Outcome(ticket, Verdict.ERROR, Reason.DEADLINE), result)  # was not judged: says nothing
+    assert times.can_make(accept("f2", age_s=59.9))
+    times.offer(Outcome(ticket, Verdict.PASS, Reason.OK, judgement=make_judgement()), result)
+    assert times.can_make(accept("f3", age_s=49.0))
+    assert not times.can_make(accept("f4", age_s=51.0))
 
 
 # ---------------------------------------------------------------- stop
