@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test chaos lint clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included.
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.installed-dev  ## The whole-process tests in their long form: kills, overload; what they counted is printed.
+	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
