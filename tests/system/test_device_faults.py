@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from account import read_journal
 from line import Arrival, Line
 from recovery import Ending, Serve, endure, report, wait_for_pass, wait_for_reason
-from station_process import RunningStation, StartStation, base_config
+from station_process import base_config
 
 DEADLINE_MS = 500
 STALL_S = 3

@@ -130,6 +130,7 @@ def test_verdicts_go_on_and_the_station_is_degraded_while_the_disk_for_evidence_
         report("disk full for evidence", "its verdicts, status DEGRADED", time.monotonic() - freed)
         kept = len(list(small_disk.rglob("*FAIL*.png")))
         line.send(2)
+        line.wait_answered()
         line.wait_for(lambda: len(list(small_disk.rglob("*FAIL*.png"))) > kept, "evidence")
         assert {a.message["reason"] for a in line.results} == {"OK", "DEFECT"}
         assert line.account(station.journal).broken == {}
@@ -151,7 +152,7 @@ def test_altered_row_is_named_by_verify_and_a_file_that_is_no_journal_stops_the_
         connection.commit()
         connection.close()
         station = start(config=station.config)  # what it owes the line comes first
-        line.send(1)
+        line.send(2)
         wait_for_pass(line, since=3)
     verified = verify(station.journal)
     assert verified.returncode == 1

@@ -119,56 +119,6 @@ def test_camera_without_recipe_answers_no_recipe(start: StartStation, recipe: Pa
     assert (result["verdict"], result["reason"], result["reason_code"]) == ("ERROR", "NO_RECIPE", 41)
 
 
-def test_subscriber_that_never_reads_costs_the_others_nothing(start: StartStation) -> None:
-    station = start()
-    stuck = station.context.socket(zmq.SUB)
-    stuck.rcvhwm = 1
-    stuck.subscribe(b"")
-    stuck.connect(station.config["sockets"]["results"])
-    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    for number in range(10):
-        send_frame(push, good_frame(), f"f{number}")
-        assert next_result(results)["seq"] == number + 1
-    stuck.close(linger=0)
-
-
-def test_stop_answers_what_waits_when_frames_are_in_flight(start: StartStation) -> None:
-    station = start(stop_timeout_s=3.0)
-    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    for number in range(60):
-        send_frame(push, good_frame(), f"f{number}")
-    first = next_result(results)
-    assert first["verdict"] == "PASS"
-    started = time.monotonic()
-    station.process.send_signal(signal.SIGTERM)
-    results.rcvtimeo = 3000
-    got = [first]
-    try:
-        while True:
-            got.append(next_result(results))
-    except zmq.Again:
-        pass
-    assert station.process.wait(10) == 0
-    assert time.monotonic() - started < 12
-    assert [r["seq"] for r in got] == list(range(1, len(got) + 1))
-    assert {r["reason"] for r in got} <= {"OK", "SHUTDOWN"}
-    assert "0 frames unanswered" in station.log_text()
-
-
-def test_second_signal_ends_at_once(start: StartStation) -> None:
-    station = start(stop_timeout_s=30.0)
-    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    for number in range(200):
-        send_frame(push, good_frame(), f"f{number}")
-    next_result(results)
-    station.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    started = time.monotonic()
-    station.process.send_signal(signal.SIGTERM)
-    assert station.process.wait(5) == 128 + signal.SIGTERM
-    assert time.monotonic() - started < 2
-
-
 def test_systemd_is_told_ready_watchdog_and_stopping(start: StartStation, tmp_path: Path, monkeypatch) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
