@@ -28,6 +28,8 @@ _REASONS: dict[type[Exception], Reason] = {
     DeviceOutOfMemoryError: Reason.OUT_OF_MEMORY,
 }
 """What ends one frame and not the flow."""
+_LATELY = 16
+"""Frames of a camera by whose times the next ones are measured."""
 _OF_ONE_FRAME = tuple(_REASONS)
 
 
@@ -169,7 +171,7 @@ class DeviceWorker(threading.Thread):
 
     def _note_late(self, item: _UnderWay) -> None:
         camera = item.ticket.frame.camera
-        self._service_times.note_at_least(camera, time.monotonic() - item.run.started)
+        self._service_times.note(camera, time.monotonic() - item.run.started)
         self._metrics.abandoned.labels(camera).inc()
 
     def _advance(self, first: _UnderWay) -> None:
@@ -196,7 +198,6 @@ class DeviceWorker(threading.Thread):
         self._metrics.tiles.inc(judgement.tiles)
         decision = judgement.decision
         latency_ms = {"capture": frame.decode_ms, "queue": item.queue_ms, **judgement.latency_ms}
-        self._service_times.note_at_least(frame.camera, time.monotonic() - item.run.started)
         self._submit(
             Outcome(
                 item.ticket,
@@ -218,20 +219,20 @@ class ServiceTimes:
 
     Under overload the frame that waited longest has the least time left; judging it anyway would make it late, and
     the next one too. So the slowest of late counts, its way to the disk included: an estimate too low would leave the
-    device busy with frames that are all just late. One too high costs little: fresher frames are judged instead.
+    device busy with frames that are all just late. The very slowest does not: a hiccup is no reason to refuse others.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lately: dict[str, deque[float]] = {}
         self._seconds: dict[str, float] = {}
 
     def note(self, camera: str, seconds: float) -> None:
-        """A frame took so long: believed at once where it is slower, by and by where it is faster."""
-        before = self._seconds.get(camera, seconds)
-        self._seconds[camera] = seconds if seconds > before else before + 0.1 * (seconds - before)
-
-    def note_at_least(self, camera: str, seconds: float) -> None:
-        """A frame took so long, and its verdict was not out yet."""
-        self._seconds[camera] = max(seconds, self._seconds.get(camera, seconds))
+        """A frame took so long, or had taken so long when it was given up."""
+        with self._lock:
+            lately = self._lately.setdefault(camera, deque(maxlen=_LATELY))
+            lately.append(seconds)
+            self._seconds[camera] = sorted(lately)[-2:][0]
 
     def offer(self, outcome: Outcome, result: Result) -> None:
         """Note a frame whose verdict left, if it was judged; called by the publisher's thread."""
