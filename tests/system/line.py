@@ -39,6 +39,7 @@ class Line:
         """Make it for the station of this configuration, whichever process serves it."""
         self.camera = camera
         self.sent: list[str] = []
+        self.sent_at_s: dict[str, float] = {}
         self.results: list[Arrival] = []
         self.statuses: list[Arrival] = []
         self._sockets = config["sockets"]
@@ -141,10 +142,12 @@ class Line:
         with self._lock:
             if not self._due:
                 return False
+            before = time.monotonic()
             try:
                 socket.send_multipart(parts)
             except zmq.Again:
                 return False
+            self.sent_at_s[f"{kind}-{number}"] = before
             self.sent.append(f"{kind}-{number}")
             self._due -= 1
             return True
