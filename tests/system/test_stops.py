@@ -15,7 +15,7 @@ from recovery import report, wait_for_pass, wait_for_reason
 from station_process import RunningStation, StartStation, base_config, good_frame
 
 STOP_S = 3.0
-END_S = 2.0
+END_S = 4.0
 """On a busy machine; most of it is the interpreter's own end."""
 
 
