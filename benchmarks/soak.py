@@ -41,7 +41,7 @@ from inspector.sinks.journal_verification import verify
 from inspector.types import PixelFormat
 
 _EVIDENCE_BYTES = 4 * 1024**2
-_JOURNAL_BYTES = 4 * 1024**2
+_JOURNAL_BYTES = 2 * 1024**2
 """Both are full, even at ten frames per second, before the warm-up of a soak of twenty minutes ends."""
 _BUFFERED_FRAMES = 16
 _MAX_SLOPE_MB = 1.0
