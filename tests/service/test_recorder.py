@@ -419,3 +419,14 @@ def test_commit_is_measured_when_it_is_durable(
     recorder.stop()
     end(launch(recorder))
     assert registry.get_sample_value("inspector_journal_commit_seconds_count") == 1
+
+
+def test_what_a_dead_thread_was_handed_comes_on_record_from_the_callers(
+    make: Callable[..., Recorder], journal: RecordingJournal, closing: MakeClosing
+) -> None:
+    recorder = make()
+    recorder.close(closing(1))
+    recorder.close_late(closing(1, amends=True))
+    recorder.stop()
+    recorder.write_rest()  # it never ran
+    assert journal.all() == [["close f1", "amend f1"]]
