@@ -292,7 +292,8 @@ class Daemon:
         for thread in (self._http, *self._flow, self._switcher, *self._ingest):
             failure = getattr(thread, "failure", None)
             finished = isinstance(thread, IngestThread) and failure is None
-            if thread.ident is not None and not thread.is_alive() and not finished:
+            died = thread.ident is not None and not thread.is_alive() and not finished
+            if died and self.health.state is not State.FAULT:  # else it said why, or is not the first
                 self.health.fault(thread.name, f"thread died: {failure}")
 
     # ------------------------------------------------------------ shutdown
@@ -313,7 +314,8 @@ class Daemon:
         # can be trusted, if it computes at all.
         _join([self._worker], time.monotonic() + 0.2 if self.health.state is State.FAULT else deadline - 1.0)
         self._worker.abandon()
-        self._publisher.stop(within_s=max(0.2, deadline - time.monotonic() - 0.3))
+        waits_s = 0.0 if self._recorder.failure else deadline - time.monotonic() - 0.3
+        self._publisher.stop(within_s=max(0.2, waits_s))
         _join([self._publisher], deadline)
         self._recorder.stop()
         if self._recorder.failure is not None:

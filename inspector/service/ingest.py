@@ -109,8 +109,8 @@ class IngestThread(threading.Thread):
 
     def _accept(self, frame: Frame) -> None:
         refusal = self._refuse(frame)
-        if refusal is None and not self._has_room(frame):
-            refusal = Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded"
+        if not self._has_room(frame):
+            refusal = refusal or (Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded")
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         ticket = self._ledger.accept(frame, lambda ticket: self._recorder.open(ticket, recorded))
