@@ -292,8 +292,7 @@ class Daemon:
         for thread in (self._http, *self._flow, self._switcher, *self._ingest):
             failure = getattr(thread, "failure", None)
             finished = isinstance(thread, IngestThread) and failure is None
-            died = thread.ident is not None and not thread.is_alive() and not finished
-            if died and self.health.state is not State.FAULT:  # else it said why, or is not the first
+            if thread.ident is not None and not thread.is_alive() and not finished:
                 self.health.fault(thread.name, f"thread died: {failure}")
 
     # ------------------------------------------------------------ shutdown

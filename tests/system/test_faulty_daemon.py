@@ -50,32 +50,6 @@ def test_faults_that_pass_are_had_and_mended(start: StartStation, recipe: Path) 
     assert station.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("settings", "status", "words"),
-    [
-        ({"cuda_error": True}, 1, "an illegal memory access"),
-        ({"die": True}, 1, "device"),
-        ({"exit": True}, 137, ""),
-        ({"exit_before_commit": True}, 137, ""),
-        ({"exit_after_commit": True}, 137, ""),
-        ({"kill_thread": "publisher"}, 1, "publisher"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
-def test_faults_that_end_the_process_are_had(
-    start: StartStation, settings: dict[str, Any], status: int, words: str
-) -> None:
-    station = start(faults=True)
-    with Line(station.config) as line:
-        station.fault(**settings)
-        line.flow(0.1)
-        assert station.process.wait(60) == status
-        line.pause()
-        account = line.account(station.journal)
-    assert words in station.log_text()
-    assert account.broken == {}
-
-
 def with_confirmation(recipe: Path) -> dict[str, Any]:
     """A station with a REQ socket, and time enough for a slow machine."""
     top = {"recipe": str(recipe), "deadline_ms": 120_000}
