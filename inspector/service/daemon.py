@@ -322,6 +322,8 @@ class Daemon:
         self._overlayer.stop()
         self._evidence.stop()
         self._requests.stop()
+        _join([*self._flow, *self._ingest], deadline - 0.5)
+        self._evidence.abandon()  # images give way to the end of the stop
         _join([*self._flow, *self._ingest], deadline)
         self._switcher.join(0.2)  # it ends at once, or not for a long time
         self._http.stop()

@@ -10,10 +10,10 @@ import pytest
 
 IS_LONG = os.environ.get("INSPECTOR_CHAOS", "") not in {"", "0"}
 
-Number = TypeVar("Number", int, float)
+Amount = TypeVar("Amount")
 
 
-def scaled(short: Number, long: Number) -> Number:
+def scaled(short: Amount, long: Amount) -> Amount:
     """The amount for this run."""
     return long if IS_LONG else short
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from account import read_journal
+from chaos import scaled
 from line import Arrival, Line
 from recovery import Ending, Serve, endure, report, wait_for_pass, wait_for_reason
 from station_process import base_config
@@ -23,7 +24,7 @@ STOP_S = 3.0
 SLACK_MS = 300
 """How late a busy machine may run a thread that has nothing to wait for."""
 
-THREADS = ("publisher", "journal", "evidence", "overlays", "requests", "ingest-zmq", "http")
+THREADS = ("publisher", "journal", "ingest-zmq", "evidence", "overlays", "requests", "http")
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_process_names_the_device_and_ends_when_it_hangs_for_longer_than_a_stall
     after(serve, line, since=len(line.results), fault="hang for longer than stall_after_s", seen=seen, since_s=hung)
 
 
-@pytest.mark.parametrize("name", THREADS)
+@pytest.mark.parametrize("name", scaled(THREADS[:3], THREADS))
 def test_process_names_the_thread_and_ends_when_one_dies(serve: Serve, line: Line, name: str) -> None:
     station, since, logged = serve(), len(line.results), len(serve().log_text())
     line.flow(0.03)
