@@ -15,7 +15,7 @@ Pixels = np.ndarray[Any, Any]
 
 # Decoders fill what is missing from a truncated file with grey, and grey looks good: so the end is checked first.
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
-_MAX_JPEG_PIXELS = 2**28
+_MAX_PIXELS = 2**28
 _ENDINGS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82"}
 
 
@@ -34,23 +34,30 @@ def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
     for start, end in _ENDINGS.items():
         if head.startswith(start) and end not in tail:
             raise BadFrameError(f"image: must be complete, but its end is missing after {array.size} bytes")
-    if head.startswith(_JPEG):
-        return _decode_jpeg(array)
     try:
+        if head.startswith(_JPEG):
+            return _decode_jpeg(array)
+        if head.startswith(_PNG):
+            _check_size(*(int.from_bytes(array[at : at + 4].tobytes(), "big") for at in (20, 16)))
         pixels = cv2.imdecode(array, cv2.IMREAD_UNCHANGED) if array.size else None
-    except cv2.error as error:
+    except (cv2.error, MemoryError) as error:
         raise BadFrameError(f"image: cannot be decoded: {error}") from error
     if pixels is None:
         raise BadFrameError(f"image: must be one OpenCV can decode, got {array.size} bytes starting {head!r}")
     return _name_format(pixels)
 
 
+def _check_size(height: int, width: int) -> None:
+    """A header costs its sender nothing, and us the memory it claims."""
+    if height * width > _MAX_PIXELS:
+        raise BadFrameError(f"image: must have at most {_MAX_PIXELS} pixels, got {height} × {width}")
+
+
 def _decode_jpeg(array: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[Pixels, PixelFormat]:
     """By libjpeg-turbo itself: OpenCV keeps its warnings to itself, such as that rows were missing and made up."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(array, strict=True)
-        if height * width > _MAX_JPEG_PIXELS:  # a header costs its sender nothing, and us the memory it claims
-            raise BadFrameError(f"image: must have at most {_MAX_JPEG_PIXELS} pixels, got {height} × {width}")
+        _check_size(height, width)
         grey = colours == "Gray"
         pixels = simplejpeg.decode_jpeg(
             array, colorspace="GRAY" if grey else "RGB", fastdct=False, fastupsample=False, strict=True

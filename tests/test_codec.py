@@ -250,3 +250,10 @@ def test_raw_pixels_are_refused_when_the_dtype_is_none_of_ours(dtype: Any) -> No
     with pytest.raises(BadFrameError, match="dtype: must be uint8 or uint16, got ") as fault:
         decode_raw(RAW, dtype, [3, 4], PixelFormat.RGB8)
     assert len(str(fault.value)) < 200
+
+
+def test_png_is_refused_when_its_header_claims_more_than_a_jpeg_may() -> None:
+    png = bytearray(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes())
+    png[16:24] = (2**14).to_bytes(4, "big") + (2**14 + 1).to_bytes(4, "big")
+    with pytest.raises(BadFrameError, match="image: must have at most 268435456 pixels, got 16385 × 16384"):
+        decode_image(bytes(png))

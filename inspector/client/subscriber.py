@@ -224,11 +224,13 @@ class Subscriber:
             raise MalformedError("replay: holds what is no result")
 
     def _read_status(self, status: dict[str, Any]) -> None:
-        newest = [
-            parse_verdict(raw, camera, replayed=True)
-            for camera, raw in status.get("last_result", {}).items()
-            if raw is not None and self._wants(camera) and not self._gaps.knows(camera)
-        ]
+        newest = []
+        for camera, raw in status.get("last_result", {}).items():
+            if raw is not None and self._wants(camera) and not self._gaps.knows(camera):
+                try:
+                    newest.append(parse_verdict(raw, camera, replayed=True))
+                except MalformedError:  # of an earlier version of the station, say: not worth the whole status
+                    self.malformed += 1
         moved = (status["boot_id"], status["lifebit"]) != (self._boot_id, self._lifebit)
         self._note_boot(status["boot_id"])
         self._note_life(status, moved=moved)

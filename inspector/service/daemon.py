@@ -59,7 +59,7 @@ class Daemon:
         self._path = path.resolve()
         self._notifier = notifier or Notifier()
         self._stop_asked = threading.Event()
-        self._reload_asked = threading.Event()
+        self._reload_asked = False
         self._signal: int | None = None
         self._loader = _Loader(station)
 
@@ -88,13 +88,20 @@ class Daemon:
         del frame
         if signum and self._signal is not None:
             os._exit(128 + signum)
-        self._signal = signum or self._signal
-        self._stop_asked.set()
+        # A signal's handler takes no lock: the thread it runs in may hold it.
+        if signum:
+            self._signal = signum
+        else:
+            self._stop_asked.set()
 
     def ask_to_reload(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """Read the station file again, once the station is ready; nothing while it stops."""
         del signum, frame
-        self._reload_asked.set()
+        self._reload_asked = True
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._signal is not None or self._stop_asked.is_set()
 
     # ------------------------------------------------------------ startup
 
@@ -237,11 +244,11 @@ class Daemon:
         loader = self._loader
         loader.start()
         settled = time.monotonic() + _SETTLE_S
-        while (loader.is_alive() or self._left_open) and not self._stop_asked.is_set() and self._watch():
-            self._stop_asked.wait(0.05)
+        while (loader.is_alive() or self._left_open) and not self._is_stopping and self._watch():
+            time.sleep(0.05)
             if time.monotonic() >= settled:
                 self._answer_left_open()
-        if self._stop_asked.is_set() or self.health.state is State.FAULT:
+        if self._is_stopping or self.health.state is State.FAULT:
             return False
         if loader.failure is not None:
             raise loader.failure
@@ -267,10 +274,11 @@ class Daemon:
     # ------------------------------------------------------------ main loop
 
     def _main_loop(self) -> None:
-        while not self._stop_asked.wait(_LOOP_S) and self._watch():
-            if self._reload_asked.is_set():
-                self._reload_asked.clear()
+        while not self._is_stopping and self._watch():
+            if self._reload_asked:
+                self._reload_asked = False
                 self._switcher.reload()
+            time.sleep(_LOOP_S)
 
     def _watch(self) -> bool:
         """Look after the threads and the account, feed the watchdog; False at a fault."""

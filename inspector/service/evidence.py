@@ -68,7 +68,7 @@ class EvidenceThread(threading.Thread):
             if self.config.frames != "none":
                 self._check()
             while not (self._abandon_asked.is_set() or (self._stop_asked.is_set() and self._waiting.empty())):
-                self._health.beat(self.name)
+                self._health.beat(self.name, vital=False)
                 self._step()
         except BaseException as error:
             logger.exception("evidence thread died")

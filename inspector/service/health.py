@@ -41,6 +41,7 @@ class Health:
         self._lock = threading.RLock()
         self._beats: dict[str, float] = {}  # component → the instant by which its next beat is due
         self._problems: dict[str, str] = {}
+        self._minor: set[str] = set()  # components whose stall costs pictures, no verdicts
         self._blocking: set[str] = set()  # components whose problem keeps frames from being judged
         self._state = State.STARTING
         self._well = State.READY  # where DEGRADED returns to
@@ -98,8 +99,13 @@ class Health:
         """A component's problem now."""
         return self._problems.get(component)
 
-    def beat(self, component: str, within_s: float = 0.0) -> None:
-        """The component made progress, or is idle with nothing to do; the next beat may take `within_s` longer."""
+    def beat(self, component: str, within_s: float = 0.0, *, vital: bool = True) -> None:
+        """The component made progress, or is idle with nothing to do; the next beat may take `within_s` longer.
+
+        A stall of one that is not `vital` makes the station DEGRADED, and no more.
+        """
+        if not vital:
+            self._minor.add(component)
         self._beats[component] = time.monotonic() + self._stall_after_s + within_s
 
     def forget(self, component: str) -> None:
@@ -107,7 +113,10 @@ class Health:
         self._beats.pop(component, None)
 
     def stalled(self) -> list[str]:
-        """Components whose next beat is overdue."""
+        """Vital components whose next beat is overdue."""
+        return [name for name in self._overdue() if name not in self._minor]
+
+    def _overdue(self) -> list[str]:
         now = time.monotonic()
         return [name for name, due in list(self._beats.items()) if due < now]
 
@@ -118,6 +127,8 @@ class Health:
         if before is not None and now - before > _FROZEN_S:
             for name, due in list(self._beats.items()):
                 self._beats[name] = due + (now - before)
+        for name in list(self._minor):
+            self.report(f"{name} thread", "no progress" if name in self._overdue() else None, blocks=False)
         if self.stalled() or self._state is State.FAULT:
             return False
         self.lifebit += 1

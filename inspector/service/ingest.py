@@ -61,6 +61,7 @@ class IngestThread(threading.Thread):
     def stop(self) -> None:
         """Ask it to end; the caller joins."""
         self._stop_asked.set()
+        self._source.interrupt()
 
     def run(self) -> None:
         """Until asked to stop or the source is exhausted."""

@@ -48,7 +48,7 @@ class Overlayer(threading.Thread):
     def run(self) -> None:
         """Until asked to stop. A picture that fails costs a picture, never the flow."""
         while not (self._stop_asked.is_set() and self._waiting.empty()):
-            self._health.beat(self.name)
+            self._health.beat(self.name, vital=False)
             try:
                 outcome, result = self._waiting.get(timeout=0.2)
             except queue.Empty:

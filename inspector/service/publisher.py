@@ -120,10 +120,10 @@ class Publisher(threading.Thread):
             while self._stop_by is None:
                 self._turn()
             self._take(self._receive(0.0))
-            for ticket in self._ledger.open_tickets():
-                self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
+            self._seal_rest()
             while self._sealed and time.monotonic() < self._stop_by:
                 self._turn()
+                self._seal_rest()  # a source may have been slow to stop
             for number in list(self._sealed):
                 self._send_unrecorded(number)
             self._publish_status(now=True)
@@ -133,6 +133,11 @@ class Publisher(threading.Thread):
             self._health.fault(self.name, str(error))
         finally:
             self._health.forget(self.name)
+
+    def _seal_rest(self) -> None:
+        for ticket in self._ledger.open_tickets():
+            if ticket.number not in self._sealed:
+                self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
 
     def _turn(self) -> None:
         self._health.beat(self.name)

@@ -20,7 +20,8 @@ from inspector.sinks.journal import Closing, Journal, OpenFrame
 
 logger = logging.getLogger(__name__)
 
-_MAX_BATCH = 256
+_MAX_BATCH = 4096
+"""A commit's time is that of its way to the disk, whatever it holds: a slow disk must not fall behind."""
 _RETRY_S = 0.5
 """How long after a failed write the next one is tried: a full disk must not cost the flow its time."""
 _MAX_BACKLOG = 10_000
@@ -72,6 +73,7 @@ class Recorder(threading.Thread):
         self.on_written: Callable[[Written], None] = lambda _: None
         self._waiting: queue.SimpleQueue[Opening | Closing | _Late] = queue.SimpleQueue()
         self._backlog: deque[Closing] = deque()
+        self._unopened: dict[int, OpenFrame] = {}  # could not be recorded yet, and are not closed
         self._log = RateLimitedLog(logger)
         self._retry_at = 0.0
         self._next_prune = time.monotonic()
@@ -142,8 +144,13 @@ class Recorder(threading.Thread):
         self._keep([item.closing for item in batch if isinstance(item, _Late)])
         late = [self._backlog[index] for index in range(min(len(self._backlog), _MAX_BATCH))]
         # A verdict and what was published instead of it may come in one batch: the verdict is the earlier one.
-        error = self._try([item.record for item in openings], [*closings, *late])
-        if error is None:
+        self._unopened |= {item.record.number: item.record for item in openings}
+        error = self._try(list(self._unopened.values()), [*closings, *late])
+        if error is not None:
+            for closing in closings:  # is about to be published all the same
+                self._unopened.pop(closing.number or 0, None)
+        else:
+            self._unopened = {}
             for _ in late:
                 self._backlog.popleft()
             for item in openings:

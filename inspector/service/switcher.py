@@ -87,6 +87,7 @@ class Switcher(threading.Thread):
         """
         super().__init__(name="switcher", daemon=True)
         self._station = station
+        self._named = _resolve_recipes(station)
         self._judges = judges
         self._folder = folder
         self._read = read
@@ -158,11 +159,10 @@ class Switcher(threading.Thread):
     def describe(self) -> dict[str, Any]:
         """For the status: which recipes are in use and whether the station file names them, and the last changes."""
         with self._changed:
-            cameras, last = self._station.cameras, dict(self._last)
+            named, last = self._named, dict(self._last)
         recipes = {}
         for name, judge in self._judges:
-            named = cameras[name].recipe
-            of_file = named is not None and named.resolve() == judge.folder
+            of_file = named.get(name) == judge.folder
             recipes[name] = judge.identity | {"folder": str(judge.folder), "from_station_file": of_file}
         reload = last.pop(None, None)
         return {
@@ -236,13 +236,13 @@ class Switcher(threading.Thread):
     def _reload(self, change: Change) -> None:
         station = self._read()
         refuse_fixed_changes(self._station, station)
-        judges = self._load_judges(station)
+        judges, named = self._load_judges(station), _resolve_recipes(station)
         with self._changed:
             if self._stop_asked:
                 return
             self._put_in_place(judges)
             self._apply(station)
-            self._station = station
+            self._station, self._named = station, named
             self._end(change, "applied")
 
     def _load_judges(self, station: Station) -> dict[str, Judge]:
@@ -283,6 +283,11 @@ class Switcher(threading.Thread):
         elif state == "refused":
             self._metrics.recipe_switches.labels(change.camera, state).inc()
         return ended
+
+
+def _resolve_recipes(station: Station) -> dict[str, Path]:
+    """Once, not in the status: a folder on a network that is gone would hold up whoever asks for it."""
+    return {name: camera.recipe.resolve() for name, camera in station.cameras.items() if camera.recipe is not None}
 
 
 def _is_same(judge: Judge, folder: Path) -> bool:

@@ -219,7 +219,10 @@ class Journal:
         return math.ceil((used - max_bytes) * rows / used)
 
     def _delete_until(self, n: int) -> None:
-        (hash_,) = self._connection.execute("SELECT hash FROM results WHERE n = ?", (n,)).fetchone()
+        row = self._connection.execute("SELECT hash FROM results WHERE n = ?", (n,)).fetchone()
+        if row is None:
+            raise sqlite3.DataError(f"row {n} of results is missing")
+        (hash_,) = row
         self._connection.execute(
             "INSERT INTO pruned_seqs SELECT camera, MAX(seq) FROM results WHERE n <= ? GROUP BY camera"
             " ON CONFLICT (camera) DO UPDATE SET seq = MAX(seq, excluded.seq)",

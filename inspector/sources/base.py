@@ -48,12 +48,18 @@ class Source(Protocol):
     def answer(self, problem: str | None) -> None:
         """Tell it: None, the frame is on record and will be answered; else why not."""
 
+    def interrupt(self) -> None:
+        """From another thread: let a `connect` or `read` under way end soon, if only by failing."""
+
     def close(self) -> None:
         """Release everything; `connect` may follow."""
 
 
 class Unanswering:
-    """What all sources share whose frames nobody waits for."""
+    """What sources share whose frames nobody waits for, and that need not be interrupted."""
+
+    def interrupt(self) -> None:
+        """See `Source`."""
 
     def awaits_answer(self) -> bool:
         """See `Source`."""

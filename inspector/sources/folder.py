@@ -29,7 +29,7 @@ class FolderSource(Unanswering):
         self._poll_s = poll_s
         self._simulated = simulated
         self._waiting: deque[Path] = deque()
-        self._taken: set[Path] = set()
+        self._taken: dict[Path, tuple[int, int]] = {}
         self._looks: dict[Path, tuple[int, int]] = {}
 
     def connect(self) -> None:
@@ -80,12 +80,14 @@ class FolderSource(Unanswering):
             looks = {path: _look(path) for path in self._path.iterdir() if _is_image(path)}
         except OSError as error:
             raise NotConnectedError(f"folder {self._path}: {error}") from error
-        new = sorted(path for path in looks if path not in self._taken)
+        # A file written anew under its old name is another frame; names of files that are gone are forgotten.
+        new = sorted(path for path in looks if self._taken.get(path) != looks[path])
         # A file still being written changes its size or, made full-size at once, its time: watching takes it once
         # two looks agree.
         ready = [path for path in new if settled or self._looks.get(path) == looks[path]]
         self._looks = looks
-        self._taken.update(ready)
+        self._taken = {path: look for path, look in self._taken.items() if path in looks}
+        self._taken |= {path: looks[path] for path in ready}
         self._waiting.extend(ready)
 
 

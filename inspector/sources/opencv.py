@@ -93,6 +93,12 @@ class OpencvSource(Unanswering):
             simulated=self._simulated,
         )
 
+    def interrupt(self) -> None:
+        """See `Source`: whoever waits for the child sees it end."""
+        child = self._child
+        if child is not None:
+            child.kill()
+
     def close(self) -> None:
         """Kill the child: a blocked read cannot be asked to stop."""
         if self._pipe is not None:

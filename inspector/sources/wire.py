@@ -15,6 +15,7 @@ from inspector.sources.base import build_frame
 from inspector.types import Frame, PixelFormat
 
 MAX_HEADER_BYTES = 65_536
+_STARTS = {"jpeg": b"\xff\xd8", "png": b"\x89PNG"}
 _TEXT_LIMIT = 256
 _unnamed = itertools.count(1)
 
@@ -54,8 +55,17 @@ class FrameDecoder:
             pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
         except BadFrameError as error:
             frame_id = _text_or_none(header.get("frame_id")) or f"unnamed-{next(_unnamed)}"
-            part_id = _text_or_none(header.get("part_id"))
-            return build_frame(camera, frame_id, None, PixelFormat.RGB8, part_id=part_id, error=str(error), **received)
+            return build_frame(
+                camera,
+                frame_id,
+                None,
+                PixelFormat.RGB8,
+                part_id=_text_or_none(header.get("part_id")),
+                trigger_id=_text_or_none(header.get("trigger_id")),
+                simulated=self._simulated[camera],
+                error=str(error),
+                **received,
+            )
         decode_ms = (time.monotonic_ns() - received["received_monotonic_ns"]) / 1e6
         return build_frame(
             camera,
@@ -85,6 +95,8 @@ class FrameDecoder:
         imagezmq = "camera" not in header
         encoding = ("raw" if "dtype" in header else "jpeg") if imagezmq else header.get("encoding")
         if encoding in ("jpeg", "png"):  # a tuple: senders also send what cannot be hashed
+            if not bytes(data[:4]).startswith(_STARTS[encoding]):  # OpenCV reads much more, and believes its headers
+                raise BadFrameError(f"pixels: must be {encoding} as their header says, start with {bytes(data[:4])!r}")
             return decode_image(data)
         if encoding == "raw":
             return decode_raw(data, header.get("dtype"), _listed(header.get("shape")), self._colour(header, camera))

@@ -86,6 +86,9 @@ class ZmqSource:
         # NOBLOCK: a sender that is gone must not hold this thread.
         socket.send_multipart([peer, b"", reply], flags=zmq.NOBLOCK)
 
+    def interrupt(self) -> None:
+        """See `Source`: nothing here takes long."""
+
     def close(self) -> None:
         """Unbind."""
         self._asker = None

@@ -115,7 +115,6 @@ def test_malformed_status_is_counted_and_is_no_sign_of_life(station: Station, ma
         b"{", b"[]", {}, *(station.build_status() | change for change in (
             {"schema": None}, {"lifebit": True}, {"lifebit": "1"}, {"state": 3}, {"boot_id": None}, {"last_seq": []},
             {"last_seq": {"top": "1"}}, {"last_seq": {"top": -1}}, {"last_seq": {"top": True}}, {"last_result": []},
-            {"last_result": {"top": {}}}, {"last_result": {"top": 1}},
         )),
     ]  # fmt: skip
     for body in bad:
@@ -124,6 +123,18 @@ def test_malformed_status_is_counted_and_is_no_sign_of_life(station: Station, ma
         station.publisher.send_multipart(parts)
     assert subscriber.receive(WAIT_S) == HeartbeatLost("no status")
     assert subscriber.malformed == len(bad) + 2
+
+
+@pytest.mark.parametrize("last", [{}, 1], ids=repr)
+def test_last_result_of_another_version_is_counted_and_the_status_counts(
+    station: Station, make_subscriber: Make, last: Any
+) -> None:
+    subscriber = make_subscriber()
+    station.status(last_result={"top": last})
+    assert isinstance(subscriber.receive(WAIT_S), StatusChanged)
+    station.publish(make_result(1))
+    assert next_verdict(subscriber).passed
+    assert subscriber.malformed == 1
 
 
 def test_unreadable_result_is_asked_for_when_the_status_comes(

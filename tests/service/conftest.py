@@ -64,7 +64,7 @@ def running(health: Health, bring: Callable[[Health, State], None]) -> Health:
 def beats(health: Health, monkeypatch: pytest.MonkeyPatch) -> queue.Queue[str]:
     """What threads tell `health` of themselves, in order: their name for a beat, `forget` and it for an end."""
     beats: queue.Queue[str] = queue.Queue()
-    monkeypatch.setattr(health, "beat", lambda name, within_s=0.0: beats.put(name))
+    monkeypatch.setattr(health, "beat", lambda name, within_s=0.0, vital=True: beats.put(name))
     monkeypatch.setattr(health, "forget", lambda name: beats.put(f"forget {name}"))
     return beats
 

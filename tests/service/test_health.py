@@ -235,3 +235,17 @@ def test_problem_changes_no_other_state_when_it_comes_or_goes(health: Health, br
     assert (health.state, health.problem("journal")) == (state, "disk full")
     health.report("journal", None)
     assert (health.state, health.problem("journal")) == (state, None)
+
+
+def test_station_is_degraded_and_no_more_when_a_thread_stalls_that_costs_no_verdict(clock: SimpleNamespace) -> None:
+    health = Health(stall_after_s=20.0)
+    health.enter(State.READY)
+    health.beat("evidence", vital=False)
+    for _ in range(21):
+        clock.now += 1
+        assert health.tick()
+    assert health.stalled() == []
+    assert health.ready() == (True, "DEGRADED: evidence thread: no progress")
+    health.beat("evidence", vital=False)
+    assert health.tick()
+    assert health.ready() == (True, "READY")

@@ -147,13 +147,15 @@ def test_what_comes_during_a_commit_goes_with_the_next(
 
 
 def test_write_is_bounded_when_very_much_waits(
-    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, closing: MakeClosing
-) -> None:
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, closing: MakeClosing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     recorder = make()
-    for number in range(300):
+    monkeypatch.setattr(module, "_MAX_BATCH", 40)
+    for number in range(50):
         recorder.close(closing(number))
     launch(recorder)
-    assert [len(journal.next()), len(journal.next())] == [256, 44]
+    assert [len(journal.next()), len(journal.next())] == [40, 10]
 
 
 def test_frame_is_said_to_be_recorded_only_once_it_is_durable(
@@ -430,3 +432,20 @@ def test_what_a_dead_thread_was_handed_comes_on_record_from_the_callers(
     recorder.stop()
     recorder.write_rest()  # it never ran
     assert journal.all() == [["close f1", "amend f1"]]
+
+
+def test_opening_is_recorded_once_the_disk_takes_it_unless_it_is_closed(
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, accept: Accept, closing: MakeClosing,
+    written: queue.Queue[Written], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "_RETRY_S", 0.05)
+    journal.problem = JournalError(DISK_FULL)
+    recorder = launch(make())
+    tickets = [accept(name) for name in ("f1", "f2")]
+    for ticket in tickets:
+        recorder.open(ticket)
+    recorder.close(closing(tickets[0].number))
+    assert told(written)[1] == DISK_FULL
+    journal.problem = None
+    recorder.close_late(closing(tickets[0].number, amends=True))
+    assert journal.next() == ["open f2", f"amend f{tickets[0].number}"]

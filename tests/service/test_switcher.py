@@ -348,3 +348,8 @@ def test_all_fields_that_need_a_restart_are_named_when_they_changed(bench: Bench
     }
     assert "http.port: needs a restart to change, is 9108, got 1" in refused["error"]
     assert bench.applied == []
+
+
+def test_status_looks_at_no_file_when_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "resolve", lambda *_, **__: pytest.fail("a folder on a dead network would be waited for"))
+    assert bench.switcher.describe()["recipes"]["top"]["from_station_file"] is True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from inspector.errors import JournalError
 from inspector.sinks.journal import Closing, Journal
 from inspector.sinks.journal_reader import read_results, select_rows
 from inspector.sinks.journal_verification import verify
@@ -99,3 +102,14 @@ def test_seqs_pruned_out_of_order_are_neither_given_again_nor_missing(make: Make
     for _ in range(2):
         journal.prune(before_utc_ns=None, max_bytes=1, limit=1)
     assert journal.last_seqs() == {"top": 9}
+
+
+def test_nothing_goes_and_the_row_is_named_when_one_was_deleted_by_hand(
+    make: Make, journal: Journal, path: Path
+) -> None:
+    journal.append([make(seq) for seq in range(1, 11)])
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("DELETE FROM results WHERE n = 4")
+    with pytest.raises(JournalError, match="row 4 of results is missing"):
+        journal.prune(before_utc_ns=2**62, max_bytes=None, limit=4)
+    assert rows(path) == [1, 2, 3, 5, 6, 7, 8, 9, 10]

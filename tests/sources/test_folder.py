@@ -290,3 +290,28 @@ def test_read_waits_between_looks_when_there_is_nothing_new(tmp_path: Path) -> N
     started = time.monotonic()
     assert source.read(60.0) is None
     assert 0.05 <= time.monotonic() - started < 5.0
+
+
+def test_file_is_another_frame_when_it_is_written_anew_under_its_old_name(tmp_path: Path) -> None:
+    source = watch(tmp_path)
+    write(tmp_path, a=1)
+    look(source), look(source)
+    assert described(take(source)) == ("a.png", 1)
+    look(source)
+    (tmp_path / "a.png").unlink()
+    look(source)
+    write(tmp_path, a=2)
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    look(source), look(source)
+    assert described(take(source)) == ("a.png", 2)
+    look(source)
+
+
+def test_names_of_files_that_are_gone_are_forgotten_when_watching(tmp_path: Path) -> None:
+    source = watch(tmp_path)
+    write(tmp_path, a=1, b=2)
+    look(source), look(source)
+    take(source), take(source)
+    (tmp_path / "a.png").unlink()
+    look(source)
+    assert [path.name for path in source._taken] == ["b.png"]

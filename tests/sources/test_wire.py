@@ -40,3 +40,17 @@ def test_three_channels_called_mono_are_bad_never_judged(named: str) -> None:
     frame = DECODER.decode([json.dumps(HEADER | {"pixel_format": named}).encode(), bytes(12)])
     assert frame.pixels is None
     assert "pixel_format: must be RGB8 or BGR8" in (frame.error or "")
+
+
+def test_image_is_refused_unread_when_it_is_not_what_its_header_says() -> None:
+    for encoding, start in (("png", b"II*\0"), ("jpeg", b"\x89PNG"), ("png", b"\xff\xd8\xff\xe0")):
+        frame = DECODER.decode([json.dumps(HEADER | {"encoding": encoding}).encode(), start + bytes(100)])
+        assert (frame.error or "").startswith(f"pixels: must be {encoding} as their header says, start with {start!r}")
+
+
+def test_bad_frame_keeps_what_the_line_knows_it_by() -> None:
+    decoder = FrameDecoder({"top": Camera(simulated=True)}, max_bytes=1000)
+    header = HEADER | {"part_id": "p1", "trigger_id": "t1", "encoding": "gif"}
+    frame = decoder.decode([json.dumps(header).encode(), bytes(12)])
+    assert (frame.frame_id, frame.part_id, frame.trigger_id, frame.simulated) == ("x", "p1", "t1", True)
+    assert frame.error is not None
