@@ -187,7 +187,7 @@ def test_message_is_refused_with_its_cause_when_it_names_no_camera(
     [
         ({"shape": [2, 4]}, "must be 8 bytes, got 6"),
         ({"shape": [10**4000, 10**4000]}, "shape: must be"),
-        ({"encoding": "jpeg"}, "image: must be one OpenCV can decode"),
+        ({"encoding": "jpeg"}, "pixels: must be jpeg as their header says"),
         ({"encoding": "gif"}, "encoding: must be raw, jpeg or png"),
     ],
     ids=["shape", "huge shape", "no jpeg", "encoding"],

@@ -39,7 +39,7 @@ ANSWERED = {
     "zero-size": ({"shape": [0, 160, 3]}, b"", "BAD_FRAME", "shape"),
     "two channels": ({"shape": [128, 240, 2]}, RAW, "BAD_FRAME", "channel"),
     "truncated JPEG": ({"encoding": "jpeg"}, TRUNCATED, "BAD_FRAME", "its end is missing"),
-    "not an image": ({"encoding": "png"}, b"hello", "BAD_FRAME", "OpenCV"),
+    "not an image": ({"encoding": "png"}, b"hello", "BAD_FRAME", "must be png as their header says"),
     "unknown encoding": ({"encoding": "gif"}, RAW, "BAD_FRAME", "encoding"),
     "missing frame_id": ({"frame_id": None}, RAW, "BAD_FRAME", "frame_id: required"),
     "bad pixel format": ({"pixel_format": "YUV"}, RAW, "BAD_FRAME", "pixel_format"),
