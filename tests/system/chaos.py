@@ -10,6 +10,8 @@ import pytest
 
 IS_LONG = os.environ.get("INSPECTOR_CHAOS", "") not in {"", "0"}
 
+long_only = pytest.mark.skipif(not IS_LONG, reason="in the long form only: make chaos")
+
 Amount = TypeVar("Amount")
 
 

@@ -178,7 +178,7 @@ def test_process_names_the_device_and_ends_when_it_hangs_for_longer_than_a_stall
     after(serve, line, since=len(line.results), fault="hang for longer than stall_after_s", seen=seen, since_s=hung)
 
 
-@pytest.mark.parametrize("name", scaled(THREADS[:3], THREADS))
+@pytest.mark.parametrize("name", scaled(THREADS[:2], THREADS))
 def test_process_names_the_thread_and_ends_when_one_dies(serve: Serve, line: Line, name: str) -> None:
     station, since, logged = serve(), len(line.results), len(serve().log_text())
     line.flow(0.03)

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from account import Account, build_account
+from chaos import long_only
 from line import ConfirmedSender, Line
 from station_process import StartStation, base_config
 
 UNHARMED = {"good": ("PASS", "OK"), "bad": ("FAIL", "DEFECT")}
 
 
+@long_only
 def test_faults_that_pass_are_had_and_mended(start: StartStation, recipe: Path) -> None:
     station = start(faults=True, config=base_config(recipe, top={"recipe": str(recipe), "deadline_ms": 120_000}))
     reasons = {"nan": "NOT_FINITE", "oom": "OUT_OF_MEMORY", "oom_once": "OK", "fail_commit": "NOT_READY"}
@@ -56,6 +58,7 @@ def with_confirmation(recipe: Path) -> dict[str, Any]:
     return base_config(recipe, top=top, side=top | {"source": {"type": "imagezmq"}})
 
 
+@long_only
 def test_confirmed_sender_goes_on_after_an_answer_that_did_not_come(start: StartStation, recipe: Path) -> None:
     station = start(config=with_confirmation(recipe))
     with ConfirmedSender(station.config, timeout_s=1.0) as sender, Line(station.config) as line:

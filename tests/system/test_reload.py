@@ -18,6 +18,7 @@ import cv2
 import pytest
 import yaml
 import zmq
+from chaos import long_only
 from station_process import RunningStation, StartStation, bad_frame, base_config, good_frame
 
 from inspector.model.checkpoint import compute_sha256
@@ -174,6 +175,7 @@ def test_each_result_is_one_recipes_when_recipes_are_switched_under_load(
     assert {result["verdict"] for result in results} == {"PASS", "FAIL"}
 
 
+@long_only
 def test_station_files_recipe_counts_when_the_station_was_switched_and_started_again(
     start: StartStation, recipes: Path
 ) -> None:
@@ -265,6 +267,7 @@ def test_station_goes_on_as_it_is_when_the_new_file_is_refused(
     assert {r["deadline_ms"] for r in load.end()} == {20_000}
 
 
+@long_only
 def test_station_lives_and_reloads_when_hung_up_while_starting(start: StartStation, recipes: Path) -> None:
     station = start(config=base_config(recipes / "one"), wait=False)
     deadline = time.monotonic() + WAIT_S
@@ -285,6 +288,7 @@ def _catches(status: str) -> bool:
     return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
 
 
+@long_only
 def test_stop_does_not_wait_when_a_recipe_is_being_prepared(station: RunningStation, recipes: Path) -> None:
     (recipes / "two" / "recipe.yaml").unlink()
     os.mkfifo(recipes / "two" / "recipe.yaml")  # whoever reads it waits for ever
@@ -299,6 +303,7 @@ def test_stop_does_not_wait_when_a_recipe_is_being_prepared(station: RunningStat
     assert time.monotonic() - started < 4
 
 
+@long_only
 def test_command_prepares_and_switches_or_tells_why_not(station: RunningStation, recipes: Path) -> None:
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "inspector", "recipe", *arguments]

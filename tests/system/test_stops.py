@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos import long_only
 from line import Line
 from recovery import report, wait_for_pass, wait_for_reason
 from station_process import RunningStation, StartStation, base_config, good_frame
@@ -65,6 +66,7 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+@long_only
 def test_stop_is_clean_and_quick_when_no_frame_came(start: StartStation) -> None:
     station = start()
     assert station.get("/ready") == (200, "READY\n")
@@ -93,6 +95,7 @@ def test_stop_is_clean_while_the_buffer_is_full_and_senders_push(start: StartSta
     assert (account.accepted, account.unrecorded, account.unpublished) == (len(line.results), (), ())
 
 
+@long_only
 def test_stop_is_clean_while_a_source_is_lost(start: StartStation, recipe: Path) -> None:
     lost = {"recipe": str(recipe), "source": {"type": "opencv", "device": "rtsp://127.0.0.1:1"}}
     config = base_config(recipe, top={"recipe": str(recipe), "deadline_ms": 60_000}, side=lost)
@@ -152,7 +155,9 @@ def test_none_passes_and_the_stop_ends_in_time_while_the_journal_hangs(start: St
 # ---------------------------------------------------------------- two signals, and a kill
 
 
-@pytest.mark.parametrize("fault", [{"slow_s": 0.5}, {"hang": True}], ids=["draining", "hung"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param({"slow_s": 0.5}, id="draining"), pytest.param({"hang": True}, id="hung", marks=long_only)]
+)
 def test_second_signal_ends_at_once_and_the_next_start_answers_what_was_open(
     start: StartStation, recipe: Path, fault: dict[str, Any]
 ) -> None:
@@ -178,6 +183,7 @@ def test_second_signal_ends_at_once_and_the_next_start_answers_what_was_open(
         assert line.account(station.journal).broken == {}
 
 
+@long_only
 def test_start_names_the_field_while_its_port_is_taken_and_answers_what_was_open_once_it_is_free(
     start: StartStation, recipe: Path
 ) -> None:
