@@ -11,6 +11,9 @@ from station_process import RunningStation
 
 Serve = Callable[[], RunningStation]
 
+SLACK_MS = 300
+"""How late a busy machine may run a thread that has nothing to wait for."""
+
 
 def report(fault: str, seen: str, seconds: float) -> None:
     """One line for people; `pytest -s` shows it."""
@@ -51,6 +54,17 @@ def endure(
     mended = time.monotonic()
     report(", ".join(settings), f"ERROR {reason}", wait_for_pass(line) - mended)
     return line.results[since:]
+
+
+def assert_deadlines_are_kept(arrivals: list[Arrival], deadline_ms: float) -> None:
+    """No verdict after the deadline, and ERROR DEADLINE just after it; before it only for what was never begun."""
+    for message in (arrival.message for arrival in arrivals):
+        total_ms = message["latency_ms"]["total"]
+        if message["reason"] in ("OK", "DEFECT"):
+            assert total_ms <= deadline_ms, message
+        elif message["reason"] == "DEADLINE":
+            begun = not message["message"].startswith("not begun: ")
+            assert deadline_ms * begun <= total_ms < deadline_ms + SLACK_MS, message
 
 
 class Ending:
