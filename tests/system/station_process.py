@@ -69,12 +69,18 @@ def write_recipe(folder: Path, *, threshold: float | None = None, frame_hw: tupl
     return folder
 
 
+_given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """A port nobody uses, below those the kernel hands to connections: none of them takes it before the daemon."""
+    """A port nobody uses, another each time, below those the kernel hands to connections: none takes it meanwhile."""
     while True:
         port = random.randrange(15_000, 32_000)
+        if port in _given_ports:
+            continue
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
+            _given_ports.add(port)
             return port
 
 
