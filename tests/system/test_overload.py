@@ -26,7 +26,7 @@ GOODPUT = scaled(0.5, 0.8)
 """Least share of the capacity without overload that must be left; what else the machine does may change between the
 two, so less is asked in the short form. An overload that feeds on itself leaves a hundredth."""
 GROWTH_BYTES = 40 * 1024**2
-"""What the daemon, once warm, may grow by; in the long form it is sent more than twice as much."""
+"""What the daemon, once warm, may grow by in the long form, in which it is sent more than twice as much."""
 HEARING_MS = 100
 """For both sockets and this process; the station's own measure is exact, this one only proves that it is no fiction."""
 SETTLED_S = 1.0
@@ -144,7 +144,8 @@ def test_frames_are_answered_in_time_and_the_device_stays_useful_under_overload(
     if when_full != "block":  # then frames wait in the sockets, too, where no deadline runs yet
         assert heard_ms[int(0.95 * len(heard_ms))] <= 50 + HEARING_MS
     assert max(s.waiting for s in scrapes) <= frames * FRAME_BYTES
-    assert scrapes[-1].resident - warm.resident < GROWTH_BYTES
+    if IS_LONG:  # in the short form it is sent no more than what its size wavers by
+        assert scrapes[-1].resident - warm.resident < GROWTH_BYTES
     assert goodput > GOODPUT * capacity
 
 
