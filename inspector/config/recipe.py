@@ -1,0 +1,207 @@
+"""The strict model of recipe.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from inspector.config.base import Name, SchemaVersion, Size, Strict
+from inspector.types import PixelFormat
+
+WEIGHTS_FILE = "weights.safetensors"
+RECIPE_FILE = "recipe.yaml"
+
+
+class Tiling(Strict):
+    """How a frame is cut: tile side and step, in pixels of the scaled frame."""
+
+    tile_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 256
+    stride: Annotated[int, Field(ge=1, le=4096)] = 256
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> Tiling:
+        if self.stride > self.tile_size:
+            raise ValueError(f"stride must be at most tile_size ({self.tile_size}), got {self.stride}")
+        return self
+
+
+class Normalisation(Strict):
+    """Per-channel mean and deviation of RGB in [0, 1]; ImageNet's by default."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Preprocessing(Strict):
+    """What a frame must be and how it becomes the network's input; the same in training and in the daemon."""
+
+    pixel_format: PixelFormat = PixelFormat.RGB8
+    frame_hw: tuple[Size, Size] | None = None
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    resize_hw: tuple[Size, Size] | None = None  # instead of a scale: every frame is squeezed to this size
+    mono16_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=65_535)]] = (0, 65_535)
+    normalisation: Normalisation = Normalisation()
+
+    @field_validator("mono16_range")
+    @classmethod
+    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] >= value[1]:
+            raise ValueError(f"the low end must be below the high end, got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_shrink(self) -> Preprocessing:
+        if self.resize_hw is not None and self.scale != 1.0:
+            raise ValueError(f"scale must be 1 where resize_hw is given, got {self.scale}")
+        return self
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = tuple[Share, Share]
+
+
+class Tail(Strict):
+    """A generalised Pareto law over the highest good scores, where these are too few to count.
+
+    `rate_interval` is where the false-reject rate lies with 95 % confidence if scores do follow that law:
+    an extrapolation, so no bound.
+    """
+
+    location: float
+    scale: Annotated[float, Field(gt=0)]
+    shape: float
+    exceedances: Annotated[int, Field(ge=1)]
+    rate_interval: Interval
+
+
+class GroupCheck(Strict):
+    """Rejects among the frames of each group (a lot, a shift) when the threshold is set without that group.
+
+    `interval` is the two-sided 95 % Clopper–Pearson interval; frames of one group are alike, so doubt is wider.
+    """
+
+    n_groups: Annotated[int, Field(ge=3)]
+    false_reject_rate: Share
+    interval: Interval
+    worst_group: str
+    worst_false_reject_rate: Share
+
+
+class Threshold(Strict):
+    """The score above which a frame fails, and how it was set.
+
+    `false_reject_bound` is the upper 95 % Clopper–Pearson bound on the false-reject rate that the `n_good`
+    calibration frames support by themselves, whatever the method hopes for. A frame that passes with a score above
+    `warn_above` carries a warning. `escape_interval` is the two-sided 95 % Clopper–Pearson interval.
+    """
+
+    value: Annotated[float, Field(gt=0)]
+    method: Literal["order_statistic", "generalised_pareto", "gumbel", "defects", "manual"]
+    warn_above: Annotated[float, Field(gt=0)] | None = None
+    n_good: Annotated[int, Field(ge=0)] = 0
+    target_false_reject_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    false_reject_bound: Share | None = None
+    tail: Tail | None = None
+    groups: GroupCheck | None = None
+    target_escape_rate: Share | None = None
+    escape_rate: Share | None = None
+    escape_interval: Interval | None = None
+    n_defective: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _warns_below(self) -> Threshold:
+        if self.warn_above is not None and self.warn_above >= self.value:
+            raise ValueError(f"warn_above must lie below value ({self.value}), got {self.warn_above}")
+        return self
+
+
+class Zone(Strict):
+    """Part of the frame with a threshold of its own; without one the recipe's holds there.
+
+    Its target and bound are its share of the frame's, the bound at so much more confidence that the sum over the
+    zones and the rest, which the recipe's threshold states, holds at 95 %.
+    """
+
+    name: Name
+    mask: str
+    mask_sha256: Sha256
+    threshold: Threshold | None = None
+
+
+GoldenVerdict = Literal["PASS", "FAIL"]
+GoldenFile = Annotated[str, Field(pattern=r"^golden/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]  # never outside the recipe
+
+
+class Golden(Strict):
+    """A frame of known verdict, an image file in the recipe's folder `golden`; `score` is what it had when stored."""
+
+    file: GoldenFile
+    sha256: Sha256
+    verdict: GoldenVerdict
+    score: float | None = None
+
+
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+
+class Recipe(Strict):
+    """All that is needed to judge one product, beside the weights."""
+
+    schema_version: SchemaVersion = Field(default=1, alias="schema")
+    recipe_id: Name
+    backbone: str
+    layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
+    bottleneck_width: Literal["official", "anomalib"] = "official"
+    anomaly_map_mode: Literal["add", "multiply"] = "add"
+    sigma: Annotated[float, Field(ge=0)] = 4.0
+    map_normalisation: Literal["none", "position"] = "none"
+    preprocessing: Preprocessing = Preprocessing()
+    tiling: Tiling = Tiling()
+    threshold: Threshold | None = None
+    min_region_area: Annotated[int, Field(ge=1)] = 1
+    precision: PrecisionChoice = "auto"  # auto: the device's fastest but int8
+    calibrated_in: Literal["fp32", "bf16", "fp16", "int8"] | None = None  # what the threshold's scores were made in
+    probe: str | None = None
+    probe_sha256: Sha256 | None = None
+    quantised: str | None = None
+    quantised_sha256: dict[str, Sha256] = Field(default_factory=dict)
+    roi_mask: str | None = None
+    roi_mask_sha256: str | None = None
+    zones: tuple[Zone, ...] = ()
+    golden: tuple[Golden, ...] = ()
+    encoder_weights: str = "unknown"
+    training: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    weights_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _files_have_sums(self) -> Recipe:
+        for name in ("roi_mask", "probe", "quantised"):
+            if bool(getattr(self, name)) != bool(getattr(self, f"{name}_sha256")):
+                raise ValueError(f"{name} and {name}_sha256 must be given together or not at all")
+        return self
+
+    @model_validator(mode="after")
+    def _position_adds_up(self) -> Recipe:
+        if self.map_normalisation == "position" and self.anomaly_map_mode != "add":
+            raise ValueError(f"map_normalisation must be none with anomaly_map_mode {self.anomaly_map_mode}")
+        return self
+
+    @field_validator("zones")
+    @classmethod
+    def _own_names(cls, value: tuple[Zone, ...]) -> tuple[Zone, ...]:
+        names = [zone.name for zone in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each zone must have a name of its own, got {names}")
+        return value
+
+    @field_validator("golden")
+    @classmethod
+    def _own_files(cls, value: tuple[Golden, ...]) -> tuple[Golden, ...]:
+        files = [golden.file for golden in value]
+        if len(set(files)) < len(files):
+            raise ValueError(f"each golden frame must have a file of its own, got {files}")
+        return value

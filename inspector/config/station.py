@@ -1,0 +1,163 @@
+"""The strict model of station.yaml."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, model_validator
+
+from inspector.config.base import Name, SchemaVersion, Strict
+from inspector.types import PixelFormat
+
+
+class WhenFull(StrEnum):
+    """What a full frame buffer does; a dropped frame gets its ERROR OVERLOAD."""
+
+    BLOCK = "block"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+
+
+class Sockets(Strict):
+    """ZeroMQ endpoints the daemon binds. Loopback unless the config says in words that it is open."""
+
+    frames: str = "tcp://127.0.0.1:5555"
+    results: str = "tcp://127.0.0.1:5556"
+    overlays: str = "tcp://127.0.0.1:5557"
+    requests: str = "tcp://127.0.0.1:5558"
+    imagezmq: str = "tcp://127.0.0.1:5559"
+    max_message: ByteSize = ByteSize(512 * 1024 * 1024)
+    open_without_authentication: bool = False
+
+    @model_validator(mode="after")
+    def _loopback_or_declared(self) -> Sockets:
+        for name in ("frames", "results", "overlays", "requests", "imagezmq"):
+            endpoint = getattr(self, name)
+            if not re.match(r"^(tcp://[^:\s]+:\d+|tcp://\[[^\]]+\]:\d+|ipc://\S+)$", endpoint):
+                raise ValueError(f"{name} must be tcp://HOST:PORT or ipc://PATH, got {endpoint!r}")
+            if not (self.open_without_authentication or _is_local(endpoint)):
+                raise ValueError(
+                    f"{name} must be a loopback address, got {endpoint!r}; anyone who reaches another address can "
+                    "feed frames and read verdicts: say open_without_authentication: true to accept that"
+                )
+        return self
+
+
+def _is_local(endpoint: str) -> bool:
+    if endpoint.startswith("ipc://"):
+        return True
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Http(Strict):
+    """Where /metrics, /live and /ready are served; without authentication, so loopback by default."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 9108
+
+
+class Buffer(Strict):
+    """Frames waiting for the device, all cameras together."""
+
+    max_bytes: ByteSize = ByteSize(1024**3)
+    when_full: WhenFull = WhenFull.DROP_OLDEST
+
+
+class Overlays(Strict):
+    """Pictures for people: which frames, how wide (pixels), how good (JPEG quality)."""
+
+    frames: Literal["fail", "all", "none"] = "fail"
+    width: Annotated[int, Field(ge=160, le=8192)] = 1280
+    quality: Annotated[int, Field(ge=1, le=100)] = 85
+
+
+class Evidence(Strict):
+    """Images of what was not passed, original pixels, each with its result beside it; oldest PASS evicted first."""
+
+    frames: Literal["all", "none"] = "all"  # all: FAIL, ERROR, and one PASS in `pass_every`
+    pass_every: Annotated[int, Field(ge=0)] = 100  # 0: none but those with a warning
+    format: Literal["png", "jpeg"] = "png"  # png: lossless
+    quality: Annotated[int, Field(ge=1, le=100)] = 95  # of jpeg
+    max_bytes: ByteSize = ByteSize(20 * 1024**3)
+    min_free: ByteSize = ByteSize(1024**3)  # with less left on the disk nothing is kept, and the state is DEGRADED
+    buffer: ByteSize = ByteSize(256 * 1024**2)  # of pixels waiting to be written; more is dropped and counted
+
+
+class Journal(Strict):
+    """How long verdicts stay on record; the oldest go first. null: no such limit."""
+
+    keep_days: Annotated[float, Field(gt=0)] | None = 365.0
+    max_bytes: ByteSize | None = ByteSize(10 * 1024**3)
+
+
+class ZmqSource(Strict):
+    """Frames from the frames socket whose header names this camera."""
+
+    type: Literal["zmq"] = "zmq"
+    pixel_format: PixelFormat = PixelFormat.RGB8  # of raw three-channel frames whose header does not say
+
+
+class ImagezmqSource(Strict):
+    """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
+
+    type: Literal["imagezmq"]
+    sender: str | None = None  # the camera's name by default
+    pixel_format: PixelFormat = PixelFormat.BGR8  # OpenCV's order, which imagezmq senders use
+
+
+class FolderSource(Strict):
+    """Image files of a folder, by name; with `watch` also those that come later."""
+
+    type: Literal["folder"]
+    path: Path
+    watch: bool = False
+    poll_s: Annotated[float, Field(gt=0)] = 0.5
+
+
+class OpencvSource(Strict):
+    """A camera or stream OpenCV can open: device index, file or URL."""
+
+    type: Literal["opencv"]
+    device: int | str
+    open_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+
+
+Source = Annotated[ZmqSource | ImagezmqSource | FolderSource | OpencvSource, Field(discriminator="type")]
+
+
+class Camera(Strict):
+    """One camera: where frames come from, what judges them, by when (ms from reception to the published verdict)."""
+
+    recipe: Path | None = None
+    source: Source = ZmqSource()
+    deadline_ms: Annotated[int, Field(ge=1)] = 2000
+    max_age_ms: Annotated[int, Field(ge=1)] | None = None  # from capture to reception, by both clocks; else ERROR STALE
+    simulated: bool = False
+
+
+class Station(Strict):
+    """One daemon."""
+
+    schema_version: SchemaVersion = Field(alias="schema")
+    station: Name
+    state_dir: Path = Path("/var/lib/inspector")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    sockets: Sockets = Sockets()
+    http: Http = Http()
+    buffer: Buffer = Buffer()
+    overlays: Overlays = Overlays()
+    evidence: Evidence = Evidence()
+    journal: Journal = Journal()
+    tile_batch: Annotated[int, Field(ge=1, le=1024)] | None = None  # what suits the device
+    stop_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    stall_after_s: Annotated[float, Field(ge=1)] = 20.0  # a thread without progress for so long is a FAULT
+    cameras: Annotated[dict[Name, Camera], Field(min_length=1)]
