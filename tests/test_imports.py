@@ -17,6 +17,7 @@ FLOORS = (
     "errors",
     "types",
     "codec",
+    "secret",
     "config",
     "sockets",
     "model",
