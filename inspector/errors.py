@@ -89,6 +89,20 @@ class UnidentifiedFrameError(SourceError):
         self.cause = cause
 
 
+class MessageRefusedError(SourceError):
+    """Raised for a message its sender may not send: too many parts, too fast, or its key is not for that.
+
+    Reaction: counted by cause and logged, undecoded; no verdict. Who waits for an answer is told.
+
+    Attributes:
+        cause: a closed set, for the metric's label: parts, rate, permission.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class JournalError(InspectorError):
     """Raised when the journal cannot be written. Reaction: the verdict becomes ERROR and the state FAULT."""
 

@@ -1,24 +1,63 @@
-"""Binding ZeroMQ sockets, with errors that name the station file's field; who a message is from."""
+"""ZeroMQ sockets of the daemon: bound with errors that name the station file's field, read within bounds."""
 
 from __future__ import annotations
+
+import resource
 
 import zmq
 
 from inspector.errors import ConfigError
 
+HANDSHAKE_MS = 5000
+"""A connection that has not said who it is by then is closed."""
+MAX_PARTS = 32
+"""Of a message; no more are kept of one that has more."""
+REFUSED_HANDSHAKES = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
-def bind(socket: zmq.Socket[bytes], endpoint: str, field: str) -> None:
+
+def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes | None = None) -> None:
     """Bind `socket`; it is closed where that fails.
+
+    Args:
+        socket: not bound yet.
+        endpoint: where.
+        field: of the station file, such as `sockets.frames`; its last part is the socket's ZAP domain.
+        secret_key: the station's, in Z85: only clients whose key the authenticator knows get in, and all is encrypted.
 
     Raises:
         ConfigError: the address is in use, not this machine's, or not allowed.
     """
+    socket.handshake_ivl = HANDSHAKE_MS
+    if secret_key is not None:
+        name = field.rpartition(".")[2]
+        socket.curve_server = True
+        socket.curve_secretkey = secret_key
+        socket.zap_domain = name.encode()
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # else it were open to any key while nobody authenticates
+        socket.monitor(monitor_endpoint(name), REFUSED_HANDSHAKES)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close(linger=0)
         message = f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {error}"
         raise ConfigError(message, field=tuple(field.split("."))) from error
+
+
+def monitor_endpoint(name: str) -> str:
+    """Where handshakes that fail before the key is known are told of; a PAIR socket must be connected there."""
+    return f"inproc://handshakes/{name}"
+
+
+def receive(socket: zmq.Socket[bytes]) -> tuple[list[zmq.Frame], int]:
+    """A message that is there: its parts, the first `MAX_PARTS` of them, uncopied; and how many it has."""
+    kept: list[zmq.Frame] = []
+    count, more = 0, True
+    while more:
+        part = socket.recv(copy=False)
+        count, more = count + 1, part.more
+        if count <= MAX_PARTS:
+            kept.append(part)
+    return kept, count
 
 
 def read_peer(frame: zmq.Frame) -> str:
@@ -31,3 +70,9 @@ def read_peer(frame: zmq.Frame) -> str:
         if value:
             return value if key == "User-Id" else f"unauthenticated {value}"
     return "unauthenticated"
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files as it may, so that a thousand connections do not starve the journal."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

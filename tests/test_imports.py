@@ -15,11 +15,14 @@ PACKAGE = "inspector"
 
 FLOORS = (
     "errors",
+    "files",
     "types",
     "codec",
     "secret",
     "config",
+    "keys",
     "sockets",
+    "access",
     "model",
     "tiling",
     "decision",

@@ -38,8 +38,8 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure a recipe on labelled frames."""
+    from inspector.files import write_whole
     from inspector.training.evaluate import evaluate as run_evaluation
-    from inspector.training.files import write_whole
 
     with show_progress() as update:
         evaluation = run_evaluation(

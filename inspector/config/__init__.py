@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspector.config.base import SCHEMA, Name, SchemaVersion, Size, Strict
-from inspector.config.loading import dump_recipe, load_recipe, load_station, locate_line
+from inspector.config.loading import dump_recipe, load_recipe, load_station, load_strict, locate_line
 from inspector.config.recipe import (
     RECIPE_FILE,
     WEIGHTS_FILE,
@@ -24,6 +24,7 @@ from inspector.config.recipe import (
     Zone,
 )
 from inspector.config.station import (
+    SOCKETS,
     Buffer,
     Camera,
     Evidence,
@@ -33,6 +34,7 @@ from inspector.config.station import (
     Journal,
     OpencvSource,
     Overlays,
+    Security,
     Sockets,
     Source,
     Station,
@@ -43,6 +45,7 @@ from inspector.config.station import (
 __all__ = [
     "RECIPE_FILE",
     "SCHEMA",
+    "SOCKETS",
     "WEIGHTS_FILE",
     "Buffer",
     "Camera",
@@ -64,6 +67,7 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "SchemaVersion",
+    "Security",
     "Sha256",
     "Share",
     "Size",
@@ -80,5 +84,6 @@ __all__ = [
     "dump_recipe",
     "load_recipe",
     "load_station",
+    "load_strict",
     "locate_line",
 ]

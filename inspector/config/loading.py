@@ -9,8 +9,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from inspector.config.recipe import RECIPE_FILE, Recipe
-from inspector.config.station import Camera, FolderSource, Station
+from inspector.config.station import Camera, FolderSource, Security, Station
 from inspector.errors import ConfigError, RecipeError
+from inspector.secret import anchor_secret
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -21,10 +22,15 @@ def load_station(path: Path) -> Station:
     Raises:
         ConfigError: with every fault found, one per line.
     """
-    station = _load(path, Station, ConfigError)
+    station = load_strict(path, Station, ConfigError)
     base = path.resolve().parent
     cameras = {name: _anchor_camera(camera, base) for name, camera in station.cameras.items()}
-    return station.model_copy(update={"state_dir": base / station.state_dir, "cameras": cameras})
+    security = station.security and _anchor_security(station.security, base)
+    return station.model_copy(update={"state_dir": base / station.state_dir, "cameras": cameras, "security": security})
+
+
+def _anchor_security(security: Security, base: Path) -> Security:
+    return security.model_copy(update={"key": anchor_secret(security.key, base), "clients": base / security.clients})
 
 
 def _anchor_camera(camera: Camera, base: Path) -> Camera:
@@ -42,7 +48,7 @@ def load_recipe(folder: Path) -> Recipe:
     Raises:
         RecipeError: missing, or not a valid recipe.
     """
-    return _load(folder / RECIPE_FILE, Recipe, RecipeError)
+    return load_strict(folder / RECIPE_FILE, Recipe, RecipeError)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -50,7 +56,12 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
-def _load(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
+def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
+    """Read a YAML file as `model`.
+
+    Raises:
+        error: with every fault found, one per line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
@@ -69,7 +80,7 @@ def _load(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
         raise error("\n".join(_describe(path, node, item) for item in fault.errors())) from fault
 
 
-def locate_line(path: Path, field: tuple[str, ...]) -> int:
+def locate_line(path: Path, field: tuple[int | str, ...]) -> int:
     """Line (from 1) of a field in a file that loaded; of what is written above it where it stands at its default."""
     return _locate(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), field)[0]
 

@@ -17,9 +17,11 @@ import torch
 import zmq
 from prometheus_client import CollectorRegistry
 
+from inspector.access import load_access
 from inspector.config import Station, load_station
 from inspector.detector import choose_device
 from inspector.errors import ConfigError, JournalError
+from inspector.service.authenticator import Authenticator
 from inspector.service.evidence import EvidenceThread
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
@@ -39,6 +41,7 @@ from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.journal import Journal
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
+from inspector.sockets import raise_descriptor_limit
 from inspector.sources.build import build_sources
 from inspector.sources.zmq import ZmqSource
 from inspector.types import Reason
@@ -107,6 +110,7 @@ class Daemon:
 
     def _startup(self) -> None:
         station = self._station
+        raise_descriptor_limit()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.ask_to_stop)
         signal.signal(signal.SIGHUP, self.ask_to_reload)
@@ -130,12 +134,16 @@ class Daemon:
         station, health, metrics = self._station, self.health, self._metrics
         self._buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
         self._judges = Judges()
-        results = ResultsSocket(self._context, station.sockets.results)
-        overlays = OverlaysSocket(self._context, station.sockets.overlays)
+        access = load_access(station, lambda socket, cause: metrics.messages_refused.labels(socket, cause).inc())
+        self._guards: list[Authenticator] = []
+        if access.allow_list is not None:  # before any socket that it guards
+            self._guards = [Authenticator(self._context, access.allow_list, health=health, metrics=metrics)]
+        results = ResultsSocket(self._context, station.sockets.results, access.secret_key)
+        overlays = OverlaysSocket(self._context, station.sockets.overlays, access.secret_key)
         # A folder of its own: two stations on one PC may share the default state_dir, never a journal.
         folder = station.state_dir / station.station
         journal = _open_journal(folder / "journal.sqlite")
-        sources = build_sources(station, self._context)
+        sources = build_sources(station, self._context, access)
         for source in sources:
             if isinstance(source, ZmqSource):
                 source.connect()  # a port in use is found before READY, not in a thread
@@ -205,6 +213,8 @@ class Daemon:
             status=publisher.build_status,
             drain=self.ask_to_stop,
             recipe=switcher.answer,
+            gate=access.build_gate("requests"),
+            secret_key=access.secret_key,
             health=health,
         )
         self._registry.register(
@@ -217,6 +227,7 @@ class Daemon:
         )
         # Those downstream start first, so that nothing is handed to a thread that is not there.
         self._flow: list[threading.Thread] = [
+            *self._guards,
             self._recorder,
             self._evidence,
             self._overlayer,
@@ -330,6 +341,8 @@ class Daemon:
         self._overlayer.stop()
         self._evidence.stop()
         self._requests.stop()
+        for guard in self._guards:
+            guard.stop()
         _join([*self._flow, *self._ingest], deadline - 0.5)
         self._evidence.abandon()  # images give way to the end of the stop
         _join([*self._flow, *self._ingest], deadline)
@@ -338,6 +351,9 @@ class Daemon:
         for sink, owner in self._sinks:
             if not owner.is_alive():
                 sink.close()
+        for guard in self._guards:
+            if not guard.is_alive():
+                guard.close()
         logger.info("stopped; %d frames unanswered", sum(self._ledger.account().in_flight.values()))
         alive = [thread.name for thread in (*self._flow, *self._ingest) if thread.is_alive()]
         if alive:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from inspector.errors import NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
+from inspector.errors import MessageRefusedError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
 from inspector.service.judges import Judges
@@ -101,6 +101,9 @@ class IngestThread(threading.Thread):
                 frame = self._source.read(_READ_S)
             except UnidentifiedFrameError as error:
                 self._metrics.frames_unidentified.labels(error.cause).inc()
+                self._log.warning(error.cause, f"message refused: {error}")
+                continue
+            except MessageRefusedError as error:  # counted where it was refused
                 self._log.warning(error.cause, f"message refused: {error}")
                 continue
             if frame is not None:

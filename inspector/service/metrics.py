@@ -11,12 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from inspector import __version__
+from inspector.config import SOCKETS
 from inspector.service.health import State
 from inspector.service.judges import Judge
 from inspector.service.ledger import Ledger
 from inspector.types import Frame, Result
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+HANDSHAKE_CAUSES = ("unknown", "revoked", "role", "mechanism", "cryptography", "protocol", "incomplete")
 
 
 class Metrics:
@@ -53,6 +55,12 @@ class Metrics:
         self.frames_unidentified = counter(
             "frames_unidentified", "Messages refused that no camera of this station could be found for.", "cause"
         )
+        self.messages_refused = counter(
+            "messages_refused", "Messages not looked at: too fast, too many parts, key not for that.", "socket", "cause"
+        )
+        self.handshakes_refused = counter("handshakes_refused", "Connections not let in.", "socket", "cause")
+        self.oldest_key = gauge("oldest_key_timestamp_seconds", "When the oldest key let in was made; NaN: none.")
+        self.oldest_key.set(float("nan"))
         self.source_up = gauge("source_up", "1 while the camera's source is connected.", "camera")
         self.source_reconnects = counter("source_reconnects", "Times the source was lost or not there.", "camera")
         self.last_frame_timestamp = gauge(
@@ -97,6 +105,12 @@ class Metrics:
             self.reloads.labels(outcome)
         for cause in ("parts", "header", "camera"):
             self.frames_unidentified.labels(cause)
+        for socket in SOCKETS:
+            for cause in HANDSHAKE_CAUSES:
+                self.handshakes_refused.labels(socket, cause)
+        for socket in ("frames", "imagezmq", "requests"):
+            for cause in ("parts", "rate", "permission"):
+                self.messages_refused.labels(socket, cause)
 
     def judged_by(self, camera: str, judge: Judge) -> None:
         """Show a camera's recipe, in place of the one before."""

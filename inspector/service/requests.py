@@ -11,15 +11,20 @@ from typing import Any
 
 import zmq
 
-from inspector.errors import JournalError
+from inspector.access import Gate
+from inspector.errors import JournalError, MessageRefusedError
+from inspector.keys import Role
 from inspector.service.health import Health
+from inspector.service.rate_limit import RateLimitedLog
 from inspector.sinks.journal import read_results
-from inspector.sockets import bind
+from inspector.sockets import bind, read_peer, receive
 
 logger = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 65_536
 _MAX_REPLAY = 1000
+_FOR_REQUESTERS = frozenset({"status", "replay"})
+"""The rest changes how the station works, and is for operators."""
 
 
 class RequestsThread(threading.Thread):
@@ -35,6 +40,8 @@ class RequestsThread(threading.Thread):
         status: Callable[[], dict[str, Any]],
         drain: Callable[[], None],
         recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        gate: Gate | None = None,
+        secret_key: bytes | None = None,
         health: Health,
     ) -> None:
         """Bind.
@@ -46,11 +53,13 @@ class RequestsThread(threading.Thread):
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
-        bind(self._socket, endpoint, "sockets.requests")
+        bind(self._socket, endpoint, "sockets.requests", secret_key)
+        self._gate = gate or Gate("requests")
         self._cameras = cameras
         self._journal_path = journal_path
         self._health = health
         self._stop_asked = threading.Event()
+        self._log = RateLimitedLog(logger)
         self.failure: BaseException | None = None
         self._commands: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "status": lambda _: status(),
@@ -68,7 +77,7 @@ class RequestsThread(threading.Thread):
             while not self._stop_asked.is_set():
                 self._health.beat(self.name)
                 if self._socket.poll(200, zmq.POLLIN):
-                    self._serve(self._socket.recv_multipart())
+                    self._serve(*receive(self._socket))
         except BaseException as error:
             logger.exception("requests died")
             self.failure = error
@@ -76,23 +85,30 @@ class RequestsThread(threading.Thread):
             self._socket.close()  # left open it would hold up the end of the process
             self._health.forget(self.name)
 
-    def _serve(self, parts: list[bytes]) -> None:
-        answer = json.dumps(self._answer(parts)).encode()
+    def _serve(self, frames: list[zmq.Frame], count: int) -> None:
+        parts = [frame.bytes for frame in frames]
+        answer = json.dumps(self._answer(parts[-1], read_peer(frames[-1]), count)).encode()
         # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
         try:
             self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
         except zmq.ZMQError as error:
             logger.warning("requests: answer not delivered: %s", error)
 
-    def _answer(self, parts: list[bytes]) -> dict[str, Any]:
+    def _answer(self, body: bytes, peer: str, count: int) -> dict[str, Any]:
         try:
-            request = json.loads(parts[-1])
+            self._gate.admit(peer, count)
+            request = json.loads(body)
             if not isinstance(request, dict):
                 raise ValueError(f"must be an object, got {type(request).__name__}")
             command = self._commands.get(str(request.get("request")))
             if command is None:
                 raise ValueError(f"request: must be one of {list(self._commands)}, got {request.get('request')!r:.80}")
+            if request["request"] not in _FOR_REQUESTERS:
+                self._gate.admit_role(peer, Role.OPERATOR)
             return {"ok": True, **command(request)}
+        except MessageRefusedError as error:
+            self._log.warning(error.cause, f"request refused: {error}")
+            return {"ok": False, "error": str(error)}
         except (ValueError, RecursionError, JournalError) as error:
             return {"ok": False, "error": str(error)}
 

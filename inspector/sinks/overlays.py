@@ -96,8 +96,8 @@ def _write_banner(picture: Picture, text: str, colour: tuple[int, int, int]) -> 
 class OverlaysSocket:
     """PUB with a small high-water mark: a slow viewer loses pictures. Used by one thread."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        """Bind.
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, secret_key: bytes | None = None) -> None:
+        """Bind, with the station's secret key where it has one.
 
         Raises:
             ConfigError: the endpoint cannot be bound.
@@ -105,7 +105,7 @@ class OverlaysSocket:
         self._socket = context.socket(zmq.PUB)
         self._socket.sndhwm = 8
         self._socket.linger = 1000
-        bind(self._socket, endpoint, "sockets.overlays")
+        bind(self._socket, endpoint, "sockets.overlays", secret_key)
 
     def publish(self, camera: str, result: Mapping[str, Any], picture: Picture, quality: int) -> None:
         """Send `[overlay/<camera>, result JSON, JPEG]`."""

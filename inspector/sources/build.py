@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zmq
 
+from inspector.access import Access
 from inspector.config import FolderSource as FolderConfig
 from inspector.config import ImagezmqSource, Station
 from inspector.config import OpencvSource as OpencvConfig
@@ -15,7 +16,11 @@ from inspector.sources.wire import FrameDecoder
 from inspector.sources.zmq import ZmqSource
 
 
-def build_sources(station: Station, context: zmq.Context[zmq.Socket[bytes]]) -> list[Source]:
+def build_sources(
+    station: Station,
+    context: zmq.Context[zmq.Socket[bytes]],
+    access: Access = Access(),  # noqa: B008 (frozen)
+) -> list[Source]:
     """One source per camera; those that come over ZeroMQ share one, since they share its socket."""
     sources: list[Source] = []
     for name, camera in station.cameras.items():
@@ -36,5 +41,5 @@ def build_sources(station: Station, context: zmq.Context[zmq.Socket[bytes]]) -> 
             )
     if any(isinstance(camera.source, (ZmqConfig, ImagezmqSource)) for camera in station.cameras.values()):
         decoder = FrameDecoder(station.cameras, station.sockets.max_message)
-        sources.append(ZmqSource(context, station.sockets, decoder))
+        sources.append(ZmqSource(context, station.sockets, decoder, access))
     return sources

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inspector.codec import Pixels, decode_image, decode_raw
@@ -40,8 +40,12 @@ class FrameDecoder:
         """Names of the cameras it serves."""
         return tuple(self._colours)
 
-    def decode(self, parts: Sequence[bytes | memoryview]) -> Frame:
+    def decode(self, parts: Sequence[bytes | memoryview], admit: Callable[[str], None] = lambda camera: None) -> Frame:
         """The frame of one message; where its pixels are bad, a frame without pixels that says why.
+
+        Args:
+            parts: header and pixels.
+            admit: told the camera before anything is decoded; what it raises is raised.
 
         Raises:
             UnidentifiedFrameError: the message names no camera of this station. Its `cause` is one of parts,
@@ -50,6 +54,7 @@ class FrameDecoder:
         received: dict[str, Any] = {"received_utc_ns": time.time_ns(), "received_monotonic_ns": time.monotonic_ns()}
         header = _parse(parts)
         camera = self._identify(header)
+        admit(camera)
         try:
             details = _read_details(header)
             pixels, pixel_format = self._decode_pixels(header, parts[1], camera)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zmq
 
+from inspector.access import Access, Gate
 from inspector.config import Sockets
-from inspector.errors import UnidentifiedFrameError
-from inspector.sockets import bind
+from inspector.errors import MessageRefusedError, UnidentifiedFrameError
+from inspector.sockets import bind, read_peer, receive
 from inspector.sources.wire import FrameDecoder
 from inspector.types import Frame
 
@@ -21,12 +22,20 @@ class ZmqSource:
     can_wait = False
     connect_s = 1.0
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], sockets: Sockets, decoder: FrameDecoder) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        sockets: Sockets,
+        decoder: FrameDecoder,
+        access: Access = Access(),  # noqa: B008 (frozen)
+    ) -> None:
         self.cameras = decoder.cameras
         self._context = context
         self._config = sockets
         self._decoder = decoder
-        self._endpoints = [(sockets.frames, zmq.PULL), (sockets.imagezmq, zmq.ROUTER)]
+        self._secret_key = access.secret_key
+        self._endpoints = [("frames", zmq.PULL), ("imagezmq", zmq.ROUTER)]
+        self._gates: dict[int, Gate] = {kind: access.build_gate(name) for name, kind in self._endpoints}
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
         self._asker: tuple[zmq.Socket[bytes], bytes] | None = None  # who sent the last frame, where it waits
@@ -39,14 +48,14 @@ class ZmqSource:
         """
         if self._sockets:
             return
-        for endpoint, kind in self._endpoints:
+        for name, kind in self._endpoints:
             socket = self._context.socket(kind)
             socket.linger = 0
             socket.rcvhwm = _RECEIVE_QUEUE
             # libzmq hangs up on anything larger; up to here a frame can still be named and answered.
             socket.maxmsgsize = 2 * self._config.max_message
             self._sockets.append(socket)
-            bind(socket, endpoint, "sockets.frames" if kind == zmq.PULL else "sockets.imagezmq")
+            bind(socket, getattr(self._config, name), f"sockets.{name}", self._secret_key)
             self._poller.register(socket, zmq.POLLIN)
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -57,21 +66,22 @@ class ZmqSource:
         # In turns: senders that never pause on one socket must not keep those on the other from being answered.
         socket = next(socket for socket in self._sockets if socket in ready)
         self._sockets.sort(key=lambda each: each is socket)
-        parts = [part.buffer for part in socket.recv_multipart(copy=False)]
-        self._asker = None
-        if socket.type == zmq.PULL:
-            return self._decoder.decode(parts)
-        return self._read_request(socket, parts)
-
-    def _read_request(self, socket: zmq.Socket[bytes], parts: list[memoryview]) -> Frame:
-        self._asker = socket, bytes(parts[0])
+        frames, count = receive(socket)
+        self._asker = None if socket.type == zmq.PULL else (socket, frames[0].bytes)
         try:
-            if len(parts) < 3 or len(parts[1]):
-                raise UnidentifiedFrameError("parts", f"REQ message: must be [id, empty, …], got {len(parts)} parts")
-            return self._decoder.decode(parts[2:])
-        except UnidentifiedFrameError as error:
+            return self._read_message(self._gates[int(socket.type)], read_peer(frames[-1]), frames, count)
+        except (UnidentifiedFrameError, MessageRefusedError) as error:
             self.answer(str(error))
             raise
+
+    def _read_message(self, gate: Gate, peer: str, frames: list[zmq.Frame], count: int) -> Frame:
+        gate.admit(peer, count)
+        parts = [frame.buffer for frame in frames]
+        if self._asker is not None:
+            if len(parts) < 3 or len(parts[1]):
+                raise UnidentifiedFrameError("parts", f"REQ message: must be [id, empty, …], got {len(parts)} parts")
+            parts = parts[2:]
+        return self._decoder.decode(parts, lambda camera: gate.admit_camera(peer, camera))
 
     def awaits_answer(self) -> bool:
         """See `Source`: REQ senders do, and never hang: whatever they sent is answered."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from inspector.config import RECIPE_FILE, Golden, GoldenVerdict, Recipe, dump_recipe, load_recipe
 from inspector.detector import Detector, choose_device
 from inspector.errors import InspectorError, RecipeError
+from inspector.files import write_whole
 from inspector.golden import judge_known, prove_golden
 from inspector.training.datasets import IMAGE_SUFFIXES
-from inspector.training.files import write_whole
 
 _FOLDER = "golden"
 _KINDS: dict[GoldenVerdict, str] = {"PASS": "good", "FAIL": "bad"}

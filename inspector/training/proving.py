@@ -22,10 +22,10 @@ from inspector.engine.base import Engine
 from inspector.engine.build import build_eager, compute_network_key, write_quantised
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import FrameError, TrainingError
+from inspector.files import write_whole
 from inspector.model import ReverseDistillation
 from inspector.tiling import Tiler
 from inspector.training.datasets import logger, read_image
-from inspector.training.files import write_whole
 
 PROBE_TILES = 16
 _RANGE_TILES = 300

@@ -19,11 +19,11 @@ import inspector
 from inspector.codec import Pixels
 from inspector.config import RECIPE_FILE, Recipe
 from inspector.detector import Detector, Judgement
+from inspector.files import write_whole
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.charts import colour_kinds, draw_histogram, draw_roc, draw_training
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import Evaluation, Sample, read_mask
-from inspector.training.files import write_whole
 from inspector.training.image_metrics import GOOD
 from inspector.training.record import load_record
 from inspector.types import PixelFormat, Verdict

@@ -17,8 +17,8 @@ from inspector.config import Recipe, load_recipe
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
 from inspector.errors import InspectorError
+from inspector.files import write_whole
 from inspector.model.checkpoint import compute_sha256
-from inspector.training.files import write_whole
 
 Run = Callable[..., tuple[int, str]]
 

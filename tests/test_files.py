@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspector.errors import InspectorError
-from inspector.training.files import write_whole
+from inspector.files import write_whole
 
 
 def test_file_stays_as_it_was_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
