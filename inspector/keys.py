@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from typing import Annotated
 
 import yaml
 import zmq
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, field_validator, model_validator
 from zmq.utils import z85
 
 from inspector.config import Name, SchemaVersion, Strict, load_strict, locate_line
@@ -45,7 +46,7 @@ def _check_key(text: str) -> str:
     try:
         if len(z85.decode(text.encode("ascii"))) == 32:
             return text
-    except (ValueError, KeyError, OverflowError):  # bytes of no Z85; not every pyzmq says so in the same way
+    except (ValueError, KeyError, struct.error):  # no Z85, or more than its 32 bits a group
         pass
     raise ValueError("must be a public key: 40 characters of Z85")
 
@@ -64,10 +65,17 @@ class Client(Strict):
 
     name: Name
     public_key: Annotated[str, AfterValidator(_check_key)]
-    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    roles: tuple[Role, ...]
     cameras: tuple[Name, ...] | None = None  # those a sender may send frames of; None: any
     created: Utc
     revoked: Utc | None = None
+
+    @field_validator("roles")
+    @classmethod
+    def _some_role(cls, roles: tuple[Role, ...]) -> tuple[Role, ...]:
+        if not roles:
+            raise ValueError(f"must be one or more of {', '.join(Role)}")
+        return roles
 
     @model_validator(mode="after")
     def _cameras_of_a_sender(self) -> Client:

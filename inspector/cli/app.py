@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from inspector import __version__
-from inspector.cli import demo, encoder, journal, online
+from inspector.cli import demo, encoder, journal, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
 from inspector.cli.evaluate import evaluate
@@ -68,6 +68,7 @@ for _command in _COMMANDS:
 app.command("import")(import_)
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(journal.app, name="journal")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -22,6 +22,26 @@ class Finding:
     problem: str | None = None
 
 
+def check_security(station: Station) -> list[Finding]:
+    """Secret key and list of clients: there, valid, and open to nobody else."""
+    from inspector.keys import load_clients, read_station_key
+
+    if station.security is None:
+        return []
+    findings = []
+    try:
+        findings.append(Finding("security.key", f"public key {read_station_key(station.security.key)[0].decode()}"))
+    except ConfigError as error:
+        findings.append(Finding("security.key", problem=str(error)))
+    try:
+        clients = load_clients(station.security.clients)
+        let_in = sum(not client.is_revoked for client in clients)
+        findings.append(Finding("security.clients", f"{let_in} let in, {len(clients) - let_in} revoked"))
+    except ConfigError as error:
+        findings.append(Finding("security.clients", problem=str(error)))
+    return findings
+
+
 def check_recipes(station: Station) -> list[Finding]:
     """Each camera's recipe: schema, checksums, weights that load, a threshold."""
     from inspector.config import WEIGHTS_FILE, load_recipe

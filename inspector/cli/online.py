@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from inspector.cli.options import ClientKeyFile
+from inspector.cli.peer import Peer
 from inspector.errors import ConfigError, InspectorError
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
@@ -40,18 +42,20 @@ def check(
 ) -> None:
     """Check configuration, recipes, device, sources, sockets and disk without starting the station."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    from inspector.cli.checks import check_environment, check_recipes
+    from inspector.cli.checks import check_environment, check_recipes, check_security
     from inspector.config import load_station
 
     loaded = load_station(station)
-    findings = check_recipes(loaded)
+    findings = check_security(loaded) + check_recipes(loaded)
     if not no_environment:
         findings += check_environment(loaded)
     table = Table("what", "result", title=f"station {loaded.station}")
     for finding in findings:
-        table.add_row(finding.what, f"[red]{finding.problem}[/]" if finding.problem else f"[green]{finding.detail}[/]")
+        colour = "red" if finding.problem else "green"  # escaped: keys have brackets
+        table.add_row(finding.what, f"[{colour}]{escape(finding.problem or finding.detail)}[/]")
     Console().print(table)
     if any(finding.problem for finding in findings):
         raise typer.Exit(78)
@@ -64,6 +68,7 @@ def send(
     fps: Annotated[float, typer.Option(min=0, help="Frames per second; 0: as fast as the daemon takes them.")] = 0.0,
     count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: each image once.")] = 0,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the daemon to take a frame.")] = 30.0,
+    key: ClientKeyFile = None,
 ) -> None:
     """Send images to a running daemon, as raw pixels. With --count the images repeat."""
     import itertools
@@ -77,14 +82,10 @@ def send(
     if not files:
         raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
     wanted = itertools.islice(itertools.cycle(files), count) if count else iter(files)
-    context = zmq.Context()
-    socket = context.socket(zmq.PUSH)
-    socket.sndhwm = 4
-    socket.linger = int(timeout * 1000)
-    socket.sndtimeo = int(timeout * 1000)
-    socket.connect(to)
     sent, started = 0, time.monotonic()
-    try:
+    # Immediate: no frame counts as sent before a daemon has let us in.
+    settings = {zmq.SNDHWM: 4, zmq.IMMEDIATE: 1}
+    with Peer(zmq.PUSH, to, key, option="--to", linger_s=timeout, settings=settings) as peer:
         for number, (name, file) in enumerate(wanted):
             pixels, pixel_format = read_image(file)
             header = {
@@ -97,13 +98,10 @@ def send(
             } | ({"pixel_format": str(pixel_format)} if pixels.ndim == 3 else {})
             if fps:
                 time.sleep(max(0.0, started + number / fps - time.monotonic()))
-            socket.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
+            if not peer.wait(timeout, zmq.POLLOUT):
+                raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent")
+            peer.socket.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
             sent += 1
-    except zmq.Again as error:
-        raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent") from error
-    finally:
-        socket.close()
-        context.term()
     typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
 
 
@@ -112,25 +110,20 @@ def tail(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as on the wire.")] = False,
     count: Annotated[int, typer.Option(min=0, help="End after so many results; 0: never.")] = 0,
     timeout: Annotated[float, typer.Option(min=0, help="End with status 1 after so many seconds without one.")] = 0.0,
+    key: ClientKeyFile = None,
 ) -> None:
     """Print what the daemon publishes."""
     import zmq
 
-    context = zmq.Context()
-    socket = context.socket(zmq.SUB)
-    socket.subscribe("result/")
-    socket.connect(from_)
     seen = 0
-    try:
+    with Peer(zmq.SUB, from_, key, option="--from") as peer:
+        peer.socket.subscribe("result/")
         while not count or seen < count:
-            if not socket.poll(int(timeout * 1000) if timeout else None):
+            if not peer.wait(timeout or None, zmq.POLLIN):
                 raise InspectorError(f"no result from {from_} for {timeout} s; {seen} seen")
-            message = json.loads(socket.recv_multipart()[1])
+            message = json.loads(peer.socket.recv_multipart()[1])
             typer.echo(json.dumps(message) if as_json else _line(message))
             seen += 1
-    finally:
-        socket.close(linger=0)
-        context.term()
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -46,3 +46,6 @@ Resize = Annotated[
 ]
 Mono16Range = Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")]
 RecipeId = Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")]
+ClientKeyFile = Annotated[
+    Path | None, typer.Option("--key", help="Key file for a station with security; see inspector keys new.")
+]

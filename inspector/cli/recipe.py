@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from inspector.cli.options import RecipeDir
+from inspector.cli.options import ClientKeyFile, RecipeDir
+from inspector.cli.peer import Peer
 from inspector.errors import InspectorError
 
 REQUESTS_ENDPOINT = "tcp://127.0.0.1:5558"
@@ -21,13 +23,14 @@ def recipe(
     recipe: RecipeDir,
     requests: Annotated[str, typer.Option(help="The daemon's requests endpoint.")] = REQUESTS_ENDPOINT,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds the daemon may take to prepare it.")] = 600.0,
+    key: ClientKeyFile = None,
 ) -> None:
     """Have a running daemon judge a camera with another recipe, until it is restarted. No frame waits for it."""
     from rich.console import Console
 
     # As the daemon must find it: what is relative here is not relative there.
     order = {"camera": camera, "recipe": str(recipe.resolve())}
-    with _Daemon(requests) as daemon:
+    with _Daemon(requests, key) as daemon:
         asked = daemon.ask(action="prepare", **order)["asked_utc_ns"]
         console = Console(stderr=True)
         with console.status(f"camera {camera}: {recipe} is being loaded and proves itself"):
@@ -57,25 +60,17 @@ def _wait(daemon: _Daemon, camera: str, asked_utc_ns: int, deadline: float) -> N
 class _Daemon:
     """A running daemon's requests socket, for `recipe` requests."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, key: Path | None) -> None:
         import zmq
 
         self._endpoint = endpoint
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.REQ)
-        self._socket.linger = 0
-        try:
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.__exit__()
-            raise typer.BadParameter(f"must be an endpoint, got {endpoint!r}", param_hint="'--requests'") from error
+        self._peer = Peer(zmq.REQ, endpoint, key, option="--requests")
 
     def __enter__(self) -> _Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
-        self._context.term()
+        self._peer.__exit__()
 
     def ask(self, **request: str) -> dict[str, Any]:
         """The daemon's answer.
@@ -83,10 +78,12 @@ class _Daemon:
         Raises:
             InspectorError: none came, or the request is refused.
         """
-        self._socket.send_json({"request": "recipe", **request})
-        if not self._socket.poll(int(_ANSWER_S * 1000)):
+        import zmq
+
+        self._peer.socket.send_json({"request": "recipe", **request})
+        if not self._peer.wait(_ANSWER_S, zmq.POLLIN):
             raise InspectorError(f"no daemon answered at {self._endpoint} within {_ANSWER_S} s")
-        answer: dict[str, Any] = json.loads(self._socket.recv())
+        answer: dict[str, Any] = json.loads(self._peer.socket.recv())
         if not answer["ok"]:
             raise InspectorError(f"refused: {answer['error']}")
         return answer

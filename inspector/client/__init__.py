@@ -9,10 +9,12 @@ from inspector.client.events import (
     HeartbeatBack,
     HeartbeatLost,
     Lost,
+    Refused,
     Restarted,
     StatusChanged,
     Verdict,
 )
+from inspector.client.keys import KeyFileError
 from inspector.client.subscriber import Subscriber
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "Gap",
     "HeartbeatBack",
     "HeartbeatLost",
+    "KeyFileError",
     "Lost",
+    "Refused",
     "Restarted",
     "StatusChanged",
     "Subscriber",

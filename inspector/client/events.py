@@ -88,4 +88,16 @@ class StatusChanged:
     status: Mapping[str, Any] = field(repr=False, compare=False)
 
 
-Event = Verdict | Gap | Lost | HeartbeatLost | HeartbeatBack | Restarted | StatusChanged
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The station does not let this subscriber in; told once, and tried again for ever.
+
+    Attributes:
+        socket: results or requests.
+    """
+
+    socket: str
+    why: str
+
+
+Event = Verdict | Gap | Lost | HeartbeatLost | HeartbeatBack | Restarted | StatusChanged | Refused

@@ -9,13 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import zmq
 
-from inspector.client.events import Event, HeartbeatBack, HeartbeatLost, Restarted, StatusChanged, Verdict
+from inspector.client.events import Event, HeartbeatBack, HeartbeatLost, Refused, Restarted, StatusChanged, Verdict
 from inspector.client.gaps import Gaps
+from inspector.client.handshakes import Handshakes
+from inspector.client.keys import load_key
 from inspector.client.messages import MalformedError, load, parse_status, parse_verdict
 
 _RECEIVE_HIGH_WATER_MARK = 20_000
@@ -47,6 +50,7 @@ class Subscriber:
         heartbeat_s: float = 2.0,
         from_seq: Mapping[str, int] | None = None,
         accept_simulated: bool = False,
+        key: Path | str | None = None,
     ) -> None:
         """Connect; a station that is not there yet is waited for.
 
@@ -59,9 +63,14 @@ class Subscriber:
                 other camera begins with its newest verdict, as a replay.
             accept_simulated: a PASS of a simulated frame passes too, for trying a line out.
 
+            key: the key file that `inspector keys new` wrote, for a station with `security`. It needs the role
+                subscriber, and requester where `requests` is given.
+
         Raises:
             zmq.ZMQError: an endpoint is none.
+            KeyFileError: the key file is missing, open to others, or none.
         """
+        self._key = None if key is None else load_key(key)
         self._cameras = None if cameras is None else frozenset(cameras)
         self._heartbeat_s = heartbeat_s
         self._accept_simulated = accept_simulated
@@ -77,24 +86,29 @@ class Subscriber:
         self.dropped = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
-        self._results = self._open(zmq.SUB, results)
-        self._requests = None if requests is None else self._open(zmq.DEALER, requests)
+        self._handshakes: dict[str, Handshakes] = {}
+        self._results = self._open(zmq.SUB, results, "results")
+        self._requests = None if requests is None else self._open(zmq.DEALER, requests, "requests")
         self._gaps = Gaps(self._emit, self._ask if self._requests else None, from_seq or {})
         for topic in ["status", *(["result/"] if cameras is None else [f"result/{name}" for name in cameras])]:
             self._results.subscribe(topic)
 
-    def _open(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
+    def _open(self, kind: int, endpoint: str, name: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.linger = 0
         socket.rcvhwm = _RECEIVE_HIGH_WATER_MARK
         socket.maxmsgsize = _MAX_MESSAGE_BYTES
         socket.heartbeat_ivl, socket.heartbeat_timeout = 1000, 3000  # a pulled cable is noticed, and connected again
+        if self._key is not None:
+            self._key.apply(socket)
+        self._handshakes[name] = watch = Handshakes(self._context, socket, has_key=self._key is not None)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError:
             self.close()
             raise
-        self._poller.register(socket, zmq.POLLIN)
+        for each in (socket, watch.monitor):
+            self._poller.register(each, zmq.POLLIN)
         return socket
 
     def __enter__(self) -> Self:
@@ -105,6 +119,8 @@ class Subscriber:
 
     def close(self) -> None:
         """Close everything; nothing lingers."""
+        for watch in self._handshakes.values():
+            watch.close()
         self._context.destroy(linger=0)
 
     def __iter__(self) -> Iterator[Event]:
@@ -189,6 +205,9 @@ class Subscriber:
             timers.append(self._moved_at + self._heartbeat_s)
         wait_s = min([wait_s, 60.0, *(at - time.monotonic() for at in timers)])
         self._poller.poll(math.ceil(max(0.0, wait_s) * 1000))
+        for name, watch in self._handshakes.items():
+            if why := watch.read():
+                self._emit(Refused(name, why))
         if self._requests and (parts := _receive_parts(self._requests)):
             self._read(self._read_answer, parts)
         for _ in range(_MAX_BURST):  # before the clock: after a while away, the statuses of that while still wait here
@@ -266,7 +285,8 @@ class Subscriber:
 
     def _find_doubt(self) -> str | None:
         if not self._alive:
-            return "no status came yet" if self._alive is None else "the heartbeat is lost"
+            silence = "no status came yet" if self._alive is None else "the heartbeat is lost"
+            return self._handshakes["results"].refusal or silence
         if self._state == "FAULT":
             return "the station is in FAULT"
         return "a malformed message came" if self._unclear else None
