@@ -64,24 +64,18 @@ class Peer:
             self.socket.setsockopt(setting, value)
         if loaded is not None:
             loaded.apply(self.socket)
-        self._handshakes = Handshakes(self._context, self.socket, has_key=loaded is not None)
+        try:
+            self._handshakes = Handshakes(self._context, self.socket, endpoint, has_key=loaded is not None)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise typer.BadParameter(f"must be an endpoint, got {endpoint!r}", param_hint=f"'{option}'") from error
         self._poller = zmq.Poller()
         self._poller.register(self._handshakes.monitor, zmq.POLLIN)
-        try:
-            self.socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.__exit__()
-            raise typer.BadParameter(f"must be an endpoint, got {endpoint!r}", param_hint=f"'{option}'") from error
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        at: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if error is not None:
             self.socket.linger = 0
         self._handshakes.close()

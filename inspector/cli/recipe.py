@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -69,8 +70,8 @@ class _Daemon:
     def __enter__(self) -> _Daemon:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._peer.__exit__()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._peer.__exit__(kind, error, at)
 
     def ask(self, **request: str) -> dict[str, Any]:
         """The daemon's answer.

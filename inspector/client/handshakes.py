@@ -1,7 +1,9 @@
-"""Whether a station lets a socket in: libzmq tries again for ever, and only tells those who watch."""
+"""Whether a station lets a socket in: libzmq only tells those who watch."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
 
 import zmq
@@ -15,6 +17,7 @@ _EVENTS = (
 )
 _HANG_UPS = 3
 """A station that stops may hang up in the middle of a handshake; one with another key always does."""
+_RETRY_S = 1.0
 
 
 class Handshakes:
@@ -25,17 +28,30 @@ class Handshakes:
         refusal: why the station does not let it in, as it stands; None where nothing is known of that.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], *, has_key: bool) -> None:
-        """Watch a socket that is not connected yet."""
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes], endpoint: str, *, has_key: bool
+    ) -> None:
+        """Watch a socket and connect it.
+
+        Raises:
+            zmq.ZMQError: the endpoint is none.
+        """
         self._socket = socket
+        self._endpoint = endpoint
+        self._retry_at: float | None = None
         self._has_key = has_key
         self._hang_ups = 0
         self.refusal: str | None = None
-        endpoint = f"inproc://handshakes/{uuid.uuid4().hex}"
-        socket.monitor(endpoint, _EVENTS)
+        monitor_endpoint = f"inproc://handshakes/{uuid.uuid4().hex}"
+        socket.monitor(monitor_endpoint, _EVENTS)
         self.monitor = context.socket(zmq.PAIR)
         self.monitor.rcvhwm = 0  # libzmq's own thread waits where this is full
-        self.monitor.connect(endpoint)
+        self.monitor.connect(monitor_endpoint)
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError:
+            self.close()
+            raise
 
     def read(self) -> str | None:
         """Why the station does not let it in, where that is new."""
@@ -43,6 +59,11 @@ class Handshakes:
         while self.monitor.poll(0):
             event = parse_monitor_message(self.monitor.recv_multipart())
             self._take(event["event"])
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self._retry_at = None
+            with contextlib.suppress(zmq.ZMQError):  # it is none of its endpoints any more
+                self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
         return self.refusal if self.refusal != before else None
 
     def _take(self, event: int) -> None:
@@ -52,6 +73,7 @@ class Handshakes:
             self.refusal = "the station refuses this key: it is unknown or revoked there, or lacks the role"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             self.refusal = f"the station asks for {'no key' if self._has_key else 'a key'}"
+            self._retry_at = time.monotonic() + _RETRY_S  # libzmq itself gives up for good
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             self._hang_ups += 1
             if self._hang_ups >= _HANG_UPS and self._has_key:

@@ -101,12 +101,12 @@ class Subscriber:
         socket.heartbeat_ivl, socket.heartbeat_timeout = 1000, 3000  # a pulled cable is noticed, and connected again
         if self._key is not None:
             self._key.apply(socket)
-        self._handshakes[name] = watch = Handshakes(self._context, socket, has_key=self._key is not None)
         try:
-            socket.connect(endpoint)
+            watch = Handshakes(self._context, socket, endpoint, has_key=self._key is not None)
         except zmq.ZMQError:
             self.close()
             raise
+        self._handshakes[name] = watch
         for each in (socket, watch.monitor):
             self._poller.register(each, zmq.POLLIN)
         return socket
