@@ -15,6 +15,7 @@ from inspector.config import (
     Overlays,
     Preprocessing,
     Recipe,
+    Security,
     Sockets,
     Threshold,
     WhenFull,
@@ -223,8 +224,16 @@ def test_endpoint_is_accepted_when_local(tmp_path: Path, endpoint: str) -> None:
 def test_endpoint_is_accepted_when_open_and_declared(tmp_path: Path, endpoint: str) -> None:
     text = MINIMAL + f"sockets:\n  frames: '{endpoint}'\n"
     assert "frames must be a loopback address" in fault_of(write(tmp_path, text))
-    station = load_station(write(tmp_path, text + "  open_without_authentication: true\n"))
-    assert station.sockets.frames == endpoint
+    assert "add a section security" in fault_of(write(tmp_path, text))
+    for way in ("  open_without_authentication: true\n", "security: {}\n"):
+        assert load_station(write(tmp_path, text + way)).sockets.frames == endpoint
+
+
+def test_key_files_are_relative_to_the_station_file(tmp_path: Path) -> None:
+    security = load_station(write(tmp_path, MINIMAL + "security: {}\n")).security
+    assert security == Security(key=str(tmp_path / "keys" / "station.key"), clients=tmp_path / "keys" / "clients.yaml")
+    security = load_station(write(tmp_path, MINIMAL + "security: {key: 'credential:station.key'}\n")).security
+    assert security.key == "credential:station.key"
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1", "udp://127.0.0.1:1", "tcp://:1", "ipc://"])

@@ -26,3 +26,15 @@ def test_file_stays_as_it_was_when_the_disk_is_full(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == [path]
     write_whole(path, b"after")
     assert path.read_bytes() == b"after"
+
+
+def test_file_has_the_mode_asked_for_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_whole(tmp_path / "list", b"public", mode=0o644)
+        write_whole(tmp_path / "key", b"secret", mode=0o600)
+        write_whole(tmp_path / "plain", b"")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"list": 0o644, "key": 0o600, "plain": 0o600}

@@ -16,7 +16,7 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 _HANG_UPS = 3
-"""A station that stops may hang up in the middle of a handshake; one with another key always does."""
+"""A station that stops may hang up in the middle of a handshake; one that wants another kind of it always does."""
 _RETRY_S = 1.0
 
 
@@ -76,8 +76,9 @@ class Handshakes:
             self._retry_at = time.monotonic() + _RETRY_S  # libzmq itself gives up for good
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             self._hang_ups += 1
-            if self._hang_ups >= _HANG_UPS and self._has_key:
-                self.refusal = self.refusal or "the station hangs up: its key is not the one in the key file, it seems"
+            if self._hang_ups >= _HANG_UPS:
+                wanted = "no key, or has another than the key file says" if self._has_key else "a key"
+                self.refusal = self.refusal or f"the station hangs up: it asks for {wanted}, it seems"
 
     def close(self) -> None:
         """Watch no more; before the socket is closed."""

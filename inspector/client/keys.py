@@ -63,7 +63,7 @@ def load_key(path: Path | str) -> ClientKey:
     key = ClientKey(**{name: read[name] for name in _TEXTS})
     try:
         derived = zmq.curve_public(key.secret_key.encode()).decode()
-    except ValueError as error:
+    except (ValueError, zmq.ZMQError) as error:
         raise KeyFileError(f"{path}: secret_key: must be a key: {error}") from error
     if derived != key.public_key:
         raise KeyFileError(f"{path}: public_key: must be that of secret_key")

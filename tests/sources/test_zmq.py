@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import zmq
 
+from inspector.access import Access
 from inspector.config import Camera, FolderSource, ImagezmqSource, Sockets, Station
-from inspector.errors import ConfigError, UnidentifiedFrameError
+from inspector.errors import ConfigError, MessageRefusedError, UnidentifiedFrameError
 from inspector.sources.build import build_sources
 from inspector.sources.wire import FrameDecoder
 from inspector.sources.zmq import ZmqSource
@@ -465,3 +466,41 @@ def test_close_releases_the_ports_and_frames_come_again_when_connected_anew(
         frame = source.read(0.05)
     assert frame is not None
     assert frame.frame_id == "2"
+
+
+# ---------------------------------------------------------------- limits
+
+
+def test_req_sender_is_told_when_it_is_too_fast_and_nothing_is_decoded(
+    context: zmq.Context[zmq.Socket[bytes]], connect: Connect, endpoints: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[str, str]] = []
+    access = Access(max_rate=1, count=lambda *refused: counted.append(refused))
+    source = ZmqSource(context, endpoints, FrameDecoder(CAMERAS, MAX_MESSAGE), access)
+    source.connect()
+    req = connect(zmq.REQ, endpoints.imagezmq)
+    send(req, HEADER)
+    assert take_and_answer(source).frame_id == "1"
+    assert req.recv() == b"OK"
+    monkeypatch.setattr(source._decoder, "decode", None)
+    send(req, HEADER)
+    with pytest.raises(MessageRefusedError) as fault:
+        source.read(WAIT_S)
+    assert fault.value.cause == "rate"
+    why = b"ERROR messages: must be at most 1 a second, got more from unauthenticated 127.0.0.1"
+    assert req.recv() == why
+    assert counted == [("imagezmq", "rate")]
+    source.close()
+
+
+def test_message_of_very_many_parts_is_refused_and_the_next_is_read(
+    source: ZmqSource, push: zmq.Socket[bytes], req: zmq.Socket[bytes]
+) -> None:
+    for sender in (push, req):
+        sender.send_multipart([b"part"] * 10_000)
+        with pytest.raises(MessageRefusedError, match=r"must have at most 32 parts, got 1000[02]") as fault:
+            source.read(WAIT_S)
+        assert fault.value.cause == "parts"
+    assert req.recv().startswith(b"ERROR message: must have at most 32 parts")
+    send(push, HEADER)
+    assert values(take(source)) == [[0, 1, 2], [253, 254, 255]]
