@@ -7,9 +7,10 @@ import shutil
 import socket
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from inspector.config import FolderSource, OpencvSource, Station
+from inspector.config import FolderSource, Http, OpencvSource, Station
 from inspector.errors import ConfigError, InspectorError
 
 
@@ -87,6 +88,7 @@ def check_environment(station: Station) -> list[Finding]:
             for name in ("frames", "results", "overlays", "requests", "imagezmq")
         ),
         _check_port("http", f"tcp://{station.http.host}:{station.http.port}"),
+        _check_http_access(station.http),
         *_check_sources(station),
     ]
 
@@ -147,6 +149,22 @@ def _check_port(name: str, endpoint: str) -> Finding:
         except OSError as error:
             return Finding(what, problem=f"{endpoint}: cannot be bound: {error}")
     return Finding(what, endpoint)
+
+
+def _check_http_access(http: Http) -> Finding:
+    from inspector.service.http_access import load_http_access
+
+    try:
+        access = load_http_access(http)
+    except ConfigError as error:
+        return Finding("http access", problem=str(error))
+    login = f"login {http.username}" if access.login else "no login"
+    if access.expires_utc_s is None:
+        return Finding("http access", f"no TLS, {login}")
+    until = datetime.fromtimestamp(access.expires_utc_s, UTC)
+    expired = until < datetime.now(UTC)
+    problem = f"{http.tls and http.tls.certificate}: must not have expired, but has: {until}" if expired else None
+    return Finding("http access", f"TLS until {until:%Y-%m-%d}, {login}", problem)
 
 
 def _check_sources(station: Station) -> list[Finding]:

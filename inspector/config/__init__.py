@@ -38,6 +38,7 @@ from inspector.config.station import (
     Sockets,
     Source,
     Station,
+    Tls,
     WhenFull,
     ZmqSource,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "Tail",
     "Threshold",
     "Tiling",
+    "Tls",
     "WhenFull",
     "ZmqSource",
     "Zone",

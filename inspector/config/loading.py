@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from inspector.config.recipe import RECIPE_FILE, Recipe
-from inspector.config.station import Camera, FolderSource, Security, Station
+from inspector.config.station import Camera, FolderSource, Http, Security, Station, Tls
 from inspector.errors import ConfigError, RecipeError
 from inspector.secret import anchor_secret
 
@@ -24,13 +24,26 @@ def load_station(path: Path) -> Station:
     """
     station = load_strict(path, Station, ConfigError)
     base = path.resolve().parent
-    cameras = {name: _anchor_camera(camera, base) for name, camera in station.cameras.items()}
-    security = station.security and _anchor_security(station.security, base)
-    return station.model_copy(update={"state_dir": base / station.state_dir, "cameras": cameras, "security": security})
+    update: dict[str, Any] = {
+        "state_dir": base / station.state_dir,
+        "cameras": {name: _anchor_camera(camera, base) for name, camera in station.cameras.items()},
+        "security": station.security and _anchor_security(station.security, base),
+        "http": _anchor_http(station.http, base),
+    }
+    return station.model_copy(update=update)
 
 
 def _anchor_security(security: Security, base: Path) -> Security:
     return security.model_copy(update={"key": anchor_secret(security.key, base), "clients": base / security.clients})
+
+
+def _anchor_http(http: Http, base: Path) -> Http:
+    update: dict[str, Any] = {}
+    if http.tls is not None:
+        update["tls"] = Tls(certificate=base / http.tls.certificate, key=anchor_secret(http.tls.key, base))
+    if http.password is not None:
+        update["password"] = anchor_secret(http.password, base)
+    return http.model_copy(update=update)
 
 
 def _anchor_camera(camera: Camera, base: Path) -> Camera:

@@ -49,7 +49,10 @@ class Sockets(Strict):
 def _is_local(endpoint: str) -> bool:
     if endpoint.startswith("ipc://"):
         return True
-    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    return _is_loopback(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -63,11 +66,34 @@ class Security(Strict):
     clients: Path = Path("keys/clients.yaml")
 
 
+class Tls(Strict):
+    """PEM files: the certificate, then its chain; and the key, as `inspector.secret` finds a file."""
+
+    certificate: Path
+    key: str
+
+
 class Http(Strict):
-    """Where /metrics, /live and /ready are served; without authentication, so loopback by default."""
+    """Where /metrics, /live and /ready are served. Loopback, unless others need a login and see a certificate."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 9108
+    tls: Tls | None = None
+    username: Name | None = None
+    password: str | None = None  # where the secret is, see `inspector.secret`
+    open_without_authentication: bool = False
+
+    @model_validator(mode="after")
+    def _loopback_or_protected(self) -> Http:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password must both be given, or neither")
+        protected = self.tls is not None and self.username is not None
+        if not (protected or self.open_without_authentication or _is_loopback(self.host)):
+            raise ValueError(
+                f"host must be a loopback address, got {self.host!r}; for another give tls, username and password, or "
+                "say open_without_authentication: true to let anyone who reaches it read the metrics"
+            )
+        return self
 
 
 class Buffer(Strict):

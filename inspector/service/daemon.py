@@ -26,6 +26,7 @@ from inspector.service.evidence import EvidenceThread
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
 from inspector.service.http import HttpThread
+from inspector.service.http_access import load_http_access
 from inspector.service.ingest import IngestThread
 from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.service.ledger import Ledger, error_outcome
@@ -119,7 +120,7 @@ class Daemon:
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry, deadlines_ms)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._http = HttpThread(station.http.host, station.http.port, self._registry, self.health)
+        self._http = HttpThread(station.http, registry=self._registry, health=self.health, metrics=self._metrics)
         self._http.start()
         try:
             self._build(deadlines_ms)
@@ -158,7 +159,7 @@ class Daemon:
             station,
             self._judges,
             folder=self._path.parent,
-            read=lambda: load_station(self._path),
+            read=self._read_again,
             load=lambda folder: load_judge(
                 folder, choose_device(station.device), station.tile_batch, _find_cache(station)
             ),
@@ -239,9 +240,16 @@ class Daemon:
         ]
         self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
 
+    def _read_again(self) -> Station:
+        """The station file as it is now; also certificate and password, whose paths stay while their files change."""
+        station = load_station(self._path)
+        self._new_access = load_http_access(station.http)
+        return station
+
     def _apply(self, station: Station) -> None:
         """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
         self._station = station
+        self._http.use(self._new_access)
         self._ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         for thread in self._ingest:
             thread.max_ages_ms = {name: camera.max_age_ms for name, camera in station.cameras.items()}

@@ -82,6 +82,10 @@ class Metrics:
         self.recipe_switches = counter(
             "recipe_switches", "Recipes put in place at run time, or refused.", "camera", "outcome"
         )
+        self.http_requests_refused = counter("http_requests_refused", "HTTP clients refused or given up.", "cause")
+        self.certificate_expiry = gauge(
+            "certificate_expiry_timestamp_seconds", "When the first certificate of a TLS socket expires.", "socket"
+        )
         self.reloads = counter("reloads", "Station files read again and applied, or refused.", "outcome")
         ProcessCollector(registry=registry)  # resident memory, open descriptors, CPU, start time
         Info("inspector_build", "Versions.", registry=registry).info(
@@ -111,6 +115,8 @@ class Metrics:
         for socket in ("frames", "imagezmq", "requests"):
             for cause in ("parts", "rate", "permission"):
                 self.messages_refused.labels(socket, cause)
+        for cause in ("full", "timeout", "handshake", "size", "request", "method", "authentication", "throttled"):
+            self.http_requests_refused.labels(cause)
 
     def judged_by(self, camera: str, judge: Judge) -> None:
         """Show a camera's recipe, in place of the one before."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from inspector.config import Http
 from inspector.errors import ConfigError
 from inspector.service.health import Health, State
 from inspector.service.http import HttpThread
@@ -19,9 +20,18 @@ from inspector.service.metrics import Metrics
 Launch = Callable[[Any], Any]
 
 
+Make = Callable[..., HttpThread]
+
+
 @pytest.fixture
-def server(launch: Launch, registry: CollectorRegistry, health: Health) -> HttpThread:
-    return launch(HttpThread("127.0.0.1", 0, registry, health))
+def make(registry: CollectorRegistry, health: Health, metrics: Metrics) -> Make:
+    """A server that is bound, on a free port unless `http` names one, and not started."""
+    return lambda **http: HttpThread(Http(**{"port": 0} | http), registry=registry, health=health, metrics=metrics)
+
+
+@pytest.fixture
+def server(launch: Launch, make: Make) -> HttpThread:
+    return launch(make())
 
 
 def get(server: HttpThread, path: str) -> tuple[int, str, str]:
@@ -85,36 +95,32 @@ def test_requests_leave_no_line_when_served(server: HttpThread, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
-def test_port_in_use_is_a_config_error_naming_it_when_bound(registry: CollectorRegistry, health: Health) -> None:
+def test_port_in_use_is_a_config_error_naming_it_when_bound(make: Make) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         rule = f"http: must be an address this process can bind, got 127.0.0.1:{port}: "
         with pytest.raises(ConfigError, match=rule):
-            HttpThread("127.0.0.1", port, registry, health)
+            make(port=port)
 
 
-def test_port_is_free_again_when_stopped(
-    server: HttpThread, registry: CollectorRegistry, health: Health, end: Callable[..., None]
-) -> None:
+def test_port_is_free_again_when_stopped(server: HttpThread, make: Make, end: Callable[..., None]) -> None:
     end(server)
-    again = HttpThread("127.0.0.1", server.port, registry, health)
+    again = make(port=server.port)
     assert again.port == server.port
     again.stop()
 
 
-def test_stop_releases_the_port_when_it_was_never_started(registry: CollectorRegistry, health: Health) -> None:
-    server = HttpThread("127.0.0.1", 0, registry, health)
+def test_stop_releases_the_port_when_it_was_never_started(make: Make) -> None:
+    server = make()
     server.stop()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", server.port))
 
 
-def test_connections_are_held_when_a_burst_comes_faster_than_they_are_accepted(
-    registry: CollectorRegistry, health: Health
-) -> None:
-    server = HttpThread("127.0.0.1", 0, registry, health)  # not started: it accepts none
+def test_connections_are_held_when_a_burst_comes_faster_than_they_are_accepted(make: Make) -> None:
+    server = make()  # not started: it accepts none
     with contextlib.ExitStack() as stack:
         stack.callback(server.stop)
         for _ in range(100):
