@@ -18,6 +18,7 @@ from inspector.config import (
     Security,
     Sockets,
     Threshold,
+    Tls,
     WhenFull,
     ZmqSource,
     dump_recipe,
@@ -97,6 +98,9 @@ def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
         (MINIMAL + "colour: red\n", 5, "colour", "unknown key", "'red'"),
         (MINIMAL + "http: {prot: 80}\n", 5, "http.prot", "unknown key", "80"),
         (MINIMAL + "http:\n  host: h\n  port: many\n", 7, "http.port", "valid integer", "'many'"),
+        (MINIMAL + "http:\n  host: 192.0.2.7\n", 5, "http", "host must be a loopback address, got '192.0.2.7'", ""),
+        (MINIMAL + "http:\n  username: metrics\n", 5, "http", "username and password must both be given", ""),
+        (MINIMAL + "http:\n  tls: {certificate: a.crt}\n", 6, "http.tls.key", "required, but missing", ""),
         (MINIMAL + "http:\n\n  port: 70000\n", 7, "http.port", "less than or equal to 65535", "70000"),
         (MINIMAL + "device: tpu\n", 5, "device", "match pattern", "'tpu'"),
         (MINIMAL + "tile_batch: 0\n", 5, "tile_batch", "greater than or equal to 1", "0"),
@@ -388,3 +392,29 @@ def test_threshold_is_frozen_when_set() -> None:
 def test_frames_are_shrunk_in_one_way_only() -> None:
     with pytest.raises(ValidationError, match=r"scale must be 1 where resize_hw is given, got 0\.5"):
         Preprocessing(scale=0.5, resize_hw=(256, 256))
+
+
+PROTECTED = {
+    "host": "0.0.0.0",
+    "tls": {"certificate": "http.crt", "key": "keys/http.key"},
+    "username": "metrics",
+    "password": "credential:http-password",
+}
+
+
+@pytest.mark.parametrize("missing", ["tls", "username password", "tls username password"])
+def test_http_is_refused_beyond_loopback_unless_it_has_tls_and_a_login_or_says_so_in_words(missing: str) -> None:
+    Http.model_validate(PROTECTED)
+    half = {key: value for key, value in PROTECTED.items() if key not in missing.split()}
+    for host in ("0.0.0.0", "::", "192.0.2.7", "press-3.example"):
+        with pytest.raises(ValueError, match=f"host must be a loopback address, got '{host}'"):
+            Http.model_validate(half | {"host": host})
+    Http.model_validate(half | {"open_without_authentication": True})
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.9.1"):
+        Http.model_validate(half | {"host": host})
+
+
+def test_http_files_become_relative_to_the_station_file_and_other_secrets_stay(tmp_path: Path) -> None:
+    station = load_station(write(tmp_path, MINIMAL + f"http: {PROTECTED}\n"))
+    assert station.http.tls == Tls(certificate=tmp_path / "http.crt", key=str(tmp_path / "keys/http.key"))
+    assert station.http.password == "credential:http-password"

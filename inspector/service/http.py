@@ -31,7 +31,7 @@ MAX_CONNECTIONS = 64
 DEADLINE_S = 10.0
 """From accept to the end of the answer, however slowly either side goes on."""
 MAX_HEAD_BYTES = 16_384
-_BACKLOG = 128  # with few, a burst leaves none free: the next client waits a second
+_BACKLOG = 1024  # with few, a burst leaves none free: the next client waits a second
 _LOOP_S = 0.2
 _LINGER_S = 1.0
 """How long a client may still send, or take to say goodbye, once it has its answer."""
@@ -156,6 +156,8 @@ class HttpThread(threading.Thread):
         except asyncio.LimitOverrunError:
             writer.write(self._refuse("size", f"{address} sent more than {MAX_HEAD_BYTES} bytes of headers", 431))
             # What is left unread when the connection is closed would take the answer with it.
+            if writer.can_write_eof():  # not with TLS
+                writer.write_eof()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_S):
                     while await reader.read(MAX_HEAD_BYTES):

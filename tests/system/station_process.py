@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -125,9 +127,17 @@ class RunningStation:
             time.sleep(0.05)
         raise AssertionError(f"not ready: {self.log_text()}")
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, timeout_s: float = 5) -> tuple[int, str]:
+        """What is answered over HTTP, with the TLS and the login of the station file if it has them."""
+        http = self.config["http"]
+        url = f"{'https' if 'tls' in http else 'http'}://127.0.0.1:{http['port']}{path}"
+        request = urllib.request.Request(url)
+        if "password" in http:
+            login = f"{http['username']}:{(self.folder / http['password']).read_text()}"
+            request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+        trusted = ssl.create_default_context(cafile=self.folder / http["tls"]["certificate"]) if "tls" in http else None
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.config['http']['port']}{path}", timeout=5) as reply:
+            with urllib.request.urlopen(request, timeout=timeout_s, context=trusted) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             with error:
