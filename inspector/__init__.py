@@ -1,3 +1,8 @@
 """inspector: tiled Reverse Distillation on a production line. Importing this package imports nothing heavy."""
 
+import os
+
+# Of any image file; OpenCV reads it once, when it is first imported. Its own bound is 2^30: gigabytes for a few bytes.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+
 __version__ = "0.1.0"

@@ -1,32 +1,52 @@
-"""Bytes of an image file or a wire message → pixels, with every fault named."""
+"""Bytes of an image file or a wire message → pixels, with every fault named.
+
+A header costs its sender nothing, and us the memory and the time it claims: so it is believed only within bounds.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 import simplejpeg
 
-from inspector.errors import BadFrameError
+from inspector.errors import BadFrameError, FrameMismatchError
 from inspector.types import PixelFormat
 
 Pixels = np.ndarray[Any, Any]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # Decoders fill what is missing from a truncated file with grey, and grey looks good: so the end is checked first.
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
-_MAX_PIXELS = 2**28
 _ENDINGS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82"}
+_PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 4, 6: 4}
+"""By its colour types: grey, RGB, palette, grey and alpha, RGB and alpha; as OpenCV decodes them."""
+_MAX_PIXELS = 2**28
+_MAX_BYTES = 3 * _MAX_PIXELS
+_SCAN = re.compile(b"\xff\xda")
+_MAX_SCANS = 100
+"""Of a JPEG. A progressive one has about ten; thousands of empty ones, each over all pixels, fit into a small file."""
 
 
-def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
+def decode_image(
+    data: bytes | memoryview, *, max_bytes: int = _MAX_BYTES, frame_hw: tuple[int, int] | None = None
+) -> tuple[Pixels, PixelFormat]:
     """Decode JPEG, PNG or whatever else OpenCV reads.
+
+    Args:
+        data: the file.
+        max_bytes: of the pixels; a JPEG or PNG that claims more is refused unread.
+        frame_hw: the size expected; a JPEG or PNG that claims more pixels is refused unread. None: any.
 
     Returns:
         (H, W, 3) uint8 RGB8, (H, W) uint8 Mono8 or (H, W) uint16 Mono16; an alpha channel is dropped.
 
     Raises:
-        BadFrameError: empty, truncated, not an image, or of another depth.
+        BadFrameError: empty, truncated, not an image, of another depth, or too large.
+        FrameMismatchError: it claims more pixels than `frame_hw`.
     """
     array = np.frombuffer(data, dtype=np.uint8)
     tail = array[-64:].tobytes()
@@ -36,9 +56,9 @@ def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
             raise BadFrameError(f"image: must be complete, but its end is missing after {array.size} bytes")
     try:
         if head.startswith(_JPEG):
-            return _decode_jpeg(array)
+            return _decode_jpeg(array, max_bytes, frame_hw)
         if head.startswith(_PNG):
-            _check_size(*(int.from_bytes(array[at : at + 4].tobytes(), "big") for at in (20, 16)))
+            _check_png(array, max_bytes, frame_hw)
         pixels = cv2.imdecode(array, cv2.IMREAD_UNCHANGED) if array.size else None
     except (cv2.error, MemoryError) as error:
         raise BadFrameError(f"image: cannot be decoded: {error}") from error
@@ -47,18 +67,38 @@ def decode_image(data: bytes | memoryview) -> tuple[Pixels, PixelFormat]:
     return _name_format(pixels)
 
 
-def _check_size(height: int, width: int) -> None:
-    """A header costs its sender nothing, and us the memory it claims."""
+def _check_png(array: Bytes, max_bytes: int, frame_hw: tuple[int, int] | None) -> None:
+    """The header comes first (PNG specification, 11.2.1): width, height, bit depth, colour type."""
+    header = array[:26].tobytes()
+    if len(header) < 26 or not header.startswith(_PNG_HEADER) or header[25] not in _PNG_CHANNELS:
+        raise BadFrameError(f"image: must be one OpenCV can decode, got {array.size} bytes starting {header!r}")
+    width, height = (int.from_bytes(header[at : at + 4], "big") for at in (16, 20))
+    channels, depth = _PNG_CHANNELS[header[25]], header[24]
+    if depth == 16 and channels > 1:
+        _refuse_depth(channels, np.dtype(np.uint16))
+    _check_size(height, width, channels * (2 if depth == 16 else 1), max_bytes, frame_hw)
+
+
+def _check_size(
+    height: int, width: int, bytes_per_pixel: int, max_bytes: int, frame_hw: tuple[int, int] | None
+) -> None:
     if height * width > _MAX_PIXELS:
         raise BadFrameError(f"image: must have at most {_MAX_PIXELS} pixels, got {height} × {width}")
+    if height * width * bytes_per_pixel > max_bytes:
+        raise BadFrameError(f"image: must have at most {max_bytes} bytes of pixels, got {height} × {width}")
+    if frame_hw is not None and height * width > frame_hw[0] * frame_hw[1]:
+        raise FrameMismatchError(f"frame_hw: the recipe expects {frame_hw}, got {(height, width)}")
 
 
-def _decode_jpeg(array: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[Pixels, PixelFormat]:
+def _decode_jpeg(array: Bytes, max_bytes: int, frame_hw: tuple[int, int] | None) -> tuple[Pixels, PixelFormat]:
     """By libjpeg-turbo itself: OpenCV keeps its warnings to itself, such as that rows were missing and made up."""
+    scans = len(_SCAN.findall(array.data))
+    if scans > _MAX_SCANS:
+        raise BadFrameError(f"image: must have at most {_MAX_SCANS} scans, got {scans}")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(array, strict=True)
-        _check_size(height, width)
         grey = colours == "Gray"
+        _check_size(height, width, 1 if grey else 3, max_bytes, frame_hw)
         pixels = simplejpeg.decode_jpeg(
             array, colorspace="GRAY" if grey else "RGB", fastdct=False, fastupsample=False, strict=True
         )
@@ -76,7 +116,11 @@ def _name_format(pixels: Pixels) -> tuple[Pixels, PixelFormat]:
     if channels in {3, 4} and pixels.dtype == np.uint8:
         code = cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGB
         return cv2.cvtColor(pixels, code), PixelFormat.RGB8
-    raise BadFrameError(f"image: must be 8-bit grey or colour or 16-bit grey, got {channels} × {pixels.dtype}")
+    return _refuse_depth(channels, pixels.dtype)
+
+
+def _refuse_depth(channels: int, dtype: np.dtype[Any]) -> NoReturn:
+    raise BadFrameError(f"image: must be 8-bit grey or colour or 16-bit grey, got {channels} × {dtype}")
 
 
 def decode_raw(

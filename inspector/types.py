@@ -64,6 +64,7 @@ class Frame:
         received_monotonic_ns: the same instant on the monotonic clock, for deadlines.
         decode_ms: time spent on decoding, in milliseconds.
         error: why `pixels` is None, in words.
+        error_reason: the same, for the verdict.
     """
 
     camera: str
@@ -78,6 +79,7 @@ class Frame:
     simulated: bool = False
     decode_ms: float = 0.0
     error: str | None = None
+    error_reason: Reason = Reason.BAD_FRAME
 
     @property
     def nbytes(self) -> int:

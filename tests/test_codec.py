@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import resource
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +18,7 @@ from inspector.codec import decode_image, decode_raw
 from inspector.errors import BadFrameError
 from inspector.types import PixelFormat
 
+ROOT = Path(__file__).resolve().parents[1]
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 RAW = bytes(range(12))
 
@@ -274,3 +278,99 @@ def test_png_is_refused_when_its_header_claims_more_than_a_jpeg_may() -> None:
     png[16:24] = (2**14).to_bytes(4, "big") + (2**14 + 1).to_bytes(4, "big")
     with pytest.raises(BadFrameError, match="image: must have at most 268435456 pixels, got 16385 × 16384"):
         decode_image(bytes(png))
+
+
+# ---------------------------------------------------------------- bombs
+
+
+def make_png(width: int, height: int, depth: int = 8, colour: int = 0) -> bytes:
+    """A few bytes that claim to be a picture of this size."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(100))) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def make_jpeg(width: int, height: int, start: bytes = b"\xff\xc0") -> bytes:
+    jpeg = bytearray(encode(".jpg", np.zeros((16, 16, 3))))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at : at + 2] = start
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(jpeg)
+
+
+def make_tiff(width: int, height: int) -> bytes:
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 9)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def many_scans() -> bytes:
+    done, data = cv2.imencode(".jpg", np.zeros((64, 64), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert done
+    jpeg = data.tobytes()
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + 1000 * last + jpeg[-2:]
+
+
+BOMBS = {
+    "png": (make_png(60_000, 60_000), "pixels"),
+    "png, all that a header can say": (make_png(2**32 - 1, 2**32 - 1), "pixels"),
+    "png of 16 bits": (make_png(16_000, 16_000, 16), ""),
+    "png of 16-bit colours": (make_png(10_000, 10_000, 16, 2), "got 3 × uint16"),
+    "png of 16-bit colours and alpha": (make_png(10_000, 10_000, 16, 6), "got 4 × uint16"),
+    "png of alpha": (make_png(16_000, 16_000, 8, 6), "bytes of pixels"),
+    "png of one-bit palette": (make_png(60_000, 60_000, 1, 3), "pixels"),
+    "png whose header comes second": (b"\x89PNG\r\n\x1a\n" + png_chunk(b"gAMA", bytes(4)) + make_png(9, 9)[8:], ""),
+    "png cut within its header": (make_png(9, 9)[:20] + b"IEND\xaeB`\x82", ""),
+    "jpeg": (make_jpeg(65_500, 65_500), "pixels"),
+    "progressive jpeg": (make_jpeg(65_500, 65_500, b"\xff\xc2"), "pixels"),
+    "jpeg of many scans": (many_scans(), "at most 100 scans, got 10"),
+    "tiff": (make_tiff(20_000, 20_000), "CV_IO_MAX_IMAGE_PIXELS"),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BOMBS if name not in {"tiff", "png of 16 bits"}])
+def test_bomb_is_refused_undecoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "imdecode")
+    monkeypatch.delattr("simplejpeg.decode_jpeg")
+    data, words = BOMBS[name]
+    assert len(data) < 100_000
+    with pytest.raises(BadFrameError, match=f"image: .*{words}"):
+        decode_image(data)
+
+
+def test_memory_and_time_stay_what_they_were_when_bombs_come(tmp_path: Path) -> None:
+    """In a process of its own; the raw ones claim what they are not."""
+    for number, (data, _) in enumerate(BOMBS.values()):
+        (tmp_path / f"{number:02}").write_bytes(data)
+    code = """if True:
+        import resource, sys, time
+        from pathlib import Path
+        from inspector.codec import BadFrameError, PixelFormat, decode_image, decode_raw
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+        paths = sorted(Path(sys.argv[1]).iterdir())
+        before, began = peak(), time.process_time()
+        for path in paths:
+            try:
+                decode_image(path.read_bytes(), max_bytes=100_000_000)
+            except BadFrameError as error:
+                print(repr(error))
+        for shape in ([2**31 - 1, 2**31 - 1], [60_000, 60_000, 3]):
+            try:
+                decode_raw(bytes(12), "uint8", shape, PixelFormat.RGB8)
+            except BadFrameError as error:
+                print(repr(error))
+        print(peak() - before, time.process_time() - began)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    *refusals, last = done.stdout.splitlines()
+    assert len(refusals) == len(BOMBS) + 2
+    assert "CV_IO_MAX_IMAGE_PIXELS" in done.stdout  # OpenCV's own bound is lower than it was made with
+    grown, seconds = map(float, last.split())
+    assert grown < 20e6
+    assert seconds < 2

@@ -144,7 +144,7 @@ class Daemon:
         # A folder of its own: two stations on one PC may share the default state_dir, never a journal.
         folder = station.state_dir / station.station
         journal = _open_journal(folder / "journal.sqlite")
-        sources = build_sources(station, self._context, access)
+        sources = build_sources(station, self._context, self._judges.find_frame_hw, access)
         for source in sources:
             if isinstance(source, ZmqSource):
                 source.connect()  # a port in use is found before READY, not in a thread

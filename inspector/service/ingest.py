@@ -133,7 +133,7 @@ class IngestThread(threading.Thread):
     def _refuse(self, frame: Frame) -> tuple[Reason, str] | None:
         """Why this frame need not wait for the device."""
         if frame.error is not None:
-            return Reason.BAD_FRAME, frame.error
+            return frame.error_reason, frame.error
         stale = _describe_age(frame, self.max_ages_ms.get(frame.camera))
         if stale is not None:
             return Reason.STALE, stale

@@ -59,6 +59,11 @@ class Judges:
         """The camera's judge now."""
         return self._by_camera.get(camera)
 
+    def find_frame_hw(self, camera: str) -> tuple[int, int] | None:
+        """The frame size that the camera's recipe expects now; None where it takes any, or there is none yet."""
+        judge = self.get(camera)
+        return None if judge is None else judge.detector.recipe.preprocessing.frame_hw
+
     def switch(self, judges: Mapping[str, Judge]) -> None:
         """Replace the judges of these cameras, all at once."""
         self._by_camera = {**self._by_camera, **judges}  # one assignment: readers see the old set or the new

@@ -12,13 +12,14 @@ from inspector.config import ZmqSource as ZmqConfig
 from inspector.sources.base import Source
 from inspector.sources.folder import FolderSource
 from inspector.sources.opencv import OpencvSource
-from inspector.sources.wire import FrameDecoder
+from inspector.sources.wire import FindFrameHw, FrameDecoder
 from inspector.sources.zmq import ZmqSource
 
 
 def build_sources(
     station: Station,
     context: zmq.Context[zmq.Socket[bytes]],
+    find_frame_hw: FindFrameHw = lambda _: None,
     access: Access = Access(),  # noqa: B008 (frozen)
 ) -> list[Source]:
     """One source per camera; those that come over ZeroMQ share one, since they share its socket."""
@@ -40,6 +41,6 @@ def build_sources(
                 )
             )
     if any(isinstance(camera.source, (ZmqConfig, ImagezmqSource)) for camera in station.cameras.values()):
-        decoder = FrameDecoder(station.cameras, station.sockets.max_message)
+        decoder = FrameDecoder(station.cameras, station.sockets.max_message, find_frame_hw)
         sources.append(ZmqSource(context, station.sockets, decoder, access))
     return sources

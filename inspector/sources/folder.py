@@ -13,6 +13,7 @@ from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_MAX_FILE_BYTES = 2**30
 
 
 class FolderSource(Unanswering):
@@ -57,6 +58,8 @@ class FolderSource(Unanswering):
         received_utc_ns = time.time_ns()
         pixels, pixel_format, error = None, PixelFormat.RGB8, None
         try:
+            if (size := path.stat().st_size) > _MAX_FILE_BYTES:
+                raise BadFrameError(f"file: must be at most {_MAX_FILE_BYTES} bytes, got {size}")
             pixels, pixel_format = decode_image(path.read_bytes())
         except (OSError, BadFrameError) as fault:
             error = f"{name}: {fault}"

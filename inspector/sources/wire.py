@@ -10,21 +10,28 @@ from typing import Any
 
 from inspector.codec import Pixels, decode_image, decode_raw
 from inspector.config import Camera, ImagezmqSource, ZmqSource
-from inspector.errors import BadFrameError, UnidentifiedFrameError
+from inspector.errors import BadFrameError, FrameMismatchError, UnidentifiedFrameError
 from inspector.sources.base import build_frame
-from inspector.types import Frame, PixelFormat
+from inspector.types import Frame, PixelFormat, Reason
 
 MAX_HEADER_BYTES = 65_536
 _STARTS = {"jpeg": b"\xff\xd8", "png": b"\x89PNG"}
 _TEXT_LIMIT = 256
 _unnamed = itertools.count(1)
 
+FindFrameHw = Callable[[str], tuple[int, int] | None]
+"""The height and width that a camera's recipe expects now; None where it takes any."""
+
 
 class FrameDecoder:
     """Turns message parts into frames of the cameras that take theirs from ZeroMQ."""
 
-    def __init__(self, cameras: Mapping[str, Camera], max_bytes: int) -> None:
+    def __init__(
+        self, cameras: Mapping[str, Camera], max_bytes: int, find_frame_hw: FindFrameHw = lambda _: None
+    ) -> None:
+        """Make it; `max_bytes` bounds a message's pixels, as they come and decoded."""
         self._max_bytes = max_bytes
+        self._find_frame_hw = find_frame_hw
         self._simulated = {name: camera.simulated for name, camera in cameras.items()}
         self._colours: dict[str, PixelFormat] = {}
         self._senders: dict[str, str] = {}
@@ -58,7 +65,8 @@ class FrameDecoder:
         try:
             details = _read_details(header)
             pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
-        except BadFrameError as error:
+        except (BadFrameError, FrameMismatchError) as error:
+            mismatch = isinstance(error, FrameMismatchError)
             frame_id = _text_or_none(header.get("frame_id")) or f"unnamed-{next(_unnamed)}"
             return build_frame(
                 camera,
@@ -69,6 +77,7 @@ class FrameDecoder:
                 trigger_id=_text_or_none(header.get("trigger_id")),
                 simulated=self._simulated[camera],
                 error=str(error),
+                error_reason=Reason.FRAME_MISMATCH if mismatch else Reason.BAD_FRAME,
                 **received,
             )
         decode_ms = (time.monotonic_ns() - received["received_monotonic_ns"]) / 1e6
@@ -102,7 +111,7 @@ class FrameDecoder:
         if encoding in ("jpeg", "png"):  # a tuple: senders also send what cannot be hashed
             if not bytes(data[:4]).startswith(_STARTS[encoding]):  # OpenCV reads much more, and believes its headers
                 raise BadFrameError(f"pixels: must be {encoding} as their header says, start with {bytes(data[:4])!r}")
-            return decode_image(data)
+            return decode_image(data, max_bytes=self._max_bytes, frame_hw=self._find_frame_hw(camera))
         if encoding == "raw":
             return decode_raw(data, header.get("dtype"), _listed(header.get("shape")), self._colour(header, camera))
         raise BadFrameError(f"encoding: must be raw, jpeg or png, got {encoding!r:.80}")

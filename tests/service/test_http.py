@@ -25,7 +25,7 @@ from inspector.errors import ConfigError
 from inspector.service import http
 from inspector.service.health import Health, State
 from inspector.service.http import MAX_CONNECTIONS, MAX_HEAD_BYTES, HttpThread
-from inspector.service.http_access import FailedLogins, load_access
+from inspector.service.http_access import FailedLogins, load_http_access
 from inspector.service.metrics import Metrics
 
 Launch = Callable[[Any], Any]
@@ -380,7 +380,7 @@ def test_client_is_refused_and_counted_when_it_speaks_no_tls(
 def test_tls_1_2_is_spoken_and_nothing_older(launch: Launch, make: Make, pair: tuple[Path, Path]) -> None:
     server = launch(make(**tls(pair)))
     assert get_over_tls(server, pair[0], ssl.TLSVersion.TLSv1_2) == "STARTING\n"
-    assert load_access(Http(**tls(pair))).tls.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert load_http_access(Http(**tls(pair))).tls.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 def test_others_are_served_and_the_oldest_closed_when_handshakes_are_begun_and_left(
@@ -399,7 +399,7 @@ def test_new_certificate_is_shown_to_new_clients_when_it_was_loaded(
 ) -> None:
     server = launch(make(**tls(pair)))
     second = make_certificate(tmp_path, "second", days=60)
-    server.use(load_access(Http(**tls(second))))
+    server.use(load_http_access(Http(**tls(second))))
     assert get_over_tls(server, second[0]) == "STARTING\n"
     assert metrics.certificate_expiry.labels("http")._value.get() == enddate(second[0])
     with pytest.raises(ssl.SSLError):
@@ -411,7 +411,7 @@ def test_first_end_in_the_chain_counts_also_beyond_2050(tmp_path: Path, days: in
     certificate, key = make_certificate(tmp_path, "own", days=days)
     later, _ = make_certificate(tmp_path, "issuer", days=30_000)
     certificate.write_text(certificate.read_text() + later.read_text())
-    assert load_access(Http(**tls((certificate, key)))).expires_utc_s == enddate(certificate)
+    assert load_http_access(Http(**tls((certificate, key)))).expires_utc_s == enddate(certificate)
 
 
 def test_certificate_is_refused_when_it_cannot_serve(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -421,8 +421,8 @@ def test_certificate_is_refused_when_it_cannot_serve(pair: tuple[Path, Path], tm
     rule = "http.tls.certificate: must be a PEM certificate, its chain after it, that belongs to http.tls.key, got "
     for faulty, word in (((other, pair[1]), "MISMATCH"), ((other, other_key), "encrypted"), ((junk, pair[1]), "PEM")):
         with pytest.raises(ConfigError, match=f"{rule}.*{word}") as fault:
-            load_access(Http(**tls(faulty)))
+            load_http_access(Http(**tls(faulty)))
         assert fault.value.field == ("http", "tls", "certificate")
     other_key.chmod(0o644)
     with pytest.raises(ConfigError, match=r"http.tls.key: must have mode 0640 or stricter"):
-        load_access(Http(**tls((other, other_key))))
+        load_http_access(Http(**tls((other, other_key))))

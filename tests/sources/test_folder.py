@@ -147,6 +147,12 @@ def test_unreadable_file_becomes_a_frame_with_an_error_and_the_next_still_comes(
         source.read(0)
 
 
+def test_file_becomes_a_frame_with_an_error_unread_when_it_is_huge(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", 2**42)  # no disk has it, and no memory would
+    assert take(once(tmp_path)).error == f"huge.png: file: must be at most {2**30} bytes, got {2**42}"
+
+
 def test_listed_file_becomes_a_frame_with_an_error_when_it_is_gone_before_it_is_read(tmp_path: Path) -> None:
     write(tmp_path, a=1, b=2)
     source = once(tmp_path)

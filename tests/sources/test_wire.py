@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+import simplejpeg
 
 from inspector.config import Camera
 from inspector.errors import UnidentifiedFrameError
-from inspector.sources.wire import FrameDecoder
+from inspector.sources.wire import MAX_HEADER_BYTES, FrameDecoder
+from inspector.types import Reason
 
 DECODER = FrameDecoder({"top": Camera()}, max_bytes=1000)
 HEADER: dict[str, Any] = {"camera": "top", "frame_id": "x", "encoding": "raw", "dtype": "uint8", "shape": [2, 2, 3]}
@@ -54,3 +58,55 @@ def test_bad_frame_keeps_what_the_line_knows_it_by() -> None:
     frame = decoder.decode([json.dumps(header).encode(), bytes(12)])
     assert (frame.frame_id, frame.part_id, frame.trigger_id, frame.simulated) == ("x", "p1", "t1", True)
     assert frame.error is not None
+
+
+# ---------------------------------------------------------------- what would cost more than it should
+
+
+def test_header_is_refused_unread_when_it_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(json, "loads")
+    for size in (MAX_HEADER_BYTES + 1, 100_000_000):
+        with pytest.raises(UnidentifiedFrameError, match=f"header: must be at most 65536 bytes, got {size}"):
+            DECODER.decode([b"[" * size, b""])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 30_000, '{"a":' * 10_000, "[" * 30_000 + "]" * 30_000, "9" * 60_000, "1e999", "NaN", "-Infinity"],
+    ids=["open lists", "open objects", "lists", "huge number", "infinite", "not a number", "minus infinity"],
+)
+def test_header_is_refused_or_answered_when_a_value_is_deep_or_no_number(value: str) -> None:
+    for key in ("frame_id", "shape", "captured_utc_ns", "unknown"):
+        header = json.dumps(HEADER)[:-1] + f', "{key}": {value}}}'
+        try:
+            frame = DECODER.decode([header.encode(), bytes(12)])
+        except UnidentifiedFrameError as error:
+            assert error.cause == "header"  # noqa: PT017 (either is right)
+        else:
+            assert key == "unknown" or frame.error
+
+
+def test_frame_is_decoded_when_its_header_has_thousands_of_keys_nobody_knows() -> None:
+    frame = DECODER.decode([json.dumps(HEADER | {f"{n}": 0 for n in range(5000)}).encode(), bytes(12)])
+    assert (frame.frame_id, frame.error) == ("x", None)
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_image_is_refused_undecoded_when_it_claims_more_than_a_message_or_the_recipe_may_have(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(hw: tuple[int, int], max_bytes: int, frame_hw: tuple[int, int] | None) -> tuple[Reason, str | None]:
+        decoder = FrameDecoder({"top": Camera()}, max_bytes, lambda camera: {"top": frame_hw}[camera])
+        data = cv2.imencode(f".{encoding}", np.zeros((*hw, 3), np.uint8))[1].tobytes()
+        frame = decoder.decode([json.dumps(HEADER | {"encoding": encoding}).encode(), data])
+        return frame.error_reason, frame.error
+
+    assert decode((20, 30), 1800, (20, 30))[1] is None
+    assert decode((20, 30), 1800, None)[1] is None
+    assert decode((20, 20), 1800, (20, 30))[1] is None  # the recipe will refuse it: people may look at it
+    monkeypatch.delattr(cv2, "imdecode")
+    monkeypatch.delattr(simplejpeg, "decode_jpeg")
+    too_large = "image: must have at most 1799 bytes of pixels, got 20 × 30"
+    assert decode((20, 30), 1799, None) == (Reason.BAD_FRAME, too_large)
+    mismatch = "frame_hw: the recipe expects (20, 30), got (21, 30)"
+    assert decode((21, 30), 9999, (20, 30)) == (Reason.FRAME_MISMATCH, mismatch)
