@@ -140,7 +140,7 @@ class HttpThread(threading.Thread):
                 lambda: protocol, connection, ssl=tls, ssl_shutdown_timeout=_LINGER_S if tls else None
             )
         except OSError as error:
-            self._refuse("handshake", f"{address} does not speak TLS as it should: {error}")
+            self._refuse("handshake", f"{address} does not speak TLS as it should: {str(error) or 'it went away'}")
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:

@@ -19,8 +19,8 @@ import pytest
 from line import Line
 from station_process import RunningStation, base_config
 
-SCRAPE_S = 2.0
-"""A scrape may take so long; the two cores also judge and attack. Prometheus waits for ten seconds by default."""
+SCRAPE_S = 5.0
+"""A scrape may take so long, while others use the cores; Prometheus waits for ten seconds by default."""
 MAX_CONNECTIONS = 64
 
 Serve = Callable[[], RunningStation]
