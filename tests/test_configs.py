@@ -111,3 +111,19 @@ def test_scrape_configuration_is_accepted_by_promtool() -> None:
     path = REPOSITORY / "configs" / "prometheus" / "prometheus.yml"
     checked = subprocess.run(["promtool", "check", "config", path], check=False, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_scrape_configuration_of_a_station_with_tls_and_login_is_accepted_once_it_is_no_comment(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    text = (REPOSITORY / "configs" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    first = lines.index("#  - job_name: inspector-press-3")
+    for name in ("press-3.crt", "press-3.password"):
+        (tmp_path / name).touch()
+    path = tmp_path / "prometheus.yml"
+    path.write_text("\n".join(["scrape_configs:", *(line[1:] for line in lines[first : first + 7])]), encoding="utf-8")
+    command = ["promtool", "check", "config", "--syntax-only", path]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "basic_auth" in path.read_text()

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,7 +148,7 @@ def _daemon(folder: Path) -> Iterator[dict[str, Any]]:
     with log_path.open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "inspector", "run", str(station)], stderr=log)
         try:
-            _wait_ready(process, f"http://127.0.0.1:{config['http']['port']}/ready", log_path)
+            _wait_ready(process, config["http"]["port"], log_path)
             yield config
             process.send_signal(signal.SIGTERM)
             if process.wait(30) != 0:
@@ -158,13 +158,16 @@ def _daemon(folder: Path) -> Iterator[dict[str, Any]]:
             process.wait()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise InspectorError(f"the daemon did not start:\n{log_path.read_text(errors='replace')}")
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=1):  # noqa: S310
-            return
+        connection = HTTPConnection("127.0.0.1", port, timeout=1)
+        with contextlib.suppress(HTTPException, OSError), contextlib.closing(connection):
+            connection.request("GET", "/ready")
+            if connection.getresponse().status == HTTPStatus.OK:
+                return
         time.sleep(0.1)
     raise InspectorError(f"the daemon was not ready within {_READY_S:.0f} s; see {log_path}")
 
