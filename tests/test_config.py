@@ -10,7 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from inspector.config import (
+    Camera,
     FolderSource,
+    GoodScores,
     Http,
     Overlays,
     Preprocessing,
@@ -381,6 +383,19 @@ def test_recipe_of_before_zones_and_warn_bands_still_loads(tmp_path: Path) -> No
     assert recipe.threshold is not None
     assert (recipe.threshold.value, recipe.threshold.method, recipe.threshold.warn_above) == (12.5, "gumbel", None)
     assert (recipe.threshold.tail, recipe.threshold.groups, recipe.zones) == (None, None, ())
+    assert recipe.threshold.good_scores is None
+
+
+def test_good_scores_are_refused_when_their_quantiles_are_not_in_order() -> None:
+    with pytest.raises(ValidationError, match=r"p95 must be at least median \(2\.0\), got 1\.0"):
+        GoodScores(median=2.0, p95=1.0)
+
+
+@pytest.mark.parametrize("value", [0, -1, "fast", float("inf"), float("nan")])
+def test_expected_fps_is_refused_when_it_is_no_rate(value: object) -> None:
+    assert Camera(expected_fps=0.1).expected_fps == 0.1
+    with pytest.raises(ValidationError, match="expected_fps"):
+        Camera.model_validate({"expected_fps": value})
 
 
 def test_threshold_is_frozen_when_set() -> None:

@@ -89,6 +89,19 @@ class GroupCheck(Strict):
     worst_false_reject_rate: Share
 
 
+class GoodScores(Strict):
+    """What the good frames scored that the threshold was set from: where scores lie while nothing drifts."""
+
+    median: float
+    p95: float
+
+    @model_validator(mode="after")
+    def _in_order(self) -> GoodScores:
+        if self.p95 < self.median:
+            raise ValueError(f"p95 must be at least median ({self.median}), got {self.p95}")
+        return self
+
+
 class Threshold(Strict):
     """The score above which a frame fails, and how it was set.
 
@@ -101,6 +114,7 @@ class Threshold(Strict):
     method: Literal["order_statistic", "generalised_pareto", "gumbel", "defects", "manual"]
     warn_above: Annotated[float, Field(gt=0)] | None = None
     n_good: Annotated[int, Field(ge=0)] = 0
+    good_scores: GoodScores | None = None  # unknown where it was set by hand, or before there was such a field
     target_false_reject_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     false_reject_bound: Share | None = None
     tail: Tail | None = None

@@ -173,6 +173,7 @@ class Camera(Strict):
     source: Source = ZmqSource()
     deadline_ms: Annotated[int, Field(ge=1)] = 2000
     max_age_ms: Annotated[int, Field(ge=1)] | None = None  # from capture to reception, by both clocks; else ERROR STALE
+    expected_fps: Annotated[float, Field(gt=0)] | None = None  # told to the metrics, for alerts; judges nothing
     simulated: bool = False
 
 

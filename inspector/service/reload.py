@@ -9,7 +9,7 @@ from inspector.config import Station
 from inspector.errors import ConfigError
 
 _MAY_CHANGE = {"overlays", "evidence", "journal", "buffer", "stop_timeout_s"}
-_MAY_CHANGE_OF_CAMERA = {"recipe", "deadline_ms", "max_age_ms"}
+_MAY_CHANGE_OF_CAMERA = {"recipe", "deadline_ms", "max_age_ms", "expected_fps"}
 
 
 def refuse_fixed_changes(old: Station, new: Station) -> None:

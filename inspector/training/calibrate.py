@@ -38,6 +38,9 @@ from inspector.training.thresholds import (
 AREAS = (1, 4, 16, 64)
 """Minimum region areas that `auto` tries; each costs a search per frame, and a share of the bound's confidence."""
 
+_OF_FRAME = {"warn_above": None, "good_scores": None}
+"""What a zone's threshold leaves to the frame's."""
+
 Advance = Callable[[int, int], None]
 Fit = Callable[[Scores], Mapping[str, Threshold]]
 _T = TypeVar("_T")
@@ -276,8 +279,8 @@ def _check_groups(scores: Scores, groups: Sequence[str], fit: Fit) -> GroupCheck
 
 def _set_thresholds(recipe: Recipe, thresholds: Mapping[str, Threshold], area: int) -> Recipe:
     zones = tuple(
-        # The warn band is the frame's: scores are weighed before they are compared with it.
-        zone.model_copy(update={"threshold": thresholds[zone.name].model_copy(update={"warn_above": None})})
+        # Warn band and good scores are the frame's: scores are weighed before they are compared with them.
+        zone.model_copy(update={"threshold": thresholds[zone.name].model_copy(update=_OF_FRAME)})
         for zone in recipe.zones
     )
     return recipe.model_copy(update={"threshold": thresholds[REST], "zones": zones, "min_region_area": area})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from inspector.config import GroupCheck, Tail, Threshold
+from inspector.config import GoodScores, GroupCheck, Tail, Threshold
 from inspector.decision import compute_gain
 from inspector.errors import TrainingError
 
@@ -91,10 +91,17 @@ def compute_threshold(
         method=method,  # type: ignore[arg-type]
         warn_above=compute_warn_level(values, warn_rate or WARN_FACTOR * false_reject_rate, value),
         n_good=n,
+        good_scores=describe_scores(values),
         target_false_reject_rate=false_reject_rate,
         false_reject_bound=compute_false_reject_bound(allowed, n, confidence),
         tail=tail,
     )
+
+
+def describe_scores(scores: Array) -> GoodScores:
+    """Median and 95 % quantile of good frames' scores (n,)."""
+    median, p95 = np.quantile(scores, [0.5, 0.95])
+    return GoodScores(median=float(median), p95=float(p95))
 
 
 def compute_warn_level(scores: Array, warn_rate: float, threshold: float) -> float | None:
@@ -189,16 +196,16 @@ def compute_frame_scores(scores: Scores, thresholds: Mapping[str, Threshold]) ->
 def build_frame_threshold(
     scores: Scores, thresholds: Mapping[str, Threshold], false_reject_rate: float, warn_rate: float | None = None
 ) -> Threshold:
-    """REST's threshold with what holds for whole frames: target, bound and warn band."""
+    """REST's threshold with what holds for whole frames: target, bound, warn band and good scores."""
     rest = thresholds[REST]
-    level = compute_warn_level(
-        compute_frame_scores(scores, thresholds), warn_rate or WARN_FACTOR * false_reject_rate, rest.value
-    )
+    whole = compute_frame_scores(scores, thresholds)
+    level = compute_warn_level(whole, warn_rate or WARN_FACTOR * false_reject_rate, rest.value)
     return rest.model_copy(
         update={
             "target_false_reject_rate": rest.target_false_reject_rate and false_reject_rate,
             "false_reject_bound": compute_frame_bound(thresholds),
             "warn_above": level,
+            "good_scores": describe_scores(whole),
         }
     )
 

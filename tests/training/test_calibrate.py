@@ -336,6 +336,19 @@ def test_calibration_is_refused_when_no_defect_can_be_judged(folder: Path, good:
         calibrate(folder, good, false_reject_rate=0.2, defects_dir=tmp_path / "empty", device="cpu")
 
 
+def test_good_scores_are_written_beside_the_threshold_as_whole_frames_have_them(
+    folder: Path, good: Path, tmp_path: Path
+) -> None:
+    zones = {"left": write_columns(tmp_path / "l.png", 0, 30)}
+    recipe = calibrate(folder, good, false_reject_rate=0.45, zones=zones, device="cpu")
+    assert recipe.threshold is not None
+    scores = list(score_frames(Detector.load(folder, device=CPU), list_images(good)).values())
+    assert recipe.threshold.good_scores is not None
+    assert recipe.threshold.good_scores.median == pytest.approx(np.median(scores), rel=1e-5)
+    assert recipe.threshold.good_scores.p95 == pytest.approx(np.quantile(scores, 0.95), rel=1e-5)
+    assert [zone.threshold.good_scores for zone in recipe.zones] == [None]
+
+
 def test_warn_band_begins_at_the_rate_asked_for(folder: Path, good: Path) -> None:
     recipe = calibrate(folder, good, false_reject_rate=0.1, warn_rate=0.4, device="cpu")
     assert recipe.threshold is not None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inspector.config import Threshold
+from inspector.config import GoodScores, Threshold
 from inspector.decision import compute_gain
 from inspector.errors import TrainingError
 from inspector.training.thresholds import (
@@ -243,6 +243,16 @@ def test_warn_band_is_none_when_it_would_not_lie_below_the_threshold() -> None:
 
 
 # ---------------------------------------------------------------- zones, defects, areas, groups
+
+
+def test_good_scores_are_those_of_whole_frames_when_zones_weigh_them() -> None:
+    scores = {REST: np.arange(1.0, 21.0), "seam": np.full(20, 4.0)}
+    thresholds = compute_thresholds(scores, 0.01)
+    assert thresholds[REST].good_scores == GoodScores(median=10.5, p95=19.05)
+    thresholds["seam"] = Threshold(value=thresholds[REST].value / 10, method="manual")  # there scores weigh tenfold
+    good = build_frame_threshold(scores, thresholds, 0.01).good_scores
+    assert good is not None
+    assert (good.median, good.p95) == (pytest.approx(40), pytest.approx(40))
 
 
 def test_zones_share_the_rate_and_the_confidence_when_there_are_several() -> None:
