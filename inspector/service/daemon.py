@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import torch
 import zmq
 from prometheus_client import CollectorRegistry
 
@@ -22,20 +21,26 @@ from inspector.config import Station, load_station
 from inspector.detector import choose_device
 from inspector.errors import ConfigError, JournalError
 from inspector.service.authenticator import Authenticator
+from inspector.service.clock import read_clock
+from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
+from inspector.service.disk import read_disk
 from inspector.service.evidence import EvidenceThread
 from inspector.service.frame_buffer import FrameBuffer
+from inspector.service.gpu import GpuReader
 from inspector.service.health import Health, State
 from inspector.service.http import HttpThread
 from inspector.service.http_access import load_http_access
 from inspector.service.ingest import IngestThread
 from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.service.ledger import Ledger, error_outcome
-from inspector.service.metrics import FlowCollector, Metrics
+from inspector.service.metrics import Metrics
 from inspector.service.notifier import Notifier
 from inspector.service.overlayer import Overlayer
 from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder
 from inspector.service.requests import RequestsThread
+from inspector.service.sampler import Sampler
+from inspector.service.starts import Starts
 from inspector.service.switcher import Switcher
 from inspector.service.worker import DeviceWorker, ServiceTimes
 from inspector.sinks.evidence import EvidenceStore
@@ -81,8 +86,8 @@ class Daemon:
         finally:
             self._shutdown()
         status = 1 if self.health.state is State.FAULT else 0
-        if self._loader.is_alive() or self._switcher.is_alive():
-            # What loads a recipe cannot be asked to stop, and the interpreter would wait for it or crash.
+        if any(thread.is_alive() for thread in (self._loader, self._switcher, *self._samplers)):
+            # What loads a recipe or asks a driver cannot be stopped, and the interpreter would wait for it or crash.
             logging.shutdown()
             os._exit(status)
         return status
@@ -128,7 +133,8 @@ class Daemon:
             self._http.stop()
             self._context.destroy(linger=0)
             raise
-        for thread in (*self._flow, self._switcher):
+        self._starts.begin()
+        for thread in (*self._flow, self._switcher, *self._samplers):
             thread.start()
 
     def _build(self, deadlines_ms: dict[str, int]) -> None:
@@ -218,14 +224,17 @@ class Daemon:
             secret_key=access.secret_key,
             health=health,
         )
-        self._registry.register(
-            FlowCollector(
-                ledger,
-                buffer_bytes=lambda: self._buffer.nbytes,
-                device_memory_bytes=_device_memory_bytes,
-                state=lambda: health.state,
-            )
-        )
+        self._starts = Starts(folder / "starts.json")
+        disk = Sampler("disk", lambda: read_disk(folder), health=health)
+        gpu = Sampler("gpu", GpuReader(choose_device(station.device)).read, health=health)
+        self._samplers = (disk, gpu)
+        for collector in (
+            FlowCollector(ledger, self._buffer, lambda: health.state),
+            StationCollector(lambda: self._station, lambda: self._starts.counts),
+            RecipeCollector(self._judges),
+            MachineCollector(disk=disk.latest, gpu=gpu.latest, clock=read_clock),
+        ):
+            self._registry.register(collector)
         # Those downstream start first, so that nothing is handed to a thread that is not there.
         self._flow: list[threading.Thread] = [
             *self._guards,
@@ -271,8 +280,6 @@ class Daemon:
             return False
         if loader.failure is not None:
             raise loader.failure
-        for camera, judge in loader.judges.items():
-            self._metrics.judged_by(camera, judge)
         self._judges.switch(loader.judges)
         self.health.enter(State.READY)
         for thread in self._ingest:
@@ -329,6 +336,8 @@ class Daemon:
         self.health.enter(State.STOPPING)
         self._notifier.notify("STOPPING=1")
         deadline = time.monotonic() + self._station.stop_timeout_s
+        for sampler in self._samplers:
+            sampler.stop()
         self._switcher.stop()
         for thread in self._ingest:
             thread.stop()
@@ -354,7 +363,7 @@ class Daemon:
         _join([*self._flow, *self._ingest], deadline - 0.5)
         self._evidence.abandon()  # images give way to the end of the stop
         _join([*self._flow, *self._ingest], deadline)
-        self._switcher.join(0.2)  # it ends at once, or not for a long time
+        _join([self._switcher, *self._samplers], time.monotonic() + 0.2)  # they end at once, or not for a long time
         self._http.stop()
         for sink, owner in self._sinks:
             if not owner.is_alive():
@@ -362,6 +371,7 @@ class Daemon:
         for guard in self._guards:
             if not guard.is_alive():
                 guard.close()
+        self._starts.end("fault" if self.health.state is State.FAULT else "stop")
         logger.info("stopped; %d frames unanswered", sum(self._ledger.account().in_flight.values()))
         alive = [thread.name for thread in (*self._flow, *self._ingest) if thread.is_alive()]
         if alive:
@@ -398,10 +408,6 @@ def _open_journal(path: Path) -> Journal:
     except JournalError as error:
         message = f"state_dir: must be a folder this process can write: {error}"
         raise ConfigError(message, field=("state_dir",)) from error
-
-
-def _device_memory_bytes() -> int:
-    return torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
 
 
 def _join(threads: Sequence[threading.Thread], deadline: float) -> None:

@@ -120,7 +120,7 @@ class EvidenceThread(threading.Thread):
         else:
             self._metrics.evidence_written.labels(result.camera).inc()
             self._report(None)
-        self._metrics.evidence_bytes.set(self._store.nbytes)
+        self._measure()
 
     def _check(self) -> None:
         try:
@@ -129,7 +129,11 @@ class EvidenceThread(threading.Thread):
             self._report(str(error))
         else:
             self._report(None)
+        self._measure()
+
+    def _measure(self) -> None:
         self._metrics.evidence_bytes.set(self._store.nbytes)
+        self._metrics.evidence_suspended.set(self._store.is_suspended)
 
     def _report(self, problem: str | None) -> None:
         """Tell health: DEGRADED from a failure to the next success."""

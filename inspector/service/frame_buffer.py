@@ -35,8 +35,7 @@ class FrameBuffer:
         return self._bytes
 
     def __len__(self) -> int:
-        with self._changed:
-            return sum(len(queue) for queue in self._queues.values())
+        return sum(map(len, list(self._queues.values())))  # no lock: who only looks holds up nobody
 
     def has(self, camera: str) -> bool:
         """Whether a frame of this camera waits."""

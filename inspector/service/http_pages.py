@@ -9,8 +9,9 @@ from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 
+from inspector.service.exposition import Exposition
 from inspector.service.health import Health
 
 METHODS = ("GET", "HEAD")
@@ -22,8 +23,6 @@ class Request:
 
     method: str
     path: str
-    query: str
-    accept: str
     accept_encoding: str
     authorization: str
 
@@ -38,16 +37,13 @@ def parse_request(head: bytes) -> Request:
     method, target, version = line.decode("ascii").split(" ")
     if version not in {"HTTP/1.0", "HTTP/1.1"}:
         raise ValueError(f"version: must be HTTP/1.0 or HTTP/1.1, got {version!r:.20}")
-    parts = urlsplit(target)
     try:
         headers = parse_headers(io.BytesIO(rest))
     except HTTPException as error:
         raise ValueError(f"headers: {error}") from error
     return Request(
         method,
-        parts.path,
-        parts.query,
-        headers.get("Accept", ""),
+        urlsplit(target).path,
         headers.get("Accept-Encoding", ""),
         headers.get("Authorization", ""),
     )
@@ -65,29 +61,18 @@ class Pages:
     """The three pages."""
 
     def __init__(self, registry: CollectorRegistry, health: Health) -> None:
-        self._metrics = make_wsgi_app(registry)
+        self._metrics = Exposition(registry)
         self._checks: dict[str, Callable[[], tuple[bool, str]]] = {"/live": health.live, "/ready": health.ready}
 
     def answer(self, request: Request) -> bytes:
         """The page that a GET or HEAD asks for."""
         head_only = request.method == "HEAD"
         if request.path == "/metrics":
-            return self._answer_metrics(request, head_only)
+            body, headers = self._metrics.answer(request.accept_encoding)
+            return build_answer(200, body, *headers, head_only=head_only)
         check = self._checks.get(request.path)
         if check is None:
             return build_answer(404, b"/metrics /live /ready\n", head_only=head_only)
         good, why = check()
         text = ("Content-Type", "text/plain; charset=utf-8")
         return build_answer(200 if good else 503, f"{why}\n".encode(), text, head_only=head_only)
-
-    def _answer_metrics(self, request: Request, head_only: bool) -> bytes:
-        headers: list[tuple[str, str]] = []
-        environ = {
-            "REQUEST_METHOD": "GET",
-            "PATH_INFO": request.path,
-            "QUERY_STRING": request.query,
-            "HTTP_ACCEPT": request.accept,
-            "HTTP_ACCEPT_ENCODING": request.accept_encoding,
-        }
-        body = b"".join(self._metrics(environ, lambda _, given: headers.extend(given)))
-        return build_answer(200, body, *headers, head_only=head_only)

@@ -158,10 +158,7 @@ class Ledger:
 
     def account(self) -> Account:
         """A consistent snapshot."""
-        with self._lock:
-            in_flight = Counter(ticket.frame.camera for ticket in self._open.values())
-            return Account(
-                dict(self._received),
-                dict(self._results),
-                {camera: in_flight[camera] for camera in self._received},
-            )
+        with self._lock:  # copies only: who accepts and closes frames waits for it
+            received, results, tickets = dict(self._received), dict(self._results), list(self._open.values())
+        in_flight = Counter(ticket.frame.camera for ticket in tickets)
+        return Account(received, results, {camera: in_flight[camera] for camera in received})

@@ -1,21 +1,16 @@
-"""Prometheus metrics. Base units, labels from closed sets; the frame account is read from the ledger at each scrape."""
+"""Prometheus metrics that are counted along the flow. Base units, labels from closed sets."""
 
 from __future__ import annotations
 
 import platform
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from inspector import __version__
 from inspector.config import SOCKETS
-from inspector.service.health import State
-from inspector.service.judges import Judge
-from inspector.service.ledger import Ledger
-from inspector.types import Frame, Result
+from inspector.service.recent_scores import RecentScores
+from inspector.types import Frame, Result, Verdict
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HANDSHAKE_CAUSES = ("unknown", "revoked", "role", "mechanism", "cryptography", "protocol", "incomplete")
@@ -48,7 +43,11 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"inspector_{name}", text, labels, registry=registry)
 
-        self.threshold = gauge("threshold", "The recipe's threshold.", "camera")
+        self.consecutive_rejects = gauge(
+            "consecutive_rejects", "FAILs in a row: a PASS ends them, an ERROR does not.", "camera"
+        )
+        self._recent_scores = RecentScores()
+        registry.register(self._recent_scores)
         self.tiles = counter("tiles", "Tiles judged.")
         self.warnings = counter("warnings", "Frames that passed with a score in the recipe's warn band.", "camera")
         self.abandoned = counter("frames_abandoned", "Frames given up while being judged: answered before.", "camera")
@@ -68,6 +67,7 @@ class Metrics:
         )
         self.overlays_dropped = counter("overlays_dropped", "Overlays given up: the renderer was busy.", "camera")
         self.evidence_bytes = gauge("evidence_bytes", "Bytes of the images and results kept as evidence.")
+        self.evidence_suspended = gauge("evidence_suspended", "1 while too little of the disk is free to keep any.")
         self.evidence_written = counter("evidence_written", "Results kept as evidence.", "camera")
         self.evidence_dropped = counter("evidence_dropped", "Results wanted as evidence, but given up.", "camera")
         self.results_lagging = counter("results_lagging", "Times a subscriber lagged and began to lose messages.")
@@ -78,7 +78,6 @@ class Metrics:
         self.journal_commit = Histogram(
             "inspector_journal_commit_seconds", "Time of a durable commit.", buckets=_BUCKETS_S, registry=registry
         )
-        self.recipe = Info("inspector_recipe", "The recipe of a camera.", ["camera"], registry=registry)
         self.recipe_switches = counter(
             "recipe_switches", "Recipes put in place at run time, or refused.", "camera", "outcome"
         )
@@ -94,6 +93,7 @@ class Metrics:
         for camera in deadlines_ms:
             for labelled in (
                 self.abandoned,
+                self.consecutive_rejects,
                 self.evidence_dropped,
                 self.evidence_written,
                 self.overlays_dropped,
@@ -118,20 +118,6 @@ class Metrics:
         for cause in ("full", "timeout", "handshake", "size", "request", "method", "authentication", "throttled"):
             self.http_requests_refused.labels(cause)
 
-    def judged_by(self, camera: str, judge: Judge) -> None:
-        """Show a camera's recipe, in place of the one before."""
-        recipe, engine = judge.detector.recipe, judge.detector.engine
-        self.threshold.labels(camera).set(judge.threshold)
-        self.recipe.labels(camera).info(
-            {
-                "recipe_id": recipe.recipe_id,
-                "backbone": recipe.backbone,
-                "model_sha256": recipe.weights_sha256[:12],
-                "precision": engine.precision.value,
-                "engine": engine.name,
-            }
-        )
-
     def last_frame(self, frame: Frame) -> None:
         """Note a frame's arrival."""
         self.last_frame_timestamp.labels(frame.camera).set(frame.received_utc_ns / 1e9)
@@ -141,50 +127,12 @@ class Metrics:
         for stage, milliseconds in result.latency_ms.items():
             self.stage.labels(result.camera, stage).observe(milliseconds / 1000)
         if result.score is not None and result.threshold:
-            self.score.labels(result.camera).observe(result.score / result.threshold)
+            share = result.score / result.threshold
+            self.score.labels(result.camera).observe(share)
+            self._recent_scores.note(result.camera, result.recipe_sha256, share)
         if result.warn:
             self.warnings.labels(result.camera).inc()
-
-
-class FlowCollector(Collector):
-    """What is read off the flow at scrape time instead of being counted along it."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        buffer_bytes: Callable[[], int],
-        device_memory_bytes: Callable[[], int],
-        state: Callable[[], State],
-    ) -> None:
-        self._ledger = ledger
-        self._buffer_bytes = buffer_bytes
-        self._device_memory_bytes = device_memory_bytes
-        self._state = state
-
-    def collect(self) -> Iterable[Metric]:
-        """One consistent account: received = results + in flight, at every scrape."""
-        account = self._ledger.account()
-        received = CounterMetricFamily("inspector_frames_received", "Frames accepted.", labels=["camera"])
-        for camera, count in account.received.items():
-            received.add_metric([camera], count)
-        results = CounterMetricFamily(
-            "inspector_results", "Verdicts published.", labels=["camera", "verdict", "reason"]
-        )
-        for (camera, verdict, reason), count in account.results.items():
-            results.add_metric([camera, verdict.value, reason.name], count)
-        in_flight = GaugeMetricFamily("inspector_frames_in_flight", "Frames owed a verdict.", labels=["camera"])
-        for camera, count in account.in_flight.items():
-            in_flight.add_metric([camera], count)
-        state = GaugeMetricFamily("inspector_state", "1 for the state the station is in.", labels=["inspector_state"])
-        now = self._state()
-        for each in State:
-            state.add_metric([each.value], each is now)
-        yield from (received, results, in_flight, state)
-        yield GaugeMetricFamily("inspector_threads", "Threads of the process.", value=threading.active_count())
-        yield GaugeMetricFamily("inspector_buffer_bytes", "Bytes of frames waiting.", value=self._buffer_bytes())
-        yield GaugeMetricFamily(
-            "inspector_device_memory_bytes",
-            "Memory the network holds on the device.",
-            value=self._device_memory_bytes(),
-        )
+        if result.verdict is Verdict.FAIL:
+            self.consecutive_rejects.labels(result.camera).inc()
+        elif result.verdict is Verdict.PASS:
+            self.consecutive_rejects.labels(result.camera).set(0)

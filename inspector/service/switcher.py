@@ -270,7 +270,6 @@ class Switcher(threading.Thread):
         new = {camera: judge for camera, judge in judges.items() if self._judges.get(camera) is not judge}
         self._judges.switch(new)
         for camera, judge in new.items():
-            self._metrics.judged_by(camera, judge)
             self._metrics.recipe_switches.labels(camera, "switched").inc()
             logger.info("camera %s: judged with recipe %s from now on", camera, judge.folder)
 

@@ -42,6 +42,9 @@ class EvidenceStore:
 
     Files come under a hidden name and are renamed, the image first: who sees a JSON finds its image. They are not
     forced to the disk: a killed process loses none, a power cut the last seconds. Used by one thread.
+
+    Attributes:
+        is_suspended: whether too little of the disk was free, at the last look, to keep any.
     """
 
     def __init__(self, folder: Path, config: Evidence) -> None:
@@ -50,6 +53,7 @@ class EvidenceStore:
         self.config = config
         self._opened = False
         self._nbytes = 0
+        self.is_suspended = False
         self._passes: deque[_Kept] = deque()  # both oldest first
         self._rest: deque[_Kept] = deque()
 
@@ -130,7 +134,8 @@ class EvidenceStore:
             free = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise EvidenceError(f"evidence {self._folder}: cannot be read: {error}") from error
-        if free < self.config.min_free:
+        self.is_suspended = free < self.config.min_free
+        if self.is_suspended:
             raise EvidenceError(
                 f"evidence.min_free: {self.config.min_free} bytes must be free on the disk of {self._folder}, "
                 f"got {free}"

@@ -13,12 +13,20 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from inspector.config import GoodScores, Station, Threshold, WhenFull
 from inspector.decision import Decision
 from inspector.detector import Judgement
+from inspector.engine.base import Precision
+from inspector.service.clock import Clock
+from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
+from inspector.service.disk import DiskUsage
+from inspector.service.frame_buffer import FrameBuffer
+from inspector.service.gpu import GpuSample
 from inspector.service.health import Health, State
-from inspector.service.judges import Judge
+from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Ticket
 from inspector.service.metrics import Metrics
+from inspector.service.starts import AFTER
 from inspector.sources.base import build_frame
 from inspector.types import Frame, PixelFormat, Reason, Region, Result, Verdict
 
@@ -77,6 +85,48 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> Metrics:
     return Metrics(registry, DEADLINES_MS)
+
+
+@pytest.fixture
+def make_station() -> Callable[..., Station]:
+    """Station `press-3` of cameras `top` and `side`, with what else a file may say."""
+
+    def make(**changes: Any) -> Station:
+        cameras = {"top": {"deadline_ms": 60_000, "expected_fps": 2.5}, "side": {"deadline_ms": 60_000}}
+        return Station.model_validate({"schema": 1, "station": "press-3", "cameras": cameras} | changes)
+
+    return make
+
+
+@pytest.fixture
+def whole(
+    registry: CollectorRegistry, metrics: Metrics, ledger: Ledger, make_station: Callable[..., Station]
+) -> SimpleNamespace:
+    """What a station is like at the next scrape; all its collectors are registered, as the daemon does it."""
+    whole = SimpleNamespace(
+        buffer=FrameBuffer(1000, WhenFull.DROP_OLDEST),
+        state=State.STARTING,
+        station=make_station(),
+        starts=dict.fromkeys(AFTER, 0) | {"first": 1},
+        judges=Judges(),
+        disk=DiskUsage(5, 10),
+        gpu=GpuSample("0", 1, 0.5, 2, 3, 60, 70.5),
+        clock=Clock(synchronised=True, error_s=0.002),
+    )
+    for collector in (
+        FlowCollector(ledger, whole.buffer, lambda: whole.state),
+        StationCollector(lambda: whole.station, lambda: whole.starts),
+        RecipeCollector(whole.judges),
+        MachineCollector(disk=lambda: whole.disk, gpu=lambda: whole.gpu, clock=lambda: whole.clock),
+    ):
+        registry.register(collector)
+    return whole
+
+
+@pytest.fixture
+def value(registry: CollectorRegistry) -> Callable[..., float | None]:
+    """One sample as a scrape shows it; None where there is none."""
+    return lambda name, **labels: registry.get_sample_value(f"inspector_{name}", labels)
 
 
 @pytest.fixture
@@ -143,9 +193,22 @@ def make_result() -> Callable[..., Result]:
 def make_judge() -> Callable[..., Judge]:
     """A judge of recipe `lens` with a threshold of 1, over any detector."""
 
-    def make(detector: Any = None, recipe_id: str = "lens") -> Judge:
-        recipe = SimpleNamespace(recipe_id=recipe_id, weights_sha256="bb", threshold=SimpleNamespace(value=1.0))
-        detector = detector or SimpleNamespace()
+    def make(
+        detector: Any = None,
+        recipe_id: str = "lens",
+        *,
+        threshold: float = 1.0,
+        good_scores: tuple[float, float] | None = None,
+    ) -> Judge:
+        good = good_scores and GoodScores(median=good_scores[0], p95=good_scores[1])
+        recipe = SimpleNamespace(
+            recipe_id=recipe_id,
+            backbone="resnet18",
+            weights_sha256="bb",
+            threshold=Threshold(value=threshold, method="manual", good_scores=good),
+        )
+        engine = SimpleNamespace(precision=Precision.FP32, name="fake")
+        detector = detector or SimpleNamespace(engine=engine)
         detector.recipe = recipe
         return Judge(detector, Path("recipes") / recipe_id, "aa")
 

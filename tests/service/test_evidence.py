@@ -46,6 +46,7 @@ class RecordingStore:
         self.troubles: dict[str, BaseException] = {}
         self.full: EvidenceError | None = None
         self.nbytes = 0
+        self.is_suspended = False
 
     def check(self) -> None:
         if self.full is not None:
@@ -167,6 +168,19 @@ def test_files_hold_the_frame_and_its_result_when_written(
     assert counted() == (2, 0)
     total = sum(path.stat().st_size for path in (image, *results.values()))
     assert registry.get_sample_value("inspector_evidence_bytes") == total
+
+
+def test_suspension_is_shown_until_the_disk_has_room_again(
+    offer: Offer, launch: Launch, health: Health, metrics: Metrics, registry: CollectorRegistry, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "_CHECK_PERIOD_S", 0.05)
+    config = Evidence(min_free=2**62)
+    store = EvidenceStore(tmp_path, config)
+    launch(EvidenceThread(store, config, health=health, metrics=metrics))
+    wait_until(lambda: registry.get_sample_value("inspector_evidence_suspended") == 1)
+    store.config = Evidence(min_free=0)
+    wait_until(lambda: registry.get_sample_value("inspector_evidence_suspended") == 0)
 
 
 # ---------------------------------------------------------------- bounds

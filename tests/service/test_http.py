@@ -210,12 +210,11 @@ def test_head_tells_what_get_would_and_sends_no_body(server: HttpThread) -> None
     assert body == b""
 
 
-def test_metrics_are_compressed_and_chosen_by_name_when_asked_so(server: HttpThread) -> None:
-    request = b"GET /metrics?name[]=inspector_tiles_total HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n"
+def test_metrics_are_compressed_when_asked_so(server: HttpThread) -> None:
+    request = b"GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n"
     head, _, body = ask(server, request).partition(b"\r\n\r\n")
     assert b"Content-Encoding: gzip" in head
-    lines = [line for line in gzip.decompress(body).decode().splitlines() if not line.startswith("#")]
-    assert lines == ["inspector_tiles_total 0.0"]
+    assert "inspector_tiles_total 0.0" in gzip.decompress(body).decode().splitlines()
 
 
 @pytest.mark.parametrize(

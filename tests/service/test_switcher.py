@@ -154,20 +154,7 @@ def test_prepared_recipe_judges_only_that_camera_and_only_once_switched(
     value = registry.get_sample_value
     labels = {"camera": "top", "outcome": "switched"}
     assert value("inspector_recipe_switches_total", labels) == 1
-    assert value("inspector_threshold", {"camera": "top"}) == 5.0
-
-
-def test_metrics_show_one_recipe_a_camera_when_it_was_switched_twice(bench: Bench, registry: CollectorRegistry) -> None:
-    for name in ("lens2", "lens3"):
-        bench.prepare(name)
-        bench.ask("switch")
-    shown = [
-        sample.labels["recipe_id"]
-        for family in registry.collect()
-        for sample in family.samples
-        if sample.name == "inspector_recipe_info"
-    ]
-    assert shown == ["lens3"]
+    assert bench.judges.get("top").threshold == 5.0
 
 
 @pytest.mark.parametrize("error", [RecipeError("checksum"), ValueError("odd"), DeviceOutOfMemoryError("no room")])
@@ -276,7 +263,8 @@ def test_what_is_loaded_is_not_used_when_asked_to_stop_meanwhile(bench: Bench) -
 def test_settings_are_applied_and_no_recipe_is_loaded_when_only_they_changed(
     bench: Bench, registry: CollectorRegistry
 ) -> None:
-    cameras = {"top": {"recipe": bench.folder / "lens", "deadline_ms": 5}, "side": {"recipe": bench.folder / "lens"}}
+    lens = {"recipe": bench.folder / "lens"}
+    cameras = {"top": lens | {"deadline_ms": 5, "expected_fps": 2}, "side": lens}
     station = bench.make_station(cameras=cameras, overlays={"frames": "all"}, stop_timeout_s=3.0)
     assert bench.reload(station)["state"] == "applied"
     assert bench.applied == [station]
