@@ -11,6 +11,11 @@ the daemon draws and sends an overlay of each.
 
 compares the daemon with one that writes no journal instead, in the same way. The journal costs most where frames are
 small. The stage `journal` is from handing a verdict to the journal's thread until it is known to be durable.
+
+    python benchmarks/daemon.py RECIPE --scrapes-per-s 100 --frame-hw 256 256 --frames 500 --rounds 8
+
+compares rounds in which nobody scrapes /metrics with such in which somebody does, so often; the scraper is a process
+of its own on the same machine, so its work counts against the daemon.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ from rich.table import Table
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
 
+from _scraper import Scraper, time_scrape
 from station_process import free_port
 
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
@@ -60,7 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(temporary)
         recipe = _prepare(arguments, folder)
         frames = _make_frames(arguments)
-        if arguments.journal_share:
+        if arguments.scrapes_per_s:
+            _compare_scraped(arguments, folder, recipe, frames)
+        elif arguments.journal_share:
             _compare_journal(arguments, folder, recipe, frames)
         else:
             _compare_bare(arguments, folder, recipe, frames)
@@ -100,6 +108,32 @@ def _compare_journal(arguments: argparse.Namespace, folder: Path, recipe: Path, 
     _write_json(arguments, {"rounds": rounds, "ratio": ratio, "stages_ms": stages})
 
 
+def _compare_scraped(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
+    """One daemon; the scraper pauses in every other round."""
+    names = ("quiet", "scraped")
+    rounds: list[tuple[float, float]] = []
+    totals: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    with _Station(folder, recipe, arguments, scrapes_itself=False) as station:
+        station.time(frames[:_WARM_UP])
+        for number in range(arguments.rounds):
+            pair = dict.fromkeys(names, 0.0)
+            for name in names if number % 2 == 0 else names[::-1]:  # what slows down with time slows both alike
+                with Scraper(station.http, arguments.scrapes_per_s) if name == "scraped" else contextlib.nullcontext():
+                    counted = len(station.results)
+                    pair[name] = station.time(frames)
+                    totals[name] += station.results[counted:]
+            rounds.append((pair["quiet"], pair["scraped"]))
+        scrapes = [time_scrape(station.http) for _ in range(20)]
+        results = station.counted
+    _check_results(arguments, results)
+    ratio = _print_rounds(names, rounds, f"/metrics scraped {arguments.scrapes_per_s:g} times a second")
+    stages = {name: _measure_stages(of) for name, of in totals.items()}
+    _print_stages({name: {"total": of["total"]} for name, of in stages.items()})
+    p99 = stages["scraped"]["total"][1] / stages["quiet"]["total"][1]
+    print(f"p99 of a verdict, scraped / quiet: {p99:.1%}; one scrape, text written anew: {np.median(scrapes):.1f} ms")
+    _write_json(arguments, {"rounds": rounds, "ratio": ratio, "p99_ratio": p99, "stages_ms": stages})
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,6 +145,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--fail", action="store_true", help="every frame fails and has an overlay drawn")
     parser.add_argument("--journal-share", action="store_true", help="compare with a daemon that has no journal")
+    parser.add_argument("--scrapes-per-s", type=float, metavar="N", help="compare with and without so many scrapes")
     parser.add_argument("--json", type=Path, help="also write the results here")
     return parser.parse_args(argv)
 
@@ -146,10 +181,17 @@ class _Station:
     """A daemon in a process of its own, a sender, a subscriber and a scraper."""
 
     def __init__(
-        self, folder: Path, recipe: Path, arguments: argparse.Namespace, *, program: tuple[str, ...] = _PROGRAM
+        self,
+        folder: Path,
+        recipe: Path,
+        arguments: argparse.Namespace,
+        *,
+        program: tuple[str, ...] = _PROGRAM,
+        scrapes_itself: bool = True,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self._program = program
+        self._scrapes_itself = scrapes_itself
         names = ("frames", "results", "overlays", "requests", "imagezmq")
         self._sockets = {name: f"ipc://{folder}/{name}" for name in names}
         self.cameras = [f"camera{number}" for number in range(arguments.cameras)]
@@ -165,7 +207,7 @@ class _Station:
             "buffer": {"max_bytes": 2 * 3 * height * width, "when_full": "block"},
             "cameras": dict.fromkeys(self.cameras, camera),
         }
-        self._http = f"http://127.0.0.1:{station['http']['port']}"
+        self.http = f"http://127.0.0.1:{station['http']['port']}"
         self._path = folder / "station.yaml"
         self._path.write_text(yaml.safe_dump(station), encoding="utf-8")
         self.results: list[dict[str, Any]] = []
@@ -185,7 +227,8 @@ class _Station:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit("the daemon did not start")
             time.sleep(0.1)
-        threading.Thread(target=self._scrape, name="scraper", daemon=True).start()
+        if self._scrapes_itself:
+            threading.Thread(target=self._scrape, name="scraper", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -223,11 +266,11 @@ class _Station:
     def _scrape(self) -> None:
         while not self._stop_asked.wait(0.5):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self._http}/metrics", timeout=5).read()  # noqa: S310
+                urllib.request.urlopen(f"{self.http}/metrics", timeout=5).read()  # noqa: S310
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._http}/ready", timeout=1) as reply:  # noqa: S310
+            with urllib.request.urlopen(f"{self.http}/ready", timeout=1) as reply:  # noqa: S310
                 return bool(reply.status == 200)
         except OSError:
             return False

@@ -136,6 +136,8 @@ def test_all_are_answered_and_the_process_ends_when_the_device_does(
 def after(serve: Serve, line: Line, *, since: int, fault: str, seen: str, since_s: float) -> None:
     """Start again, and see that frames pass and all accounts are in order."""
     station = serve()
+    assert station.metric("inspector_starts_total", after="fault") >= 1
+    assert station.metric("inspector_starts_total", after="kill") == 0
     line.send(4)
     report(fault, seen, wait_for_pass(line, since=since) - since_s)
     line.wait_sent()

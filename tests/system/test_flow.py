@@ -44,6 +44,14 @@ def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: St
     assert station.metric("inspector_frames_received_total", camera="top") == 6
     assert station.metric("inspector_results_total", verdict="PASS") == 3
     assert station.metric("inspector_frames_in_flight") == 0
+    for stage in ("capture", "queue", "preprocess", "infer", "decide", "journal", "publish", "total"):
+        assert station.metric("inspector_stage_duration_seconds_count", camera="top", stage=stage) == 6, stage
+    assert station.metric("inspector_consecutive_rejects", camera="top") == 1
+    assert station.metric("inspector_deadline_seconds", camera="top") == 20
+    assert station.metric("inspector_station_info", station="test") == 1
+    assert station.metric("inspector_recipe_info", camera="top", recipe_id="tiny") == 1
+    assert 0 < station.metric("inspector_disk_free_bytes") <= station.metric("inspector_disk_size_bytes")
+    assert station.metric("inspector_starts_total") == station.metric("inspector_starts_total", after="first") == 1
     assert station.get("/ready") == (200, "RUNNING\n")
     assert station.stop() == 0
 
@@ -181,6 +189,8 @@ def test_seq_goes_on_and_journal_keeps_when_station_restarts(start: StartStation
     assert (before["seq"], after["seq"]) == (1, 2)
     assert before["boot_id"] != after["boot_id"]
     assert before["score"] == after["score"]
+    assert second.metric("inspector_starts_total") == 2
+    assert second.metric("inspector_starts_total", after="kill") == 1
 
 
 def test_send_and_tail_work_against_a_running_station(start: StartStation, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from line import Line, build_message
 from malformed import MAX_HEADER, MAX_MESSAGE, Malformer, names_camera
 from station_process import RunningStation, StartStation, base_config, good_frame
 
+from inspector.types import Reason
+
 MESSAGES = 10_000
 GOOD_EVERY = 100
 GROWTH_BYTES = 80 * 1024**2
@@ -38,6 +40,7 @@ def test_each_of_ten_thousand_malformed_messages_is_answered_once_or_counted(sta
     push = station.open(zmq.PUSH, "frames")
     with Line(config) as line:
         _send_good_and_wait(line, push, "warm", 20)
+        series = _count_series(station)
         memory = _read_memory(station)
         for number, parts in enumerate(messages):
             if f"good-{number}" in good:
@@ -60,6 +63,8 @@ def test_each_of_ten_thousand_malformed_messages_is_answered_once_or_counted(sta
     assert station.metric("inspector_frames_received_total") == len(results)
     assert station.metric("inspector_results_total") == len(results)
     assert station.metric("inspector_frames_unidentified_total") == MESSAGES - named
+    # Each kind of error met is one more; a first score in another band is none.
+    assert _count_series(station) <= series + len(Reason)
     assert account.broken == {}
     assert (account.unrecorded, account.unpublished) == ((), ())
     assert grown < GROWTH_BYTES
@@ -71,6 +76,10 @@ def _send_good_and_wait(line: Line, push: zmq.Socket[bytes], name: str, count: i
     for number in range(count):
         push.send_multipart(build_message("top", f"{name}-{number}", good_frame()))
     line.wait_for(lambda: len(line.results) >= before + count, f"answer to {name}")
+
+
+def _count_series(station: RunningStation) -> int:
+    return sum(not line.startswith("#") for line in station.get("/metrics")[1].splitlines())
 
 
 def _read_memory(station: RunningStation) -> int:
