@@ -1,8 +1,9 @@
-"""`inspector journal`: verdicts on record, verified, exported and searched."""
+"""`inspector journal`: verdicts and events on record, verified, exported and searched."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from inspector.errors import InspectorError
 from inspector.types import Reason, Verdict
 
-app = typer.Typer(help="Verdicts on record: verify, export, query.", no_args_is_help=True)
+app = typer.Typer(help="Verdicts and events on record: verify, export, query, events.", no_args_is_help=True)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMATS = ("csv", "jsonl", "parquet")
@@ -20,7 +21,7 @@ _FORMATS = ("csv", "jsonl", "parquet")
 
 @app.callback()
 def _group() -> None:
-    """Verdicts on record: verify, export, query. Each reads beside a running daemon."""
+    """Verdicts and events on record: verify, export, query, events. Each reads beside a running daemon."""
 
 
 def _parse_time(text: str) -> int:
@@ -54,9 +55,9 @@ JournalFile = Annotated[
 
 @app.command()
 def verify(journal: JournalFile) -> None:
-    """Recompute the running hash over all results and look for gaps; exits 1 when anything is wrong.
+    """Recompute the running hashes over all results and events and look for gaps; exits 1 when anything is wrong.
 
-    The head's hash vouches for all rows up to it: kept elsewhere, it also shows a journal that was rewritten whole.
+    A head's hash vouches for all rows up to it: kept elsewhere, it also shows a journal that was rewritten whole.
     """
     from inspector.sinks.journal_verification import verify as run_verification
 
@@ -66,6 +67,7 @@ def verify(journal: JournalFile) -> None:
     for camera, seqs in found.cameras.items():
         typer.echo(f"camera {_show(camera)}: {seqs.lowest} to {seqs.highest}, {seqs.missing} missing")
     typer.echo(f"head: row {found.head_n}, sha256 {found.head_hash}")
+    typer.echo(f"{found.events} event(s), head: event {found.events_head_n}, sha256 {found.events_head_hash}")
     for fault in found.faults:
         typer.echo(f"FAULT {_show(fault)}")
     if found.faults:
@@ -85,6 +87,8 @@ def export(
     ] = False,
 ) -> None:
     """Write all results to a file, one a row; regions and latency_ms are JSON text in csv and parquet.
+
+    Events are not in it: `events --json` gives those.
 
     In csv, text that starts with = + - @ gets an apostrophe before it, since a spreadsheet would run it as a formula;
     jsonl and parquet hold it as it is. Parquet needs the extra inspector[parquet].
@@ -146,6 +150,52 @@ def query(
         _print(results)
 
 
+@app.command()
+def events(
+    journal: JournalFile,
+    camera: Annotated[str | None, typer.Option(help="Of this camera, and of the whole station.")] = None,
+    since: Annotated[
+        int | None, typer.Option(parser=_parse_time, metavar="TIME", help="From then on: ISO 8601, UTC without zone.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show who switched a recipe, changed a threshold, reloaded, drained, started or stopped the station, and when.
+
+    The oldest first, one a line. They stay when results are pruned.
+    """
+    from inspector.sinks.journal_events import select_events
+
+    count = 0
+    for count, event in enumerate(select_events(_locate(journal), camera=camera, since_utc_ns=since), 1):  # noqa: B007
+        if as_json:
+            typer.echo(json.dumps(event.to_json()))
+        else:
+            words = (event.camera or "station", event.kind, event.outcome, "by", event.who + _describe(event.details))
+            typer.echo(_show(f"{_format_time(event.at_utc_ns)} {' '.join(words)}"))
+    if not count:
+        typer.echo("no such event on record", err=as_json)
+
+
+def _describe(details: Mapping[str, Any]) -> str:
+    """An event's details in words, as the end of its line."""
+    if "new" in details:
+        old, new = (_name_recipe(details.get(name)) for name in ("old", "new"))
+        return f": {old} -> {new}"
+    parts = [f"{change['field']} {change['old']!r} -> {change['new']!r}" for change in details.get("changes", ())]
+    parts += [str(details[name]) for name in ("version", "recipe", "reason") if details.get(name)]
+    return f": {'; '.join(parts)}" if parts else ""
+
+
+def _name_recipe(recipe: Mapping[str, Any] | None) -> str:
+    if recipe is None:
+        return "no recipe"
+    return f"{recipe['recipe_id']} (threshold {recipe['threshold']:.6g}, sha256 {recipe['recipe_sha256'][:12]})"
+
+
+def _format_time(utc_ns: int) -> str:
+    return (_EPOCH + timedelta(microseconds=utc_ns // 1000)).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
 def _locate(journal: Path) -> Path:
     """The journal itself, or that of a station file."""
     if journal.suffix not in (".yaml", ".yml"):
@@ -163,12 +213,11 @@ def _print(results: list[dict[str, Any]]) -> None:
 
     table = Table("published (UTC)", "camera", "seq", "verdict", "reason", "score", "part_id", "frame_id")
     for result in results:
-        published = _EPOCH + timedelta(microseconds=result["published_utc_ns"] // 1000)
         score = "" if result["score"] is None else f"{result['score']:.4g}"
         texts = (result["camera"], result["seq"], result["verdict"], result["reason"], score)
         ids = (result["part_id"] or "", result["frame_id"])
         cells = [escape(_show(cell)) for cell in (*texts, *ids)]
-        table.add_row(published.replace(tzinfo=None).isoformat(" ", "milliseconds"), *cells)
+        table.add_row(_format_time(result["published_utc_ns"]), *cells)
     Console().print(table)
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import pwd
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 import zmq
 from prometheus_client import CollectorRegistry
 
+from inspector import __version__
 from inspector.access import load_access
 from inspector.config import Station, load_station
 from inspector.detector import choose_device
 from inspector.errors import ConfigError, JournalError
+from inspector.service.audit import STATION_FILE, Audit
 from inspector.service.authenticator import Authenticator
 from inspector.service.clock import read_clock
 from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
@@ -45,6 +49,7 @@ from inspector.service.switcher import Switcher
 from inspector.service.worker import DeviceWorker, ServiceTimes
 from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.journal import Journal
+from inspector.sinks.journal_events import Kind
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 from inspector.sockets import raise_descriptor_limit
@@ -70,6 +75,7 @@ class Daemon:
         self._stop_asked = threading.Event()
         self._reload_asked = False
         self._signal: int | None = None
+        self._drained_by: str | None = None
         self._loader = _Loader(station)
 
     def run(self) -> int:
@@ -102,6 +108,13 @@ class Daemon:
             self._signal = signum
         else:
             self._stop_asked.set()
+
+    def ask_to_drain(self, who: str) -> None:
+        """Drain and end, as somebody asked for."""
+        if self._drained_by is None:
+            self._drained_by = who
+            self._audit.note(Kind.DRAIN, "asked", who)
+        self.ask_to_stop()
 
     def ask_to_reload(self, signum: int = 0, frame: FrameType | None = None) -> None:
         """Read the station file again, once the station is ready; nothing while it stops."""
@@ -158,6 +171,10 @@ class Daemon:
         first_number = 1 + max((record.number for record in self._left_open), default=0)
         self._ledger = ledger = Ledger(deadlines_ms, first_number)
         self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
+        identity = Identity(station.station, uuid.uuid4().hex)
+        self._judged_before = journal.last_judged()
+        self._audit = Audit(identity.boot_id, self._recorder.note)
+        self._audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
         self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
@@ -170,6 +187,7 @@ class Daemon:
                 folder, choose_device(station.device), station.tile_batch, _find_cache(station)
             ),
             apply=self._apply,
+            audit=self._audit,
             health=health,
             metrics=metrics,
         )
@@ -178,7 +196,7 @@ class Daemon:
             ledger,
             self._recorder,
             results,
-            Identity(station.station, uuid.uuid4().hex),
+            identity,
             self._judges,
             last_seqs=journal.last_seqs(),
             last_results=journal.last_results(),
@@ -218,7 +236,7 @@ class Daemon:
             cameras=tuple(station.cameras),
             journal_path=folder / "journal.sqlite",
             status=publisher.build_status,
-            drain=self.ask_to_stop,
+            drain=self.ask_to_drain,
             recipe=switcher.answer,
             gate=access.build_gate("requests"),
             secret_key=access.secret_key,
@@ -280,6 +298,7 @@ class Daemon:
             return False
         if loader.failure is not None:
             raise loader.failure
+        self._audit.note_loaded(self._judged_before, loader.judges)
         self._judges.switch(loader.judges)
         self.health.enter(State.READY)
         for thread in self._ingest:
@@ -352,6 +371,7 @@ class Daemon:
         waits_s = 0.0 if self._recorder.failure else deadline - time.monotonic() - 0.3
         self._publisher.stop(within_s=max(0.2, waits_s))
         _join([self._publisher], deadline)
+        self._note_stop()
         self._recorder.stop()
         if self._recorder.failure is not None:
             self._recorder.write_rest()
@@ -381,6 +401,16 @@ class Daemon:
             os._exit(1)
         self._context.term()
 
+    def _note_stop(self) -> None:
+        if self.health.state is State.FAULT:
+            self._audit.note(Kind.STOP, "fault", "station", reason=self.health.last_error)
+        elif self._signal is not None:
+            self._audit.note(Kind.STOP, "stopped", f"signal {signal.Signals(self._signal).name}")
+        elif self._drained_by is not None:
+            self._audit.note(Kind.STOP, "stopped", self._drained_by)
+        else:
+            self._audit.note(Kind.STOP, "refused", STATION_FILE, reason=str(self._loader.failure))
+
 
 class _Loader(threading.Thread):
     """Loads the recipes; a stop need not wait for it."""
@@ -408,6 +438,13 @@ def _open_journal(path: Path) -> Journal:
     except JournalError as error:
         message = f"state_dir: must be a folder this process can write: {error}"
         raise ConfigError(message, field=("state_dir",)) from error
+
+
+def _find_user() -> str:
+    """Who this process runs as: a name where there is one."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())
 
 
 def _join(threads: Sequence[threading.Thread], deadline: float) -> None:

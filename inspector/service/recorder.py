@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from inspector.config import Journal as JournalConfig
 from inspector.errors import JournalError
@@ -17,6 +18,7 @@ from inspector.service.ledger import Ticket
 from inspector.service.metrics import Metrics
 from inspector.service.rate_limit import RateLimitedLog
 from inspector.sinks.journal import Closing, Journal, OpenFrame
+from inspector.sinks.journal_events import Event
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,8 @@ _RETRY_S = 0.5
 """How long after a failed write the next one is tried: a full disk must not cost the flow its time."""
 _MAX_BACKLOG = 10_000
 """Published results, of about a kilobyte, that may wait for a disk that takes nothing."""
+_MAX_EVENTS = 1000
+"""That may wait for such a disk; more are dropped and counted like results."""
 _PRUNE_EVERY_S = 60.0
 _PRUNE_ROWS = 500
 
@@ -53,6 +57,9 @@ class _Late:
     closing: Closing
 
 
+_Item: TypeAlias = Opening | Closing | _Late | Event
+
+
 class Recorder(threading.Thread):
     """Writes openings and closings in the order they come, as many at once as wait (group commit)."""
 
@@ -71,8 +78,9 @@ class Recorder(threading.Thread):
         self._health = health
         self._metrics = metrics
         self.on_written: Callable[[Written], None] = lambda _: None
-        self._waiting: queue.SimpleQueue[Opening | Closing | _Late] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._backlog: deque[Closing] = deque()
+        self._events: list[Event] = []
         self._unopened: dict[int, OpenFrame] = {}  # could not be recorded yet, and are not closed
         self._log = RateLimitedLog(logger)
         self._retry_at = 0.0
@@ -91,6 +99,10 @@ class Recorder(threading.Thread):
     def close_late(self, closing: Closing) -> None:
         """Record a result that was published without waiting; kept until the disk takes it."""
         self._waiting.put(_Late(closing))
+
+    def note(self, event: Event) -> None:
+        """Record an event, before or with every verdict handed over later; kept until the disk takes it."""
+        self._waiting.put(event)
 
     def stop(self) -> None:
         """Ask it to end once all it was handed is written; the caller joins."""
@@ -111,16 +123,17 @@ class Recorder(threading.Thread):
                 self._health.beat(self.name)
                 stopping = self._stop_asked.is_set()
                 batch = self._collect()
-                if batch or (self._backlog and time.monotonic() >= self._retry_at):
+                if batch or (self._owes and time.monotonic() >= self._retry_at):
                     self._write(batch)
                 elif stopping:
                     break
                 self._prune()
             self._retry_at = 0.0  # the last chance, whatever failed a moment ago
-            while self._backlog and time.monotonic() >= self._retry_at:
+            while self._owes and time.monotonic() >= self._retry_at:
                 self._write(())
-            if self._backlog:
-                logger.error("journal: %d published results are not on record", len(self._backlog))
+            if self._owes:
+                what = f"{len(self._backlog)} published results, {len(self._events)} events"
+                logger.error("journal: not on record: %s", what)
         except BaseException as error:
             logger.exception("journal thread died")
             self.failure = error
@@ -128,8 +141,12 @@ class Recorder(threading.Thread):
         finally:
             self._health.forget(self.name)
 
-    def _collect(self) -> list[Opening | Closing | _Late]:
-        batch: list[Opening | Closing | _Late] = []
+    @property
+    def _owes(self) -> bool:
+        return bool(self._backlog or self._events)
+
+    def _collect(self) -> list[_Item]:
+        batch: list[_Item] = []
         try:
             batch.append(self._waiting.get(timeout=0.05 if self._stop_asked.is_set() else 0.2))
             while len(batch) < _MAX_BATCH:
@@ -138,10 +155,11 @@ class Recorder(threading.Thread):
             pass
         return batch
 
-    def _write(self, batch: Sequence[Opening | Closing | _Late]) -> None:
+    def _write(self, batch: Sequence[_Item]) -> None:
         openings = [item for item in batch if isinstance(item, Opening)]
         closings = [item for item in batch if isinstance(item, Closing)]
         self._keep([item.closing for item in batch if isinstance(item, _Late)])
+        self._keep_events([item for item in batch if isinstance(item, Event)])
         late = [self._backlog[index] for index in range(min(len(self._backlog), _MAX_BATCH))]
         # A verdict and what was published instead of it may come in one batch: the verdict is the earlier one.
         self._unopened |= {item.record.number: item.record for item in openings}
@@ -151,6 +169,7 @@ class Recorder(threading.Thread):
                 self._unopened.pop(closing.number or 0, None)
         else:
             self._unopened = {}
+            self._events = []
             for _ in late:
                 self._backlog.popleft()
             for item in openings:
@@ -166,7 +185,7 @@ class Recorder(threading.Thread):
         if started < self._retry_at:
             return self._health.problem("journal") or "journal: failed a moment ago"
         try:
-            self._journal.write(openings, closings)
+            self._journal.write(openings, closings, self._events)
         except JournalError as error:
             self._metrics.journal_errors.inc()
             self._log.warning("journal", str(error))
@@ -183,10 +202,15 @@ class Recorder(threading.Thread):
             self._backlog.popleft()
             self._metrics.journal_lost.inc()
 
+    def _keep_events(self, events: Sequence[Event]) -> None:
+        self._events += events
+        self._metrics.journal_lost.inc(max(0, len(self._events) - _MAX_EVENTS))
+        del self._events[:-_MAX_EVENTS]
+
     def _prune(self) -> None:
         """A little at a time: verdicts may be waiting."""
         now = time.monotonic()
-        if now < self._next_prune or self._backlog:
+        if now < self._next_prune or self._owes:
             return
         keep_days = self.config.keep_days
         before = time.time_ns() - int(keep_days * 86_400e9) if keep_days is not None else None

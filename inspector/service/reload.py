@@ -29,6 +29,12 @@ def refuse_fixed_changes(old: Station, new: Station) -> None:
         raise ConfigError("\n".join(faults))
 
 
+def list_changes(old: Station, new: Station) -> list[dict[str, Any]]:
+    """Every field whose value differs, with both values, for the record."""
+    before, after = (station.model_dump(mode="json", by_alias=True) for station in (old, new))
+    return [{"field": field, "old": was, "new": is_} for field, was, is_ in _compare(before, after)]
+
+
 def _pick_fixed(station: Station) -> dict[str, Any]:
     fields = station.model_dump(mode="json", by_alias=True, exclude=_MAY_CHANGE)
     cameras = {

@@ -38,13 +38,13 @@ class RequestsThread(threading.Thread):
         cameras: tuple[str, ...],
         journal_path: Path,
         status: Callable[[], dict[str, Any]],
-        drain: Callable[[], None],
-        recipe: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        drain: Callable[[str], None],
+        recipe: Callable[[dict[str, Any], str], dict[str, Any]] | None = None,
         gate: Gate | None = None,
         secret_key: bytes | None = None,
         health: Health,
     ) -> None:
-        """Bind.
+        """Bind; `drain` and `recipe` are told who asks, as `read_peer` says it.
 
         Raises:
             ConfigError: the endpoint cannot be bound.
@@ -61,10 +61,10 @@ class RequestsThread(threading.Thread):
         self._stop_asked = threading.Event()
         self._log = RateLimitedLog(logger)
         self.failure: BaseException | None = None
-        self._commands: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-            "status": lambda _: status(),
-            "replay": self._replay,
-            "drain": lambda _: self._drain(drain),
+        self._commands: Mapping[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
+            "status": lambda _, who: status(),
+            "replay": lambda request, who: self._replay(request),
+            "drain": lambda _, who: self._drain(drain, who),
         } | ({"recipe": recipe} if recipe else {})
 
     def stop(self) -> None:
@@ -94,9 +94,9 @@ class RequestsThread(threading.Thread):
         except zmq.ZMQError as error:
             logger.warning("requests: answer not delivered: %s", error)
 
-    def _answer(self, body: bytes, peer: str, count: int) -> dict[str, Any]:
+    def _answer(self, body: bytes, who: str, count: int) -> dict[str, Any]:
         try:
-            self._gate.admit(peer, count)
+            self._gate.admit(who, count)
             request = json.loads(body)
             if not isinstance(request, dict):
                 raise ValueError(f"must be an object, got {type(request).__name__}")
@@ -104,8 +104,8 @@ class RequestsThread(threading.Thread):
             if command is None:
                 raise ValueError(f"request: must be one of {list(self._commands)}, got {request.get('request')!r:.80}")
             if request["request"] not in _FOR_REQUESTERS:
-                self._gate.admit_role(peer, Role.OPERATOR)
-            return {"ok": True, **command(request)}
+                self._gate.admit_role(who, Role.OPERATOR)
+            return {"ok": True, **command(request, who)}
         except MessageRefusedError as error:
             self._log.warning(error.cause, f"request refused: {error}")
             return {"ok": False, "error": str(error)}
@@ -122,6 +122,6 @@ class RequestsThread(threading.Thread):
         return {"results": [{**result, "replay": True} for result in results], "more": len(results) == _MAX_REPLAY}
 
     @staticmethod
-    def _drain(drain: Callable[[], None]) -> dict[str, Any]:
-        drain()
+    def _drain(drain: Callable[[str], None], who: str) -> dict[str, Any]:
+        drain(who)
         return {"draining": True}

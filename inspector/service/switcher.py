@@ -19,10 +19,12 @@ import torch
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Station
 from inspector.errors import ConfigError, DeviceFaultError, RecipeError
 from inspector.model.checkpoint import compute_sha256
+from inspector.service.audit import STATION_FILE, Audit, describe_judge
 from inspector.service.health import Health
 from inspector.service.judges import Judge, Judges
 from inspector.service.metrics import Metrics
-from inspector.service.reload import refuse_fixed_changes
+from inspector.service.reload import list_changes, refuse_fixed_changes
+from inspector.sinks.journal_events import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Change:
     """How far a change has come that was asked for: of one camera's recipe, or of the whole station (camera None).
 
     Attributes:
+        who: who asked for it.
         state: preparing, prepared, switched or refused; of the station preparing, applied or refused.
         ended_utc_ns: when it came to `state`; None while it is being prepared.
     """
@@ -44,6 +47,7 @@ class Change:
     camera: str | None
     recipe: Path | None
     asked_utc_ns: int
+    who: str
     state: str = "preparing"
     ended_utc_ns: int | None = None
     error: str | None = None
@@ -71,6 +75,7 @@ class Switcher(threading.Thread):
         read: Callable[[], Station],
         load: Callable[[Path], Judge],
         apply: Callable[[Station], None],
+        audit: Audit,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -83,6 +88,7 @@ class Switcher(threading.Thread):
             read: reads the station file anew.
             load: makes a recipe's folder a judge, or raises.
             apply: puts into force what of a station is no recipe; must not fail.
+            audit: what puts changes on record.
             health, metrics: who watches.
         """
         super().__init__(name="switcher", daemon=True)
@@ -93,6 +99,7 @@ class Switcher(threading.Thread):
         self._read = read
         self._load = load
         self._apply = apply
+        self._audit = audit
         self._health = health
         self._metrics = metrics
         self._changed = threading.Condition()  # guards all below
@@ -104,8 +111,8 @@ class Switcher(threading.Thread):
 
     # ------------------------------------------------------------ from other threads: none of it waits
 
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer a `recipe` request.
+    def answer(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Answer a `recipe` request of somebody.
 
         Raises:
             ValueError: a field that breaks its rule, or nothing to switch to.
@@ -119,10 +126,10 @@ class Switcher(threading.Thread):
         if camera not in cameras:
             raise ValueError(f"camera: must be one of {cameras}, got {camera!r:.80}")
         if action == "prepare":
-            return self.prepare(str(camera), self._resolve(request.get("recipe"))).to_wire()
-        return self.switch(str(camera)).to_wire()
+            return self.prepare(str(camera), self._resolve(request.get("recipe")), who).to_wire()
+        return self.switch(str(camera), who).to_wire()
 
-    def prepare(self, camera: str, recipe: Path) -> Change:
+    def prepare(self, camera: str, recipe: Path, who: str) -> Change:
         """Have a recipe loaded for a camera; it takes the place of one that was prepared or waits to be.
 
         Raises:
@@ -130,9 +137,9 @@ class Switcher(threading.Thread):
         """
         if not self._judges.are_loaded:
             raise ValueError("recipe: cannot be prepared yet: the station is starting")
-        return self._enter(Change(camera, recipe, time.time_ns()))
+        return self._enter(Change(camera, recipe, time.time_ns(), who))
 
-    def switch(self, camera: str) -> Change:
+    def switch(self, camera: str, who: str) -> Change:
         """Make the prepared recipe the camera's: frames whose work begins from now on are judged with it.
 
         Raises:
@@ -143,12 +150,12 @@ class Switcher(threading.Thread):
             last = self._last.get(camera)
             if judge is None or last is None:
                 raise ValueError(f"camera: {camera} must have a prepared recipe, {_explain(last)}")
-            self._put_in_place({camera: judge})
+            self._put_in_place({camera: judge}, who)
             return self._end(last, "switched")
 
     def reload(self) -> None:
         """Have the station file read again."""
-        self._enter(Change(None, None, time.time_ns()))
+        self._enter(Change(None, None, time.time_ns(), STATION_FILE))
 
     def stop(self) -> None:
         """Ask it to end; what it is loading just now it cannot leave, and is not used."""
@@ -240,7 +247,9 @@ class Switcher(threading.Thread):
         with self._changed:
             if self._stop_asked:
                 return
-            self._put_in_place(judges)
+            changes = list_changes(self._station, station)
+            self._audit.note(Kind.RELOAD, "applied", change.who, changes=changes)
+            self._put_in_place(judges, change.who)
             self._apply(station)
             self._station, self._named = station, named
             self._end(change, "applied")
@@ -266,8 +275,10 @@ class Switcher(threading.Thread):
 
     # ------------------------------------------------------------ both, with the lock
 
-    def _put_in_place(self, judges: Mapping[str, Judge]) -> None:
+    def _put_in_place(self, judges: Mapping[str, Judge], who: str) -> None:
         new = {camera: judge for camera, judge in judges.items() if self._judges.get(camera) is not judge}
+        for camera, judge in new.items():
+            self._audit.note_switch(camera, describe_judge(self._judges.get(camera)), describe_judge(judge), who)
         self._judges.switch(new)
         for camera, judge in new.items():
             self._metrics.recipe_switches.labels(camera, "switched").inc()
@@ -277,6 +288,9 @@ class Switcher(threading.Thread):
         ended = change.end(state, error)
         if self._last[change.camera] is change:
             self._last[change.camera] = ended
+        if state == "refused":
+            kind, recipe = (Kind.RECIPE, {"recipe": str(change.recipe)}) if change.camera else (Kind.RELOAD, {})
+            self._audit.note(kind, state, change.who, change.camera, **recipe, reason=error)
         if change.camera is None:
             self._metrics.reloads.labels(state).inc()
         elif state == "refused":

@@ -1,6 +1,7 @@
 """The journal: every verdict in SQLite (WAL) before it is published. Used by one thread.
 
 Append-only: a row is never changed, only pruned when it is the oldest, and each carries a running hash over all before.
+Beside the verdicts are events: who changed what they are made with.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inspector.errors import JournalError
+from inspector.sinks.journal_events import Event, append_events, prune_events, read_last_judged
 from inspector.sinks.journal_reader import read_results
 from inspector.sinks.journal_schema import INSERT_RESULT, compute_hash, migrate, read_version
 from inspector.types import Result
@@ -117,8 +119,17 @@ class Journal:
             rows = self._connection.execute("SELECT * FROM open_frames ORDER BY number").fetchall()
         return [replace(OpenFrame(*row), simulated=bool(row[-1])) for row in rows]
 
-    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing]) -> None:
-        """Put frames accepted and verdicts on record in one transaction; on return they are durable.
+    def last_judged(self) -> dict[str, dict[str, Any] | None]:
+        """What each camera was judged with last according to the events: `new` of its last switch, None: nothing.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        with self._reading():
+            return read_last_judged(self._connection)
+
+    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
+        """Put frames accepted, verdicts and events on record in one transaction; on return they are durable.
 
         A frame opened and closed in the same write is never stored as open; an amending closing of what is not on
         record is stored as a plain one.
@@ -126,7 +137,7 @@ class Journal:
         Raises:
             JournalError: none of it was written.
         """
-        if not opened and not closings:
+        if not opened and not closings and not events:
             return
         closed = {closing.number for closing in closings if closing.number is not None}
         still_open = [astuple(frame) for frame in opened if frame.number not in closed]
@@ -139,6 +150,7 @@ class Journal:
                 rows = self._chain(closings)
                 execute_many(INSERT_RESULT, rows)
                 self._write_meta("head", (rows[-1][0], rows[-1][-1]))
+            append_events(self._connection, events)
 
     def append(self, results: Sequence[Result]) -> None:
         """Put verdicts on record that close no frame on record.
@@ -172,6 +184,7 @@ class Journal:
             count = min(max(older, self._count_excess(rows, max_bytes)), rows, limit)
             if count > 0:
                 self._delete_until(anchor + count)
+            prune_events(self._connection, limit)
         if count > 0:
             self._shrink(limit)
         return count

@@ -39,10 +39,10 @@ class Row:
 
 @contextmanager
 def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection, closed at the end.
+    """A read-only connection, closed at the end. Archived copies of version 1, which have no events, are read as well.
 
     Raises:
-        JournalError: the file cannot be read, is no journal, or is of another version.
+        JournalError: the file cannot be read, is no journal, or is older or newer than what can be read.
     """
     connection = None
     try:
@@ -50,9 +50,9 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
         version = read_version(connection)
         if version == 0 and not is_legacy(connection):
             raise JournalError("it is no journal: it has no tables")
-        if version < len(MIGRATIONS):
+        if version == 0:
             raise JournalError(
-                f"user_version: must be {len(MIGRATIONS)}, got {version}: start its station, which brings it up to date"
+                f"user_version: must be 1 to {len(MIGRATIONS)}, got 0: start its station, which brings it up to date"
             )
         yield connection
     except (OSError, sqlite3.Error, ValueError, OverflowError, JournalError) as error:

@@ -1,4 +1,4 @@
-"""The journal's file: tables, their versions, and the running hash over the results."""
+"""The journal's file: tables, their versions, and the running hashes over results and events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ COLUMNS = (
 )  # fmt: skip
 """Of `results`, in the order in which they are hashed; `hash` is the last one, after them."""
 
+EVENT_COLUMNS = ("n", "at_utc_ns", "boot_id", "kind", "camera", "who", "outcome", "json")
+"""Of `events`, in the order in which they are hashed; `hash` is the last one, after them."""
+
 INSERT_RESULT = f"INSERT INTO results ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"  # noqa: S608
+INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}, hash) VALUES ({', '.join('?' * 9)})"  # noqa: S608
 NOT_AMENDED = "NOT EXISTS (SELECT 1 FROM results AS later WHERE later.amends = results.n)"
 """Condition of the final rows: what was published."""
 
@@ -60,10 +64,23 @@ _TABLES = (
     # anchor: the row before the first kept one; head: the last one.
     "CREATE TABLE meta (name TEXT PRIMARY KEY, n INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
 )
+_EVENTS = """CREATE TABLE events (
+    n INTEGER PRIMARY KEY,
+    at_utc_ns INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    camera TEXT,
+    who TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    json TEXT NOT NULL,
+    hash BLOB NOT NULL
+)"""
+_META = (["anchor", "head"], ["anchor", "events_anchor", "events_head", "head"])
+"""Rows of `meta` in each version, from 1 on."""
 
 
 def compute_hash(previous: bytes, row: Sequence[Any]) -> bytes:
-    """SHA-256 of the row before (its hash, 32 bytes) and this one (`COLUMNS`, as a compact ASCII JSON array)."""
+    """SHA-256 of the row before (its hash, 32 bytes) and this one (its columns, as a compact ASCII JSON array)."""
     return hashlib.sha256(previous + json.dumps(row, separators=(",", ":"), default=repr).encode("ascii")).digest()
 
 
@@ -82,11 +99,19 @@ def read_version(connection: sqlite3.Connection) -> int:
         raise JournalError("it is no journal: its application_id is another program's")
     elif version > len(MIGRATIONS):
         raise JournalError(
-            f"user_version: must be at most {len(MIGRATIONS)}, got {version}: a newer version of inspector wrote it"
+            f"user_version: must be at most {len(MIGRATIONS)}, got {version}: a newer version of inspector wrote it;"
+            " upgrade inspector on this machine"
         )
-    elif [name for (name,) in connection.execute("SELECT name FROM meta ORDER BY name")] != ["anchor", "head"]:
-        raise JournalError("it is damaged: meta must have the rows anchor and head")
+    elif (names := [name for (name,) in connection.execute("SELECT name FROM meta ORDER BY name")]) != (
+        expected := _META[version - 1]
+    ):
+        raise JournalError(f"it is damaged: meta must have the rows {', '.join(expected)}, has {names!r:.200}")
     return version
+
+
+def has_events(connection: sqlite3.Connection) -> bool:
+    """Whether the file is of a version with events."""
+    return _read_number(connection, "user_version") >= 2
 
 
 def is_legacy(connection: sqlite3.Connection) -> bool:
@@ -125,6 +150,11 @@ def _make_version_1(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+def _make_version_2(connection: sqlite3.Connection) -> None:
+    connection.execute(_EVENTS)
+    connection.executemany("INSERT INTO meta VALUES (?, 0, ?)", [(f"events_{n}", _GENESIS) for n in ("anchor", "head")])
+
+
 def _copy_legacy(connection: sqlite3.Connection, head: tuple[int, bytes]) -> tuple[int, bytes]:
     """Number and chain all rows in the order in which they were published; the new head."""
     columns = ", ".join(_LEGACY_COLUMNS)
@@ -145,5 +175,5 @@ def _read_number(connection: sqlite3.Connection, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_make_version_1,)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_make_version_1, _make_version_2)
 """The one at index v brings a file from version v to v + 1. Never changed once released."""

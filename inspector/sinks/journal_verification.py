@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from inspector.sinks.journal_reader import open_reader
-from inspector.sinks.journal_schema import COLUMNS, compute_hash
+from inspector.sinks.journal_schema import COLUMNS, EVENT_COLUMNS, compute_hash, has_events
 
 _ROWS = f"SELECT {', '.join(COLUMNS)}, CAST(hash AS BLOB) FROM results ORDER BY n"  # noqa: S608
+_EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)}, CAST(hash AS BLOB) FROM events ORDER BY n"  # noqa: S608
 _SEQS = "SELECT camera, seq, ifnull(amends, 0) = 0 FROM results ORDER BY camera, seq"
 
 
@@ -31,6 +33,7 @@ class Verification:
     Attributes:
         rows: rows of results, amended ones included; `amendments` of them amend another.
         head_n: number of the last row, and `head_hash` (hex) its running hash.
+        events: rows of events; `events_head_n` and `events_head_hash` are of their running hash.
         cameras: of each camera that has results.
         faults: in words; empty where the journal is whole.
     """
@@ -40,14 +43,18 @@ class Verification:
     open_frames: int
     head_n: int
     head_hash: str
+    events: int
+    events_head_n: int
+    events_head_hash: str
     cameras: dict[str, CameraSeqs]
     faults: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class _Chain:
-    """The running hash so far; stands still at the first fault, while rows are counted on."""
+    """A running hash so far; stands still at the first fault, while rows are counted on. `what`: a row of the table."""
 
+    what: str
     n: int
     hash: bytes
     rows: int = 0
@@ -56,11 +63,11 @@ class _Chain:
 
 
 def verify(path: Path) -> Verification:
-    """Recompute the running hash from the anchor to the head, and look for gaps, in one read transaction.
+    """Recompute the running hashes from the anchors to the heads, and look for gaps, in one read transaction.
 
     Finds a row that was altered, deleted, added or moved, rows cut off at the end, and results never recorded. It
     cannot find what someone does who may write the file and knows this program: compute all hashes anew, from any row
-    to the head, or put back an older copy. Against that, keep the head's number and hash elsewhere and compare. Nor
+    to the head, or put back an older copy. Against that, keep the heads' numbers and hashes elsewhere and compare. Nor
     does it cover the frames still open, which are no record but a note for the next start.
 
     Memory is constant, and the daemon goes on writing meanwhile.
@@ -75,26 +82,39 @@ def verify(path: Path) -> Verification:
         meta = {
             name: (n, hash_) for name, n, hash_ in connection.execute("SELECT name, n, CAST(hash AS BLOB) FROM meta")
         }
-        chain = _follow(connection, *meta["anchor"])
+        chain = _follow(connection.execute(_ROWS), _Chain("row", *meta["anchor"]))
         head_n, head_hash = meta["head"]
         chain.faults += _check_head(chain, head_n, head_hash)
+        events, events_head = _Chain("event", 0, b""), (0, b"")
+        if has_events(connection):
+            events_head = meta["events_head"]
+            _follow(connection.execute(_EVENTS), events := _Chain("event", *meta["events_anchor"]))
+            events.faults += _check_head(events, *events_head)
         cameras, faults = _check_seqs(connection)
         (open_frames,) = connection.execute("SELECT COUNT(*) FROM open_frames").fetchone()
     return Verification(
-        chain.rows, chain.amendments, open_frames, head_n, head_hash.hex(), cameras, (*chain.faults, *faults)
+        rows=chain.rows,
+        amendments=chain.amendments,
+        open_frames=open_frames,
+        head_n=head_n,
+        head_hash=head_hash.hex(),
+        events=events.rows,
+        events_head_n=events_head[0],
+        events_head_hash=events_head[1].hex(),
+        cameras=cameras,
+        faults=(*chain.faults, *events.faults, *faults),
     )
 
 
-def _follow(connection: sqlite3.Connection, n: int, hash_: bytes) -> _Chain:
-    chain = _Chain(n, hash_)
-    for *row, stored in connection.execute(_ROWS):
+def _follow(rows: Iterable[tuple[Any, ...]], chain: _Chain) -> _Chain:
+    for *row, stored in rows:
         chain.rows += 1
-        chain.amendments += row[-1] is not None
+        chain.amendments += chain.what == "row" and row[-1] is not None
         if not chain.faults:
             chain.hash = compute_hash(chain.hash, row)
-            name = f"row {row[0]} ({row[1]!s:.80} {row[2]!s:.20})"
+            name = f"{chain.what} {row[0]} ({row[1]!s:.80} {row[2]!s:.20})"
             if row[0] > chain.n + 1:
-                chain.faults.append(f"row {chain.n + 1}: missing; the next one on record is {name}")
+                chain.faults.append(f"{chain.what} {chain.n + 1}: missing; the next one on record is {name}")
             elif row[0] <= chain.n:
                 chain.faults.append(f"{name}: comes before the first one, which is {chain.n + 1}")
             elif chain.hash != stored:
@@ -104,12 +124,13 @@ def _follow(connection: sqlite3.Connection, n: int, hash_: bytes) -> _Chain:
 
 
 def _check_head(chain: _Chain, head_n: int, head_hash: bytes) -> list[str]:
+    what = chain.what
     if chain.n < head_n:
-        return [f"row {chain.n + 1}: missing, with all up to the head, which is row {head_n}"]
+        return [f"{what} {chain.n + 1}: missing, with all up to the head, which is {what} {head_n}"]
     if chain.n > head_n:
-        return [f"row {head_n + 1}: comes after the head, which is row {head_n}"]
+        return [f"{what} {head_n + 1}: comes after the head, which is {what} {head_n}"]
     if not chain.faults and chain.hash != head_hash:
-        return [f"head: must have the hash of row {head_n}, {chain.hash.hex()}, has {head_hash.hex()}"]
+        return [f"head: must have the hash of {what} {head_n}, {chain.hash.hex()}, has {head_hash.hex()}"]
     return []
 
 

@@ -18,6 +18,7 @@ import pytest
 from inspector.cli import journal_export
 from inspector.cli.journal_export import WIRE_KEYS
 from inspector.sinks.journal import Closing, Journal
+from inspector.sinks.journal_events import Event, Kind
 from inspector.types import Reason, Region, Result, Verdict
 
 Run = Callable[..., tuple[int, str]]
@@ -81,7 +82,8 @@ def test_verify_prints_counts_and_head_and_ends_with_0_when_nothing_is_wrong(run
     assert status == 0
     assert printed == (
         f"{path}: 4 row(s), 1 of them amending, 0 frame(s) open camera side: 3 to 3, 0 missing"
-        f" camera top: 1 to 2, 0 missing head: row 4, sha256 {head.hex()} no fault found"
+        f" camera top: 1 to 2, 0 missing head: row 4, sha256 {head.hex()}"
+        f" 0 event(s), head: event 0, sha256 {'0' * 64} no fault found"
     )
 
 
@@ -294,3 +296,61 @@ def test_query_is_wrong_usage_when_an_option_breaks_its_rule(
     assert status == 2
     assert f"Invalid value for '{option}': " in printed
     assert message in printed
+
+
+# ---------------------------------------------------------------- events
+
+
+def recipe(recipe_id: str, threshold: float) -> dict[str, Any]:
+    return {"folder": f"recipes/{recipe_id}", "recipe_id": recipe_id, "recipe_sha256": "ab" * 32,
+            "model_sha256": "cd" * 32, "threshold": threshold}  # fmt: skip
+
+
+@pytest.fixture
+def changed(path: Path) -> Path:
+    """The journal with four events, an hour apart."""
+    details: list[dict[str, Any]] = [
+        {"version": "1.0"},
+        {"old": recipe("lens", 1.25), "new": recipe("lens", 1.5)},
+        {"recipe": "/srv/[red]lens3", "reason": "torn\nin two"},
+        {"changes": [{"field": "stop_timeout_s", "old": 10.0, "new": 3.0}]},
+    ]
+    what = [(Kind.START, "started", None), (Kind.RECIPE, "switched", "top"), (Kind.RECIPE, "refused", "side"),
+            (Kind.RELOAD, "applied", None)]  # fmt: skip
+    journal = Journal(path)
+    for hour, ((kind, outcome, camera), more) in enumerate(zip(what, details, strict=True)):
+        journal.write([], [], [Event(NOON_NS + hour * HOUR_NS, "boot", kind, camera, "ann", outcome, more)])
+    journal.close()
+    return path
+
+
+def test_events_say_who_changed_what_and_when(run: Run, changed: Path) -> None:
+    status, printed = run("journal", "events", changed)
+    assert status == 0
+    assert printed == (
+        "2026-11-24 12:00:00.000 station start started by ann: 1.0 "
+        "2026-11-24 13:00:00.000 top recipe switched by ann: lens (threshold 1.25, sha256 abababababab) -> "
+        "lens (threshold 1.5, sha256 abababababab) "
+        "2026-11-24 14:00:00.000 side recipe refused by ann: /srv/[red]lens3; torn\\nin two "
+        "2026-11-24 15:00:00.000 station reload applied by ann: stop_timeout_s 10.0 -> 3.0"
+    )
+
+
+def test_events_are_those_of_a_camera_or_since_then_and_whole_as_json(run: Run, changed: Path) -> None:
+    _, printed = run("journal", "events", changed, "--camera", "top", "--since", "2026-11-24T12:30", "--json")
+    first, second = (json.loads(line) for line in printed.replace("} {", "}\n{").splitlines())
+    assert (first["kind"], first["camera"], first["who"], first["boot_id"]) == ("recipe", "top", "ann", "boot")
+    assert (first["at_utc_ns"], first["new"]) == (NOON_NS + HOUR_NS, recipe("lens", 1.5))
+    assert (second["kind"], second["camera"]) == ("reload", None)
+    assert run("journal", "events", changed, "--since", "2027-01-01") == (0, "no such event on record")
+
+
+def test_verify_counts_events_and_names_one_that_was_altered(run: Run, changed: Path) -> None:
+    status, printed = run("journal", "verify", changed)
+    assert status == 0
+    assert "4 event(s), head: event 4, sha256 " in printed
+    with closing(sqlite3.connect(changed)) as connection:
+        connection.executescript("UPDATE events SET who = 'bob' WHERE n = 2")
+    status, printed = run("journal", "verify", changed)
+    assert status == 1
+    assert "FAULT event 2 " in printed

@@ -20,6 +20,7 @@ from inspector.service.ledger import Ticket
 from inspector.service.metrics import Metrics
 from inspector.service.recorder import Recorder, Written
 from inspector.sinks.journal import Closing, Journal, OpenFrame, read_results
+from inspector.sinks.journal_events import Event, Kind
 from inspector.types import Reason, Result, Verdict
 
 Accept = Callable[..., Ticket]
@@ -37,17 +38,19 @@ class RecordingJournal:
     def __init__(self) -> None:
         self.writes: queue.Queue[tuple[list[OpenFrame], list[Closing]]] = queue.Queue()
         self.tried: queue.Queue[int] = queue.Queue()
+        self.events: list[Event] = []
         self.prunes: list[dict[str, Any]] = []
         self.prunable = 0
         self.problem: Exception | None = None
         self.moving = threading.Event()
         self.moving.set()
 
-    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing]) -> None:
+    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
         self.tried.put(len(opened) + len(closings))
         assert self.moving.wait(WAIT_S)
         if self.problem is not None:
             raise self.problem
+        self.events += events
         self.writes.put((list(opened), list(closings)))
 
     def prune(self, **limits: Any) -> int:
@@ -385,7 +388,7 @@ def test_stop_ends_and_says_how_much_is_lost_when_the_disk_takes_nothing(
     recorder.close_late(closing(2, amends=True))
     recorder.stop()
     end(launch(recorder))
-    assert caplog.records[-1].getMessage() == "journal: 2 published results are not on record"
+    assert caplog.records[-1].getMessage() == "journal: not on record: 2 published results, 0 events"
     assert recorder.failure is None
 
 
@@ -449,3 +452,60 @@ def test_opening_is_recorded_once_the_disk_takes_it_unless_it_is_closed(
     journal.problem = None
     recorder.close_late(closing(tickets[0].number, amends=True))
     assert journal.next() == ["open f2", f"amend f{tickets[0].number}"]
+
+
+# ---------------------------------------------------------------- events
+
+
+def event(who: str) -> Event:
+    return Event(1, "boot", Kind.RELOAD, None, who, "applied")
+
+
+def test_event_is_recorded_with_or_before_the_verdicts_handed_over_later(
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, closing: MakeClosing
+) -> None:
+    recorder = make()
+    recorder.note(event("ann"))
+    recorder.close(closing(1))
+    launch(recorder)
+    assert journal.next() == ["close f1"]
+    assert journal.events == [event("ann")]
+
+
+def test_event_is_kept_until_the_disk_takes_it_and_holds_up_no_verdict(
+    make: Callable[..., Recorder],
+    launch: Launch,
+    journal: RecordingJournal,
+    closing: MakeClosing,
+    written: queue.Queue[Written],
+) -> None:
+    recorder = launch(make())
+    journal.problem = JournalError(DISK_FULL)
+    recorder.note(event("ann"))
+    journal.tried.get(timeout=WAIT_S)
+    recorder.close(closing(1))
+    assert told(written)[1] is not None
+    journal.problem = None
+    wait_until(lambda: bool(journal.events))  # nothing else comes
+    recorder.note(event("bob"))
+    wait_until(lambda: len(journal.events) == 2)
+    assert journal.events == [event("ann"), event("bob")]
+
+
+def test_oldest_events_are_lost_and_counted_when_too_many_wait(
+    make: Callable[..., Recorder],
+    launch: Launch,
+    journal: RecordingJournal,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MAX_EVENTS", 2)
+    journal.problem = JournalError(DISK_FULL)
+    recorder = make()
+    for who in ("ann", "bob", "cem"):
+        recorder.note(event(who))
+    launch(recorder)
+    wait_until(lambda: registry.get_sample_value("inspector_journal_lost_total") == 1)
+    journal.problem = None
+    wait_until(lambda: bool(journal.events))
+    assert journal.events == [event("bob"), event("cem")]

@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def drains() -> queue.Queue[str]:
-    """Holds one item for each drain asked for."""
+    """Holds who asked for each drain."""
     return queue.Queue()
 
 
@@ -56,7 +56,7 @@ def build(context: zmq.Context, path: Path, health: Health, drains: queue.Queue[
             cameras=("top", "side"),
             journal_path=path,
             status=status,
-            drain=lambda: drains.put("drain"),
+            drain=drains.put,
             health=health,
         )
 
@@ -116,6 +116,28 @@ def test_status_is_the_publishers_when_asked(ask: Ask) -> None:
 def test_drain_is_passed_on_once_when_asked(ask: Ask, drains: queue.Queue[str]) -> None:
     assert ask({"request": "drain"}) == {"ok": True, "draining": True}
     assert drains.qsize() == 1
+
+
+def test_who_asks_is_passed_on_when_a_drain_or_a_recipe_is_asked_for(
+    context: zmq.Context, health: Health, launch: Launch, connect: Connect, drains: queue.Queue[str]
+) -> None:
+    thread = RequestsThread(
+        context,
+        "tcp://127.0.0.1:*",
+        cameras=("top",),
+        journal_path=Path("none"),
+        status=dict,
+        drain=drains.put,
+        recipe=lambda request, who: {"who": who},
+        health=health,
+    )
+    peer = connect(zmq.REQ, thread._socket.last_endpoint)
+    launch(thread)
+    peer.send_json({"request": "recipe"})
+    assert peer.recv_json() == {"ok": True, "who": "unauthenticated 127.0.0.1"}
+    peer.send_json({"request": "drain"})
+    assert peer.recv_json()["ok"] is True
+    assert drains.get(timeout=WAIT_S) == "unauthenticated 127.0.0.1"
 
 
 def test_results_are_replayed_in_order_and_marked_when_asked_for(
@@ -235,7 +257,7 @@ def test_others_are_served_when_a_peer_left_before_its_answer(
     gone = connect(zmq.DEALER)
     gone.send_json({"request": "drain"})
     gone.close(linger=1000)
-    assert drains.get(timeout=WAIT_S) == "drain"
+    assert drains.get(timeout=WAIT_S)
     assert ask({"request": "status"})["ok"] is True
 
 

@@ -16,10 +16,12 @@ from inspector.config import Station
 from inspector.engine.base import Precision
 from inspector.errors import ConfigError, DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model.checkpoint import compute_sha256
+from inspector.service.audit import Audit
 from inspector.service.health import Health, State
 from inspector.service.judges import Judge, Judges
 from inspector.service.metrics import Metrics
 from inspector.service.switcher import Switcher
+from inspector.sinks.journal_events import Event
 
 WAIT_S = 10.0
 
@@ -38,6 +40,7 @@ class Bench:
         self.loading_held, self.release = threading.Event(), threading.Event()
         self.loaded: list[str] = []
         self.applied: list[Station] = []
+        self.events: list[Event] = []
         for name in ("lens", "lens2", "lens3"):
             self.write(name)
         self.station = self.next_station = self.make_station()
@@ -48,6 +51,7 @@ class Bench:
             read=self._read,
             load=self._load,
             apply=self.applied.append,
+            audit=Audit("boot", self.events.append),
             health=health,
             metrics=metrics,
         )
@@ -96,7 +100,7 @@ class Bench:
         return self.next_station
 
     def ask(self, action: str, camera: str = "top", **more: Any) -> dict[str, Any]:
-        return self.switcher.answer({"request": "recipe", "action": action, "camera": camera} | more)
+        return self.switcher.answer({"request": "recipe", "action": action, "camera": camera} | more, "engineer")
 
     def prepare(self, recipe: str, camera: str = "top") -> dict[str, Any]:
         """Ask, and wait until it is prepared or not."""
@@ -233,7 +237,7 @@ def test_requests_that_break_a_rule_are_told_field_rule_and_value(bench: Bench) 
     (bench.folder / "circle").symlink_to("circle")
     for change, words in WRONG:
         with pytest.raises(ValueError, match="must be") as refused:
-            bench.switcher.answer({"action": "prepare", "camera": "top"} | change)
+            bench.switcher.answer({"action": "prepare", "camera": "top"} | change, "engineer")
         assert words in str(refused.value), change
     assert bench.loaded == []
 
@@ -341,3 +345,54 @@ def test_all_fields_that_need_a_restart_are_named_when_they_changed(bench: Bench
 def test_status_looks_at_no_file_when_asked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "resolve", lambda *_, **__: pytest.fail("a folder on a dead network would be waited for"))
     assert bench.switcher.describe()["recipes"]["top"]["from_station_file"] is True
+
+
+# ---------------------------------------------------------------- on record
+
+
+def recorded(bench: Bench) -> list[tuple[Any, ...]]:
+    return [(event.kind, event.outcome, event.who, event.camera) for event in bench.events]
+
+
+def test_switch_is_on_record_with_who_and_both_recipes(bench: Bench) -> None:
+    bench.prepare("lens2")
+    assert bench.events == []  # nothing is judged with it yet
+    bench.switcher.answer({"action": "switch", "camera": "top"}, "shift lead")
+    assert recorded(bench) == [("recipe", "switched", "shift lead", "top")]
+    (event,) = bench.events
+    old, new = event.details["old"], event.details["new"]
+    assert (old["recipe_id"], old["threshold"]) == ("lens", 4.0)
+    assert (new["recipe_id"], new["threshold"], new["folder"]) == ("lens2", 5.0, str(bench.folder / "lens2"))
+    assert new["recipe_sha256"] == compute_sha256(bench.folder / "lens2" / "recipe.yaml")
+    assert 0 <= time.time_ns() - event.at_utc_ns < 60e9
+
+
+def test_switch_is_on_record_before_frames_are_judged_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.prepare("lens2")
+    switch, noted = bench.judges.switch, []
+    monkeypatch.setattr(bench.judges, "switch", lambda judges: (noted.append(len(bench.events)), switch(judges)))
+    bench.ask("switch")
+    assert noted == [1]
+
+
+def test_refused_recipe_is_on_record_with_who_and_why(bench: Bench) -> None:
+    bench.faults["lens2"] = RecipeError("checksum")
+    bench.prepare("lens2")
+    assert recorded(bench) == [("recipe", "refused", "engineer", "top")]
+    assert bench.events[0].details == {"recipe": str(bench.folder / "lens2"), "reason": "checksum"}
+
+
+def test_reload_is_on_record_with_what_it_changed_or_why_not(bench: Bench) -> None:
+    bench.reload(bench.make_station(cameras={"top": {"recipe": bench.folder / "lens2"}, "side": {}}))
+    assert recorded(bench) == [("reload", "refused", "station file", None)]
+    assert "cameras.side.recipe: needs a restart" in bench.events.pop().details["reason"]
+    cameras = {"top": {"recipe": bench.folder / "lens2"}, "side": {"recipe": bench.folder / "lens"}}
+    bench.reload(bench.make_station(cameras=cameras, stop_timeout_s=3.0))
+    assert recorded(bench) == [
+        ("reload", "applied", "station file", None),
+        ("recipe", "switched", "station file", "top"),
+    ]
+    assert bench.events[0].details["changes"] == [
+        {"field": "stop_timeout_s", "old": 10.0, "new": 3.0},
+        {"field": "cameras.top.recipe", "old": str(bench.folder / "lens"), "new": str(bench.folder / "lens2")},
+    ]

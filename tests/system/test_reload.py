@@ -22,6 +22,8 @@ from chaos import long_only
 from station_process import RunningStation, StartStation, bad_frame, base_config, good_frame
 
 from inspector.model.checkpoint import compute_sha256
+from inspector.sinks.journal_events import select_events
+from inspector.sinks.journal_verification import verify
 
 WAIT_S = 60.0
 
@@ -173,6 +175,37 @@ def test_each_result_is_one_recipes_when_recipes_are_switched_under_load(
     assert kinds == sorted(kinds)  # once switched, never back
     assert all(old(result) or new(result) for result in results)
     assert {result["verdict"] for result in results} == {"PASS", "FAIL"}
+
+
+def test_who_changed_what_is_on_record_when_it_was_asked_for_and_when_a_file_was_edited(
+    start: StartStation, station: RunningStation, recipes: Path
+) -> None:
+    prepare(station, "recipes/two")
+    ask(station, action="switch", camera="top")
+    assert ask(station, request="drain")["ok"] is True
+    assert station.process.wait(20) == 0
+    change_recipe(recipes / "one", threshold={"value": 7.0, "method": "manual"})
+    assert start(config=station.config).stop() == 0
+    events = list(select_events(station.journal))
+    peer = "unauthenticated 127.0.0.1"
+    (user,) = {event.who for event in events if event.kind == "start"}
+    assert [(event.kind, event.outcome, event.who) for event in events] == [
+        ("start", "started", user),
+        ("recipe", "switched", "station file"),
+        ("recipe", "switched", peer),
+        ("drain", "asked", peer),
+        ("stop", "stopped", peer),
+        ("start", "started", user),
+        ("recipe", "switched", "station file"),  # another, and another threshold, than what was judged with last
+        ("stop", "stopped", "signal SIGTERM"),
+    ]
+    switched = [event.details for event in events if event.kind == "recipe"]
+    assert switched[0]["old"] is None
+    assert [details["new"]["recipe_id"] for details in switched] == ["tiny", "two", "tiny"]
+    assert [details["old"] for details in switched[1:]] == [details["new"] for details in switched[:-1]]
+    assert (switched[2]["old"]["threshold"], switched[2]["new"]["threshold"]) == (1e-6, 7.0)
+    assert len({event.boot_id for event in events}) == 2
+    assert verify(station.journal).faults == ()
 
 
 @long_only
