@@ -21,7 +21,7 @@ import zmq
 from pydantic import AfterValidator, AwareDatetime, Field, field_validator, model_validator
 from zmq.utils import z85
 
-from inspector.config import Name, SchemaVersion, Strict, load_strict, locate_line
+from inspector.config import Name, SchemaVersion, Strict, load_strict, locate_field
 from inspector.errors import ConfigError
 from inspector.files import write_whole
 from inspector.secret import read_secret
@@ -109,8 +109,8 @@ def load_clients(path: Path) -> tuple[Client, ...]:
         for number, client in enumerate(clients):
             value = getattr(client, field)
             if value in seen:
-                line = locate_line(path, ("clients", number, field))
-                raise ConfigError(f"{path}:{line}: clients.{number}.{field}: must be given once, got {value!r} again")
+                place = locate_field(path, ("clients", number, field))
+                raise ConfigError(f"{place}: clients.{number}.{field}: must be given once, got {value!r} again")
             seen.add(value)
     return clients
 

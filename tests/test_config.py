@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from inspector import __version__
 from inspector.config import (
     Camera,
     FolderSource,
@@ -26,6 +28,7 @@ from inspector.config import (
     dump_recipe,
     load_recipe,
     load_station,
+    locate_field,
 )
 from inspector.errors import ConfigError, RecipeError
 from inspector.types import PixelFormat
@@ -38,6 +41,18 @@ def write(folder: Path, text: str, name: str = "station.yaml") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def place_of(text: str, line: int, field: str) -> str:
+    """LINE:COLUMN of a field's key, or of a list's first item, in a line; of the key above it where it is missing."""
+    found = text.splitlines()[line - 1]
+    above, _, key = field.rpartition(".")
+    if key == "(file)":
+        return f"{line}:1"
+    if key == "0":
+        return f"{line}:{found.index('[') + 2}"
+    match = re.search(rf"\b{key}:", found) or re.search(rf"\b{above.rpartition('.')[2]}:", found)
+    return f"{line}:{match.start() + 1}"
 
 
 def fault_of(path: Path) -> str:
@@ -108,7 +123,10 @@ def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
         (MINIMAL + "tile_batch: 0\n", 5, "tile_batch", "greater than or equal to 1", "0"),
         (MINIMAL + "stop_timeout_s: .inf\n", 5, "stop_timeout_s", "finite", "inf"),
         (MINIMAL + "buffer: {when_full: explode}\n", 5, "buffer.when_full", "'block'", "'explode'"),
-        ("schema: 2\nstation: a\ncameras: {c: {}}\n", 1, "schema", "should be 1", "2"),
+        ("schema: 2\nstation: a\ncameras: {c: {}}\n", 1, "schema", "newer inspector: upgrade inspector", "got 2;"),
+        ("schema: 0\nstation: a b\n", 1, "schema", "write schema: 1 and compare the file with", "got 0;"),
+        ("station: a\nschema: -1\n", 2, "schema", "the version that inspector", "got -1;"),
+        ("schema: '1'\nstation: a\ncameras: {c: {}}\n", 1, "schema", "should be 1", "'1'"),
         ("schema: yes\nstation: a\ncameras: {c: {}}\n", 1, "schema", "must be a number", "True"),
         ("schema: 1\nstation: a b\ncameras: {c: {}}\n", 2, "station", "match pattern", "'a b'"),
         ("schema: 1\nstation: a\n\ncameras: {}\n", 4, "cameras", "at least 1 item", "{}"),
@@ -148,7 +166,7 @@ def test_fault_names_file_line_field_rule_and_value_when_found(
 ) -> None:
     path = write(tmp_path, text)
     message = fault_of(path)
-    assert message.startswith(f"{path}:{line}: {field}: ")
+    assert message.startswith(f"{path}:{place_of(text, line, field)}: {field}: ")
     assert rule in message
     assert value in message
     assert "\n" not in message
@@ -157,11 +175,15 @@ def test_fault_names_file_line_field_rule_and_value_when_found(
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("schema: 1\ncameras: {c: {}}\n", "1: station: required, but missing"),
-        ("station: a\nschema: 1\n", "1: cameras: required, but missing"),
+        (
+            "station: a\ncameras: {c: {}}\n",
+            f"1:1: schema: required, but missing; write schema: 1, the version that inspector {__version__} reads",
+        ),
+        ("schema: 1\ncameras: {c: {}}\n", "1:1: station: required, but missing"),
+        ("station: a\nschema: 1\n", "1:1: cameras: required, but missing"),
         (
             "schema: 1\nstation: a\ncameras:\n  c:\n    source: {type: folder}\n",
-            "5: cameras.c.source.path: required, but missing",
+            "5:5: cameras.c.source.path: required, but missing",
         ),
     ],
 )
@@ -171,17 +193,18 @@ def test_fault_names_the_missing_key_when_required(tmp_path: Path, text: str, wh
 
 
 def test_faults_come_one_per_line_when_there_are_several(tmp_path: Path) -> None:
-    path = write(tmp_path, MINIMAL + "tile_batch: 0\ncolour: red\n")
-    first, second = fault_of(path).splitlines()
-    assert first.startswith(f"{path}:5: tile_batch: ")
-    assert second.startswith(f"{path}:6: colour: unknown key")
+    path = write(tmp_path, MINIMAL + "tile_batch: 0\ncolour: red\nstation: b\n")
+    first, second, third = fault_of(path).splitlines()
+    assert first == f"{path}:7:1: station: given twice"
+    assert second.startswith(f"{path}:5:1: tile_batch: ")
+    assert third.startswith(f"{path}:6:1: colour: unknown key")
 
 
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        (MINIMAL + "station: b\n", "5: station: given twice"),
-        ("schema: 1\nstation: a\ncameras:\n  c: {}\n  c: {}\n", "5: c: given twice"),
+        (MINIMAL + "station: b\n", "5:1: station: given twice"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {}\n  c: {}\n", "5:3: c: given twice"),
     ],
 )
 def test_duplicate_key_is_refused_when_given_twice(tmp_path: Path, text: str, where: str) -> None:
@@ -192,23 +215,61 @@ def test_duplicate_key_is_refused_when_given_twice(tmp_path: Path, text: str, wh
 @pytest.mark.parametrize(("text", "kind"), [("- 1\n- 2\n", "list"), ("hello\n", "str"), ("", "NoneType")])
 def test_file_is_refused_when_not_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
     path = write(tmp_path, text)
-    assert fault_of(path) == f"{path}:1: must be a mapping of keys to values, got {kind}"
+    assert fault_of(path) == f"{path}:1:1: must be a mapping of keys to values, got {kind}"
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "where"),
     [
-        "schema: [1\n",
-        "a: !!python/object/apply:os.system [ls]\n",
-        pytest.param("? [a, b]\n: 1\n", id="list as a key"),
-        pytest.param("station: 2024-13-45\n", id="impossible date"),
-        pytest.param("a: &a [*a]\n", id="endless alias"),
+        ("schema: 1\ncameras: [1\n", "3:1: not valid YAML: while parsing a flow sequence, expected ',' or ']'"),
+        ("a: 1\n b: 2\n", "2:3: not valid YAML: mapping values are not allowed here"),
+        ("a:\n\t- 1\n", "2:1: not valid YAML: while scanning for the next token, found character '\\t'"),
+        ("a: 1\nb: x\x00y\n", "2:5: not valid YAML: special characters are not allowed"),
+        ("a: !!python/object/apply:os.system [ls]\n", "1:4: not valid YAML: could not determine a constructor"),
+        pytest.param("\n? [a, b]\n: 1\n", "2:3: not valid YAML: ", id="list as a key"),
+        pytest.param("schema: 1\nstation: 2024-13-45\n", "2:10: not valid YAML: month must be", id="impossible date"),
+        pytest.param("a: &a [*a]\n", "1:1: not valid YAML: maximum recursion", id="endless alias"),
     ],
 )
-def test_file_is_refused_when_not_usable_yaml(tmp_path: Path, text: str) -> None:
+def test_file_is_refused_naming_the_place_when_not_usable_yaml(tmp_path: Path, text: str, where: str) -> None:
     path = write(tmp_path, text)
     message = fault_of(path)
-    assert message.startswith(f"{path}: not valid YAML: ")
+    assert message.startswith(f"{path}:{where}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (MINIMAL + "stop_timeout: 3\n", "stop_timeout_s"),
+        (MINIMAL + "schemas: 1\n", "schema"),
+        (MINIMAL + "http: {prot: 80}\n", "port"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {recipes: x}\n", "recipe"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {source: {type: folder, path: x, pol_s: 1}}\n", "poll_s"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {source: {type: zmq, pixel_formt: RGB8}}\n", "pixel_format"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {source: {type: zmq, path: x}}\n", None),  # another source's key
+        (MINIMAL + "colour: red\n", None),
+    ],
+)
+def test_unknown_key_is_met_with_the_nearest_known_one_of_its_place(
+    tmp_path: Path, text: str, meant: str | None
+) -> None:
+    message = fault_of(write(tmp_path, text))
+    assert "unknown key" in message
+    assert message.partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
+
+
+def test_environment_is_not_read_when_a_value_looks_like_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE", "/elsewhere")
+    station = load_station(write(tmp_path, MINIMAL + "state_dir: ${STATE}/x\n"))
+    assert station.state_dir == tmp_path / "${STATE}/x"
+
+
+def test_field_is_located_in_a_file_that_loads(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "http: {host: '::1', port: 1}\n")
+    assert locate_field(path, ("http", "port")) == f"{path}:5:21"
+    assert locate_field(path, ("sockets", "frames")) == f"{path}:1:1"
+    assert locate_field(path, ("cameras", "top", "recipe")) == f"{path}:4:3"
 
 
 def test_file_is_refused_when_missing_or_not_text(tmp_path: Path) -> None:
@@ -351,7 +412,7 @@ def test_recipe_fault_names_file_line_field_rule_and_value_when_found(
 ) -> None:
     text = f"schema: 1\nrecipe_id: r\nbackbone: resnet18\nweights_sha256: {SHA}\n" + extra
     message = recipe_fault(tmp_path, text)
-    assert message.startswith(f"{tmp_path / 'recipe.yaml'}:{line}: {field}: ")
+    assert message.startswith(f"{tmp_path / 'recipe.yaml'}:{place_of(text, line, field)}: {field}: ")
     assert rule in message
     assert value in message
 
@@ -364,12 +425,27 @@ def test_recipe_fault_names_file_line_field_rule_and_value_when_found(
 def test_golden_frame_is_refused_when_its_file_lies_elsewhere(tmp_path: Path, file: str) -> None:
     text = f"schema: 1\nrecipe_id: r\nbackbone: resnet18\nweights_sha256: {SHA}\n" + golden_text(f'"{file}"')
     message = recipe_fault(tmp_path, text)
-    assert message.startswith(f"{tmp_path / 'recipe.yaml'}:6: golden.0.file: String should match pattern")
+    assert message.startswith(f"{tmp_path / 'recipe.yaml'}:6:3: golden.0.file: String should match pattern")
 
 
 def test_recipe_is_refused_when_the_folder_is_empty(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe\.yaml: cannot be read"):
         load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (
+            "schema: 2\n",
+            "2:1: schema: must be 1, the version that inspector {} reads, got 2; it was written for a newer",
+        ),
+        ("", "1:1: schema: required, but missing; write schema: 1, the version that inspector {} reads"),
+    ],
+)
+def test_recipe_of_another_version_is_refused_saying_what_to_do(tmp_path: Path, schema: str, message: str) -> None:
+    text = f"recipe_id: r\n{schema}backbone: resnet18\nweights_sha256: {SHA}\n"
+    assert recipe_fault(tmp_path, text).startswith(f"{tmp_path / 'recipe.yaml'}:{message.format(__version__)}")
 
 
 def test_recipe_of_before_zones_and_warn_bands_still_loads(tmp_path: Path) -> None:

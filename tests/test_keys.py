@@ -59,13 +59,13 @@ def test_list_by_hand_may_have_yaml_dates_and_a_time_from_which_a_key_is_revoked
     [
         (
             {"public_key": PUBLIC[:-1]},
-            "4: clients.0.public_key: Value error, must be a public key: 40 ",
+            "4:3: clients.0.public_key: Value error, must be a public key: 40 ",
         ),
-        ({"public_key": "~" * 40}, "4: clients.0.public_key: Value error, must be a public key"),
-        ({"public_key": "#" * 40}, "4: clients.0.public_key: Value error, must be a public key"),
-        ({"roles": []}, "5: clients.0.roles: Value error, must be one or more of sender, subscriber"),
-        ({"roles": ["king"]}, "6: clients.0.roles.0: Input should be 'sender', 'subscriber'"),
-        ({"name": "cam 1"}, "3: clients.0.name: String should match pattern"),
+        ({"public_key": "~" * 40}, "4:3: clients.0.public_key: Value error, must be a public key"),
+        ({"public_key": "#" * 40}, "4:3: clients.0.public_key: Value error, must be a public key"),
+        ({"roles": []}, "5:3: clients.0.roles: Value error, must be one or more of sender, subscriber"),
+        ({"roles": ["king"]}, "6:5: clients.0.roles.0: Input should be 'sender', 'subscriber'"),
+        ({"name": "cam 1"}, "3:3: clients.0.name: String should match pattern"),
         ({"created": "2026-01-31T06:00:00"}, "clients.0.created: Input should have timezone info"),
         ({"created": "2026-01-31T06:00:00+01:00"}, "clients.0.created: Value error, must be in UTC"),
         ({"revoked": "yesterday"}, "clients.0.revoked: Input should be a valid datetime"),
@@ -87,7 +87,7 @@ def test_name_or_key_given_twice_is_refused(tmp_path: Path, field: str) -> None:
     value = {"name": "cam-1", "public_key": PUBLIC}[field]
     line = 7 if field == "name" else 8
     number = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.count(value) and n >= line)
-    assert fault_of(path) == f"{path}:{number}: clients.1.{field}: must be given once, got {value!r} again"
+    assert fault_of(path) == f"{path}:{number}:3: clients.1.{field}: must be given once, got {value!r} again"
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646])

@@ -23,14 +23,14 @@ StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The s
 def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it: by itself it would end the process
-    from inspector.config import load_station, locate_line
+    from inspector.config import load_station, locate_field
     from inspector.service.daemon import Daemon
 
     daemon = Daemon(load_station(station), station)
     try:
         status = daemon.run()
     except ConfigError as error:
-        raise ConfigError(f"{station}:{locate_line(station, error.field)}: {error}") from error
+        raise ConfigError(f"{locate_field(station, error.field)}: {error}") from error
     raise typer.Exit(status)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspector.config.base import SCHEMA, Name, SchemaVersion, Size, Strict
-from inspector.config.loading import dump_recipe, load_recipe, load_station, load_strict, locate_line
+from inspector.config.loading import dump_recipe, load_recipe, load_station, load_strict, locate_field
 from inspector.config.recipe import (
     RECIPE_FILE,
     WEIGHTS_FILE,
@@ -89,5 +89,5 @@ __all__ = [
     "load_recipe",
     "load_station",
     "load_strict",
-    "locate_line",
+    "locate_field",
 ]

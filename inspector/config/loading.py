@@ -1,4 +1,4 @@
-"""Reading both files. Every error names file, line, field, rule and the value found."""
+"""Reading both files. Every error names file, line, column, field, rule and the value found."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from inspector.config.base import SCHEMA
+from inspector.config.faults import (
+    describe_duplicates,
+    describe_missing_schema,
+    describe_shape,
+    describe_syntax,
+    describe_values,
+    describe_version,
+    locate,
+)
 from inspector.config.recipe import RECIPE_FILE, Recipe
 from inspector.config.station import Camera, FolderSource, Http, Security, Station, Tls
 from inspector.errors import ConfigError, RecipeError
@@ -69,6 +79,22 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
+def locate_field(path: Path, field: tuple[int | str, ...]) -> str:
+    """`FILE:LINE:COLUMN` of a field in a file that loaded; of what is written above it where it is at its default."""
+    (line, column), _ = locate(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), field)
+    return f"{path}:{line}:{column}"
+
+
+class _Loader(yaml.SafeLoader):
+    """Says where a value stands that cannot be made: an impossible date, say."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError) as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+
+
 def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
     """Read a YAML file as `model`.
 
@@ -81,59 +107,21 @@ def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _M
         raise error(f"{path}: cannot be read: {fault}") from fault
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_duplicates(node, path, error)
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as fault:  # odd keys, dates, aliases raise these
-        raise error(f"{path}: not valid YAML: {fault}") from fault
+        faults = list(describe_duplicates(path, node))
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (it is a SafeLoader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as fault:  # odd keys and aliases raise these
+        raise error(describe_syntax(path, text, fault)) from fault
     if not isinstance(data, dict):
-        raise error(f"{path}:1: must be a mapping of keys to values, got {type(data).__name__}")
+        raise error(describe_shape(path, data))
+    version = data.get("schema")
+    if type(version) is int and version != SCHEMA:
+        raise error(describe_version(path, node, version, f"what `inspector schema {model.__name__.lower()}` prints"))
     try:
-        return model.model_validate(data)
+        loaded = model.model_validate(data)
     except ValidationError as fault:
-        raise error("\n".join(_describe(path, node, item) for item in fault.errors())) from fault
-
-
-def locate_line(path: Path, field: tuple[int | str, ...]) -> int:
-    """Line (from 1) of a field in a file that loaded; of what is written above it where it stands at its default."""
-    return _locate(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), field)[0]
-
-
-def _refuse_duplicates(node: yaml.Node | None, path: Path, error: type[ConfigError]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise error(f"{path}:{key.start_mark.line + 1}: {key.value}: given twice")
-            seen.add(key.value)
-            _refuse_duplicates(value, path, error)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_duplicates(value, path, error)
-
-
-def _describe(path: Path, node: yaml.Node | None, item: Any) -> str:
-    line, found = _locate(node, item["loc"])
-    field = ".".join(found) or "(file)"
-    if item["type"] == "extra_forbidden":
-        return f"{path}:{line}: {field}: unknown key, value {item['input']!r}"
-    if item["type"] == "missing":
-        missing = ".".join([*found, str(item["loc"][-1])])
-        return f"{path}:{line}: {missing}: required, but missing"
-    return f"{path}:{line}: {field}: {item['msg']}, got {item['input']!r}"
-
-
-def _locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[int, list[str]]:
-    """Line (from 1) and path in the file of pydantic's error location, which also names union members."""
-    line, found = 1, []
-    for step in loc:
-        if isinstance(node, yaml.MappingNode):
-            match = [(key, value) for key, value in node.value if key.value == str(step)]
-            if match:
-                (key, node) = match[0]
-                line = key.start_mark.line + 1
-                found.append(str(step))
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-            found.append(str(step))
-    return line, found
+        raise error("\n".join(faults + describe_values(path, node, model, fault))) from fault
+    if "schema_version" not in loaded.model_fields_set:  # a default of the model, for recipes that are made here
+        faults.append(describe_missing_schema(path))
+    if faults:
+        raise error("\n".join(faults))
+    return loaded

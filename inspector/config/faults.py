@@ -1,0 +1,135 @@
+"""What is wrong with a file, in words: file:line:column, field, rule, value, and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inspector import __version__
+from inspector.config.base import SCHEMA
+
+Place = tuple[int, int]
+"""Line and column, from 1."""
+
+_START: Place = (1, 1)
+
+
+def describe_syntax(path: Path, text: str, fault: Exception) -> str:
+    """A fault for which there are no values to look at yet."""
+    mark, position = getattr(fault, "problem_mark", None), getattr(fault, "position", None)
+    place = _START
+    if mark is not None:
+        place = (mark.line + 1, mark.column + 1)
+    elif isinstance(position, int):
+        place = (text.count("\n", 0, position) + 1, position - (text.rfind("\n", 0, position) + 1) + 1)
+    words = [getattr(fault, name, None) for name in ("context", "problem", "reason")]
+    message = ", ".join(str(word) for word in words if word) or str(fault)
+    return f"{_show(path, place)}: not valid YAML: {message}"
+
+
+def describe_shape(path: Path, data: object) -> str:
+    """A file that holds something else than keys and values."""
+    return f"{_show(path, _START)}: must be a mapping of keys to values, got {type(data).__name__}"
+
+
+def describe_version(path: Path, node: yaml.Node | None, version: int, guide: str) -> str:
+    """A file of another version than the one there is; nothing else in it can be judged."""
+    if version > SCHEMA:
+        advice = "it was written for a newer inspector: upgrade inspector on this machine"
+    else:
+        advice = f"there never was such a version: write schema: {SCHEMA} and compare the file with {guide}"
+    place, _ = locate(node, ("schema",))
+    rule = f"must be {SCHEMA}, the version that inspector {__version__} reads"
+    return f"{_show(path, place)}: schema: {rule}, got {version}; {advice}"
+
+
+def describe_missing_schema(path: Path) -> str:
+    """A file that does not say of which version it is."""
+    rule = f"required, but missing; write schema: {SCHEMA}, the version that inspector {__version__} reads"
+    return f"{_show(path, _START)}: schema: {rule}"
+
+
+def describe_duplicates(path: Path, node: yaml.Node | None) -> Iterator[str]:
+    """Every key that stands twice in a mapping."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                yield f"{_show(path, _place(key))}: {key.value}: given twice"
+            seen.add(str(key.value))
+            yield from describe_duplicates(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from describe_duplicates(path, value)
+
+
+def describe_values(path: Path, node: yaml.Node | None, model: type[BaseModel], fault: ValidationError) -> list[str]:
+    """Every value that breaks a rule, every unknown and every missing key."""
+    return [_describe(path, node, model, item) for item in fault.errors()]
+
+
+def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], item: Any) -> str:
+    loc = item["loc"]
+    place, found = locate(node, loc)
+    where, field = _show(path, place), ".".join(found) or "(file)"
+    if item["type"] == "extra_forbidden":
+        meant = get_close_matches(str(loc[-1]), list_keys(model, loc[:-1]), n=1)
+        hint = f"; did you mean {meant[0]}?" if meant else ""
+        return f"{where}: {field}: unknown key, value {item['input']!r}{hint}"
+    if item["type"] == "missing":
+        missing = ".".join([*found, str(loc[-1])])
+        return describe_missing_schema(path) if missing == "schema" else f"{where}: {missing}: required, but missing"
+    return f"{where}: {field}: {item['msg']}, got {item['input']!r}"
+
+
+def locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[Place, list[str]]:
+    """Place and path in the file of pydantic's error location, which also names union members."""
+    place, found = _START, []
+    for step in loc:
+        if isinstance(node, yaml.MappingNode):
+            match = [(key, value) for key, value in node.value if key.value == str(step)]
+            if match:
+                (key, node) = match[0]
+                place = _place(key)
+                found.append(str(step))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            place = _place(node)
+            found.append(str(step))
+    return place, found
+
+
+def list_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Keys that are known at pydantic's error location."""
+    models = [model]
+    for step in loc:
+        fields = [info for each in models for key, info in _keys(each).items() if key == step]
+        tagged = [each for each in models if "type" in _keys(each) and step in get_args(_keys(each)["type"].annotation)]
+        if fields:
+            models = [found for info in fields for found in _find_models(info.annotation)]
+        elif tagged:
+            models = tagged  # a union's member, by the value of its key `type`
+    return [key for each in models for key in _keys(each)]
+
+
+def _keys(model: type[BaseModel]) -> dict[str, Any]:
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
+def _find_models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _find_models(part)]
+
+
+def _place(node: yaml.Node) -> Place:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _show(path: Path, place: Place) -> str:
+    return f"{path}:{place[0]}:{place[1]}"
