@@ -10,8 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from inspector.config import WhenFull, load_station
+from inspector.config.json_schema import build_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = REPOSITORY / "systemd" / "inspector@.service"
@@ -31,6 +34,19 @@ def test_commented_station_file_states_the_defaults() -> None:
     )
     assert station == minimal
     assert station.buffer.when_full is WhenFull.DROP_OLDEST
+
+
+def test_json_schema_of_station_files_is_what_the_program_prints() -> None:
+    committed = json.loads((REPOSITORY / "configs" / "station.schema.json").read_text())
+    assert committed == build_schema("station"), "inspector schema station > configs/station.schema.json"
+
+
+@pytest.mark.parametrize("name", ["station.yaml", "demo.yaml"])
+def test_station_files_hold_by_the_json_schema(name: str) -> None:
+    text = (REPOSITORY / "configs" / name).read_text()
+    Draft202012Validator(build_schema("station")).validate(yaml.safe_load(text))
+    if name == "station.yaml":
+        assert text.startswith("# yaml-language-server: $schema=station.schema.json\n")
 
 
 def test_demo_station_file_points_at_what_the_demo_keeps() -> None:

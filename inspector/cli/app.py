@@ -17,6 +17,7 @@ from inspector.cli.golden import golden
 from inspector.cli.import_ import import_
 from inspector.cli.inspect import inspect
 from inspector.cli.recipe import recipe
+from inspector.cli.schema import schema
 from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
 
@@ -61,6 +62,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     online.send,
     online.tail,
     recipe,
+    schema,
     bench,
 )
 for _command in _COMMANDS:
