@@ -35,6 +35,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes
         socket.zap_domain = name.encode()
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # else it were open to any key while nobody authenticates
         socket.monitor(monitor_endpoint(name), REFUSED_HANDSHAKES)
+    socket.ipv6 = endpoint.startswith("tcp://[")  # without it libzmq takes no such address, with it none but such
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
