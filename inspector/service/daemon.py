@@ -37,6 +37,7 @@ from inspector.service.http_access import load_http_access
 from inspector.service.ingest import IngestThread
 from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.service.ledger import Ledger, error_outcome
+from inspector.service.lock import StationLock
 from inspector.service.metrics import Metrics
 from inspector.service.notifier import Notifier
 from inspector.service.overlayer import Overlayer
@@ -162,6 +163,7 @@ class Daemon:
         overlays = OverlaysSocket(self._context, station.sockets.overlays, access.secret_key)
         # A folder of its own: two stations on one PC may share the default state_dir, never a journal.
         folder = station.state_dir / station.station
+        self._lock = StationLock(folder)
         journal = _open_journal(folder / "journal.sqlite")
         sources = build_sources(station, self._context, self._judges.find_frame_hw, access)
         for source in sources:
