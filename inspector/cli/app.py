@@ -12,6 +12,7 @@ from inspector import __version__
 from inspector.cli import demo, encoder, journal, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
+from inspector.cli.check import check
 from inspector.cli.evaluate import evaluate
 from inspector.cli.golden import golden
 from inspector.cli.import_ import import_
@@ -58,7 +59,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     golden,
     inspect,
     online.run,
-    online.check,
+    check,
     online.send,
     online.tail,
     recipe,

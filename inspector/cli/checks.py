@@ -1,46 +1,16 @@
-"""What `inspector check` looks at."""
+"""What `inspector check` looks at: recipes, device, engines and sources. It disturbs no running daemon."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+import sys
 
-from inspector.config import FolderSource, Http, OpencvSource, Station
+from inspector.cli.check_disk import check_disk
+from inspector.cli.check_sockets import check_sockets
+from inspector.cli.finding import Finding
+from inspector.config import FolderSource, OpencvSource, Station
 from inspector.errors import ConfigError, InspectorError
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing checked; `problem` is None where it is well."""
-
-    what: str
-    detail: str = "ok"
-    problem: str | None = None
-
-
-def check_security(station: Station) -> list[Finding]:
-    """Secret key and list of clients: there, valid, and open to nobody else."""
-    from inspector.keys import load_clients, read_station_key
-
-    if station.security is None:
-        return []
-    findings = []
-    try:
-        findings.append(Finding("security.key", f"public key {read_station_key(station.security.key)[0].decode()}"))
-    except ConfigError as error:
-        findings.append(Finding("security.key", problem=str(error)))
-    try:
-        clients = load_clients(station.security.clients)
-        let_in = sum(not client.is_revoked for client in clients)
-        findings.append(Finding("security.clients", f"{let_in} let in, {len(clients) - let_in} revoked"))
-    except ConfigError as error:
-        findings.append(Finding("security.clients", problem=str(error)))
-    return findings
+_MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
 
 
 def check_recipes(station: Station) -> list[Finding]:
@@ -56,7 +26,13 @@ def check_recipes(station: Station) -> list[Finding]:
     for name, camera in station.cameras.items():
         what = f"cameras.{name}.recipe"
         if camera.recipe is None:
-            findings.append(Finding(what, problem="none: every frame will be answered ERROR NO_RECIPE"))
+            findings.append(
+                Finding(
+                    what,
+                    problem="none: every frame will be answered ERROR NO_RECIPE",
+                    mend="name the folder that inspector train wrote",
+                )
+            )
             continue
         try:
             recipe = load_recipe(camera.recipe)
@@ -67,45 +43,58 @@ def check_recipes(station: Station) -> list[Finding]:
             load_roi(camera.recipe, recipe)
             load_zones(camera.recipe, recipe)
         except ConfigError as error:
-            findings.append(Finding(what, problem=str(error)))
+            findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
             continue
         threshold = recipe.threshold
-        problem = None if threshold else f"{camera.recipe}: threshold: required; run inspector calibrate"
-        findings.append(
-            Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}" if threshold else "", problem)
-        )
+        if threshold is None:
+            problem = f"{camera.recipe}: threshold: required; run inspector calibrate"
+            findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
+        else:
+            findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}"))
     return findings
 
 
-def check_environment(station: Station) -> list[Finding]:
-    """Device, disk, ports and sources as they are now."""
+def check_environment(station: Station, *, engines: bool | None = None) -> list[Finding]:
+    """Device, engines, disk, ports and sources as they are now.
+
+    Args:
+        station: which one.
+        engines: whether engines are built and golden frames judged; None: unless a daemon runs this station, which
+            needs the device for its verdicts.
+    """
+    from inspector.service.lock import find_daemon
+
+    daemon = find_daemon(station.state_dir / station.station)
+    if daemon is not None:
+        running = Finding("daemon", f"runs this station as process {daemon}: what it uses is left alone")
+    else:
+        running = Finding("daemon", "none of this station runs, or none this user can see")
     return [
-        _check_device(station.device),
-        *_check_engines(station),
-        _check_disk(station.state_dir),
-        *(
-            _check_port(name, getattr(station.sockets, name))
-            for name in ("frames", "results", "overlays", "requests", "imagezmq")
-        ),
-        _check_port("http", f"tcp://{station.http.host}:{station.http.port}"),
-        _check_http_access(station.http),
-        *_check_sources(station),
+        running,
+        _check_device(station.device, in_use=daemon is not None),
+        *_check_engines(station, wanted=daemon is None if engines is None else engines),
+        *check_disk(station),
+        *check_sockets(station, daemon),
+        *_check_sources(station, daemon),
     ]
 
 
-def _check_device(device: str) -> Finding:
+def _check_device(device: str, *, in_use: bool) -> Finding:
     import torch
 
     from inspector.detector import choose_device
 
     try:
-        torch.zeros(1, device=choose_device(device))
+        chosen = choose_device(device)
+        if not in_use:
+            torch.zeros(1, device=chosen)  # takes some hundred MB of a GPU, which a daemon may need
     except (ConfigError, RuntimeError, AssertionError) as error:
-        return Finding("device", problem=f"{device}: cannot be used: {error}")
-    return Finding("device", str(choose_device(device)))
+        mend = "see what nvidia-smi and torch.cuda.is_available() say, or write device: auto"
+        return Finding("device", problem=f"{device}: cannot be used: {error}", mend=mend)
+    return Finding("device", str(chosen))
 
 
-def _check_engines(station: Station) -> list[Finding]:
+def _check_engines(station: Station, *, wanted: bool) -> list[Finding]:
     """Each camera's recipe on the station's device: built, warmed up, proved on its frames, as the daemon will."""
     from inspector.engine.cache import find_user_cache
     from inspector.service.judges import load_judges
@@ -115,11 +104,16 @@ def _check_engines(station: Station) -> list[Finding]:
         if camera.recipe is None:
             continue
         what = f"cameras.{name} engine"
+        if not wanted:
+            findings.append(Finding(what, "not built, golden frames not judged; --engines does both"))
+            continue
+        print(f"building the engine of camera {name} and judging its golden frames", file=sys.stderr, flush=True)
         try:
             alone = station.model_copy(update={"cameras": {name: camera}})
             detector = load_judges(alone, find_user_cache())[name].detector
         except (InspectorError, RuntimeError) as error:
-            findings.append(Finding(what, problem=str(error)))
+            mend = "set the threshold anew on this machine with inspector calibrate, or see inspector golden RECIPE"
+            findings.append(Finding(what, problem=str(error), mend=mend))
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
             proved = f"{count} golden frame(s) as expected" if count else "no golden frames"
@@ -127,47 +121,7 @@ def _check_engines(station: Station) -> list[Finding]:
     return findings
 
 
-def _check_disk(state_dir: Path) -> Finding:
-    existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
-        return Finding("state_dir", problem=f"{existing}: cannot be written")
-    free = shutil.disk_usage(existing).free
-    problem = None if free > 1 << 30 else f"{existing}: must have 1 GiB free, has {free / 2**30:.2f}"
-    return Finding("state_dir", f"{free / 2**30:.0f} GiB free", problem)
-
-
-def _check_port(name: str, endpoint: str) -> Finding:
-    what = name if name == "http" else f"sockets.{name}"
-    if not endpoint.startswith("tcp://"):
-        return Finding(what, endpoint)
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), int(port)))
-        except OSError as error:
-            return Finding(what, problem=f"{endpoint}: cannot be bound: {error}")
-    return Finding(what, endpoint)
-
-
-def _check_http_access(http: Http) -> Finding:
-    from inspector.service.http_access import load_http_access
-
-    try:
-        access = load_http_access(http)
-    except ConfigError as error:
-        return Finding("http access", problem=str(error))
-    login = f"login {http.username}" if access.login else "no login"
-    if access.expires_utc_s is None:
-        return Finding("http access", f"no TLS, {login}")
-    until = datetime.fromtimestamp(access.expires_utc_s, UTC)
-    expired = until < datetime.now(UTC)
-    problem = f"{http.tls and http.tls.certificate}: must not have expired, but has: {until}" if expired else None
-    return Finding("http access", f"TLS until {until:%Y-%m-%d}, {login}", problem)
-
-
-def _check_sources(station: Station) -> list[Finding]:
+def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
     from inspector.sources.folder import FolderSource as Folder
     from inspector.sources.opencv import OpencvSource as Opencv
 
@@ -178,6 +132,9 @@ def _check_sources(station: Station) -> list[Finding]:
         opened: Folder | Opencv
         if isinstance(source, FolderSource):
             opened = Folder(name, source.path, watch=False)
+        elif isinstance(source, OpencvSource) and daemon is not None:
+            findings.append(Finding(what, f"opencv: not opened, process {daemon} has it"))
+            continue
         elif isinstance(source, OpencvSource):
             opened = Opencv(
                 name, source.device, open_timeout_s=source.open_timeout_s, read_timeout_s=source.read_timeout_s
@@ -189,7 +146,8 @@ def _check_sources(station: Station) -> list[Finding]:
             opened.connect()
             findings.append(Finding(what, f"{source.type}: there"))
         except InspectorError as error:
-            findings.append(Finding(what, problem=str(error)))
+            mend = "see that it has power and network, that its name is right and that nothing else has it open"
+            findings.append(Finding(what, problem=str(error), mend=mend))
         finally:
             opened.close()
     return findings

@@ -1,4 +1,4 @@
-"""Commands around the running daemon: run, check, send, tail."""
+"""Commands around the running daemon: run, send, tail."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from inspector.cli.options import ClientKeyFile
+from inspector.cli.options import ClientKeyFile, StationFile
 from inspector.cli.peer import Peer
 from inspector.errors import ConfigError, InspectorError
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
 RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
-
-StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The station file.")]
 
 
 def run(station: StationFile) -> None:
@@ -32,33 +30,6 @@ def run(station: StationFile) -> None:
     except ConfigError as error:
         raise ConfigError(f"{locate_field(station, error.field)}: {error}") from error
     raise typer.Exit(status)
-
-
-def check(
-    station: StationFile,
-    no_environment: Annotated[
-        bool, typer.Option("--no-environment", help="Check the files only: no device, sockets, sources or disk.")
-    ] = False,
-) -> None:
-    """Check configuration, recipes, device, sources, sockets and disk without starting the station."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from inspector.cli.checks import check_environment, check_recipes, check_security
-    from inspector.config import load_station
-
-    loaded = load_station(station)
-    findings = check_security(loaded) + check_recipes(loaded)
-    if not no_environment:
-        findings += check_environment(loaded)
-    table = Table("what", "result", title=f"station {loaded.station}")
-    for finding in findings:
-        colour = "red" if finding.problem else "green"  # escaped: keys have brackets
-        table.add_row(finding.what, f"[{colour}]{escape(finding.problem or finding.detail)}[/]")
-    Console().print(table)
-    if any(finding.problem for finding in findings):
-        raise typer.Exit(78)
 
 
 def send(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The station file.")]
 RecipeDir = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe folder.")]
 RoiMask = Annotated[
     Path | None, typer.Option(help="Grey image of a frame's aspect: anomalies count where it is not black.")

@@ -62,6 +62,23 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
 
 
+def read_journal_version(path: Path) -> int:
+    """The file's version; one below `len(MIGRATIONS)` is migrated at the next start.
+
+    Raises:
+        JournalError: the file cannot be read, is no journal, or a newer version of this program wrote it.
+    """
+    connection = None
+    try:
+        connection = _connect(path)
+        return read_version(connection)
+    except (OSError, sqlite3.Error, JournalError) as error:
+        raise JournalError(f"journal {path}: cannot be read: {error}") from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
 def read_results(path: Path, camera: str, from_seq: int, limit: int = 1000) -> list[dict[str, Any]]:
     """Results of one camera as published, from `from_seq` on, in order, at most `limit`.
 

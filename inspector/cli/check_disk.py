@@ -1,0 +1,67 @@
+"""The station's folder: can be written, has room for what it may keep, and a journal this program understands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from inspector.cli.finding import Finding
+from inspector.config import Station
+from inspector.errors import JournalError
+
+
+def check_disk(station: Station) -> list[Finding]:
+    """Folder, room and journal as they are now. Nothing is written."""
+    folder = station.state_dir / station.station
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        mend = f"make {station.state_dir} writable for the station's user, or name another folder"
+        return [Finding("state_dir", problem=f"{existing}: must be a folder this user can write", mend=mend)]
+    return [_check_room(station, folder, existing), _check_limits(station, folder, existing), _check_journal(folder)]
+
+
+def _check_room(station: Station, folder: Path, existing: Path) -> Finding:
+    usage = shutil.disk_usage(existing)
+    needed = station.evidence.min_free
+    if usage.free < needed:
+        problem = f"{existing}: must have evidence.min_free free, {_show(needed)}, has {_show(usage.free)}"
+        return Finding("state_dir", problem=problem, mend="make room, or name a folder on another disk")
+    return Finding("state_dir", f"{folder}: {_show(usage.free)} free of {_show(usage.total)}")
+
+
+def _check_limits(station: Station, folder: Path, existing: Path) -> Finding:
+    """Whether evidence and journal reach their limits before the disk reaches its."""
+    evidence, journal = station.evidence, station.journal
+    kept = evidence.max_bytes if evidence.frames != "none" else 0
+    limit = kept + (journal.max_bytes or 0)
+    room = shutil.disk_usage(existing).free - evidence.min_free
+    if limit > room:  # else what is there already need not be counted
+        room += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    if limit > room:
+        room = max(room, 0)
+        problem = f"with journal.max_bytes {_show(limit)} may be kept; above min_free there is room for {_show(room)}"
+        mend = f"make room, or lower them to {_show(room)} together: once the disk is full no evidence is kept"
+        return Finding("evidence.max_bytes", problem=problem, mend=mend, fatal=False)
+    return Finding("evidence.max_bytes", f"with journal.max_bytes {_show(limit)}, of {_show(room)} there is room for")
+
+
+def _check_journal(folder: Path) -> Finding:
+    from inspector.sinks.journal_reader import read_journal_version
+    from inspector.sinks.journal_schema import MIGRATIONS
+
+    path = folder / "journal.sqlite"
+    if not path.exists():
+        return Finding("journal", f"{path}: none yet")
+    try:
+        version = read_journal_version(path)
+    except JournalError as error:
+        mend = "check as the station's user; a damaged file is to be moved away, and a copy put back if there is one"
+        return Finding("journal", problem=str(error), mend=mend)
+    if version < len(MIGRATIONS):
+        return Finding("journal", f"{path}: version {version}, the next start brings it to {len(MIGRATIONS)}")
+    return Finding("journal", f"{path}: version {version}, can be read; inspector journal verify proves it")
+
+
+def _show(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

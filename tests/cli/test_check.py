@@ -1,0 +1,97 @@
+"""`inspector check` reports every fault, with its place and what to do, and leaves a running daemon alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inspector.cli import checks
+
+Run = Callable[..., tuple[int, str]]
+SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """A station without a recipe; the rest is well."""
+    sockets = {name: f"ipc:///tmp/{tmp_path.name}-{name}" for name in SOCKETS}
+    small = {"max_bytes": "1MiB"}
+    return {
+        "schema": 1, "station": "press", "state_dir": "state", "device": "cpu", "sockets": sockets,
+        "http": {"port": 0}, "evidence": small | {"min_free": "1MiB"}, "journal": small, "cameras": {"top": {}},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "station.yaml"
+
+
+def check(run: Run, path: Path, config: dict[str, Any], *options: str) -> tuple[int, dict[str, Any]]:
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    status, printed = run("check", path, "--json", *options)
+    report = json.loads(printed)
+    return status, report | {"findings": {finding.pop("what"): finding for finding in report["findings"]}}
+
+
+def test_faults_of_a_file_that_does_not_load_are_all_reported(run: Run, path: Path, config: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(config | {"http": {"prot": 1}, "device": "tpu"}, sort_keys=False))
+    status, printed = run("check", path)
+    assert status == 78
+    for words in (f"{path}:4:1: device: String should match pattern", f"{path}:12:3: http.prot: unknown key"):
+        assert words in printed
+    status, printed = run("check", path, "--json")
+    report = json.loads(printed)
+    assert (status, report["station"], report["ok"]) == (78, None, False)
+    assert [finding["problem"].partition(" ")[0] for finding in report["findings"]] == [f"{path}:4:1:", f"{path}:12:3:"]
+
+
+def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, config: dict[str, Any]) -> None:
+    config["sockets"]["overlays"] = "ipc:///nowhere/[red]overlays"
+    config["cameras"]["top"]["source"] = {"type": "folder", "path": "gone"}
+    status, report = check(run, path, config)
+    assert (status, report["station"], report["ok"]) == (78, "press", False)
+    failed = {what: finding for what, finding in report["findings"].items() if finding["result"] == "FAIL"}
+    assert set(failed) == {"cameras.top.recipe", "sockets.overlays", "cameras.top.source"}
+    assert all(finding["mend"] for finding in failed.values())
+    assert failed["sockets.overlays"]["at"] == f"{path}:8:3"
+    assert failed["cameras.top.source"]["at"] == f"{path}:20:5"
+    assert report["findings"]["daemon"]["detail"].startswith("none of this station runs")
+    status, printed = run("check", path)
+    assert status == 78
+    assert printed.count("FAIL") == 3
+    assert "ipc:///nowhere/[red]overlays: the folder /nowhere is not there" in printed
+    assert "to do: make /nowhere for this user" in printed
+    assert "3 of " in printed
+
+
+def test_running_daemon_is_said_to_run_and_left_alone(
+    run: Run, path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    monkeypatch.setattr("inspector.service.judges.load_judges", lambda station, _: built.extend(station.cameras))
+    monkeypatch.setattr(checks, "check_recipes", lambda _: [])
+    config["cameras"] = {"top": {"recipe": "lens", "source": {"type": "opencv", "device": 0}}}
+    hold = (
+        "import sys; from pathlib import Path; from inspector.service.lock import StationLock;"
+        "lock = StationLock(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(path.parent / "state" / "press")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        daemon.stdout.readline()
+        status, report = check(run, path, config)
+        daemon.kill()
+    assert status == 0, report
+    found = report["findings"]
+    assert found["daemon"]["detail"] == f"runs this station as process {daemon.pid}: what it uses is left alone"
+    assert found["cameras.top.source"]["detail"] == f"opencv: not opened, process {daemon.pid} has it"
+    assert found["cameras.top engine"]["detail"].startswith("not built, golden frames not judged")
+    assert built == []
