@@ -27,6 +27,7 @@ from inspector.service.metrics import Metrics
 from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder, Written
 from inspector.sinks.journal import Closing, Journal, OpenFrame, read_results
+from inspector.sinks.journal_events import Event
 from inspector.types import SCHEMA, Reason, Region, Result, Verdict
 
 Accept = Callable[..., Ticket]
@@ -566,10 +567,10 @@ class FailingJournal(Journal):
         super().__init__(path)
         self._numbers = itertools.count(1)
 
-    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing]) -> None:
+    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
         if next(self._numbers) % 2 == 0:
             raise JournalError(DISK_FULL)
-        super().write(opened, closings)
+        super().write(opened, closings, events)
 
 
 def test_each_frame_gets_one_recorded_verdict_when_threads_compete_and_the_journal_fails(
@@ -621,9 +622,9 @@ def test_journal_says_what_was_sent_when_the_disk_hung_until_after_the_deadline(
     journal, moving = Journal(tmp_path / "journal.sqlite"), threading.Event()
     write = journal.write
 
-    def hang(opened: Sequence[OpenFrame], closings: Sequence[Closing]) -> None:
+    def hang(opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
         assert moving.wait(WAIT_S)
-        write(opened, closings)
+        write(opened, closings, events)
 
     monkeypatch.setattr(journal, "write", hang)
     recorder = launch(Recorder(journal, JournalConfig(keep_days=None), health=running, metrics=metrics))
