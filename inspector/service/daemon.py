@@ -10,10 +10,11 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import zmq
 from prometheus_client import CollectorRegistry
@@ -39,7 +40,7 @@ from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.service.ledger import Ledger, error_outcome
 from inspector.service.lock import StationLock
 from inspector.service.metrics import Metrics
-from inspector.service.notifier import Notifier
+from inspector.service.notifier import Notifier, StatusLine
 from inspector.service.overlayer import Overlayer
 from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder
@@ -63,6 +64,8 @@ logger = logging.getLogger(__name__)
 _LOOP_S = 0.2
 _SETTLE_S = 0.5
 """How long subscribers have to come back after a restart before what was left open is answered."""
+_RECIPE_S = 300
+"""How long loading a recipe may take before systemd gives the start up."""
 
 
 class Daemon:
@@ -74,10 +77,12 @@ class Daemon:
         self._path = path.resolve()
         self._notifier = notifier or Notifier()
         self._stop_asked = threading.Event()
-        self._reload_asked = False
+        self._reload_asked = self._is_reloading = False
+        self._refused_reload: str | None = None
         self._signal: int | None = None
         self._drained_by: str | None = None
-        self._loader = _Loader(station)
+        self._status_line = StatusLine()
+        self._loader = _Loader(station, self._tell_progress)
 
     def run(self) -> int:
         """Serve until a signal, a drain request or a fault; the exit status: 0, or 1 after a fault.
@@ -306,9 +311,13 @@ class Daemon:
         for thread in self._ingest:
             if thread.ident is None:
                 thread.start()
-        self._notifier.notify("READY=1\nSTATUS=ready")
+        self._notifier.notify("READY=1", status="READY")
         logger.info("station %s ready, metrics on port %d", self._station.station, self._http.port)
         return True
+
+    def _tell_progress(self, done: int, count: int) -> None:
+        status = f"STARTING: {done} of {count} recipes loaded"
+        self._notifier.notify(f"EXTEND_TIMEOUT_USEC={_RECIPE_S * 1_000_000}", status=status)
 
     def _answer_left_open(self) -> None:
         """Close what an earlier run accepted and did not answer."""
@@ -324,17 +333,31 @@ class Daemon:
         while not self._is_stopping and self._watch():
             if self._reload_asked:
                 self._reload_asked = False
+                self._is_reloading = True
+                self._notifier.notify("RELOADING=1", status="reading the station file again")
                 self._switcher.reload()
+            elif self._is_reloading:
+                self._end_reload(self._switcher.describe()["last_reload"])
             time.sleep(_LOOP_S)
+
+    def _end_reload(self, change: Mapping[str, Any]) -> None:
+        if change["state"] == "preparing":
+            return
+        self._is_reloading = False
+        self._refused_reload = change["error"]
+        self._notifier.notify("READY=1")
 
     def _watch(self) -> bool:
         """Look after the threads and the account, feed the watchdog; False at a fault."""
         self._check_threads()
-        if not self._ledger.account().balances:
-            self.health.fault("account", f"frames received are not those answered and open: {self._ledger.account()}")
+        account = self._ledger.account()
+        if not account.balances:
+            self.health.fault("account", f"frames received are not those answered and open: {account}")
         if self.health.tick():
             if self.health.state is not State.STARTING:  # systemd counts from READY on
-                self._notifier.notify("WATCHDOG=1")
+                past = {"last error": self.health.last_error, "reload refused": self._refused_reload}
+                status = self._status_line.build(self.health.live()[1], account.received, past)
+                self._notifier.notify("WATCHDOG=1", status=status)
         elif stalled := self.health.stalled():
             faulthandler.dump_traceback(all_threads=True)
             self.health.fault(stalled[0], f"no progress for {self._station.stall_after_s} s")
@@ -355,7 +378,8 @@ class Daemon:
     def _shutdown(self) -> None:
         """Sources first, then with the flow, so that all that was accepted is answered; one shared deadline."""
         self.health.enter(State.STOPPING)
-        self._notifier.notify("STOPPING=1")
+        fault = self.health.last_error if self.health.state is State.FAULT else None
+        self._notifier.notify("STOPPING=1", status=f"FAULT: {fault}" if fault else "STOPPING")
         deadline = time.monotonic() + self._station.stop_timeout_s
         for sampler in self._samplers:
             sampler.stop()
@@ -417,15 +441,16 @@ class Daemon:
 class _Loader(threading.Thread):
     """Loads the recipes; a stop need not wait for it."""
 
-    def __init__(self, station: Station) -> None:
+    def __init__(self, station: Station, progress: Callable[[int, int], None]) -> None:
         super().__init__(name="loader", daemon=True)
         self._station = station
+        self._progress = progress
         self.judges: dict[str, Judge] = {}
         self.failure: Exception | None = None
 
     def run(self) -> None:
         try:
-            self.judges = load_judges(self._station, _find_cache(self._station))
+            self.judges = load_judges(self._station, _find_cache(self._station), self._progress)
         except Exception as error:  # noqa: BLE001 (raised again in the main thread)
             self.failure = error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,15 @@ class Judges:
         return iter(self._by_camera.items())
 
 
-def load_judges(station: Station, cache: Path) -> dict[str, Judge]:
+def load_judges(
+    station: Station, cache: Path, progress: Callable[[int, int], None] = lambda done, count: None
+) -> dict[str, Judge]:
     """A judge for each camera that has a recipe; cameras with the same folder share one.
 
     Args:
         station: whose cameras, device and tile batch.
         cache: where compiled networks are kept.
+        progress: told how many recipes are ready, of how many, at the start and after each.
 
     Raises:
         RecipeError: a recipe that cannot be used.
@@ -86,6 +89,8 @@ def load_judges(station: Station, cache: Path) -> dict[str, Judge]:
     device = choose_device(station.device)
     by_folder: dict[Path, Judge] = {}
     judges: dict[str, Judge] = {}
+    count = len({camera.recipe.resolve() for camera in station.cameras.values() if camera.recipe is not None})
+    progress(0, count)
     for name, camera in station.cameras.items():
         if camera.recipe is None:
             continue
@@ -95,6 +100,7 @@ def load_judges(station: Station, cache: Path) -> dict[str, Judge]:
                 by_folder[folder] = load_judge(folder, device, station.tile_batch, cache)
             except RecipeError as error:
                 raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
+            progress(len(by_folder), count)
         judges[name] = by_folder[folder]
     return judges
 

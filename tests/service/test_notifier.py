@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from inspector.service.notifier import Notifier
+from inspector.service.notifier import Notifier, StatusLine
 
 
 @pytest.fixture
@@ -93,3 +93,36 @@ def test_flow_goes_on_when_the_supervisor_went_away(supervisor: socket.socket, t
     notifier.notify("READY=1")
     supervisor.close()
     notifier.notify("WATCHDOG=1")
+
+
+def test_status_is_one_line_whatever_its_text_says(supervisor: socket.socket, tmp_path: Path) -> None:
+    supervisor.bind(str(tmp_path / "notify"))
+    notifier = Notifier(str(tmp_path / "notify"))
+    notifier.notify("WATCHDOG=1", status="top: lost\nREADY=1\r\nMAINPID=1")
+    notifier.notify("", status="x" * 5000)
+    assert supervisor.recv(8192) == b"WATCHDOG=1\nSTATUS=top: lost READY=1 MAINPID=1"
+    assert len(supervisor.recv(8192)) <= 4096
+
+
+def test_status_line_shows_rates_over_its_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    line = StatusLine(every_s=5.0)
+    assert line.build("READY", {"top": 0, "side": 0}, {}) == "READY"
+    now = 104.9
+    assert line.build("READY", {"top": 49, "side": 0}, {}) is None
+    now = 105.0
+    assert line.build("READY", {"top": 50, "side": 0}, {}) == "READY; top 10.0, side 0.0 frames/s"
+    now = 106.0
+    assert line.build("RUNNING", {"top": 99, "side": 0}, {}) == "RUNNING; top 10.0, side 0.0 frames/s"
+    now = 110.0
+    assert line.build("RUNNING", {"top": 50, "side": 5}, {}) == "RUNNING; top 0.0, side 1.0 frames/s"
+
+
+def test_status_line_names_each_failure_once() -> None:
+    line = StatusLine(every_s=60.0)
+    past = {"last error": "source top: lost", "reload refused": None}
+    assert line.build("DEGRADED: source top: lost", {}, past) == "DEGRADED: source top: lost"
+    past["reload refused"] = "device: needs a restart"
+    expected = "RUNNING; last error: source top: lost; reload refused: device: needs a restart"
+    assert line.build("RUNNING", {}, past) == expected

@@ -5,7 +5,7 @@ $INSPECTOR_FAULTS names a file with one JSON object, read anew whenever it chang
 device, at each micro-batch (not while warming up: the network is loaded without faults)
     slow_s: take so much longer. hang: take until the key is gone. nan: maps full of NaN. oom, oom_once: out of memory,
     always or at one batch. cuda_error: an error that poisons the process. die: the thread ends by SystemExit.
-    exit: the process is gone, as by `kill -9`.
+    exit: the process is gone, as by `kill -9`. freeze: no thread of the process runs any more.
 clock
     utc_offset_s: added to `time.time` and `time.time_ns`; the monotonic clock stays.
 journal, at each commit
@@ -138,6 +138,8 @@ def break_device(faults: Faults) -> None:
                 raise SystemExit("told to die")
             if faults.get("exit"):
                 os._exit(137)
+            if faults.get("freeze"):
+                ctypes.PyDLL(None).sleep(3600)  # unlike a CDLL it keeps the interpreter's lock meanwhile
             maps = infer(count)
             return torch.full_like(maps, torch.nan) if faults.get("nan") else maps
 

@@ -126,12 +126,17 @@ def test_systemd_is_told_ready_watchdog_and_stopping(start: StartStation, tmp_pa
         listener.settimeout(20)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         station = start()
-        assert listener.recv(1024).startswith(b"READY=1")
-        assert listener.recv(1024) == b"WATCHDOG=1"
+        for done in (0, 1):
+            assert (
+                listener.recv(1024)
+                == f"EXTEND_TIMEOUT_USEC=300000000\nSTATUS=STARTING: {done} of 1 recipes loaded".encode()
+            )
+        assert listener.recv(1024) == b"READY=1\nSTATUS=READY"
+        assert listener.recv(1024).startswith(b"WATCHDOG=1\nSTATUS=READY")
         station.process.send_signal(signal.SIGTERM)
         while (message := listener.recv(1024)) == b"WATCHDOG=1":
             pass
-        assert message == b"STOPPING=1"
+        assert message == b"STOPPING=1\nSTATUS=STOPPING"
 
 
 def test_disk_full_makes_errors_of_verdicts_and_degrades_the_station(start: StartStation, tmp_path: Path) -> None:
