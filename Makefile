@@ -1,4 +1,4 @@
-# Two commands for a fresh machine: `make demo` and `make test`. Both make their own .venv.
+# Two commands for a fresh machine: `make demo` and `make test`. Both make their own .venv. As a service: `make install`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +26,7 @@ audit: $(VENV)/.installed  ## Known vulnerabilities of what is installed, from a
 	$(BIN)/pip-audit --local --skip-editable --progress-spinner off
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) build demo-output
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -39,3 +39,5 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[dev,bench,int8]'
 	touch $@ $(VENV)/.installed
+
+include systemd/install.mk
