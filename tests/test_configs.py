@@ -13,11 +13,12 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from inspector.config import WhenFull, load_station
+from inspector.config import Station, WhenFull, load_station
 from inspector.config.json_schema import build_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = REPOSITORY / "systemd" / "inspector@.service"
+DROP_INS = sorted((REPOSITORY / "systemd" / "drop-ins").iterdir())
 
 
 def build_dashboard() -> dict:
@@ -95,22 +96,31 @@ def test_dashboard_queries_name_only_metrics_the_daemon_has() -> None:
                 assert documented & {name.removeprefix("inspector_"), bare.removeprefix("inspector_")}, name
 
 
-def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
+@pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.stem if path else "unit alone")
+def test_unit_is_accepted_by_systemd(drop_in: Path | None, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     copy = tmp_path / "inspector@test.service"
     copy.write_text(UNIT.read_text().replace("/opt/inspector/bin/inspector", "/bin/true"))
+    if drop_in:
+        (tmp_path / "inspector@.service.d").mkdir()
+        shutil.copy(drop_in, tmp_path / "inspector@.service.d")
     verified = subprocess.run(["systemd-analyze", "verify", copy], check=False, capture_output=True, text=True)
     # It returns 0 on unknown keys, so what it prints is what counts.
-    assert (verified.returncode, verified.stderr) == (0, "")
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
 
 
 def test_unit_is_sandboxed(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=30", str(UNIT)]
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(UNIT)]
     checked = subprocess.run(command, check=False, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout[-2000:] + checked.stderr
+
+
+def test_unit_keeps_the_state_where_the_station_file_looks_by_default() -> None:
+    default = Station.model_fields["state_dir"].default
+    assert f"StateDirectory={default.relative_to('/var/lib')}" in UNIT.read_text().splitlines()
 
 
 def test_scrape_configuration_is_accepted_by_promtool() -> None:

@@ -37,11 +37,11 @@ mkdir -p /opt/inspector/bin /opt/inspector/python /opt/inspector/packages /opt/i
 mount --bind "$PYTHON" /opt/inspector/python
 mount --bind "$PACKAGES" /opt/inspector/packages
 mount --bind "$REPOSITORY" /opt/inspector/repository
-cat > /opt/inspector/bin/python <<'END'
+cat > /opt/inspector/bin/python <<END
 #!/bin/sh
 export LD_LIBRARY_PATH=/opt/inspector/python/lib PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH=/opt/inspector/repository:/opt/inspector/packages
-exec /opt/inspector/python/bin/python3 "$@"
+exec /opt/inspector/python/bin/python$VERSION "\$@"
 END
 cat > /opt/inspector/bin/inspector <<'END'
 #!/bin/sh
@@ -92,6 +92,7 @@ class ServiceManager:
             "SCRATCH": str(self._folder / "scratch"),
             "REPOSITORY": str(REPOSITORY),
             "PYTHON": sys.base_prefix,
+            "VERSION": "{}.{}".format(*sys.version_info),
             "PACKAGES": sysconfig.get_path("purelib"),
             "UNITS": " ".join((*(f"{name}.target" for name in _TARGETS), *_JOURNAL)),
         }
@@ -139,7 +140,7 @@ class ServiceManager:
             AssertionError: it failed, and `check` does not allow for that.
         """
         entered = ["nsenter", f"--target={self._pid}", "--cgroup", "--mount", "--uts", "--ipc", "--pid", *command]
-        ran = subprocess.run(entered, check=False, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(entered, check=False, capture_output=True, text=True, timeout=150)
         assert ran.returncode == 0 or not check, (command, ran.returncode, ran.stdout, ran.stderr)
         return ran.stdout + ran.stderr
 

@@ -119,7 +119,7 @@ def test_camera_without_recipe_answers_no_recipe(start: StartStation, recipe: Pa
     assert (result["verdict"], result["reason"], result["reason_code"]) == ("ERROR", "NO_RECIPE", 41)
 
 
-def test_systemd_is_told_ready_watchdog_and_stopping(start: StartStation, tmp_path: Path, monkeypatch) -> None:
+def test_systemd_is_told_ready_watchdog_reload_and_stopping(start: StartStation, tmp_path: Path, monkeypatch) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address)
@@ -133,10 +133,17 @@ def test_systemd_is_told_ready_watchdog_and_stopping(start: StartStation, tmp_pa
             )
         assert listener.recv(1024) == b"READY=1\nSTATUS=READY"
         assert listener.recv(1024).startswith(b"WATCHDOG=1\nSTATUS=READY")
+        station.process.send_signal(signal.SIGHUP)
+        assert next_but_watchdog(listener).startswith(b"RELOADING=1\n")
+        assert next_but_watchdog(listener) == b"READY=1"
         station.process.send_signal(signal.SIGTERM)
-        while (message := listener.recv(1024)) == b"WATCHDOG=1":
-            pass
-        assert message == b"STOPPING=1\nSTATUS=STOPPING"
+        assert next_but_watchdog(listener) == b"STOPPING=1\nSTATUS=STOPPING"
+
+
+def next_but_watchdog(listener: socket.socket) -> bytes:
+    while (message := listener.recv(1024)).startswith(b"WATCHDOG=1"):
+        pass
+    return message
 
 
 def test_disk_full_makes_errors_of_verdicts_and_degrades_the_station(start: StartStation, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from account import read_journal
 from line import Line
 from recovery import wait_for_pass, wait_for_reason
 from service_manager import ServiceManager
@@ -23,7 +24,7 @@ DROP_IN = f"""
 [Service]
 Environment=INSPECTOR_FAULTS=/etc/inspector/faults.json
 ExecStartPre=/opt/inspector/bin/python {PROBE} /var/lib/inspector/probe.json
-WatchdogSec=2s
+WatchdogSec=5s
 RestartSec=100ms
 """
 
@@ -81,8 +82,10 @@ def service(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Iterator[
         manager.start()
     except OSError as error:
         pytest.skip(str(error))
-    yield Service(manager, recipe)
-    manager.close()
+    try:
+        yield Service(manager, recipe)
+    finally:
+        manager.close()
 
 
 @pytest.fixture(scope="module")
@@ -152,17 +155,18 @@ def test_process_that_stands_still_is_ended_by_the_watchdog_and_its_frames_answe
     service: Service, line: Line
 ) -> None:
     since = len(line.results)
-    service.fault(freeze=True)
+    service.fault(hang=True)
     line.send(4)
-    line.wait_sent()
+    line.wait_for(lambda: len(read_journal(service.journal)[1]) == 4, "frames on record")
+    service.fault(freeze=True)
     service.manager.wait_for(UNIT, "NRestarts", "1")
     service.fault()
-    answers = wait_for_reason(line, "RESTART", since=since, count=1)
-    service.manager.wait_for(UNIT, "SubState", "running")
+    service.manager.wait_for(UNIT, "SubState", "running", timeout_s=120)
+    answers = wait_for_reason(line, "RESTART", since=since, count=4)
     line.send(2)
     wait_for_pass(line, since=since)
     log = service.manager.log(UNIT)
-    assert "Watchdog timeout (limit 2s)!" in log
+    assert "Watchdog timeout (limit 5s)!" in log
     assert "Fatal Python error: Aborted" in log  # and where each thread stood
     assert {arrival.message["verdict"] for arrival in answers} == {"ERROR"}
     account = line.account(service.journal)
