@@ -16,6 +16,13 @@ from inspector.service.gpu import GpuSample
 from inspector.service.health import State
 from inspector.service.judges import Judges
 from inspector.service.ledger import Ledger
+from inspector.types import Reason, Verdict
+
+
+def _no_results(cameras: Iterable[str]) -> dict[tuple[str, Verdict, Reason], int]:
+    """Zero for all there can be: a rate misses the first of what was not there before."""
+    verdicts = {Reason.OK: Verdict.PASS, Reason.DEFECT: Verdict.FAIL}
+    return {(camera, verdicts.get(reason, Verdict.ERROR), reason): 0 for camera in cameras for reason in Reason}
 
 
 class FlowCollector(Collector):
@@ -35,7 +42,7 @@ class FlowCollector(Collector):
         results = CounterMetricFamily(
             "inspector_results", "Verdicts published.", labels=["camera", "verdict", "reason"]
         )
-        for (camera, verdict, reason), count in account.results.items():
+        for (camera, verdict, reason), count in (_no_results(account.received) | account.results).items():
             results.add_metric([camera, verdict.value, reason.name], count)
         in_flight = GaugeMetricFamily("inspector_frames_in_flight", "Frames owed a verdict.", labels=["camera"])
         for camera, count in account.in_flight.items():

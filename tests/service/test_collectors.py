@@ -83,6 +83,13 @@ def read_account(registry: CollectorRegistry) -> dict[str, list[float]]:
 # ---------------------------------------------------------------- the rest of the flow
 
 
+def test_results_are_there_at_zero_for_every_reason_when_nothing_came(whole: Whole, value: Value) -> None:
+    verdicts = {Reason.OK: "PASS", Reason.DEFECT: "FAIL"}
+    for reason in Reason:
+        labels = {"verdict": verdicts.get(reason, "ERROR"), "reason": reason.name}
+        assert value("results_total", camera="side", **labels) == 0, reason
+
+
 @pytest.mark.parametrize("state", list(State))
 def test_state_is_one_for_the_state_the_station_is_in(whole: Whole, value: Value, state: State) -> None:
     whole.state = state
