@@ -1,10 +1,7 @@
-"""The files around the daemon: examples, unit, scrape configuration, dashboard."""
+"""The files around the daemon: examples, unit."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,13 +16,6 @@ from inspector.config.json_schema import build_schema
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = REPOSITORY / "systemd" / "inspector@.service"
 DROP_INS = sorted((REPOSITORY / "systemd" / "drop-ins").iterdir())
-
-
-def build_dashboard() -> dict:
-    spec = importlib.util.spec_from_file_location("build", REPOSITORY / "configs" / "grafana" / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.build_dashboard()
 
 
 def test_commented_station_file_states_the_defaults() -> None:
@@ -55,47 +45,6 @@ def test_demo_station_file_points_at_what_the_demo_keeps() -> None:
     assert station.cameras["top"].recipe.resolve() == REPOSITORY / "demo-output" / "recipe"
 
 
-def test_dashboard_is_what_its_builder_builds() -> None:
-    committed = json.loads((REPOSITORY / "configs" / "grafana" / "inspector.json").read_text())
-    assert committed == build_dashboard()
-
-
-def test_dashboard_panels_have_own_ids_places_units_and_datasource() -> None:
-    panels = build_dashboard()["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    cells = [
-        (x, y)
-        for panel in panels
-        for g in [panel["gridPos"]]
-        for x in range(g["x"], g["x"] + g["w"])
-        for y in range(g["y"], g["y"] + g["h"])
-    ]
-    assert len(set(cells)) == len(cells)
-    assert max(x for x, _ in cells) <= 23
-    for panel in panels:
-        assert panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["description"]
-        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
-
-
-def read_documented_metrics() -> set[str]:
-    """Names of the README's table, without prefix; tests/service/test_metrics.py sees that they are the daemon's."""
-    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("## Metrics\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
-    return {name for row in rows for name in re.findall("`(.*?)`", row)}
-
-
-def test_dashboard_queries_name_only_metrics_the_daemon_has() -> None:
-    documented = read_documented_metrics()
-    for panel in build_dashboard()["panels"]:
-        for target in panel["targets"]:
-            named = re.findall(r"\binspector_[a-z_]+\b(?!=)", target["expr"])  # not the label inspector_state="…"
-            assert named, target["expr"]
-            for name in named:
-                bare = re.sub(r"_(bucket|sum|count)$", "", name)
-                assert documented & {name.removeprefix("inspector_"), bare.removeprefix("inspector_")}, name
-
-
 @pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.stem if path else "unit alone")
 def test_unit_is_accepted_by_systemd(drop_in: Path | None, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
@@ -121,14 +70,6 @@ def test_unit_is_sandboxed(tmp_path: Path) -> None:
 def test_unit_keeps_the_state_where_the_station_file_looks_by_default() -> None:
     default = Station.model_fields["state_dir"].default
     assert f"StateDirectory={default.relative_to('/var/lib')}" in UNIT.read_text().splitlines()
-
-
-def test_scrape_configuration_is_accepted_by_promtool() -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian package prometheus)")
-    path = REPOSITORY / "configs" / "prometheus" / "prometheus.yml"
-    checked = subprocess.run(["promtool", "check", "config", path], check=False, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_scrape_configuration_of_a_station_with_tls_and_login_is_accepted_once_it_is_no_comment(tmp_path: Path) -> None:

@@ -1,0 +1,162 @@
+"""What the line sees of one station: verdicts, rejects, scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builder.dashboard import build_dashboard
+from builder.panels import Column, heat_map, stat, state_timeline, table, time_series
+from builder.queries import CAMERA, INSTANCE, RATE, STATE, STATES, age, quantile, rate, results, share
+
+UP = {0: ("gone", "red"), 1: ("connected", "green")}
+LAST_FRAME = age(f"inspector_last_frame_timestamp_seconds{{{CAMERA}}}", "camera")
+SCORE = "inspector_score"
+HAPPENED = f'sum by (reason) (increase(inspector_results_total{{{CAMERA},verdict!="PASS"}}[$__range])) > 0'
+
+
+def build() -> dict[str, Any]:
+    """The dashboard."""
+    rows = [
+        (4, _now()),
+        (5, _states()),
+        (8, _flow()),
+        (8, _rejects()),
+        (8, _scores()),
+        (7, _order()),
+        (6, [_recipes()]),
+    ]
+    text = "What comes in, what the line is told, and whether it drifts."
+    return build_dashboard("inspector-line", "line", text, rows, many=False)
+
+
+def _now() -> list[dict[str, Any]]:
+    low, high = ((None, "red"), (0.9, "orange"), (0.97, "green")), ((None, "green"), (0.05, "orange"), (0.1, "red"))
+    errors = ((None, "green"), (0.001, "orange"), (0.01, "red"))
+    row = ((None, "green"), (3, "orange"), (5, "red"))
+    return [
+        stat("State", "none", "Anything but READY or RUNNING needs a look.", (STATE, ""), values=STATES),
+        stat(
+            "Passed", "percentunit", "PASS of all verdicts of 5 minutes.",
+            (share("PASS", window="[5m]"), ""), steps=low,
+        ),
+        stat(
+            "Rejected", "percentunit", "FAIL of all verdicts of 5 minutes.",
+            (share("FAIL", window="[5m]"), ""), steps=high,
+        ),
+        stat(
+            "Errors", "percentunit", "ERROR of all verdicts of 5 minutes; those parts are stopped unjudged.",
+            (share("ERROR", window="[5m]"), ""), steps=errors,
+        ),
+        stat(
+            "Rejects in a row", "none", "The longest run of FAIL that has not ended; from 5 on an alert.",
+            (f"max(inspector_consecutive_rejects{{{CAMERA}}})", ""), steps=row,
+        ),
+        stat(
+            "Last frame", "s", "Time since it came; a trigger that stopped shows here first.",
+            (LAST_FRAME, "{{camera}}"),
+        ),
+    ]  # fmt: skip
+
+
+def _states() -> list[dict[str, Any]]:
+    sources = f"inspector_source_up{{{CAMERA}}}"
+    return [
+        state_timeline("State over time", "What the station did.", STATES, (STATE, "{{instance}}")),
+        state_timeline("Sources", "Whether each camera's source is connected.", UP, (sources, "{{camera}}")),
+    ]
+
+
+def _flow() -> list[dict[str, Any]]:
+    warn = rate("inspector_warnings_total")
+    return [
+        time_series(
+            "Frames", "reqps", "Frames received per second; dashed: what the station file expects.",
+            (rate("inspector_frames_received_total", "camera"), "{{camera}}"),
+            (f"inspector_expected_frames_per_second{{{CAMERA}}}", "limit: expected of {{camera}}"),
+        ),
+        time_series(
+            "Verdicts", "reqps", "Verdicts per second. WARN: a PASS in the recipe's warn band, counted again.",
+            (results("verdict"), "{{verdict}}"), (warn, "WARN"),
+        ),
+    ]  # fmt: skip
+
+
+def _rejects() -> list[dict[str, Any]]:
+    judged = "PASS|FAIL"
+    return [
+        time_series(
+            "Rejects and errors by reason", "reqps", "What was not PASS, and why: reasons that occurred in the range.",
+            (f'{results("reason", verdict="FAIL|ERROR")} and on (reason) ({HAPPENED})', "{{reason}}"), stacked=True,
+        ),
+        time_series(
+            "Reject rate", "percentunit", "FAIL of what was judged, over 10 minutes; dashed: over the last day.",
+            (share("FAIL", "camera", of=judged, window="[10m]"), "{{camera}}"),
+            (share("FAIL", "camera", of=judged, window="[1d]"), "limit: day of {{camera}}"),
+        ),
+    ]  # fmt: skip
+
+
+def _scores() -> list[dict[str, Any]]:
+    calibrated = [
+        (
+            f'inspector_calibration_score{{{CAMERA},quantile="{level}"}}',
+            f"limit: {name} of {{{{camera}}}} when calibrated",
+        )
+        for level, name in (("0.5", "median"), ("0.95", "95 %"))
+    ]
+    return [
+        heat_map(
+            "Scores", "percentunit", "Frames by their score, as a share of the threshold; above 100 % is a reject.",
+            f"sum by (le) (increase({SCORE}_bucket{{{CAMERA}}}{RATE}))",
+        ),
+        time_series(
+            "Drift", "percentunit",
+            "Scores as a share of the threshold (red): median of 200 frames, 95 % of an hour; dashed: calibration.",
+            (f"{SCORE}_median{{{CAMERA}}}", "median of {{camera}}"),
+            (quantile(0.95, SCORE, "camera", window="[1h]"), "95 % of {{camera}}"),
+            *calibrated, limit=1,
+        ),
+    ]  # fmt: skip
+
+
+def _order() -> list[dict[str, Any]]:
+    refused = [
+        (rate("inspector_frames_unidentified_total", "cause", where=INSTANCE), "no camera: {{cause}}"),
+        (rate("inspector_messages_refused_total", "socket", "cause", where=INSTANCE), "message, {{socket}}: {{cause}}"),
+        (rate("inspector_handshakes_refused_total", "socket", "cause", where=INSTANCE), "peer, {{socket}}: {{cause}}"),
+        (rate("inspector_http_requests_refused_total", "cause", where=INSTANCE), "HTTP: {{cause}}"),
+    ]
+    return [
+        time_series(
+            "Runs of rejects", "none", "FAIL after FAIL; the alert's limit in red.",
+            (f"inspector_consecutive_rejects{{{CAMERA}}}", "{{camera}}"), limit=5,
+        ),
+        time_series("Age of the last frame", "s", "Time since each camera's last frame.", (LAST_FRAME, "{{camera}}")),
+        time_series(
+            "Frames owed a verdict", "none", "Accepted and not yet answered.",
+            (f"inspector_frames_in_flight{{{CAMERA}}}", "{{camera}}"),
+        ),
+        time_series("Refused", "reqps", "Messages, connections and requests turned away, per second.", *refused),
+    ]  # fmt: skip
+
+
+def _recipes() -> dict[str, Any]:
+    labels = "camera, recipe_id, precision, engine, backbone, model_sha256"
+    return table(
+        "Recipes", "What judges each camera's frames now.",
+        [
+            Column("Camera", label="camera"),
+            Column("Recipe", label="recipe_id", query=f"max by ({labels}) (inspector_recipe_info{{{CAMERA}}})"),
+            Column("Model", label="backbone"),
+            Column("Weights", label="model_sha256"),
+            Column("Engine", label="engine"),
+            Column("Precision", label="precision"),
+            Column("Threshold", query=f"max by (camera) (inspector_threshold{{{CAMERA}}})"),
+            Column("Deadline", query=f"max by (camera) (inspector_deadline_seconds{{{CAMERA}}})", unit="s"),
+            *(
+                Column(f"Switches {outcome}", query=f"sum by (camera) ({switches})")
+                for outcome in ("switched", "refused")
+                for switches in [f'increase(inspector_recipe_switches_total{{{CAMERA},outcome="{outcome}"}}[1d])']
+            ),
+        ],
+    )  # fmt: skip
