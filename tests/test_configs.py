@@ -77,11 +77,11 @@ def test_scrape_configuration_of_a_station_with_tls_and_login_is_accepted_once_i
         pytest.skip("promtool is not installed (Debian package prometheus)")
     text = (REPOSITORY / "configs" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     lines = text.splitlines()
-    first = lines.index("#  - job_name: inspector-press-3")
-    for name in ("press-3.crt", "press-3.password"):
+    first = lines.index("#  - job_name: inspector-press-4")
+    for name in ("press-4.crt", "press-4.password"):
         (tmp_path / name).touch()
     path = tmp_path / "prometheus.yml"
-    path.write_text("\n".join(["scrape_configs:", *(line[1:] for line in lines[first : first + 7])]), encoding="utf-8")
+    path.write_text("\n".join(["scrape_configs:", *(line[1:] for line in lines[first : first + 8])]), encoding="utf-8")
     command = ["promtool", "check", "config", "--syntax-only", path]
     checked = subprocess.run(command, check=False, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
