@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -242,67 +241,3 @@ def test_inspect_and_evaluate_give_the_daemons_score_for_the_same_frame(
         assert daemon[kind][1] == verdict
         assert offline[kind] == expected
         assert evaluated[kind] == expected
-
-
-def test_prometheus_finds_nothing_wrong_when_promtool_checks_the_metrics(start: StartStation) -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian package prometheus)")
-    station = start()
-    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    send_frame(push, good_frame(), "one")
-    next_result(results)
-    text = station.get("/metrics")[1]
-    checked = subprocess.run(
-        ["promtool", "check", "metrics"], check=False, input=text, capture_output=True, text=True, timeout=30
-    )
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
-
-
-def test_prometheus_scrapes_the_running_station(start: StartStation, tmp_path: Path) -> None:
-    if shutil.which("prometheus") is None:
-        pytest.skip("prometheus is not installed (Debian package prometheus)")
-    from station_process import free_port
-
-    station = start()
-    results, push = station.subscribe(), station.open(zmq.PUSH, "frames")
-    send_frame(push, good_frame(), "one")
-    next_result(results)
-    port = free_port()
-    targets = [{"targets": [f"127.0.0.1:{station.config['http']['port']}"]}]
-    config = {"scrape_configs": [{"job_name": "inspector", "scrape_interval": "1s", "static_configs": targets}]}
-    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
-    server = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={tmp_path / 'prometheus.yml'}",
-            f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert _query(port, 'inspector_results_total{verdict="PASS"}') == 1.0
-        assert _query(port, 'inspector_state{inspector_state="RUNNING"}') == 1.0
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _query(port: int, expression: str) -> float:
-    import urllib.error
-    import urllib.parse
-    import urllib.request
-
-    url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=2) as reply:
-                answer = json.load(reply)["data"]["result"]
-        except OSError:
-            answer = []
-        if answer:
-            return float(answer[0]["value"][1])
-        time.sleep(0.3)
-    raise AssertionError(f"no answer to {expression}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.dashboard import build_dashboard
-from builder.panels import stat, time_series
+from builder.panels import PER_SECOND, stat, time_series
 from builder.queries import CAMERA, INSTANCE, RATE, quantile, rate, results
 
 STAGES = "inspector_stage_duration_seconds"
@@ -37,7 +37,7 @@ def _now() -> list[dict[str, Any]]:
             (f"min(inspector_deadline_seconds{{{CAMERA}}})", ""),
         ),
         stat("Missed", "percentunit", "ERROR DEADLINE of all verdicts of 5 minutes.", (late, ""), steps=missed),
-        stat("Tiles now", "ops", "Tiles that the device judges per second.", (tiles, "")),
+        stat("Tiles now", PER_SECOND, "Tiles that the device judges per second.", (tiles, "")),
     ]  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _losses() -> list[dict[str, Any]]:
     reasons = "OVERLOAD|DEADLINE|STALE|NOT_READY"
     return [
         time_series(
-            "Dropped, by cause", "reqps", "Frames answered ERROR unjudged, and what else was given up, per second.",
+            "Dropped, by cause", PER_SECOND, "Frames answered ERROR unjudged, and what else was given up, per second.",
             (results("reason", reason=reasons), "{{reason}}"),
             *((rate(f"inspector_{name}_total", where=where), text) for name, text, where in counters),
         ),
@@ -110,7 +110,7 @@ def _journal() -> list[dict[str, Any]]:
             (f"increase(inspector_journal_errors_total{{{INSTANCE}}}{RATE})", "errors"),
             (f"increase(inspector_journal_lost_total{{{INSTANCE}}}{RATE})", "lost"),
         ),
-        time_series("Log", "reqps", "Warnings and errors per second; journalctl has them.", (messages, "{{level}}")),
+        time_series("Log", PER_SECOND, "Warnings and errors per second; journalctl has them.", (messages, "{{level}}")),
     ]  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _process() -> list[dict[str, Any]]:
             (f"process_open_fds{{{PROCESS}}}", "descriptors"), (f"inspector_threads{{{INSTANCE}}}", "threads"),
         ),
         time_series(
-            "Tiles", "ops", "Tiles judged per second.", (f"rate(inspector_tiles_total{{{INSTANCE}}}{RATE})", "tiles"),
+            "Tiles", PER_SECOND, "Judged per second.", (f"rate(inspector_tiles_total{{{INSTANCE}}}{RATE})", "tiles"),
         ),
     ]  # fmt: skip
 
@@ -169,7 +169,7 @@ def _disk() -> list[dict[str, Any]]:
             (f"inspector_evidence_max_bytes{{{INSTANCE}}}", "limit: evidence.max_bytes"),
         ),
         time_series(
-            "Evidence written", "wps", "Results kept per second; suspended: 1 while the disk has too little left.",
+            "Evidence written", PER_SECOND, "Results kept per second; suspended: 1 while the disk has too little left.",
             (rate("inspector_evidence_written_total", "camera"), "{{camera}}"),
             (f"inspector_evidence_suspended{{{INSTANCE}}}", "suspended"),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.dashboard import build_dashboard
-from builder.panels import Column, state_timeline, table, time_series
+from builder.panels import PER_SECOND, Column, state_timeline, table, time_series
 from builder.queries import CAMERA, INSTANCE, STATE, STATES, age, rate, results, share
 
 TO_STATION = "/d/inspector-line?var-station=${__data.fields.Station}&${datasource:queryparam}&${__url_time_range}"
@@ -73,7 +73,7 @@ def _verdicts(*by: str) -> list[Column]:
     rejects, errors = ((None, "transparent"), (0.1, "orange")), ((None, "transparent"), (0.01, "red"))
     late = f'sum by ({", ".join(by)}) (increase(inspector_results_total{{{CAMERA},reason="DEADLINE"}}{HOUR}))'
     return [
-        Column("Frames", query=rate("inspector_frames_received_total", *by), unit="reqps"),
+        Column("Frames", query=rate("inspector_frames_received_total", *by), unit=PER_SECOND),
         Column("PASS", query=share("PASS", *by, window=HOUR), unit="percentunit"),
         Column("FAIL", query=share("FAIL", *by, window=HOUR), unit="percentunit", steps=rejects),
         Column("ERROR", query=share("ERROR", *by, window=HOUR), unit="percentunit", steps=errors),
@@ -89,7 +89,7 @@ def _courses() -> list[dict[str, Any]]:
     errors = f"{results('instance', verdict='ERROR')} / ({results('instance')} > 0)"
     return [
         time_series(
-            "Frames", "reqps", "Received per second.",
+            "Frames", PER_SECOND, "Received per second.",
             (rate("inspector_frames_received_total", "instance"), "{{instance}}"),
         ),
         time_series(

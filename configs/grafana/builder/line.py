@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builder.dashboard import build_dashboard
-from builder.panels import Column, heat_map, stat, state_timeline, table, time_series
+from builder.panels import PER_SECOND, Column, heat_map, stat, state_timeline, table, time_series
 from builder.queries import CAMERA, INSTANCE, RATE, STATE, STATES, age, quantile, rate, results, share
 
 UP = {0: ("gone", "red"), 1: ("connected", "green")}
@@ -70,12 +70,12 @@ def _flow() -> list[dict[str, Any]]:
     warn = rate("inspector_warnings_total")
     return [
         time_series(
-            "Frames", "reqps", "Frames received per second; dashed: what the station file expects.",
+            "Frames", PER_SECOND, "Frames received per second; dashed: what the station file expects.",
             (rate("inspector_frames_received_total", "camera"), "{{camera}}"),
             (f"inspector_expected_frames_per_second{{{CAMERA}}}", "limit: expected of {{camera}}"),
         ),
         time_series(
-            "Verdicts", "reqps", "Verdicts per second. WARN: a PASS in the recipe's warn band, counted again.",
+            "Verdicts", PER_SECOND, "Verdicts per second. WARN: a PASS in the recipe's warn band, counted again.",
             (results("verdict"), "{{verdict}}"), (warn, "WARN"),
         ),
     ]  # fmt: skip
@@ -85,7 +85,7 @@ def _rejects() -> list[dict[str, Any]]:
     judged = "PASS|FAIL"
     return [
         time_series(
-            "Rejects and errors by reason", "reqps", "What was not PASS, and why: reasons that occurred in the range.",
+            "Rejects and errors by reason", PER_SECOND, "What was not PASS, and why: all reasons in the range.",
             (f'{results("reason", verdict="FAIL|ERROR")} and on (reason) ({HAPPENED})', "{{reason}}"), stacked=True,
         ),
         time_series(
@@ -136,7 +136,7 @@ def _order() -> list[dict[str, Any]]:
             "Frames owed a verdict", "none", "Accepted and not yet answered.",
             (f"inspector_frames_in_flight{{{CAMERA}}}", "{{camera}}"),
         ),
-        time_series("Refused", "reqps", "Messages, connections and requests turned away, per second.", *refused),
+        time_series("Refused", PER_SECOND, "Messages, connections and requests turned away, per second.", *refused),
     ]  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def _recipes() -> dict[str, Any]:
             Column("Threshold", query=f"max by (camera) (inspector_threshold{{{CAMERA}}})"),
             Column("Deadline", query=f"max by (camera) (inspector_deadline_seconds{{{CAMERA}}})", unit="s"),
             *(
-                Column(f"Switches {outcome}", query=f"sum by (camera) ({switches})")
+                Column(f"{outcome.capitalize()} (1 d)", query=f"sum by (camera) ({switches})")
                 for outcome in ("switched", "refused")
                 for switches in [f'increase(inspector_recipe_switches_total{{{CAMERA},outcome="{outcome}"}}[1d])']
             ),

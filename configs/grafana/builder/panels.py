@@ -8,6 +8,9 @@ from typing import Any
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
+PER_SECOND = "suffix: /s"
+"""Unit of frames, verdicts, tiles: Grafana's own say requests or operations."""
+
 Panel = dict[str, Any]
 Query = tuple[str, str]
 """Expression and legend."""

@@ -1,0 +1,115 @@
+"""A real Prometheus reads a station under load: every panel has something to show, every alert something to look at."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builder import build_dashboards
+from chaos import scaled
+from line import Line
+from panel_charts import draw_dashboard
+from prometheus_proof import Prometheus, find_selectors, substitute
+from station_process import RunningStation, base_config
+
+DRAW_TO = os.environ.get("INSPECTOR_PANELS", "")
+"""A folder for a picture of each dashboard, for people to look at."""
+
+ABSENT = {
+    r"inspector_gpu_\w+": "no GPU here",
+    r"inspector_device_memory_bytes": "no GPU here",
+    r"inspector_clock_\w+": "a container may hide it",
+    r"inspector_certificate_\w+": "no TLS here",
+    r"inspector_calibration_score": "the test's recipe is calibrated with no frames",
+    r"ALERTS": "nothing is wrong",
+}
+"""Metrics that may be absent here, and why."""
+
+TO_COME = (
+    r"inspector_(station_info|deadline_seconds|expected_frames_per_second|score_median|consecutive_rejects"
+    r"|buffer_frames|buffer_max_bytes|evidence_max_bytes|evidence_suspended|disk_free_bytes|disk_size_bytes"
+    r"|starts_total|log_messages_total|handshakes_refused_total|messages_refused_total|oldest_key_timestamp_seconds"
+    r"|http_requests_refused_total|certificate_expiry_timestamp_seconds)"
+)
+"""Metrics that no part of the daemon has yet."""
+
+QUERIES = {
+    f"{name}: {panel['title']}, {target['refId']}": target["expr"]
+    for name, dashboard in build_dashboards().items()
+    for panel in dashboard["panels"]
+    for target in panel["targets"]
+}
+
+
+@pytest.fixture(scope="module")
+def config(recipe: Path) -> dict[str, Any]:
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000}
+    return base_config(recipe, top=camera)
+
+
+@pytest.fixture(scope="module")
+def prometheus(serve: Any, whole_line: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It has watched good and bad frames for a while."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed (Debian package prometheus)")
+    station: RunningStation = serve()
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), {"press-3": station.config["http"]["port"]}) as server:
+        server.wait_for("up == 1")
+        started = time.time()
+        whole_line.flow(period_s=0.15)
+        time.sleep(scaled(6, 110))
+        server.wait_for('sum(inspector_results_total{verdict=~"PASS|FAIL"}) >= 20')
+        yield server
+        if DRAW_TO:
+            for name, dashboard in build_dashboards().items():
+                draw_dashboard(dashboard, server, started, time.time(), Path(DRAW_TO) / f"{name}.png")
+
+
+def find_reason(expression: str) -> str | None:
+    """Why there may be no answer."""
+    if re.search(TO_COME, expression):
+        return "to come"
+    return next((reason for name, reason in ABSENT.items() if re.search(name, expression)), None)
+
+
+def test_every_query_of_every_panel_has_an_answer(prometheus: Prometheus) -> None:
+    silent = {title for title, expression in QUERIES.items() if not prometheus.query(substitute(expression))}
+    assert {title: QUERIES[title] for title in silent if not find_reason(QUERIES[title])} == {}
+
+
+def test_every_alert_looks_at_series_that_are_there(prometheus: Prometheus) -> None:
+    rules = prometheus.rules()
+    assert {rule["health"] for rule in rules} == {"ok"}
+    selectors = {selector for rule in rules for selector in find_selectors(rule["query"])}
+    silent = {selector for selector in selectors if not prometheus.query(selector)}
+    assert {selector for selector in silent if not find_reason(selector)} == set()
+
+
+def test_no_alert_fires_while_all_is_well(prometheus: Prometheus) -> None:
+    firing = {rule["name"]: rule["alerts"] for rule in prometheus.rules() if rule.get("state") == "firing"}
+    of_this_machine = {"InspectorStateDiskFull", "InspectorEvidenceSuspended", "InspectorEvidenceDropped"}
+    assert {name: alerts for name, alerts in firing.items() if name not in of_this_machine} == {}
+
+
+def test_account_is_what_the_line_has(prometheus: Prometheus, whole_line: Line) -> None:
+    whole_line.pause()
+    whole_line.wait_answered()
+    sent = len(whole_line.sent)
+    prometheus.wait_for(f"sum(inspector_frames_received_total) == {sent} == sum(inspector_results_total)")
+
+
+def test_promtool_finds_nothing_wrong_with_the_metrics(serve: Any) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    text = serve().get("/metrics")[1]
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], check=False, input=text, capture_output=True, text=True, timeout=30
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
