@@ -98,11 +98,17 @@ def _draw_heat_map(axes: Axes, panel: Panel, server: Prometheus, start: float, e
 
 def _draw_timeline(axes: Axes, panel: Panel, server: Prometheus, start: float, end: float) -> None:
     series = _ask(panel, server, start, end)
-    for row, (_, times, values) in enumerate(series):
+    for row, (name, times, values) in enumerate(series):
         for time, value in zip(times, values, strict=True):
             axes.barh(row, 1, left=time, color=_value(panel["fieldConfig"]["defaults"], value)[1])
-        axes.text(times[0], row, _value(panel["fieldConfig"]["defaults"], values[0])[0], va="center", fontsize=9)
-    axes.set_yticks(range(len(series)), [name for name, _, _ in series])
+        axes.text(
+            times[0],
+            row,
+            f"{name}: {_value(panel['fieldConfig']['defaults'], values[-1])[0]} at last",
+            va="center",
+            fontsize=9,
+        )
+    axes.set_yticks([])
     axes.set_xlim(0, end - start)
     _finish(axes, bool(series), legend=False)
 

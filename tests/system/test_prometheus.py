@@ -63,7 +63,7 @@ def prometheus(serve: Any, whole_line: Line, tmp_path_factory: pytest.TempPathFa
     with Prometheus(tmp_path_factory.mktemp("prometheus"), {"press-3": station.config["http"]["port"]}) as server:
         server.wait_for("up == 1")
         started = time.time()
-        whole_line.flow(period_s=0.15)
+        whole_line.flow(period_s=0.3)
         time.sleep(scaled(6, 110))
         server.wait_for('sum(inspector_results_total{verdict=~"PASS|FAIL"}) >= 20')
         yield server
