@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ def run_promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@functools.cache
 def read_fired() -> dict[str, set[str]]:
     """Alerts that promtool's tests saw firing, with the labels these had."""
     fired: dict[str, set[str]] = {"InspectorStationDown": {"instance"}}
