@@ -320,6 +320,11 @@ def test_bad_frame_is_answered_with_its_error_and_never_judged(line: Line, make_
     assert line.ledger.account().received["top"] == 2
 
 
+def test_frame_refused_undecoded_is_answered_with_its_reason(line: Line, make_frame: MakeFrame) -> None:
+    line.run(ScriptedSource([make_frame("large", error="frame_hw: …", error_reason=Reason.FRAME_MISMATCH)]))
+    assert line.answers() == [("large", Verdict.ERROR, Reason.FRAME_MISMATCH, "frame_hw: …")]
+
+
 def test_frame_is_answered_no_recipe_when_its_camera_has_none(line: Line, make_frame: MakeFrame) -> None:
     line.run(ScriptedSource([make_frame("f1", "side"), make_frame("f2")], cameras=("top", "side")))
     assert line.answers() == [("f1", Verdict.ERROR, Reason.NO_RECIPE, "camera side has no recipe")]

@@ -14,8 +14,8 @@ from typing import Any
 
 import zmq
 from line import Line, build_message
-from malformed import MAX_HEADER, MAX_MESSAGE, Malformer, names_camera
-from station_process import RunningStation, StartStation, base_config, good_frame
+from malformed import MAX_HEADER, MAX_MESSAGE, PNG, Malformer, names_camera
+from station_process import FRAME_HW, RunningStation, StartStation, base_config, good_frame, next_result
 
 from inspector.types import Reason
 
@@ -69,6 +69,18 @@ def test_each_of_ten_thousand_malformed_messages_is_answered_once_or_counted(sta
     assert (account.unrecorded, account.unpublished) == ((), ())
     assert grown < GROWTH_BYTES
     assert station.stop() == 0
+
+
+def test_image_that_claims_more_than_the_recipes_frame_is_a_mismatch_undecoded(start: StartStation) -> None:
+    station = start()
+    peer = station.subscribe()
+    png = bytearray(PNG)
+    png[16:24] = struct.pack(">II", 5000, 4000)  # its checksum is wrong now: decoded it would be a BAD_FRAME
+    header = {"camera": "top", "frame_id": "large", "encoding": "png"}
+    station.open(zmq.PUSH, "frames").send_multipart([json.dumps(header).encode(), bytes(png)])
+    result = next_result(peer)
+    assert (result["frame_id"], result["verdict"], result["reason"]) == ("large", "ERROR", "FRAME_MISMATCH")
+    assert result["message"] == f"frame_hw: the recipe expects {FRAME_HW}, got (4000, 5000)"
 
 
 def _send_good_and_wait(line: Line, push: zmq.Socket[bytes], name: str, count: int) -> None:
@@ -166,7 +178,7 @@ def test_http_port_answers_and_frames_flow_when_200_connections_hang_or_send_gar
         for path in ("/live", "/ready"):
             assert station.get(path) == (200, "RUNNING\n")
         assert station.metric("inspector_results_total") == 6
-        assert station.get("/" + "x" * 60_000)[0] in {404, 414}
+        assert station.get("/" + "x" * 60_000)[0] == 431
         assert {a.message["verdict"] for a in line.results} == {"PASS", "FAIL"}
         assert line.account(station.journal).broken == {}
     assert station.stop() == 0
