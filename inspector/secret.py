@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from inspector.errors import ConfigError
 
 _MAX_BYTES = 65_536
+_IN_URL = re.compile(r"(?<=://)[^/\s@]+@")
+_SHORTEST = 4
+"""Characters of a secret that is masked: shorter ones are no secrets, and stand in every other word."""
+_known: frozenset[str] = frozenset()
+
+
+def remember_secret(secret: str) -> None:
+    """Have `mask_secrets` replace this one from now on; those that `read_secret` reads are remembered anyway."""
+    global _known  # noqa: PLW0603 (one process, one log)
+    if len(secret) >= _SHORTEST:
+        _known |= {secret}
+
+
+def mask_secrets(text: str) -> str:
+    """The text with *** for each secret this process has read, and for names and passwords in URLs."""
+    if "://" in text:
+        text = _IN_URL.sub("***@", text)
+    for secret in _known:
+        text = text.replace(secret, "***")
+    return text
 
 
 def anchor_secret(reference: str, base: Path) -> str:
@@ -73,4 +94,5 @@ def read_secret(reference: str, field: str) -> str:
             ) from error
     if not secret:
         raise ConfigError(f"{field}: must hold a secret, got nothing from {reference!r}", field=named)
+    remember_secret(secret)
     return secret

@@ -28,6 +28,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command run within a test sets up the log of the whole process."""
+    loggers = [logging.getLogger(), logging.getLogger("inspector")]
+    before = [(logger, logger.level) for logger in loggers]
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+        for handler in [each for each in logger.handlers if type(each).__module__.startswith("inspector.")]:
+            logger.removeHandler(handler)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real frames and weights: $INSPECTOR_TEST_DATA, or ../shared/data beside the checkout."""

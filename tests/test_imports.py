@@ -19,6 +19,7 @@ FLOORS = (
     "types",
     "codec",
     "secret",
+    "logs",
     "config",
     "keys",
     "sockets",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 
 import typer
 
-from inspector import __version__
+from inspector import __version__, logs
 from inspector.cli import demo, encoder, journal, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
@@ -45,10 +44,7 @@ def _common(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more."),
 ) -> None:
     del version
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
-    for noisy in ("timm", "huggingface_hub", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.set_up(verbose=verbose)
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (

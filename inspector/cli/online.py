@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from inspector import logs
 from inspector.cli.options import ClientKeyFile, StationFile
 from inspector.cli.peer import Peer
 from inspector.errors import ConfigError, InspectorError
@@ -20,11 +21,15 @@ RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
 
 def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon takes it: by itself it would end the process
+    for signum in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon takes them: by themselves they end the process
+        signal.signal(signum, signal.SIG_IGN)
     from inspector.config import load_station, locate_field
-    from inspector.service.daemon import Daemon
+    from inspector.service.daemon import Daemon, set_up_logs
 
-    daemon = Daemon(load_station(station), station)
+    loaded = load_station(station)
+    set_up_logs(loaded)
+    logs.log_unforeseen()
+    daemon = Daemon(loaded, station)
     try:
         status = daemon.run()
     except ConfigError as error:

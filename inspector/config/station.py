@@ -130,6 +130,14 @@ class Journal(Strict):
     max_bytes: ByteSize | None = ByteSize(10 * 1024**3)
 
 
+class Logging(Strict):
+    """What is written to stderr, and how: for people, as logfmt or as JSON lines."""
+
+    format: Literal["text", "keyvalue", "json"] = "text"
+    level: Literal["debug", "info", "warning"] = "info"  # the least that is written
+    ring: Annotated[int, Field(ge=0, le=100_000)] = 1000  # lines below the level kept for a fault or SIGUSR1
+
+
 class ZmqSource(Strict):
     """Frames from the frames socket whose header names this camera."""
 
@@ -191,6 +199,7 @@ class Station(Strict):
     overlays: Overlays = Overlays()
     evidence: Evidence = Evidence()
     journal: Journal = Journal()
+    logging: Logging = Logging()
     tile_batch: Annotated[int, Field(ge=1, le=1024)] | None = None  # what suits the device
     stop_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     stall_after_s: Annotated[float, Field(ge=1)] = 20.0  # a thread without progress for so long is a FAULT

@@ -85,6 +85,7 @@ class Authenticator(threading.Thread):
         try:
             while not self._stop_asked.is_set():
                 self._health.beat(self.name)
+                self._log.flush_due()
                 if time.monotonic() >= self._next_look:
                     self._look_at_list()
                 for socket, _ in self._poller.poll(200):
@@ -97,6 +98,7 @@ class Authenticator(threading.Thread):
             self.failure = error
             self._health.fault(self.name, str(error))
         finally:
+            self._log.flush()
             self._health.forget(self.name)
 
     def _look_at_list(self) -> None:

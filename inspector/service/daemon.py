@@ -16,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import zmq
 from prometheus_client import CollectorRegistry
 
-from inspector import __version__
+from inspector import __version__, logs
 from inspector.access import load_access
 from inspector.config import Station, load_station
 from inspector.detector import choose_device
@@ -39,6 +40,7 @@ from inspector.service.ingest import IngestThread
 from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.service.ledger import Ledger, error_outcome
 from inspector.service.lock import StationLock
+from inspector.service.log_counter import LogCounter
 from inspector.service.metrics import Metrics
 from inspector.service.notifier import Notifier, StatusLine
 from inspector.service.overlayer import Overlayer
@@ -79,6 +81,7 @@ class Daemon:
         self._stop_asked = threading.Event()
         self._reload_asked = self._is_reloading = False
         self._refused_reload: str | None = None
+        self._dump_asked = False
         self._signal: int | None = None
         self._drained_by: str | None = None
         self._status_line = StatusLine()
@@ -90,6 +93,8 @@ class Daemon:
         Raises:
             ConfigError: a recipe, socket, port or journal that cannot be used; no frame was judged.
         """
+        # What OpenCV has against a frame stands in the frame's verdict, and is logged once a period.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         faulthandler.enable()  # the watchdog's SIGABRT, or a crash, leaves the stack of every thread behind
         self._startup()
         try:
@@ -127,6 +132,11 @@ class Daemon:
         del signum, frame
         self._reload_asked = True
 
+    def ask_for_ring(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        """Write the last debug lines to stderr, once the station is ready."""
+        del signum, frame
+        self._dump_asked = True
+
     @property
     def _is_stopping(self) -> bool:
         return self._signal is not None or self._stop_asked.is_set()
@@ -139,16 +149,20 @@ class Daemon:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.ask_to_stop)
         signal.signal(signal.SIGHUP, self.ask_to_reload)
+        signal.signal(signal.SIGUSR1, self.ask_for_ring)
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.health = Health(station.stall_after_s)
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry, deadlines_ms)
+        self._log_counter = LogCounter(self._metrics)
+        self._log_counter.start()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._http = HttpThread(station.http, registry=self._registry, health=self.health, metrics=self._metrics)
         self._http.start()
         try:
             self._build(deadlines_ms)
         except BaseException:
+            self._log_counter.stop()
             self._http.stop()
             self._context.destroy(linger=0)
             raise
@@ -291,6 +305,7 @@ class Daemon:
         self._overlayer.config = station.overlays
         self._evidence.config = self._store.config = station.evidence
         self._recorder.config = station.journal
+        set_up_logs(station)
 
     def _load(self) -> bool:
         """Load the recipes, beside a flow that answers already; False where a stop or a fault came first."""
@@ -307,7 +322,7 @@ class Daemon:
             raise loader.failure
         self._audit.note_loaded(self._judged_before, loader.judges)
         self._judges.switch(loader.judges)
-        self.health.enter(State.READY)
+        self.health.enter(State.READY, "all recipes are loaded")
         for thread in self._ingest:
             if thread.ident is None:
                 thread.start()
@@ -338,6 +353,9 @@ class Daemon:
                 self._switcher.reload()
             elif self._is_reloading:
                 self._end_reload(self._switcher.describe()["last_reload"])
+            if self._dump_asked:
+                self._dump_asked = False
+                logs.dump_ring()
             time.sleep(_LOOP_S)
 
     def _end_reload(self, change: Mapping[str, Any]) -> None:
@@ -362,7 +380,7 @@ class Daemon:
             faulthandler.dump_traceback(all_threads=True)
             self.health.fault(stalled[0], f"no progress for {self._station.stall_after_s} s")
         if self.health.state is State.FAULT:
-            logger.error("fault: %s", self.health.last_error)
+            logs.dump_ring()
             return False
         return True
 
@@ -377,7 +395,7 @@ class Daemon:
 
     def _shutdown(self) -> None:
         """Sources first, then with the flow, so that all that was accepted is answered; one shared deadline."""
-        self.health.enter(State.STOPPING)
+        self.health.enter(State.STOPPING, signal.Signals(self._signal).name if self._signal else "asked to")
         fault = self.health.last_error if self.health.state is State.FAULT else None
         self._notifier.notify("STOPPING=1", status=f"FAULT: {fault}" if fault else "STOPPING")
         deadline = time.monotonic() + self._station.stop_timeout_s
@@ -418,6 +436,7 @@ class Daemon:
             if not guard.is_alive():
                 guard.close()
         self._starts.end("fault" if self.health.state is State.FAULT else "stop")
+        self._log_counter.stop()
         logger.info("stopped; %d frames unanswered", sum(self._ledger.account().in_flight.values()))
         alive = [thread.name for thread in (*self._flow, *self._ingest) if thread.is_alive()]
         if alive:
@@ -436,6 +455,12 @@ class Daemon:
             self._audit.note(Kind.STOP, "stopped", self._drained_by)
         else:
             self._audit.note(Kind.STOP, "refused", STATION_FILE, reason=str(self._loader.failure))
+
+
+def set_up_logs(station: Station) -> None:
+    """Log as the station file says."""
+    config = station.logging
+    logs.set_up(format=config.format, level=config.level, ring=config.ring, station=station.station)
 
 
 class _Loader(threading.Thread):

@@ -69,12 +69,14 @@ class EvidenceThread(threading.Thread):
                 self._check()
             while not (self._abandon_asked.is_set() or (self._stop_asked.is_set() and self._waiting.empty())):
                 self._health.beat(self.name, vital=False)
+                self._log.flush_due()
                 self._step()
         except BaseException as error:
             logger.exception("evidence thread died")
             self.failure = error
             self._health.fault(self.name, str(error))
         finally:
+            self._log.flush()
             self._give_up_waiting()
             self._health.forget(self.name)
 

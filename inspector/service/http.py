@@ -87,10 +87,12 @@ class HttpThread(threading.Thread):
         loop.add_reader(self._listener, self._accept)
         while not self._stop_asked.is_set():
             await asyncio.sleep(_LOOP_S)
+            self._log.flush_due()
         loop.remove_reader(self._listener)
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        self._log.flush()
 
     def _accept(self) -> None:
         loop = asyncio.get_running_loop()

@@ -71,6 +71,7 @@ class IngestThread(threading.Thread):
             logger.exception("%s died", self.name)
             self.failure = error
         finally:
+            self._log.flush()
             self._source.close()
             for camera in self._source.cameras:
                 self._metrics.source_up.labels(camera).set(0)
@@ -79,6 +80,7 @@ class IngestThread(threading.Thread):
     def _loop(self) -> None:
         while not self._stop_asked.is_set():
             self._health.beat(self.name, within_s=self._source.connect_s)
+            self._log.flush_due()
             try:
                 self._source.connect()
                 self._set_up(up=True)
@@ -88,7 +90,7 @@ class IngestThread(threading.Thread):
                 logger.info("%s", error)
                 return
             except NotConnectedError as error:
-                self._log.warning("lost", str(error))
+                self._log.warning("lost", str(error), source=self._source.name)
                 self._set_up(up=False, why=str(error))
                 self._source.close()
                 self._stop_asked.wait(self._backoff_s)
@@ -97,11 +99,12 @@ class IngestThread(threading.Thread):
     def _read_until_lost(self) -> None:
         while not self._stop_asked.is_set():
             self._health.beat(self.name)
+            self._log.flush_due()
             try:
                 frame = self._source.read(_READ_S)
             except UnidentifiedFrameError as error:
                 self._metrics.frames_unidentified.labels(error.cause).inc()
-                self._log.warning(error.cause, f"message refused: {error}")
+                self._log.warning(error.cause, f"message refused: {error}", cause=error.cause)
                 continue
             except MessageRefusedError as error:  # counted where it was refused
                 self._log.warning(error.cause, f"message refused: {error}")
@@ -118,12 +121,13 @@ class IngestThread(threading.Thread):
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         ticket = self._ledger.accept(frame, lambda ticket: self._recorder.open(ticket, recorded))
-        self._health.enter(State.RUNNING)
+        self._health.enter(State.RUNNING, "a frame came")
         self._metrics.last_frame(frame)
         if refusal is not None:
-            self._log.warning(refusal[0].name, f"camera {frame.camera}, frame {frame.frame_id}: {refusal[1]}")
+            self._log_refusal(frame, *refusal)
             self._submit(error_outcome(ticket, *refusal))
         else:
+            logger.debug("frame %d: camera %s, id %s, accepted", ticket.number, frame.camera, frame.frame_id)
             for dropped in self._put(ticket):
                 self._submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))
         if recorded is not None:
@@ -142,6 +146,11 @@ class IngestThread(threading.Thread):
         if self._judges.get(frame.camera) is None:
             return Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"
         return None
+
+    def _log_refusal(self, frame: Frame, reason: Reason, why: str) -> None:
+        message = f"camera {frame.camera}, frame {frame.frame_id}: {why}"
+        fields = {"camera": frame.camera, "frame_id": frame.frame_id, "reason": reason.name}
+        self._log.warning(f"{frame.camera} {reason.name}", message, **fields)
 
     def _has_room(self, frame: Frame) -> bool:
         """Whether the pixels of all frames accepted and not yet answered stay within bounds.

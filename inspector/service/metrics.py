@@ -85,6 +85,7 @@ class Metrics:
         self.certificate_expiry = gauge(
             "certificate_expiry_timestamp_seconds", "When the first certificate of a TLS socket expires.", "socket"
         )
+        self.log_messages = counter("log_messages", "Lines logged; repeats held back are not counted.", "level")
         self.reloads = counter("reloads", "Station files read again and applied, or refused.", "outcome")
         ProcessCollector(registry=registry)  # resident memory, open descriptors, CPU, start time
         Info("inspector_build", "Versions.", registry=registry).info(
@@ -105,6 +106,8 @@ class Metrics:
                 labelled.labels(camera)
             for outcome in ("switched", "refused"):
                 self.recipe_switches.labels(camera, outcome)
+        for level in ("warning", "error"):
+            self.log_messages.labels(level)
         for outcome in ("applied", "refused"):
             self.reloads.labels(outcome)
         for cause in ("parts", "header", "camera"):

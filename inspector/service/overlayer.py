@@ -10,6 +10,7 @@ from inspector.config import Overlays
 from inspector.service.health import Health
 from inspector.service.ledger import Outcome
 from inspector.service.metrics import Metrics
+from inspector.service.rate_limit import RateLimitedLog
 from inspector.sinks.overlays import OverlaysSocket, render_overlay
 from inspector.types import Result, Verdict
 
@@ -30,6 +31,7 @@ class Overlayer(threading.Thread):
         self._metrics = metrics
         self._waiting: queue.Queue[tuple[Outcome, Result]] = queue.Queue(_WAITING)
         self._stop_asked = threading.Event()
+        self._log = RateLimitedLog(logger)
 
     def offer(self, outcome: Outcome, result: Result) -> None:
         """Draw this one, if wanted and if there is room; never waits."""
@@ -49,15 +51,18 @@ class Overlayer(threading.Thread):
         """Until asked to stop. A picture that fails costs a picture, never the flow."""
         while not (self._stop_asked.is_set() and self._waiting.empty()):
             self._health.beat(self.name, vital=False)
+            self._log.flush_due()
             try:
                 outcome, result = self._waiting.get(timeout=0.2)
             except queue.Empty:
                 continue
             try:
                 self._draw(outcome, result)
-            except Exception:
-                logger.exception("overlay of frame %s failed", result.frame_id)
+            except Exception:  # noqa: BLE001 (logged with its traceback, once a period)
+                message = f"camera {result.camera}, frame {result.frame_id}: overlay failed"
+                self._log.log(logging.ERROR, "overlay", message, exc_info=True, camera=result.camera)
                 self._metrics.overlays_dropped.labels(result.camera).inc()
+        self._log.flush()
         self._health.forget(self.name)
 
     def _draw(self, outcome: Outcome, result: Result) -> None:

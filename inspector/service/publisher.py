@@ -260,6 +260,7 @@ class Publisher(threading.Thread):
         if not self._socket.publish(f"result/{result.camera}", wire):
             self._metrics.results_lagging.inc()
         self._ledger.close(ticket, result.verdict, result.reason)
+        logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
         if result.seq > self._sent[result.camera]:  # one answered at its deadline may have overtaken another
             self._sent[result.camera] = result.seq
             self._last[result.camera] = _compact(wire)

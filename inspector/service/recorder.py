@@ -121,6 +121,7 @@ class Recorder(threading.Thread):
         try:
             while True:
                 self._health.beat(self.name)
+                self._log.flush_due()
                 stopping = self._stop_asked.is_set()
                 batch = self._collect()
                 if batch or (self._owes and time.monotonic() >= self._retry_at):
@@ -139,6 +140,7 @@ class Recorder(threading.Thread):
             self.failure = error
             self._health.fault(self.name, str(error))
         finally:
+            self._log.flush()
             self._health.forget(self.name)
 
     @property

@@ -7,8 +7,9 @@ from typing import Any
 
 from inspector.config import Station
 from inspector.errors import ConfigError
+from inspector.secret import mask_secrets
 
-_MAY_CHANGE = {"overlays", "evidence", "journal", "buffer", "stop_timeout_s"}
+_MAY_CHANGE = {"overlays", "evidence", "journal", "logging", "buffer", "stop_timeout_s"}
 _MAY_CHANGE_OF_CAMERA = {"recipe", "deadline_ms", "max_age_ms", "expected_fps"}
 
 
@@ -19,7 +20,7 @@ def refuse_fixed_changes(old: Station, new: Station) -> None:
         ConfigError: it cannot without a restart; all fields that stand in the way are named, a line each.
     """
     faults = [
-        f"{field}: needs a restart to change, is {before!r}, got {after!r}"
+        mask_secrets(f"{field}: needs a restart to change, is {before!r}, got {after!r}")
         for field, before, after in _compare(_pick_fixed(old), _pick_fixed(new))
     ]
     for name, camera in old.cameras.items():

@@ -76,12 +76,14 @@ class RequestsThread(threading.Thread):
         try:
             while not self._stop_asked.is_set():
                 self._health.beat(self.name)
+                self._log.flush_due()
                 if self._socket.poll(200, zmq.POLLIN):
                     self._serve(*receive(self._socket))
         except BaseException as error:
             logger.exception("requests died")
             self.failure = error
         finally:
+            self._log.flush()
             self._socket.close()  # left open it would hold up the end of the process
             self._health.forget(self.name)
 
@@ -92,7 +94,7 @@ class RequestsThread(threading.Thread):
         try:
             self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
         except zmq.ZMQError as error:
-            logger.warning("requests: answer not delivered: %s", error)
+            self._log.warning("answer", f"requests: answer not delivered: {error}")
 
     def _answer(self, body: bytes, who: str, count: int) -> dict[str, Any]:
         try:

@@ -30,7 +30,7 @@ class Sampler(threading.Thread, Generic[T]):
         self._period_s = period_s
         self._sample: tuple[float, T] | None = None
         self._stop_asked = threading.Event()
-        self._log = RateLimitedLog(logger)
+        self._log = RateLimitedLog(logger, 300.0)  # a GPU that is gone stays gone
 
     def latest(self) -> T | None:
         """The last sample; None where there is none, or it is too old."""
@@ -48,6 +48,7 @@ class Sampler(threading.Thread, Generic[T]):
         while not self._stop_asked.is_set():
             self._health.beat(self.name, self._period_s, vital=False)
             self._take()
+            self._log.flush_due()
             self._stop_asked.wait(self._period_s)
         self._health.forget(self.name)
 

@@ -227,13 +227,14 @@ class Switcher(threading.Thread):
             raise
         except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the station goes on as it is)
             what = "the station file" if change.camera is None else f"camera {change.camera}: recipe {change.recipe}"
-            logger.warning("%s is refused, what was there stays: %s", what, error)
+            why = "; ".join(str(error).splitlines())
+            logger.warning("%s is refused, what was there stays: %s", what, why, extra={"camera": change.camera})
             with self._changed:
                 self._end(change, "refused", str(error) or type(error).__name__)
 
     def _prepare(self, change: Change, camera: str) -> None:
         assert change.recipe is not None  # noqa: S101 (a camera's change has one)
-        logger.info("camera %s: preparing recipe %s", camera, change.recipe)
+        logger.info("camera %s: preparing recipe %s", camera, change.recipe, extra={"camera": camera})
         judge = self._load(change.recipe)
         with self._changed:
             if self._last[camera] is change:  # else another was asked for meanwhile
@@ -282,7 +283,7 @@ class Switcher(threading.Thread):
         self._judges.switch(new)
         for camera, judge in new.items():
             self._metrics.recipe_switches.labels(camera, "switched").inc()
-            logger.info("camera %s: judged with recipe %s from now on", camera, judge.folder)
+            logger.info("camera %s: judged with recipe %s from now on", camera, judge.folder, extra={"camera": camera})
 
     def _end(self, change: Change, state: str, error: str | None = None) -> Change:
         ended = change.end(state, error)

@@ -145,6 +145,7 @@ class DeviceWorker(threading.Thread):
             self._submit(_build_fault(ticket, error))
             raise
         else:
+            logger.debug("frame %d: begun after %.1f ms", ticket.number, queue_ms)
             self._under_way.append(_UnderWay(ticket, judge, run, queue_ms))
 
     def _go_on(self) -> None:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from inspector.errors import NotConnectedError, SourceExhaustedError
+from inspector.secret import mask_secrets
 from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
@@ -40,6 +41,7 @@ class OpencvSource(Unanswering):
         self.can_wait = isinstance(device, str) and Path(device).is_file()
         self.connect_s = _START_S + open_timeout_s + 2.0  # and to kill a child that does not answer
         self._device = device
+        self._shown = mask_secrets(repr(device))  # for messages: a stream's URL may hold a password
         self._open_timeout_s = open_timeout_s
         self._read_timeout_s = read_timeout_s
         self._simulated = simulated
@@ -67,7 +69,7 @@ class OpencvSource(Unanswering):
         message = self._receive(_START_S + self._open_timeout_s)
         if message is None or message.get("event") != "open":
             self.close()
-            raise NotConnectedError(f"camera {self.name}: {self._device!r} could not be opened")
+            raise NotConnectedError(f"camera {self.name}: {self._shown} could not be opened")
         self._last_frame = time.monotonic()
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -79,8 +81,8 @@ class OpencvSource(Unanswering):
             return None
         if message["event"] == "end":
             if self.can_wait:
-                raise SourceExhaustedError(f"camera {self.name}: end of {self._device}")
-            raise NotConnectedError(f"camera {self.name}: {self._device!r} stopped delivering")
+                raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}")
+            raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering")
         self._last_frame = time.monotonic()
         pixels = np.frombuffer(self._receive_bytes(), dtype=np.uint8).reshape(message["shape"])
         pixel_format = PixelFormat.BGR8 if pixels.ndim == 3 else PixelFormat.MONO8

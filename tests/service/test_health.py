@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 from inspector.service import health as module
+from inspector.service import rate_limit
 from inspector.service.health import TRANSITIONS, Health, State
 
 Bring = Callable[[Health, State], None]
@@ -17,7 +19,8 @@ Bring = Callable[[Health, State], None]
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Time for the module under test stands at `now`."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for each in (module, rate_limit):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -249,3 +252,65 @@ def test_station_is_degraded_and_no_more_when_a_thread_stalls_that_costs_no_verd
     health.beat("evidence", vital=False)
     assert health.tick()
     assert health.ready() == (True, "READY")
+
+
+# ---------------------------------------------------------------- what the log says of it
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_each_change_of_state_is_logged_once_with_from_to_and_why(
+    health: Health, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    health.report("source top", "cable out")
+    health.enter(State.READY, "all recipes are loaded")
+    for _ in range(3):
+        health.report("source top", "cable out")
+        health.enter(State.RUNNING, "a frame came")
+        health.enter(State.DEGRADED)
+    for _ in range(3):
+        health.report("source top", None)
+    for _ in range(3):
+        health.fault("device", "CUDA error")
+    health.enter(State.STOPPING, "SIGTERM")
+    assert lines(caplog) == [
+        ("INFO", "state STARTING → READY: all recipes are loaded"),
+        ("WARNING", "state READY → DEGRADED: source top: cable out"),
+        ("INFO", "state DEGRADED → RUNNING: source top: well again"),
+        ("ERROR", "state RUNNING → FAULT: device: CUDA error"),
+    ]
+    last = caplog.records[-1]
+    assert (getattr(last, "from"), last.to, last.why) == ("RUNNING", "FAULT", "device: CUDA error")
+
+
+def test_state_that_comes_and_goes_does_not_fill_the_log_and_its_last_change_is_there(
+    clock: SimpleNamespace, bring: Bring, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health()
+    bring(health, State.READY)
+    caplog.set_level(logging.INFO)
+    for number in range(50):
+        health.report("source top", None if number % 2 else f"lost {number}")
+    health.report("source top", "gone")
+    written = len(caplog.records)
+    assert 5 <= written <= 10
+    for _ in range(7):
+        tick_after(clock, health, 1.0)
+    assert [message for _, message in lines(caplog)[written:]] == [
+        f"state READY → DEGRADED: source top: gone ({50 - written} more like it)"
+    ]
+
+
+def test_end_is_logged_at_once_when_changes_are_held_back(
+    clock: SimpleNamespace, bring: Bring, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health()
+    bring(health, State.READY)
+    caplog.set_level(logging.INFO)
+    for number in range(50):
+        health.report("source top", None if number % 2 else "lost")
+    health.enter(State.STOPPING, "SIGTERM")
+    assert lines(caplog)[-1][1].startswith("state READY → STOPPING: SIGTERM")

@@ -11,6 +11,7 @@ from inspector.service import rate_limit as module
 from inspector.service.rate_limit import RateLimitedLog
 
 LOGGER = logging.getLogger("test.rate_limit")
+LOGGER.setLevel(logging.INFO)
 
 
 @pytest.fixture
@@ -63,3 +64,42 @@ def test_message_is_written_as_it_is_when_it_holds_percent_signs(
 ) -> None:
     RateLimitedLog(LOGGER).warning("lost", "100 %s full %d")
     assert caplog.messages == ["100 %s full %d"]
+
+
+def test_what_was_held_is_written_when_the_flood_ends(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    limited = RateLimitedLog(LOGGER, period_s=5.0)
+    for number in range(4):
+        limited.warning("lost", f"lost {number}", camera="top")
+    clock.now += 5.9
+    limited.flush_due()
+    assert caplog.messages == ["lost 0"]
+    clock.now += 0.1
+    limited.flush_due()
+    limited.flush_due()
+    assert caplog.messages == ["lost 0", "lost 3 (2 more like it)"]
+    assert [record.camera for record in caplog.records] == ["top", "top"]
+    limited.warning("lost", "another flood")
+    assert caplog.messages[2:] == ["another flood"]
+
+
+def test_what_was_held_is_written_at_once_when_told_to(
+    clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = RateLimitedLog(LOGGER, period_s=5.0)
+    for message in ("lost", "lost again"):
+        limited.warning("lost", message)
+    limited.warning("refused", "refused")
+    limited.flush()
+    limited.flush()
+    assert sorted(caplog.messages) == ["lost", "lost again", "refused"]
+
+
+def test_as_many_lines_as_a_burst_are_written_before_any_is_held(
+    clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = RateLimitedLog(LOGGER, period_s=5.0, burst=3)
+    for number in range(5):
+        limited.log(logging.INFO, "state", str(number))
+    clock.now += 5
+    limited.log(logging.INFO, "state", "5")
+    assert caplog.messages == ["0", "1", "2", "5 (2 more like it)"]

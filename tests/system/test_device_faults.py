@@ -181,7 +181,8 @@ def test_process_names_the_thread_and_ends_when_one_dies(serve: Serve, line: Lin
     line.pause()
     assert time.monotonic() - killed < STOP_S + 10
     text = station.log_text()[logged:]
-    assert re.search(rf"fault: {name}: thread died", text)
+    assert re.search(rf"→ FAULT: {name}: ", text)
+    assert re.search(r"DEBUG \S+ frame \d+: ", text)  # what went before
     if name != "publisher":  # whose the status is
         assert line.statuses[-1].message["state"] == "FAULT"
         assert line.statuses[-1].message["last_error"].startswith(f"{name}: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import socket
 import struct
 import time
@@ -31,6 +32,7 @@ GROWTH_BYTES = 80 * 1024**2
 def test_each_of_ten_thousand_malformed_messages_is_answered_once_or_counted(start: StartStation, recipe: Path) -> None:
     config = base_config(recipe, top={"recipe": str(recipe), "deadline_ms": 120_000})
     config["sockets"] |= {"max_message": MAX_MESSAGE, "max_rate": None}
+    config["logging"] = {"format": "json"}
     station = start(config=config)
     malformer = Malformer(seed=1)
     messages = [malformer.make(number) for number in range(MESSAGES)]
@@ -68,7 +70,23 @@ def test_each_of_ten_thousand_malformed_messages_is_answered_once_or_counted(sta
     assert account.broken == {}
     assert (account.unrecorded, account.unpublished) == ((), ())
     assert grown < GROWTH_BYTES
+    warned = station.metric("inspector_log_messages_total", level="warning")
     assert station.stop() == 0
+    _check_log(station.log_text().splitlines(), warned)
+
+
+def _check_log(lines: list[str], warned: float) -> None:
+    """Each line is whole and says what it is, whatever the frames were called; the flood did not fill the log."""
+    ours = (re.sub(r"libpng \w+: [^{]*", "", line) for line in lines)  # it writes by itself
+    entries = [json.loads(line) for line in ours if line]
+    assert all({"time", "level", "thread", "logger", "message"} <= entry.keys() for entry in entries)
+    assert {entry["station"] for entry in entries} == {"test"}
+    warnings = [entry for entry in entries if entry["level"] == "warning"]
+    assert 0 < warned <= len(warnings) < 100
+    assert any(entry["message"].endswith(" more like it)") for entry in warnings)
+    assert ("top", "BAD_FRAME") in {(entry.get("camera"), entry.get("reason")) for entry in warnings}
+    changes = [(entry["from"], entry["to"]) for entry in entries if "from" in entry]
+    assert changes == [("STARTING", "READY"), ("READY", "RUNNING"), ("RUNNING", "STOPPING")]
 
 
 def test_image_that_claims_more_than_the_recipes_frame_is_a_mismatch_undecoded(start: StartStation) -> None:

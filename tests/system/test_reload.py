@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -262,9 +263,14 @@ def test_recipe_and_settings_change_when_a_good_station_file_is_reloaded(
     station: RunningStation, load: Load, recipes: Path
 ) -> None:
     load.wait_for(judged_with(recipes / "one"))
+    assert not re.search("DEBUG|level=", station.log_text())
+    station.process.send_signal(signal.SIGUSR1)
+    wait_for_line(station, r" DEBUG publisher frame \d+: seq \d+, PASS OK$")
     config = station.config | {"cameras": {"top": {"recipe": "recipes/two", "deadline_ms": 10_000}}}
+    config["logging"] = {"format": "keyvalue", "level": "debug"}
     assert reload(station, config)["state"] == "applied"
     load.wait_for(judged_with(recipes / "two"))
+    wait_for_line(station, r'^time=\S+ level=debug thread=publisher logger=\S+ message="frame \d+: .* FAIL DEFECT"')
     change_recipe(recipes / "two", recipe_id="two-b", threshold={"value": 2e-6, "method": "manual"})
     assert reload(station, config)["state"] == "applied"
     load.wait_for(judged_with(recipes / "two"))
@@ -273,6 +279,14 @@ def test_recipe_and_settings_change_when_a_good_station_file_is_reloaded(
     assert [r["deadline_ms"] for r in (results[0], results[-1])] == [20_000, 10_000]
     assert all(r["verdict"] != "ERROR" for r in results)
     assert list(dict.fromkeys(r["recipe_id"] for r in results)) == ["tiny", "two", "two-b"]
+
+
+def wait_for_line(station: RunningStation, pattern: str) -> None:
+    """Until the log has a line like this."""
+    deadline = time.monotonic() + WAIT_S
+    while not re.search(pattern, station.log_text(), re.MULTILINE):
+        assert time.monotonic() < deadline, station.log_text()[-4000:]
+        time.sleep(0.1)
 
 
 def test_station_goes_on_as_it_is_when_the_new_file_is_refused(
