@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspector.errors import ConfigError
-from inspector.secret import anchor_secret, read_secret
+from inspector.secret import anchor_secret, mask_secrets, read_secret, remember_secret
 
 
 @pytest.fixture
@@ -69,3 +69,13 @@ def test_relative_paths_are_relative_to_the_station_file() -> None:
     assert anchor_secret("keys/a", Path("/etc/inspector")) == "/etc/inspector/keys/a"
     assert anchor_secret("/keys/a", Path("/etc/inspector")) == "/keys/a"
     assert anchor_secret("credential:a", Path("/etc/inspector")) == "credential:a"
+
+
+def test_secrets_and_passwords_in_urls_are_masked_once_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspector.secret._known", frozenset())
+    assert mask_secrets("tr0ub4dor") == "tr0ub4dor"
+    read_secret(str(file), "http.password")
+    remember_secret("abc")  # too short to be one, and in other words
+    assert mask_secrets("got tr0ub4dor, not abcd") == "got ***, not abcd"
+    assert mask_secrets("'rtsp://viewer:hunter2@192.0.2.7/live'") == "'rtsp://***@192.0.2.7/live'"
+    assert mask_secrets("tcp://127.0.0.1:5555 and a@b") == "tcp://127.0.0.1:5555 and a@b"

@@ -359,3 +359,9 @@ def test_connect_works_when_the_file_has_come_since_the_last_try(tmp_path: Path,
     write_video(tmp_path / "late.avi", grey(90))
     source.connect()
     np.testing.assert_allclose(mean_colour(take(source)), [90] * 3, atol=3)
+
+
+def test_password_of_a_stream_is_in_no_message() -> None:
+    source = OpencvSource("top", "rtsp://viewer:hunter2@127.0.0.1:9/live", open_timeout_s=0.5, read_timeout_s=0.5)
+    with pytest.raises(NotConnectedError, match=r"camera top: 'rtsp://\*\*\*@127\.0\.0\.1:9/live' could not be opened"):
+        source.connect()
