@@ -13,6 +13,9 @@ from inspector.service.recent_scores import RecentScores
 from inspector.types import Frame, Result, Verdict
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+UNIDENTIFIED_CAUSES = ("parts", "header", "camera")
+MESSAGE_CAUSES = ("parts", "rate", "permission")
+HTTP_CAUSES = ("full", "timeout", "handshake", "size", "request", "method", "authentication", "throttled")
 HANDSHAKE_CAUSES = ("unknown", "revoked", "role", "mechanism", "cryptography", "protocol", "incomplete")
 
 
@@ -110,15 +113,15 @@ class Metrics:
             self.log_messages.labels(level)
         for outcome in ("applied", "refused"):
             self.reloads.labels(outcome)
-        for cause in ("parts", "header", "camera"):
+        for cause in UNIDENTIFIED_CAUSES:
             self.frames_unidentified.labels(cause)
         for socket in SOCKETS:
             for cause in HANDSHAKE_CAUSES:
                 self.handshakes_refused.labels(socket, cause)
         for socket in ("frames", "imagezmq", "requests"):
-            for cause in ("parts", "rate", "permission"):
+            for cause in MESSAGE_CAUSES:
                 self.messages_refused.labels(socket, cause)
-        for cause in ("full", "timeout", "handshake", "size", "request", "method", "authentication", "throttled"):
+        for cause in HTTP_CAUSES:
             self.http_requests_refused.labels(cause)
 
     def last_frame(self, frame: Frame) -> None:

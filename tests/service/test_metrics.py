@@ -13,11 +13,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from inspector import __version__
+from inspector.config import SOCKETS
 from inspector.errors import UnidentifiedFrameError
 from inspector.service.health import State
 from inspector.service.judges import Judge
 from inspector.service.ledger import Ledger, Ticket
-from inspector.service.metrics import Metrics
+from inspector.service.metrics import HANDSHAKE_CAUSES, HTTP_CAUSES, MESSAGE_CAUSES, UNIDENTIFIED_CAUSES, Metrics
 from inspector.service.starts import AFTER
 from inspector.sources.wire import FrameDecoder
 from inspector.types import Frame, Reason, Result, Verdict
@@ -62,6 +63,7 @@ def test_documented_labels_are_those_there_when_everything_happened(
     metrics.last_frame(make_frame("x"))
     for _ in range(20):
         metrics.published(make_result(latency_ms={"total": 1.0}))
+    metrics.certificate_expiry.labels("http").set(1)
     labels: dict[str, set[str]] = {}
     for family in registry.collect():
         name = family.name.removeprefix("inspector_") + {"counter": "_total", "info": "_info"}.get(family.type, "")
@@ -119,7 +121,9 @@ def test_series_are_bounded_by_cameras_and_closed_sets_when_what_comes_is_hostil
         "stage": set(STAGES),
         "verdict": set(Verdict),
         "reason": {reason.name for reason in Reason},
-        "cause": {"parts", "header", "camera"},
+        "cause": {*UNIDENTIFIED_CAUSES, *MESSAGE_CAUSES, *HTTP_CAUSES, *HANDSHAKE_CAUSES},
+        "socket": {*SOCKETS, "http"},
+        "level": {"warning", "error"},
         "outcome": {"switched", "applied", "refused"},
         "inspector_state": set(State),
         "after": set(AFTER),
@@ -138,7 +142,8 @@ def count_allowed(*, cameras: int, edges: int) -> int:
     """The most series there can be: per camera its histograms (edges, infinity, sum, count, created) and the rest."""
     stages, score, per_reason = len(STAGES) * (edges + 4), 16 + 4, len(Reason)
     per_camera = stages + score + per_reason + 40
-    return cameras * per_camera + 100
+    refusals = len(SOCKETS) * len(HANDSHAKE_CAUSES) + 3 * len(MESSAGE_CAUSES) + len(HTTP_CAUSES)
+    return cameras * per_camera + 2 * refusals + 100  # each with its time of creation
 
 
 # ---------------------------------------------------------------- what is counted
