@@ -212,6 +212,17 @@ def test_warnings_are_counted_when_published(metrics: Metrics, make_result: Make
     assert (value("warnings_total", camera="top"), value("warnings_total", camera="side")) == (2, 1)
 
 
+def test_rejects_in_a_row_are_ended_by_a_pass_and_not_by_an_error(
+    metrics: Metrics, make_result: MakeResult, value: Value
+) -> None:
+    shown = []
+    for verdict in (Verdict.FAIL, Verdict.FAIL, Verdict.ERROR, Verdict.FAIL, Verdict.PASS, Verdict.FAIL):
+        metrics.published(make_result(verdict=verdict))
+        shown.append(value("consecutive_rejects", camera="top"))
+    assert shown == [1, 2, 2, 3, 0, 1]
+    assert value("consecutive_rejects", camera="side") == 0
+
+
 def test_last_frame_is_in_seconds_of_wall_clock_when_received(
     metrics: Metrics, make_frame: Callable[..., Frame], value: Value
 ) -> None:
