@@ -121,10 +121,10 @@ def _scores() -> list[dict[str, Any]]:
 
 def _order() -> list[dict[str, Any]]:
     refused = [
-        (rate("inspector_frames_unidentified_total", "cause", where=INSTANCE), "no camera: {{cause}}"),
-        (rate("inspector_messages_refused_total", "socket", "cause", where=INSTANCE), "message, {{socket}}: {{cause}}"),
-        (rate("inspector_handshakes_refused_total", "socket", "cause", where=INSTANCE), "peer, {{socket}}: {{cause}}"),
-        (rate("inspector_http_requests_refused_total", "cause", where=INSTANCE), "HTTP: {{cause}}"),
+        (rate("inspector_frames_unidentified_total", "instance", where=INSTANCE), "messages without a camera"),
+        (rate("inspector_messages_refused_total", "socket", where=INSTANCE), "messages, {{socket}}"),
+        (rate("inspector_handshakes_refused_total", "socket", where=INSTANCE), "connections, {{socket}}"),
+        (rate("inspector_http_requests_refused_total", "instance", where=INSTANCE), "HTTP"),
     ]
     return [
         time_series(
@@ -136,7 +136,7 @@ def _order() -> list[dict[str, Any]]:
             "Frames owed a verdict", "none", "Accepted and not yet answered.",
             (f"inspector_frames_in_flight{{{CAMERA}}}", "{{camera}}"),
         ),
-        time_series("Refused", PER_SECOND, "Messages, connections and requests turned away, per second.", *refused),
+        time_series("Refused", PER_SECOND, "Turned away, per second; the log has causes.", *refused),
     ]  # fmt: skip
 
 
