@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from inspector.cli.finding import Finding
 from inspector.config import SOCKETS, Station
 
-_ANY = {"*", "0.0.0.0"}  # noqa: S104 (compared, not bound)
 _MAX_IPC_BYTES = 107  # sockaddr_un's, less the last byte
 
 
@@ -42,6 +42,12 @@ def _split(endpoint: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _is_every(host: str) -> bool:
+    with suppress(ValueError):
+        return host == "*" or ip_address(host).is_unspecified
+    return False
+
+
 def _collide(one: str, other: str) -> bool:
     if not (one.startswith("tcp://") and other.startswith("tcp://")):
         return one == other
@@ -49,7 +55,7 @@ def _collide(one: str, other: str) -> bool:
     hosts = {"127.0.0.1" if each == "localhost" else each for each in (host, its_host)}
     if port != its_port or port == 0:
         return False
-    every_ipv4 = bool(hosts & _ANY) and not any(":" in each for each in hosts)
+    every_ipv4 = any(map(_is_every, hosts)) and not any(":" in each for each in hosts)
     return len(hosts) == 1 or every_ipv4 or "::" in hosts  # libzmq's :: takes IPv4 as well
 
 

@@ -108,7 +108,7 @@ def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _M
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         faults = list(describe_duplicates(path, node))
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (it is a SafeLoader)
+        data = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as fault:  # odd keys and aliases raise these
         raise error(describe_syntax(path, text, fault)) from fault
     if not isinstance(data, dict):

@@ -97,6 +97,7 @@ def test_what_was_held_is_written_at_once_when_told_to(
 def test_as_many_lines_as_a_burst_are_written_before_any_is_held(
     clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     limited = RateLimitedLog(LOGGER, period_s=5.0, burst=3)
     for number in range(5):
         limited.log(logging.INFO, "state", str(number))

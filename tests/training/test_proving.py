@@ -44,6 +44,12 @@ def model(recipe: Recipe) -> Any:
     return build_model(recipe).eval()
 
 
+@pytest.fixture(autouse=True)
+def few_range_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges are as good as these random frames need."""
+    monkeypatch.setattr("inspector.training.proving._RANGE_TILES", 32)
+
+
 def shifted(detector: Detector, precision: Precision, factor: float) -> Detector:
     """The same detector, whose engine claims another precision and multiplies its maps."""
     infer = detector.engine.infer
