@@ -9,11 +9,18 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import zmq
 from line import build_message
+
+from inspector.client.keys import ClientKey
+from inspector.config import RECIPE_FILE, Threshold, dump_recipe
+from inspector.detector import Detector
+from inspector.types import PixelFormat
 
 CAMERA = "top"
 LEAST_HW = (160, 192)
@@ -31,7 +38,7 @@ class Account:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.waiting: set[str] = set()
+        self.waiting: dict[str, float] = {}  # frame → when it was sent (monotonic, seconds)
         self.verdicts: dict[str, str] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
         self.twice: list[str] = []
@@ -41,6 +48,7 @@ class Account:
         self.others = 0
         self.last_seq = 0
         self.latencies: list[tuple[float, float]] = []  # arrival (monotonic, seconds), total of what was judged (ms)
+        self.round_trips: list[tuple[float, float]] = []  # arrival, and from sending to it (ms)
 
     @property
     def sent(self) -> int:
@@ -65,12 +73,12 @@ class Account:
     def send(self, frame_id: str) -> None:
         """This frame is about to be sent: it is owed one verdict."""
         with self._lock:
-            self.waiting.add(frame_id)
+            self.waiting[frame_id] = time.monotonic()
 
     def withdraw(self, frame_id: str) -> None:
         """It was not sent after all."""
         with self._lock:
-            self.waiting.discard(frame_id)
+            self.waiting.pop(frame_id, None)
 
     def owe_others(self, count: int = 1) -> None:
         """So many messages are about to be sent that name their camera, and perhaps not their frame."""
@@ -90,7 +98,7 @@ class Account:
             self.last_seq = max(self.last_seq, message["seq"])
             known = frame_id in self.waiting
             if known:
-                self.waiting.discard(frame_id)
+                self.round_trips.append((at_s, 1e3 * (at_s - self.waiting.pop(frame_id))))
                 self.verdicts[frame_id] = verdict
             elif frame_id in self.verdicts:
                 self.twice.append(frame_id)
@@ -122,12 +130,21 @@ class _Order:
 class Traffic:
     """A sender and a subscriber in threads of their own, from `with` to its end."""
 
-    def __init__(self, sockets: dict[str, Any], frame_hw: tuple[int, int], seed: int) -> None:
-        """Make it for a running station."""
+    def __init__(
+        self,
+        sockets: dict[str, Any],
+        frame_hw: tuple[int, int],
+        seed: int,
+        *,
+        sender_key: ClientKey | None = None,
+        subscriber_key: ClientKey | None = None,
+    ) -> None:
+        """Make it for a running station, with the keys it wants where it wants some."""
         self.account = Account()
         self.bad = make_frame(frame_hw, bad=True)
         self._frames = {"good": make_frame(frame_hw, bad=False), "bad": self.bad}
         self._sockets = sockets
+        self._sender_key, self._subscriber_key = sender_key, subscriber_key
         self._random = random.Random(seed)
         self._order: _Order | None = None
         self._burst = (1.0, 0.0)  # times faster, until when
@@ -186,6 +203,8 @@ class Traffic:
             socket.linger = 0
             socket.sndhwm = 1
             socket.sndtimeo = _STOP_CHECK_MS
+            if self._sender_key is not None:
+                self._sender_key.apply(socket)
             socket.connect(self._sockets["frames"])
             number, due = 0, time.monotonic()
             while not self._stop_asked.is_set():
@@ -214,7 +233,10 @@ class Traffic:
         with self._context.socket(zmq.SUB) as socket:
             socket.rcvhwm = 0
             socket.rcvtimeo = _STOP_CHECK_MS
-            socket.subscribe(b"")
+            socket.subscribe(f"result/{CAMERA}")
+            socket.subscribe("status")
+            if self._subscriber_key is not None:
+                self._subscriber_key.apply(socket)
             socket.connect(self._sockets["results"])
             while not self._stop_asked.is_set():
                 with contextlib.suppress(zmq.Again):
@@ -230,3 +252,18 @@ def make_frame(frame_hw: tuple[int, int], *, bad: bool) -> np.ndarray[Any, np.dt
     if bad:
         frame[100:140, 100:150] = np.random.default_rng(7).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     return frame
+
+
+def fit_recipe(folder: Path, frame_hw: tuple[int, int]) -> Path:
+    """Have it take frames of this size alone, with the threshold between the good frame's score and the bad one's."""
+    detector = Detector.load(folder, device=torch.device("cpu"))
+    scores = [detector.judge(make_frame(frame_hw, bad=bad), PixelFormat.RGB8).decision.score for bad in (False, True)]
+    if not 1.01 * scores[0] < scores[1]:
+        raise SystemExit(f"the recipe cannot tell the good frame from the bad one: scores {scores}")
+    recipe = detector.recipe
+    changes = {
+        "preprocessing": recipe.preprocessing.model_copy(update={"frame_hw": frame_hw}),
+        "threshold": Threshold(value=sum(scores) / 2, method="manual"),
+    }
+    (folder / RECIPE_FILE).write_text(dump_recipe(recipe.model_copy(update=changes)), encoding="utf-8")
+    return folder

@@ -22,23 +22,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
 
 from _faults import Faults
 from _soak_report import SHORTEST_WINDOW_S, Run, compute_slope_of, compute_window_s, count_samples, report
-from _traffic import CAMERA, DEADLINE_MS, LEAST_HW, Traffic, make_frame
+from _traffic import CAMERA, DEADLINE_MS, LEAST_HW, Traffic, fit_recipe
 from _watch import Watcher, compute_warm_up, has_grown, take_sample
 from account import read_journal
 from malformed import MAX_MESSAGE
 from station_process import RunningStation, base_config, write_recipe
 
-from inspector.config import RECIPE_FILE, Threshold, dump_recipe
-from inspector.detector import Detector
 from inspector.sinks.journal_verification import verify
-from inspector.types import PixelFormat
 
 _EVIDENCE_BYTES = 4 * 1024**2
 _JOURNAL_BYTES = 2 * 1024**2
@@ -91,7 +87,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _build_config(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     frame_hw = (arguments.frame_hw[0], arguments.frame_hw[1])
-    recipe = _fit_recipe(write_recipe(folder / "recipe", frame_hw=None), frame_hw)
+    recipe = fit_recipe(write_recipe(folder / "recipe", frame_hw=None), frame_hw)
     config = base_config(recipe, **{CAMERA: {"recipe": str(recipe), "deadline_ms": DEADLINE_MS}})
     nbytes = 3 * math.prod(frame_hw)
     config["sockets"]["max_message"] = max(MAX_MESSAGE, 2 * nbytes)
@@ -102,21 +98,6 @@ def _build_config(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         # Not wider than the frame: what a picture takes while it is drawn would hide what stays.
         "overlays": {"width": frame_hw[1]},
     }
-
-
-def _fit_recipe(folder: Path, frame_hw: tuple[int, int]) -> Path:
-    """Have it take frames of this size alone, with the threshold between the good frame's score and the bad one's."""
-    detector = Detector.load(folder, device=torch.device("cpu"))
-    scores = [detector.judge(make_frame(frame_hw, bad=bad), PixelFormat.RGB8).decision.score for bad in (False, True)]
-    if not 1.01 * scores[0] < scores[1]:
-        raise SystemExit(f"the recipe cannot tell the good frame from the bad one: scores {scores}")
-    recipe = detector.recipe
-    changes = {
-        "preprocessing": recipe.preprocessing.model_copy(update={"frame_hw": frame_hw}),
-        "threshold": Threshold(value=sum(scores) / 2, method="manual"),
-    }
-    (folder / RECIPE_FILE).write_text(dump_recipe(recipe.model_copy(update=changes)), encoding="utf-8")
-    return folder
 
 
 # ---------------------------------------------------------------- the run
