@@ -6,6 +6,7 @@ Nothing here waits for a client: neither for a TLS handshake, nor for a request,
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import errno
 import logging
@@ -31,6 +32,10 @@ MAX_CONNECTIONS = 64
 DEADLINE_S = 10.0
 """From accept to the end of the answer, however slowly either side goes on."""
 MAX_HEAD_BYTES = 16_384
+_TLS_BUFFER_BYTES = 16_384
+"""As much as a TLS record holds (RFC 8446, 5.1). By default asyncio gives each connection 256 KiB, and one that breaks
+off leaves a reference cycle, freed only when Python looks through all its objects: a flood took 300 MB that way.
+"""
 _BACKLOG = 1024  # with few, a burst leaves none free: the next client waits a second
 _LOOP_S = 0.2
 _LINGER_S = 1.0
@@ -84,6 +89,7 @@ class HttpThread(threading.Thread):
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_note)
+        asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES  # nobody else in this process uses it
         loop.add_reader(self._listener, self._accept)
         while not self._stop_asked.is_set():
             await asyncio.sleep(_LOOP_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import gzip
 import logging
 import shutil
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
@@ -391,6 +393,23 @@ def test_others_are_served_and_the_oldest_closed_when_handshakes_are_begun_and_l
             stack.enter_context(connect(server)).sendall(b"\x16\x03\x01\x02\x00\x01")
         assert get_over_tls(server, pair[0]) == "STARTING\n"
         wait_refused(metrics, "full", MAX_CONNECTIONS)
+
+
+def test_memory_stays_when_200_tls_connections_break_off(
+    launch: Launch, make: Make, pair: tuple[Path, Path], metrics: Metrics
+) -> None:
+    server = launch(make(**tls(pair)))
+    gc.collect()
+    gc.disable()  # as in a daemon with a million objects, where the oldest generation's turn comes seldom
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            connect(server).close()
+        wait_refused(metrics, "handshake", 200)
+        assert tracemalloc.get_traced_memory()[0] < 200 * 64 * 1024
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_new_certificate_is_shown_to_new_clients_when_it_was_loaded(
