@@ -99,9 +99,14 @@ class Attack:
 
     def wrap(self, peer: socket.socket) -> ssl.SSLSocket:
         """Shake hands over TLS, believing every certificate."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context.wrap_socket(peer)
+        return _build_credulous().wrap_socket(peer)
+
+
+@functools.cache
+def _build_credulous() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def connect(
