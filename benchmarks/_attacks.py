@@ -132,6 +132,7 @@ def connect(
 class Handshakes(Attack):
     """Connections with one key, or none, to some sockets in turn; each is held for a second, and so refused by then."""
 
+    rate = 5.0
     key: str | None = None
     targets: tuple[tuple[int, str], ...] = ((zmq.PUSH, "frames"), (zmq.SUB, "results"), (zmq.REQ, "requests"))
 
@@ -140,7 +141,6 @@ class Handshakes(Attack):
 
 
 class UnknownKeys(Handshakes):
-    rate = 20.0
     key = "stranger"
 
 
@@ -150,7 +150,7 @@ class RevokedKey(Handshakes):
 
 
 class PlainClients(Handshakes):
-    rate = 20.0
+    """No key at all."""
 
 
 class WrongRole(Handshakes):
@@ -193,7 +193,7 @@ class Replay(Attack):
 class Connections(Attack):
     """A thousand connections that say nothing, half of them to the frames, half to HTTP; the oldest are opened anew."""
 
-    rate = 200.0
+    rate = 120.0
     most = 1000
 
     def step(self) -> None:
@@ -226,9 +226,9 @@ class Garbage(Attack):
 
 
 class SlowLoris(Attack):
-    """200 HTTP clients that give a byte every five seconds, a quarter of them after TLS's handshake."""
+    """200 HTTP clients that give a byte every ten seconds, a quarter of them after TLS's handshake."""
 
-    rate = 40.0
+    rate = 20.0
     most = 200
 
     def step(self) -> None:
@@ -289,7 +289,7 @@ class Thief(Attack):
 class Oversized(Thief):
     """Messages above the station's limit, so that it answers ERROR; one in four so large that it hangs up."""
 
-    rate = 1.0
+    rate = 0.8
 
     def step(self) -> None:
         times = 2.5 if self.count % 4 == 3 else 1.5
@@ -310,7 +310,7 @@ class Bombs(Thief):
 class OthersCamera(Thief):
     """Frames of a camera that the key is not for."""
 
-    rate = 50.0
+    rate = 25.0
 
     def step(self) -> None:
         self.send(self.build_header("foreign", "raw", self.plan.others_camera), bytes(64 * 64 * 3))

@@ -1,7 +1,7 @@
 """Whether attackers disturb the flow: a real daemon with keys, TLS and login, quiet and attacked by turns.
 
-    python benchmarks/attacks.py --rounds 5 --seconds 20 --json attacks.json
-    python benchmarks/attacks.py --each --rounds 2 --seconds 8
+    python benchmarks/attacks.py --rounds 5 --seconds 18 --json attacks.json
+    python benchmarks/attacks.py --each --rounds 2 --seconds 5
 
 The recipe is the small random one of the tests. The daemon's capacity is measured, then a sender with a key sends
 `--load` of it, one frame in five bad, and a subscriber with a key reads the verdicts. In every other round strangers,
@@ -12,7 +12,8 @@ from reading a frame off its socket to publishing, and of the round trip from th
 The attackers are a process of their own on the same machine, at nice 19. So that the daemon is measured and not the
 machine they share, they are paced: at an `--intensity` of 1 they take about a tenth of a core together, which the table
 shows. The exit status is 1 where a frame has no verdict, two, or a wrong one, where an attack was not counted by
-/metrics, or where the daemon holds more descriptors or threads afterwards.
+/metrics, or where the daemon holds more descriptors or threads afterwards. Each of the two commands takes less than
+five minutes; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -20,23 +21,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
+import os
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
-from rich.table import Table
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
 
+from _attack_report import ALL, COUNTED_BY, QUIET, Round, count_refusals, print_report, summarise
 from _attackers import Attackers
 from _attacks import ATTACKS
 from _guarded import MAX_MESSAGE, OTHER_CAMERA, build_config, write_keys
@@ -46,52 +45,9 @@ from station_process import RunningStation, write_recipe
 
 from inspector.client.keys import load_key
 
-QUIET = "quiet"
-ALL = "attacked"
-COUNTED_BY: Mapping[str, tuple[str, dict[str, Sequence[str]]]] = {
-    "unknown keys": ("handshakes_refused", {"cause": ["unknown"]}),
-    "revoked key": ("handshakes_refused", {"cause": ["revoked"]}),
-    # Who uses no key hangs up as well, and which of the two is seen first is chance.
-    "plain clients": ("handshakes_refused", {"cause": ["mechanism", "incomplete"]}),
-    "wrong role": ("handshakes_refused", {"cause": ["role"]}),
-    "replayed handshakes": ("handshakes_refused", {"cause": ["cryptography"]}),
-    "oversized messages": ("results", {"camera": [OTHER_CAMERA], "reason": ["BAD_FRAME"]}),
-    "bomb images": ("results", {"camera": [OTHER_CAMERA], "reason": ["FRAME_MISMATCH"]}),
-    "another's camera": ("messages_refused", {"cause": ["permission"]}),
-    "message flood": ("messages_refused", {"cause": ["rate", "parts"]}),
-    "1000 connections": ("handshakes_refused", {"cause": ["incomplete"]}),
-    "slow loris": ("http_requests_refused", {"cause": ["full", "timeout"]}),
-    "wrong logins": ("http_requests_refused", {"cause": ["authentication", "throttled"]}),
-    "garbage": ("handshakes_refused", {"cause": ["protocol"]}),
-}
-"""The counter that each attack moves, and its labels."""
 _ONSET_S, _END_S = 1.0, 2.0
 _LAST_END_S = 12.0
 """Longer than the daemon leaves any connection open that says nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What was measured in one.
-
-    Attributes:
-        kind: quiet, attacked, or the one attack.
-        frames_per_s: verdicts that came.
-        total_ms, round_trip_ms: p50 and p99.
-        attacker_cores: CPU time of the attackers per second.
-        steps: of the attackers.
-        counted: how much each attack's counter has moved.
-        sample: of the daemon, at the end, still under attack.
-    """
-
-    kind: str
-    frames_per_s: float
-    total_ms: tuple[float, float]
-    round_trip_ms: tuple[float, float]
-    attacker_cores: float
-    steps: int
-    counted: dict[str, float]
-    sample: Sample
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,7 +76,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="of each kind")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each round")
+    parser.add_argument("--seconds", type=float, default=18.0, help="of each round")
     parser.add_argument("--each", action="store_true", help="one kind of attack after the other, not all at once")
     parser.add_argument("--only", choices=ATTACKS, nargs="+", help="with --each: these kinds", metavar="ATTACK")
     parser.add_argument("--intensity", type=float, default=1.0, help="times each attack's rate")
@@ -179,8 +135,8 @@ def _measure(
     status = station.stop()
     if status:
         broken.append(f"stopping: exit status {status}")
-    summary = _summarise(kinds, rounds)
-    _print(kinds, rounds, summary, before, after)
+    summary = summarise(kinds, rounds)
+    print_report(kinds, rounds, summary, before, after)
     print(f"{traffic.account.sent} frames sent, {len(traffic.account.verdicts)} answered")
     if arguments.json:
         content = {"capacity": capacity, "sent_per_s": rate, "frames": traffic.account.sent, "broken": broken,
@@ -195,8 +151,9 @@ def _run_round(kind: str, seconds: float, station: RunningStation, account: Acco
     ordered_s = time.monotonic()
     time.sleep(_ONSET_S)
     started_s, first = time.monotonic(), (len(account.latencies), len(account.round_trips))
+    daemon_s = _read_cpu(station)
     time.sleep(seconds)
-    ended_s = time.monotonic()
+    ended_s, daemon_s = time.monotonic(), _read_cpu(station) - daemon_s
     totals, round_trips = account.latencies[first[0] :], account.round_trips[first[1] :]
     sample, counters_after = take_sample(station), _read_counters(station)
     steps, cpu_after_s = attackers.order()
@@ -205,11 +162,19 @@ def _run_round(kind: str, seconds: float, station: RunningStation, account: Acco
         frames_per_s=len(totals) / (ended_s - started_s),
         total_ms=_quantiles([value for _, value in totals]),
         round_trip_ms=_quantiles([value for _, value in round_trips]),
+        all_total_ms=[value for _, value in totals],
+        daemon_cores=daemon_s / (ended_s - started_s),
         attacker_cores=(cpu_after_s - cpu_s) / (time.monotonic() - ordered_s),
         steps=sum(steps.values()),
         counted={name: counters_after[name] - counters[name] for name in COUNTED_BY},
         sample=sample,
     )
+
+
+def _read_cpu(station: RunningStation) -> float:
+    """CPU time of the daemon (s)."""
+    fields = Path(f"/proc/{station.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _quantiles(values: list[float]) -> tuple[float, float]:
@@ -239,70 +204,13 @@ def _find_broken(rounds: list[Round], account: Account, before: Sample, after: S
     broken = [f"{len(frames)} {what}: {', '.join(frames[:5])}" for what, frames in named.items() if frames]
     if account.others:
         broken.append(f"{account.others} verdicts for frames of {CAMERA} that nobody sent")
-    counted = _count(rounds)
+    counted = count_refusals(rounds)
     attacked = {name for each in rounds for name in (COUNTED_BY if each.kind == ALL else [each.kind])} - {QUIET}
     broken += [f"{name}: not counted" for name in COUNTED_BY if name in attacked and not counted[name]]
     for name in ("descriptors", "threads"):
         if getattr(after, name) > getattr(before, name):
             broken.append(f"{name}: {getattr(before, name)} before, {getattr(after, name)} after")
     return broken
-
-
-def _count(rounds: list[Round]) -> Counter[str]:
-    """What each attack's counter moved by in rounds with that attack."""
-    counted: Counter[str] = Counter()
-    for each in rounds:
-        counted.update({name: int(n) for name, n in each.counted.items() if each.kind in (ALL, name)})
-    return counted
-
-
-# ---------------------------------------------------------------- the report
-
-
-def _summarise(kinds: list[str], rounds: list[Round]) -> dict[str, dict[str, float]]:
-    """Of each kind of attack, its share of the quiet round in the same turn: the median over the turns."""
-    by_kind = {kind: [each for each in rounds if each.kind == kind] for kind in kinds}
-    measures = {
-        "frames_per_s": lambda each: each.frames_per_s,
-        "p50_ms": lambda each: each.total_ms[0],
-        "p99_ms": lambda each: each.total_ms[1],
-        "round_trip_p99_ms": lambda each: each.round_trip_ms[1],
-    }
-    return {
-        kind: {
-            name: statistics.median(
-                measure(loud) / measure(quiet) for loud, quiet in zip(by_kind[kind], by_kind[QUIET], strict=True)
-            )
-            for name, measure in measures.items()
-        }
-        for kind in kinds
-        if kind != QUIET
-    }
-
-
-def _print(
-    kinds: list[str], rounds: list[Round], summary: dict[str, dict[str, float]], before: Sample, after: Sample
-) -> None:
-    console = Console(width=140)
-    table = Table("round", "frames/s", "total p50 ms", "p99 ms", "round trip p50 ms", "p99 ms", "attackers' cores",
-                  "steps", "memory MB", "descriptors", "threads")  # fmt: skip
-    for kind in kinds:
-        for each in (each for each in rounds if each.kind == kind):
-            table.add_row(kind, f"{each.frames_per_s:.2f}", *(f"{ms:.1f}" for ms in each.total_ms + each.round_trip_ms),
-                          f"{each.attacker_cores:.3f}", str(each.steps), f"{each.sample.memory_mb:.1f}",
-                          str(each.sample.descriptors), str(each.sample.threads))  # fmt: skip
-    console.print(table)
-    ratios = Table("median", "frames/s", "p50", "p99", "round trip p99", title="attacked / quiet")
-    for kind, of in summary.items():
-        ratios.add_row(kind, *(f"{ratio:.2f}" for ratio in of.values()))
-    console.print(ratios)
-    counted = Table("attack", "counted", "by", title="refusals in attacked rounds")
-    for name, count in _count(rounds).items():
-        metric, labels = COUNTED_BY[name]
-        counted.add_row(name, str(count), f"{metric}_total {' '.join('|'.join(values) for values in labels.values())}")
-    console.print(counted)
-    for name in ("memory_mb", "descriptors", "threads"):
-        print(f"{name}: {getattr(before, name):g} before, {getattr(after, name):g} after")
 
 
 if __name__ == "__main__":
