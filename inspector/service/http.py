@@ -6,12 +6,12 @@ Nothing here waits for a client: neither for a TLS handshake, nor for a request,
 from __future__ import annotations
 
 import asyncio
-import asyncio.sslproto
 import contextlib
 import errno
 import logging
 import socket
 import threading
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,10 +32,6 @@ MAX_CONNECTIONS = 64
 DEADLINE_S = 10.0
 """From accept to the end of the answer, however slowly either side goes on."""
 MAX_HEAD_BYTES = 16_384
-_TLS_BUFFER_BYTES = 16_384
-"""As much as a TLS record holds (RFC 8446, 5.1). By default asyncio gives each connection 256 KiB, and one that breaks
-off leaves a reference cycle, freed only when Python looks through all its objects: a flood took 300 MB that way.
-"""
 _BACKLOG = 1024  # with few, a burst leaves none free: the next client waits a second
 _LOOP_S = 0.2
 _LINGER_S = 1.0
@@ -89,7 +85,6 @@ class HttpThread(threading.Thread):
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_note)
-        asyncio.sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES  # nobody else in this process uses it
         loop.add_reader(self._listener, self._accept)
         while not self._stop_asked.is_set():
             await asyncio.sleep(_LOOP_S)
@@ -131,10 +126,14 @@ class HttpThread(threading.Thread):
             async with limit:
                 await self._converse(connection, address)
         except OSError as error:  # it went away; a TimeoutError is one, too
+            _let_go(error)
             if limit.expired():
                 self._refuse("timeout", f"{address} was not answered within {DEADLINE_S:g} s")
             else:
                 logger.debug("http: %s: %s", address, error)
+        except asyncio.CancelledError as error:
+            _let_go(error)
+            raise
         except Exception as error:  # noqa: BLE001 (this client's connection ends, the others' go on)
             self._log.warning("failed", f"{address} was not answered: {error!r}")
 
@@ -212,3 +211,12 @@ def _note(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     """A client that broke off is no news; by default each leaves a traceback."""
     del loop
     logger.debug("http: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+def _let_go(error: BaseException) -> None:
+    """Free the connection that broke off: asyncio's frames hold it and the error, and the error's traceback holds them.
+
+    Over TLS each has a buffer of 256 KiB. Python would free it when it looks through its oldest objects: that comes so
+    seldom in this process that a flood of connections took 300 MB.
+    """
+    traceback.clear_frames(error.__traceback__)
