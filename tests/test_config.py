@@ -228,6 +228,9 @@ def test_file_is_refused_when_not_a_mapping(tmp_path: Path, text: str, kind: str
         ("a: !!python/object/apply:os.system [ls]\n", "1:4: not valid YAML: could not determine a constructor"),
         pytest.param("\n? [a, b]\n: 1\n", "2:3: not valid YAML: ", id="list as a key"),
         pytest.param("schema: 1\nstation: 2024-13-45\n", "2:10: not valid YAML: month must be", id="impossible date"),
+        pytest.param('schema: !!float ""\n', "1:9: not valid YAML: string index", id="float of nothing"),
+        pytest.param("schema: !!bool x\n", "1:9: not valid YAML: 'x'", id="bool that is none"),
+        pytest.param("schema: !!timestamp x\n", "1:9: not valid YAML: ", id="instant that is none"),
         pytest.param("a: &a [*a]\n", "1:1: not valid YAML: maximum recursion", id="endless alias"),
     ],
 )
