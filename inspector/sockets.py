@@ -61,9 +61,14 @@ def receive(socket: zmq.Socket[bytes]) -> tuple[list[zmq.Frame], int]:
     return kept, count
 
 
-def read_peer(frame: zmq.Frame) -> str:
-    """Who sent a message, given one of its parts: the name of the sender's key, or its address where there are none."""
-    for key in ("User-Id", "Peer-Address"):
+def read_peer(frame: zmq.Frame, *, has_keys: bool) -> str:
+    """Who sent a message, given one of its parts: the name of the sender's key, or its address where there are none.
+
+    Args:
+        frame: the part.
+        has_keys: whether its socket asks for keys. Where it does not, anyone may say he is any User-Id.
+    """
+    for key in ("User-Id", "Peer-Address") if has_keys else ("Peer-Address",):
         try:
             value = str(frame.get(key))
         except zmq.ZMQError:  # libzmq has no such property for this connection

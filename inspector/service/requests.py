@@ -54,6 +54,7 @@ class RequestsThread(threading.Thread):
         self._socket.linger = 0
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
         bind(self._socket, endpoint, "sockets.requests", secret_key)
+        self._has_keys = secret_key is not None
         self._gate = gate or Gate("requests")
         self._cameras = cameras
         self._journal_path = journal_path
@@ -89,7 +90,8 @@ class RequestsThread(threading.Thread):
 
     def _serve(self, frames: list[zmq.Frame], count: int) -> None:
         parts = [frame.bytes for frame in frames]
-        answer = json.dumps(self._answer(parts[-1], read_peer(frames[-1]), count)).encode()
+        who = read_peer(frames[-1], has_keys=self._has_keys)
+        answer = json.dumps(self._answer(parts[-1], who, count)).encode()
         # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
         try:
             self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)

@@ -69,7 +69,8 @@ class ZmqSource:
         frames, count = receive(socket)
         self._asker = None if socket.type == zmq.PULL else (socket, frames[0].bytes)
         try:
-            return self._read_message(self._gates[int(socket.type)], read_peer(frames[-1]), frames, count)
+            peer = read_peer(frames[-1], has_keys=self._secret_key is not None)
+            return self._read_message(self._gates[int(socket.type)], peer, frames, count)
         except (UnidentifiedFrameError, MessageRefusedError) as error:
             self.answer(str(error))
             raise
