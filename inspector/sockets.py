@@ -12,6 +12,8 @@ HANDSHAKE_MS = 5000
 """A connection that has not said who it is by then is closed."""
 MAX_PARTS = 32
 """Of a message; no more are kept of one that has more."""
+MAX_TOPIC_BYTES = 1024
+"""Of what a subscriber sends, its handshake included; libzmq hangs up on anything longer."""
 REFUSED_HANDSHAKES = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 

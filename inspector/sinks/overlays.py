@@ -11,7 +11,7 @@ import numpy as np
 import zmq
 
 from inspector.decision import Map
-from inspector.sockets import bind
+from inspector.sockets import MAX_TOPIC_BYTES, bind
 from inspector.types import PixelFormat, Region, Verdict
 
 Picture = np.ndarray[Any, Any]
@@ -104,6 +104,7 @@ class OverlaysSocket:
         """
         self._socket = context.socket(zmq.PUB)
         self._socket.sndhwm = 8
+        self._socket.maxmsgsize = MAX_TOPIC_BYTES
         self._socket.linger = 1000
         bind(self._socket, endpoint, "sockets.overlays", secret_key)
 

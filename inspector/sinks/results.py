@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import zmq
 
-from inspector.sockets import bind
+from inspector.sockets import MAX_TOPIC_BYTES, bind
 
 _HIGH_WATER_MARK = 10_000
 """Messages of about a kilobyte: what a subscriber may lag behind before it loses some."""
+_MAX_SUBSCRIPTIONS = 100
+"""Read at once: verdicts must not wait for one who subscribes without end."""
 
 
 class ResultsSocket:
@@ -25,6 +28,7 @@ class ResultsSocket:
         """
         self._socket = context.socket(zmq.XPUB)
         self._socket.sndhwm = _HIGH_WATER_MARK
+        self._socket.maxmsgsize = MAX_TOPIC_BYTES
         self._socket.linger = 1000  # the last verdicts before a stop still leave
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # a second subscriber to a topic is told of, too
@@ -50,8 +54,9 @@ class ResultsSocket:
     def read_subscriptions(self) -> bool:
         """Whether anyone subscribed since the last call. Unread they would pile up in memory."""
         joined = False
-        while self._socket.poll(0, zmq.POLLIN):
-            joined |= self._socket.recv()[:1] == b"\x01"
+        with suppress(zmq.Again):  # none is left
+            for _ in range(_MAX_SUBSCRIPTIONS):
+                joined |= self._socket.recv(zmq.DONTWAIT)[:1] == b"\x01"
         return joined
 
     def close(self) -> None:

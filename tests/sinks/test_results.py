@@ -7,12 +7,14 @@ import socket as sockets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import zmq
 
 from inspector.errors import ConfigError
 from inspector.sinks import results
+from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 
 Subscribe = Callable[..., zmq.Socket[bytes]]
@@ -31,6 +33,34 @@ def few_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[ResultsSocket]:
     made = ResultsSocket(context, ENDPOINT)
     yield made
+    made.close()
+
+
+def test_endless_subscriber_holds_up_nobody(
+    context: zmq.Context[zmq.Socket[bytes]], publisher: ResultsSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "_MAX_SUBSCRIPTIONS", 7)
+    with context.socket(zmq.XSUB) as flood:
+        flood.connect(ENDPOINT)
+        for number in range(14):
+            flood.send(b"\x01topic%d" % number)
+        assert [publisher.read_subscriptions() for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("make", [ResultsSocket, OverlaysSocket])
+def test_subscriber_can_send_no_more_than_a_topic(
+    context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path, make: Callable[..., ResultsSocket | OverlaysSocket]
+) -> None:
+    endpoint = f"ipc://{tmp_path}/socket"
+    made = make(context, endpoint)
+    with context.socket(zmq.XSUB) as subscriber, subscriber.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+        subscriber.linger = 0
+        subscriber.connect(endpoint)
+        subscriber.send(b"\x01topic")
+        assert not monitor.poll(200)
+        subscriber.send(b"\x02" + bytes(5000))
+        assert monitor.poll(WAIT_S * 1000)
+        subscriber.disable_monitor()
     made.close()
 
 
