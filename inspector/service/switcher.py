@@ -19,6 +19,7 @@ import torch
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Station
 from inspector.errors import ConfigError, DeviceFaultError, RecipeError
 from inspector.model.checkpoint import compute_sha256
+from inspector.secret import mask_secrets
 from inspector.service.audit import STATION_FILE, Audit, describe_judge
 from inspector.service.health import Health
 from inspector.service.judges import Judge, Judges
@@ -230,7 +231,8 @@ class Switcher(threading.Thread):
             why = "; ".join(str(error).splitlines())
             logger.warning("%s is refused, what was there stays: %s", what, why, extra={"camera": change.camera})
             with self._changed:
-                self._end(change, "refused", str(error) or type(error).__name__)
+                # The status and the journal show it to more people than may know what a stream's URL holds.
+                self._end(change, "refused", mask_secrets(str(error)) or type(error).__name__)
 
     def _prepare(self, change: Change, camera: str) -> None:
         assert change.recipe is not None  # noqa: S101 (a camera's change has one)

@@ -298,6 +298,11 @@ def test_station_files_recipe_counts_again_when_another_was_switched_to(bench: B
     assert bench.in_use() == AS_STARTED
 
 
+def test_refused_reload_shows_no_password_of_a_streams_url(bench: Bench) -> None:
+    refused = bench.reload(ConfigError("cameras.top.source.devic: unknown key, value 'rtsp://anna:tr0ub4dor@cam/1'"))
+    assert refused["error"] == "cameras.top.source.devic: unknown key, value 'rtsp://***@cam/1'"
+
+
 def test_nothing_changes_when_one_of_the_recipes_is_refused(bench: Bench, registry: CollectorRegistry) -> None:
     bench.faults["lens3"] = RecipeError("torn")
     cameras = {"top": {"recipe": bench.folder / "lens2"}, "side": {"recipe": bench.folder / "lens3"}}
