@@ -26,6 +26,8 @@ from inspector.errors import ConfigError
 from inspector.files import write_whole
 from inspector.secret import read_secret
 
+_MAX_BYTES = 256 * 1024
+"""Of the list: about a thousand clients, which takes half a second to read; handshakes wait that long."""
 _HEADER = "# Who may connect. Read again as soon as it changes; `inspector keys` writes it.\n"
 
 
@@ -124,6 +126,8 @@ def _refuse_unsafe(path: Path) -> None:
     if found.st_uid not in {os.geteuid(), 0}:
         rule = f"must belong to the user that runs this ({os.geteuid()}) or root"
         raise ConfigError(f"{path}: {rule}, got one of user {found.st_uid}")
+    if found.st_size > _MAX_BYTES:
+        raise ConfigError(f"{path}: must have at most {_MAX_BYTES} bytes, got {found.st_size}")
     if found.st_mode & 0o022:
         raise ConfigError(f"{path}: must have mode 0644 or stricter, got {stat.S_IMODE(found.st_mode):04o}")
 

@@ -104,6 +104,12 @@ def test_list_of_another_user_is_refused(tmp_path: Path) -> None:
     assert "must belong to the user that runs this (0) or root, got one of user 12345" in fault_of(path)
 
 
+def test_list_too_long_to_be_read_in_time_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, {})
+    path.write_text(path.read_text() + 300_000 * "#")
+    assert fault_of(path).startswith(f"{path}: must have at most 262144 bytes, got 300")
+
+
 def test_list_stays_as_it_was_when_a_change_fails(tmp_path: Path) -> None:
     path = write(tmp_path, {})
     before = path.read_text()
