@@ -35,10 +35,17 @@ class AllowList:
         """
         self._path = path
         self._problem: str | None = None
+        self._keys: dict[str, str] = {}  # of every name since the start
         self._stamp = _read_stamp(path)
         self._adopt(load_clients(path))
 
     def _adopt(self, clients: tuple[Client, ...]) -> None:
+        for client in clients:
+            # A connection is known by its name alone: one that was made with the former key would stay let in.
+            if self._keys.get(client.name, client.public_key) != client.public_key:
+                rule = "must be a new name for a new key, while the station runs"
+                raise ConfigError(f"{self._path}: clients: name: {rule}, got {client.name!r} with another key")
+        self._keys |= {client.name: client.public_key for client in clients}
         self._by_key = {client.public_key: client for client in clients}
         self._by_name = {client.name: client for client in clients}
 

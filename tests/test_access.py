@@ -12,7 +12,7 @@ import zmq
 from inspector.access import SOCKET_ROLES, AllowList, Gate
 from inspector.config import SOCKETS
 from inspector.errors import ConfigError, MessageRefusedError
-from inspector.keys import Client, Role, edit_clients
+from inspector.keys import Client, Role, edit_clients, load_clients
 
 CREATED = datetime(2026, 1, 31, 6, tzinfo=UTC)
 NEWER = datetime(2026, 2, 28, 6, tzinfo=UTC)
@@ -62,6 +62,24 @@ def test_clients_may_only_what_their_roles_say(path: Path) -> None:
         "overlays": {"plc"},
         "requests": {"plc", "anna"},
     }
+
+
+def test_name_with_another_key_is_refused_and_leaves_the_last_list_in_force(path: Path) -> None:
+    allow_list = AllowList(path)
+    before = load_clients(path)
+    with edit_clients(path) as clients:
+        clients[1:] = []
+    assert allow_list.refresh() is None
+    assert allow_list.find_name("anna") is None
+    with edit_clients(path) as clients:
+        clients += [make_client("anna", Role.OPERATOR), make_client("new", Role.SENDER)]
+    rule = "clients: name: must be a new name for a new key, while the station runs, got 'anna' with another key"
+    assert allow_list.refresh() == f"{path}: {rule}"
+    assert (allow_list.find_name("anna"), allow_list.find_name("new")) == (None, None)
+    with edit_clients(path) as clients:
+        clients[:] = before
+    assert allow_list.refresh() is None
+    assert allow_list.find_name("anna") == before[-1]
 
 
 def test_sender_limited_to_cameras_is_refused_any_other(path: Path) -> None:
