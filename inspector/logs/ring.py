@@ -35,11 +35,14 @@ class Ring(logging.Handler):
         """Write what is kept to stderr, the oldest first, and forget it; the last 256 KiB where it is more."""
         lines: list[str] = []
         room = _DUMP_CHARACTERS
-        while self._records:
-            line = self.format(self._records.pop())
+        records = self._records.copy()  # in one piece: other threads go on adding
+        self._records.clear()
+        for record in reversed(records):
+            line = self.format(record)
             room -= len(line)
-            if room >= 0:
-                lines.append(line)
+            if room < 0:
+                break
+            lines.append(line)
         if lines:
             sys.stderr.write("\n".join([*reversed(lines), ""]))
             sys.stderr.flush()

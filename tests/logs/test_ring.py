@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import threading
 import weakref
@@ -50,6 +51,23 @@ def test_dump_is_bounded_and_keeps_the_newest_when_lines_are_long(capsys: pytest
     written = capsys.readouterr().err
     assert 200_000 < len(written) < 263_000
     assert "DEBUG MainThread 999 " in written.splitlines()[-1]
+
+
+def test_dump_ends_when_lines_are_added_as_fast_as_they_are_written(
+    ring: Ring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = itertools.count()
+
+    def format(record: logging.LogRecord) -> str:
+        if (number := next(added)) < 100:
+            LOGGER.debug("added %d", number)
+        return record.getMessage()
+
+    LOGGER.debug("first")
+    monkeypatch.setattr(ring, "format", format)
+    ring.dump()
+    assert capsys.readouterr().err == "first\n"
+    assert len(ring) == 1
 
 
 def test_nothing_is_formatted_and_no_lock_taken_when_a_line_is_kept(ring: Ring) -> None:
