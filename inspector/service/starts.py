@@ -53,7 +53,7 @@ class Starts:
             last = {_RUNNING: "kill", "stop": "stop", "fault": "fault"}[found["last"]]
         except FileNotFoundError:
             return "first"
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             logger.warning("%s: cannot be read, starts are counted anew: %r", self._path, error)
             return "kill"
         self._counts = counts

@@ -39,6 +39,7 @@ def test_nothing_is_counted_before_the_run_begins(path: Path) -> None:
     ["", "{", "[]", "null", '{"counts": {}, "last": "stop"}', '{"counts": {"first": 1}}', "\0" * 100,
      '{"counts": {"first": "x", "stop": 0, "fault": 0, "kill": 0}, "last": "stop"}',
      '{"counts": {"first": 1, "stop": 0, "fault": 0, "kill": 0}, "last": "odd"}',
+     '{"counts": {"first": Infinity, "stop": 0, "fault": 0, "kill": 0}, "last": "stop"}', "[" * 100_000,
      '{"counts": {"first": 1, "stop": 0, "fault": 0, "kill": 0}, "last": []}'],
 )  # fmt: skip
 def test_counts_begin_anew_after_a_kill_when_the_file_is_torn(
