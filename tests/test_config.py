@@ -170,6 +170,8 @@ def test_fault_names_file_line_field_rule_and_value_when_found(
     assert rule in message
     assert value in message
     assert "\n" not in message
+    assert message.count(", got ") <= 1  # the value at fault, not the section around it
+    assert "Value error" not in message
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,11 @@ def _describe(path: Path, finding: Finding) -> dict[str, Any]:
 
 def _print(title: str, rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("", "what", "found", title=title)
+    # A path that is too long for a narrow terminal goes on in the next line; it must not end in an ellipsis.
+    table = Table("", "what", Column("found", overflow="fold"), title=title)
     for row in rows:
         result = row["result"]
         found = row.get("detail") or f"{row['at']}: {row['problem']}\nto do: {row['mend']}"

@@ -209,9 +209,11 @@ def _locate(journal: Path) -> Path:
 def _print(results: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("published (UTC)", "camera", "seq", "verdict", "reason", "score", "part_id", "frame_id")
+    # Whole on a narrow terminal, too: times and ids are copied from here.
+    names = ("published (UTC)", "camera", "seq", "verdict", "reason", "score", "part_id", "frame_id")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for result in results:
         score = "" if result["score"] is None else f"{result['score']:.4g}"
         texts = (result["camera"], result["seq"], result["verdict"], result["reason"], score)

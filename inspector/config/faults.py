@@ -84,7 +84,10 @@ def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], item: 
     if item["type"] == "missing":
         missing = ".".join([*found, str(loc[-1])])
         return describe_missing_schema(path) if missing == "schema" else f"{where}: {missing}: required, but missing"
-    return f"{where}: {field}: {item['msg']}, got {item['input']!r}"
+    rule = item["msg"].removeprefix("Value error, ")
+    if ", got " in rule:  # a rule between fields: it names the value, and the input is the whole section
+        return f"{where}: {field}: {rule}"
+    return f"{where}: {field}: {rule}, got {item['input']!r}"
 
 
 def locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[Place, list[str]]:

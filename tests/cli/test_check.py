@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,18 @@ def test_faults_of_a_file_that_does_not_load_are_all_reported(run: Run, path: Pa
     report = json.loads(printed)
     assert (status, report["station"], report["ok"]) == (78, None, False)
     assert [finding["problem"].partition(" ")[0] for finding in report["findings"]] == [f"{path}:4:1:", f"{path}:12:3:"]
+
+
+def test_long_path_is_whole_when_the_terminal_is_narrow(tmp_path: Path, path: Path, config: dict[str, Any]) -> None:
+    recipe = "r" * 100
+    config["cameras"]["top"]["recipe"] = recipe
+    path.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "inspector", "check", path, "--no-environment"]
+    ran = subprocess.run(command, env=os.environ | {"COLUMNS": "80"}, check=False, capture_output=True, text=True)
+    assert ran.returncode == 78
+    assert max(map(len, ran.stdout.splitlines())) <= 80
+    folded = "".join(line.strip("│ ").rpartition("│")[2].strip() for line in ran.stdout.splitlines())
+    assert recipe in folded
 
 
 def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, config: dict[str, Any]) -> None:
