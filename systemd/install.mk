@@ -49,7 +49,7 @@ install-program: check-install $(if $(WHEELHOUSE),,wheel)
 	test -z "$(DESTDIR)" || grep -rlI '$(ROOT)' $(ROOT)/bin $(ROOT)/pyvenv.cfg | xargs sed -i 's|$(ROOT)|$(PREFIX)|g'
 
 install-files: check-install
-	install -d $(SHARE) $(CONFIG) $(dir $(LINK) $(UNIT) $(USERS))
+	install -d $(SHARE) $(CONFIG)/recipes $(dir $(LINK) $(UNIT) $(USERS))
 	install -d -m 700 $(CONFIG)/credentials
 	sed 's|/opt/inspector|$(PREFIX)|g' systemd/inspector@.service | install -m 644 /dev/stdin $(UNIT)
 	install -m 644 systemd/inspector.sysusers $(USERS)

@@ -72,12 +72,14 @@ def test_install_and_uninstall(make: Make, tmp_path: Path) -> None:
         "LICENSE",
         "README.md",
         "configs",
+        "docs",
         "drop-ins",
     }
 
     # What the service has to read it can, and what it must not it cannot.
     for path in (program, found / "inspector", unit, tmp_path / "etc/inspector", program / "share/inspector/README.md"):
         assert path.stat().st_mode & stat.S_IROTH, path
+    assert (tmp_path / "etc/inspector/recipes").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "etc/inspector/credentials").stat().st_mode & 0o777 == 0o700
 
     example = tmp_path / "etc/inspector/example.yaml"
