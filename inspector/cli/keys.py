@@ -132,6 +132,9 @@ def _find_station_key(security: Security, file: Path | None) -> str:
         rule = f"required where the station file has security.key: {security.key}"
         raise typer.BadParameter(rule, param_hint="'--station-key'")
     path = Path(security.key) if file is None else file.resolve()
+    if not security.key.startswith(("credential:", "env:")) and path != Path(security.key).resolve():
+        rule = f"must be the station file's security.key, {security.key}, or be left out; got {path}"
+        raise typer.BadParameter(rule, param_hint="'--station-key'")
     if not path.exists():
         make_station_key(path)
         typer.echo(f"{path}: the station's secret key, made now. Nobody but the station needs it; keep a copy safe.")

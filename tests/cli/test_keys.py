@@ -83,6 +83,17 @@ def test_key_can_be_made_when_the_stations_own_is_a_credential(run: Run, station
     assert read_station_key(str(tmp_path / "sealed.key"))[0].decode() == load_key(Path("cam-1.key")).station_public_key
 
 
+def test_another_station_key_is_refused_when_the_station_file_names_its_own(
+    run: Run, station: Path, tmp_path: Path
+) -> None:
+    station.write_text(STATION + "security: {key: keys/station.key}\n")
+    new = ("keys", "new", "cam-1", "--role", "sender", "--station", station, "--station-key")
+    status, printed = run(*new, tmp_path / "other.key")
+    assert (status, "must be the station file's security.key" in printed) == (2, True)
+    assert not (tmp_path / "other.key").exists()
+    assert run(*new, tmp_path / "keys" / "station.key")[0] == 0
+
+
 def test_section_to_add_is_named_when_the_station_has_no_security(run: Run, station: Path) -> None:
     station.write_text(STATION)
     status, printed = run("keys", "list", "--station", station)
