@@ -137,7 +137,8 @@ def _measure(
         broken.append(f"stopping: exit status {status}")
     summary = summarise(kinds, rounds)
     print_report(kinds, rounds, summary, before, after)
-    print(f"{traffic.account.sent} frames sent, {len(traffic.account.verdicts)} answered")
+    kinds_of_answer = ", ".join(f"{n} {verdict} {reason}" for (verdict, reason), n in traffic.account.counts.items())
+    print(f"{traffic.account.sent} frames sent, {len(traffic.account.verdicts)} answered: {kinds_of_answer}")
     if arguments.json:
         content = {"capacity": capacity, "sent_per_s": rate, "frames": traffic.account.sent, "broken": broken,
                    "median": summary, "rounds": rounds, "before": before, "after": after}  # fmt: skip
