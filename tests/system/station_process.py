@@ -209,7 +209,8 @@ def base_config(recipe: Path, **cameras: Any) -> dict[str, Any]:
         "station": "test",
         "state_dir": "state",
         "device": "cpu",
-        "sockets": {name: f"tcp://127.0.0.1:{free_port()}" for name in SOCKETS},
+        # No limit to the rate: a test is a sender that floods.
+        "sockets": {name: f"tcp://127.0.0.1:{free_port()}" for name in SOCKETS} | {"max_rate": None},
         "http": {"port": free_port()},
         "stop_timeout_s": 5.0,
         "cameras": cameras or {"top": {"recipe": str(recipe), "deadline_ms": 20_000}},
