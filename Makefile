@@ -9,8 +9,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
 
-test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included.
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole processes, which are timed, by themselves.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/system
+	$(BIN)/python -m pytest tests/system
 
 chaos: $(VENV)/.installed-dev  ## The whole-process tests in their long form: kills, overload; what they counted is printed.
 	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system

@@ -213,16 +213,16 @@ def test_port_in_use_exits_78_naming_the_field(recipe: Path, tmp_path: Path) -> 
     assert (frames.returncode, http.returncode) == (78, 78)
     lines = (tmp_path / "station.yaml").read_text().splitlines()
     line = next(number for number, text in enumerate(lines, start=1) if text.startswith("  frames:"))
-    words = f"{line}: sockets.frames: must be an endpoint this process can bind, got 'tcp://127.0.0.1:{port}'"
+    words = f"{line}:3: sockets.frames: must be an endpoint this process can bind, got 'tcp://127.0.0.1:{port}'"
     assert f"station.yaml:{words}" in frames.stderr
     line = next(number for number, text in enumerate(lines, start=1) if text.startswith("  port:"))
-    assert f"station.yaml:{line}: http: must be an address this process can bind, got 127.0.0.1:{port}" in http.stderr
+    assert f"station.yaml:{line}:3: http: must be an address this process can bind, got 127.0.0.1:{port}" in http.stderr
 
 
 def test_missing_or_altered_recipe_exits_78(tmp_path: Path) -> None:
     missing = run_with(base_config(tmp_path / "nowhere"), tmp_path)
     assert missing.returncode == 78
-    assert re.search(r"station.yaml:\d+: cameras.top.recipe: .*nowhere/recipe.yaml: cannot be read", missing.stderr)
+    assert re.search(r"station.yaml:\d+:\d+: cameras.top.recipe: .*nowhere/recipe.yaml: cannot be read", missing.stderr)
     recipe = write_recipe(tmp_path / "altered")
     weights = recipe / "weights.safetensors"
     content = bytearray(weights.read_bytes())
