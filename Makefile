@@ -4,14 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test chaos lint audit clean
+.PHONY: demo test test-networks test-parts chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole processes, which are timed, by themselves.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/system
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
 	$(BIN)/python -m pytest tests/system
+
+NETWORKS := tests/benchmarks tests/engine tests/model tests/training
+test-networks:
+	$(BIN)/python -m pytest $(NETWORKS)
+
+test-parts:
+	$(BIN)/python -m pytest --ignore tests/system $(NETWORKS:%=--ignore %)
 
 chaos: $(VENV)/.installed-dev  ## The whole-process tests in their long form: kills, overload; what they counted is printed.
 	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system
