@@ -146,6 +146,7 @@ class RunningStation:
     def metric(self, name: str, **labels: str) -> float:
         from prometheus_client.parser import text_string_to_metric_families
 
+        time.sleep(0.3)  # else it may be a text from before what is looked for: each serves for about 0.1 s
         samples = [s for family in text_string_to_metric_families(self.get("/metrics")[1]) for s in family.samples]
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
