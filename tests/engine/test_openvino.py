@@ -210,3 +210,20 @@ def test_nothing_is_reported_to_its_maker_when_openvino_is_used() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_signals_are_handled_when_engines_are_dropped_in_the_order_they_were_made(graphs: Any, tmp_path: Path) -> None:
+    openvino.write(graphs, tmp_path)
+    code = (
+        "import gc, pathlib, signal, torch\n"
+        "from inspector.engine import openvino\n"
+        "graphs = openvino.read(pathlib.Path(sys.argv[1]))\n"
+        "build = lambda: openvino.OpenVinoEngine(graphs, 'fp32', side=64, dtype=torch.uint8, batch=1)\n"
+        "engines = [build(), build()]\n"
+        "del engines[0]; gc.collect(); engines.clear(); gc.collect()\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGUSR1)"
+    )
+    command = [sys.executable, "-X", "faulthandler", "-W", "ignore", "-c", "import sys\n" + code, str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
