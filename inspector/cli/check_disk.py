@@ -13,7 +13,7 @@ from inspector.errors import JournalError
 
 def check_disk(station: Station) -> list[Finding]:
     """Folder, room and journal as they are now. Nothing is written."""
-    folder = station.state_dir / station.station
+    folder = station.folder
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         mend = f"make {station.state_dir} writable for the station's user, or name another folder"

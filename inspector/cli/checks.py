@@ -64,7 +64,7 @@ def check_environment(station: Station, *, engines: bool | None = None) -> list[
     """
     from inspector.service.lock import find_daemon
 
-    daemon = find_daemon(station.state_dir / station.station)
+    daemon = find_daemon(station.folder)
     if daemon is not None:
         running = Finding("daemon", f"runs this station as process {daemon}: what it uses is left alone")
     else:

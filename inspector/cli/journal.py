@@ -203,7 +203,7 @@ def _locate(journal: Path) -> Path:
     from inspector.config import load_station
 
     station = load_station(journal)
-    return station.state_dir / station.station / "journal.sqlite"
+    return station.folder / "journal.sqlite"
 
 
 def _print(results: list[dict[str, Any]]) -> None:

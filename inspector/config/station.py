@@ -219,3 +219,13 @@ class Station(Strict):
                     "say open_without_authentication: true to accept that"
                 )
         return sockets
+
+    @property
+    def folder(self) -> Path:
+        """The station's own under `state_dir`: two stations of a machine may share that, never a journal."""
+        return self.state_dir / self.station
+
+    @property
+    def engine_cache(self) -> Path:
+        """Where compiled networks are kept, for all stations of a machine."""
+        return self.state_dir / "engines"

@@ -1,1 +1,1 @@
-"""The running daemon: threads, hand-overs, metrics, health. daemon.py wires all of it."""
+"""The running daemon: threads, hand-overs, metrics, health. assembly.py wires all of it, daemon.py runs it."""

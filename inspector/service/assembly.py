@@ -1,0 +1,321 @@
+"""All that one station is made of: built, started and stopped in the order that leaves no accepted frame unanswered."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import zmq
+
+from inspector import __version__
+from inspector.access import load_access
+from inspector.config import Station
+from inspector.detector import choose_device
+from inspector.errors import ConfigError, JournalError
+from inspector.service.audit import Audit
+from inspector.service.authenticator import Authenticator
+from inspector.service.disk import read_disk
+from inspector.service.evidence import EvidenceThread
+from inspector.service.frame_buffer import FrameBuffer
+from inspector.service.gpu import GpuReader
+from inspector.service.health import Health, State
+from inspector.service.ingest import IngestThread
+from inspector.service.judges import Judges, load_judge
+from inspector.service.ledger import Ledger, error_outcome
+from inspector.service.lock import StationLock
+from inspector.service.metrics import Metrics
+from inspector.service.overlayer import Overlayer
+from inspector.service.publisher import Identity, Publisher
+from inspector.service.recorder import Recorder
+from inspector.service.requests import RequestsThread
+from inspector.service.sampler import Sampler
+from inspector.service.switcher import Switcher
+from inspector.service.worker import DeviceWorker, ServiceTimes
+from inspector.sinks.evidence import EvidenceStore
+from inspector.sinks.journal import Journal
+from inspector.sinks.journal_events import Kind
+from inspector.sinks.overlays import OverlaysSocket
+from inspector.sinks.results import ResultsSocket
+from inspector.sources.build import build_sources
+from inspector.sources.zmq import ZmqSource
+from inspector.types import Reason
+
+logger = logging.getLogger(__name__)
+
+
+class Assembly:
+    """The parts of a running station and the threads they live in. Used from the main thread.
+
+    Attributes:
+        judges: who judges which camera; empty until recipes are loaded.
+        buffer: frames that wait for the device.
+        ledger: the account of every frame.
+        audit: what the journal is told beside frames.
+        switcher: reloads and switches of recipes.
+        disk: latest figures of the disk under `state_dir`.
+        gpu: latest figures of the device.
+        left_open: frames that an earlier run accepted and did not answer.
+        judged_before: the recipe that judged last, by camera, in an earlier run.
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        path: Path,
+        context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        read_again: Callable[[], Station],
+        apply: Callable[[Station], None],
+        drain: Callable[[str], None],
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        """Build all parts, bind all sockets, start nothing.
+
+        Args:
+            station: what to build.
+            path: the station's file, by which recipes are found.
+            context: for the sockets.
+            read_again: gives the station file as it is now, at a reload.
+            apply: puts a changed station file into force.
+            drain: ends the station, for the one who is named.
+            health: told of life and faults.
+            metrics: to count in.
+
+        Raises:
+            ConfigError: a socket, key or journal that cannot be used.
+        """
+        self._health = health
+        deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
+        self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
+        self.judges = Judges()
+        access = load_access(station, lambda socket, cause: metrics.messages_refused.labels(socket, cause).inc())
+        self._guards: list[Authenticator] = []
+        if access.allow_list is not None:  # before any socket that it guards
+            self._guards = [Authenticator(context, access.allow_list, health=health, metrics=metrics)]
+        results = ResultsSocket(context, station.sockets.results, access.secret_key)
+        overlays = OverlaysSocket(context, station.sockets.overlays, access.secret_key)
+        folder = station.folder
+        self._lock = StationLock(folder)
+        journal = _open_journal(folder / "journal.sqlite")
+        sources = build_sources(station, context, self.judges.find_frame_hw, access)
+        for source in sources:
+            if isinstance(source, ZmqSource):
+                source.connect()  # a port in use is found before READY, not in a thread
+        self.left_open = journal.open_frames()
+        first_number = 1 + max((record.number for record in self.left_open), default=0)
+        self.ledger = ledger = Ledger(deadlines_ms, first_number)
+        self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
+        identity = Identity(station.station, uuid.uuid4().hex)
+        self.judged_before = journal.last_judged()
+        self.audit = Audit(identity.boot_id, self._recorder.note)
+        self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
+        self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
+        self._store = EvidenceStore(folder / "evidence", station.evidence)
+        self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
+        self.switcher = Switcher(
+            station,
+            self.judges,
+            folder=path.parent,
+            read=read_again,
+            load=lambda folder: load_judge(
+                folder, choose_device(station.device), station.tile_batch, station.engine_cache
+            ),
+            apply=apply,
+            audit=self.audit,
+            health=health,
+            metrics=metrics,
+        )
+        service_times = ServiceTimes()
+        self._publisher = publisher = Publisher(
+            ledger,
+            self._recorder,
+            results,
+            identity,
+            self.judges,
+            last_seqs=journal.last_seqs(),
+            last_results=journal.last_results(),
+            forget=self.buffer.discard,
+            taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
+            queue_depth=self.buffer.__len__,
+            more_status=self.switcher.describe,
+            health=health,
+            metrics=metrics,
+        )
+        self._worker = DeviceWorker(
+            self.buffer,
+            ledger,
+            self.judges,
+            publisher.submit,
+            service_times=service_times,
+            health=health,
+            metrics=metrics,
+        )
+        self._ingest = [
+            IngestThread(
+                source,
+                self.buffer,
+                ledger,
+                self._recorder,
+                publisher.submit,
+                judges=self.judges,
+                max_ages_ms={name: camera.max_age_ms for name, camera in station.cameras.items()},
+                health=health,
+                metrics=metrics,
+            )
+            for source in sources
+        ]
+        self._requests = RequestsThread(
+            context,
+            station.sockets.requests,
+            cameras=tuple(station.cameras),
+            journal_path=folder / "journal.sqlite",
+            status=publisher.build_status,
+            drain=drain,
+            recipe=self.switcher.answer,
+            gate=access.build_gate("requests"),
+            secret_key=access.secret_key,
+            health=health,
+        )
+        self.disk = Sampler("disk", lambda: read_disk(folder), health=health)
+        self.gpu = Sampler("gpu", GpuReader(choose_device(station.device)).read, health=health)
+        # Those downstream start first, so that nothing is handed to a thread that is not there.
+        self._flow: list[threading.Thread] = [
+            *self._guards,
+            self._recorder,
+            self._evidence,
+            self._overlayer,
+            publisher,
+            self._worker,
+            self._requests,
+            # Who sends while recipes are loaded is told NOT_READY at once; cameras and files are read from READY on.
+            *(thread for thread, source in zip(self._ingest, sources, strict=True) if isinstance(source, ZmqSource)),
+        ]
+        self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
+
+    # ------------------------------------------------------------ start
+
+    def start(self) -> None:
+        """Start all but cameras and files."""
+        for thread in (*self._flow, self.switcher, self.disk, self.gpu):
+            thread.start()
+
+    def start_sources(self) -> None:
+        """Start cameras and files too: recipes are loaded."""
+        for thread in self._ingest:
+            if thread.ident is None:
+                thread.start()
+
+    def answer_left_open(self) -> None:
+        """Close what an earlier run accepted and did not answer."""
+        for record in self.left_open:
+            ticket = self.ledger.adopt(record)
+            message = "the station was restarted before this frame was judged"
+            self._publisher.submit(error_outcome(ticket, Reason.RESTART, message))
+        self.left_open = []
+
+    # ------------------------------------------------------------ while it runs
+
+    def apply(self, station: Station) -> None:
+        """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
+        self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
+        for thread in self._ingest:
+            thread.max_ages_ms = {name: camera.max_age_ms for name, camera in station.cameras.items()}
+        self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
+        self._overlayer.config = station.overlays
+        self._evidence.config = self._store.config = station.evidence
+        self._recorder.config = station.journal
+
+    def check(self) -> None:
+        """Report a thread that died, and an account that does not balance, as faults."""
+        for thread in (*self._flow, self.switcher, *self._ingest):
+            failure = getattr(thread, "failure", None)
+            finished = isinstance(thread, IngestThread) and failure is None
+            if thread.ident is not None and not thread.is_alive() and not finished:
+                self._health.fault(thread.name, f"thread died: {failure}")
+        account = self.ledger.account()
+        if not account.balances:
+            self._health.fault("account", f"frames received are not those answered and open: {account}")
+
+    # ------------------------------------------------------------ stop
+
+    def stop(self, deadline: float, *, timeout_s: float, note: Callable[[], None]) -> None:
+        """Stop sources first, then with the flow, so that all that was accepted is answered; one shared deadline.
+
+        Args:
+            deadline: on the monotonic clock.
+            timeout_s: the whole time there was until `deadline`.
+            note: writes down why the station stops, once all verdicts are out and before the journal closes.
+        """
+        for sampler in (self.disk, self.gpu):
+            sampler.stop()
+        self.switcher.stop()
+        for thread in self._ingest:
+            thread.stop()
+        # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
+        _join(self._ingest, deadline - 0.7 * timeout_s)
+        self.buffer.close()
+        self._worker.stop()
+        # A second is kept back for the answers to what could not be judged any more. After a fault nothing it computes
+        # can be trusted, if it computes at all.
+        _join([self._worker], time.monotonic() + 0.2 if self._health.state is State.FAULT else deadline - 1.0)
+        self._worker.abandon()
+        waits_s = 0.0 if self._recorder.failure else deadline - time.monotonic() - 0.3
+        self._publisher.stop(within_s=max(0.2, waits_s))
+        _join([self._publisher], deadline)
+        note()
+        self._recorder.stop()
+        if self._recorder.failure is not None:
+            self._recorder.write_rest()
+        self._overlayer.stop()
+        self._evidence.stop()
+        self._requests.stop()
+        for guard in self._guards:
+            guard.stop()
+        _join([*self._flow, *self._ingest], deadline - 0.5)
+        self._evidence.abandon()  # images give way to the end of the stop
+        _join([*self._flow, *self._ingest], deadline)
+        _join([self.switcher, self.disk, self.gpu], time.monotonic() + 0.2)  # at once, or not for a long time
+        for sink, owner in self._sinks:
+            if not owner.is_alive():
+                sink.close()
+        for guard in self._guards:
+            if not guard.is_alive():
+                guard.close()
+
+    def find_alive(self) -> list[str]:
+        """Names of threads of the flow that still run."""
+        return sorted({thread.name for thread in (*self._flow, *self._ingest) if thread.is_alive()})
+
+    @property
+    def is_asking_outside(self) -> bool:
+        """Whether a thread still loads a recipe or asks a driver: it cannot be stopped."""
+        return any(thread.is_alive() for thread in (self.switcher, self.disk, self.gpu))
+
+
+def _open_journal(path: Path) -> Journal:
+    try:
+        return Journal(path)
+    except JournalError as error:
+        message = f"state_dir: must be a folder this process can write: {error}"
+        raise ConfigError(message, field=("state_dir",)) from error
+
+
+def _find_user() -> str:
+    """Who this process runs as: a name where there is one."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())
+
+
+def _join(threads: Sequence[threading.Thread], deadline: float) -> None:
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))

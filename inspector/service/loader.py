@@ -1,0 +1,28 @@
+"""Loads the recipes of a station while its sockets answer already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from inspector.config import Station
+from inspector.service.judges import Judge, load_judges
+
+
+class Loader(threading.Thread):
+    """Loads all recipes once; a stop need not wait for it."""
+
+    def __init__(self, station: Station, progress: Callable[[int, int], None]) -> None:
+        """Make it; `progress` is told how many recipes are ready, of how many."""
+        super().__init__(name="loader", daemon=True)
+        self._station = station
+        self._progress = progress
+        self.judges: dict[str, Judge] = {}
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Load; `judges` or `failure` holds what came of it."""
+        try:
+            self.judges = load_judges(self._station, self._station.engine_cache, self._progress)
+        except Exception as error:  # noqa: BLE001 (raised again in the main thread)
+            self.failure = error
