@@ -187,3 +187,12 @@ def test_importing_the_package_is_light_when_nothing_else_is_asked() -> None:
     code = "import sys, inspector; print(sorted({'numpy', 'torch', 'cv2', 'timm', 'zmq'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_station_starts_without_what_only_builds_networks() -> None:
+    code = (
+        "import sys, inspector.service.daemon, inspector.engine.openvino; "
+        "print(sorted({'timm', 'torchvision', 'torch._dynamo', 'nncf', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

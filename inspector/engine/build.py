@@ -9,10 +9,10 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
@@ -305,7 +305,7 @@ def _state_network(recipe: Recipe) -> dict[str, object]:
 
 def _state_facts(recipe: Recipe) -> dict[str, object]:
     """All that a compiled network depends on beside the machine."""
-    versions = {"inspector": inspector.__version__, "torch": torch.__version__, "timm": timm.__version__}
+    versions = {"inspector": inspector.__version__, "torch": torch.__version__, "timm": version("timm")}
     return _state_network(recipe) | versions | {"code": _hash_code()}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from inspector.model.backbones import BACKBONES, BottleneckWidth, architecture
 
@@ -20,6 +19,8 @@ class OneClassBottleneck(nn.Module):
     """
 
     def __init__(self, backbone: str, width: BottleneckWidth | str = BottleneckWidth.OFFICIAL) -> None:
+        from torchvision.models.resnet import BasicBlock, Bottleneck  # late, as timm in encoder.py, and for its reason
+
         super().__init__()
         spec = BACKBONES[architecture(backbone)]
         official = BottleneckWidth(width) is BottleneckWidth.OFFICIAL

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -72,6 +71,8 @@ def add_tag(backbone: str) -> str:
 
 
 def _build(name: str, *, pre_trained: bool) -> nn.Module:
+    import timm  # takes 2 s, and a station whose network is compiled already never builds one
+
     # A random encoder with timm's zero-initialised residual branches would be a stack of shortcuts.
     options = {} if pre_trained else {"zero_init_last": False}
     try:

@@ -27,7 +27,9 @@ import zmq
 from inspector.config import Preprocessing, Recipe, Threshold, Tiling, dump_recipe
 from inspector.detector import Detector, build_model
 from inspector.engine.build import build_eager
+from inspector.engine.probe import Probe, score_tiles
 from inspector.model.checkpoint import save_weights
+from inspector.training.proving import adopt_probe
 from inspector.types import PixelFormat
 
 FRAME_HW = (128, 160)
@@ -67,6 +69,10 @@ def write_recipe(folder: Path, *, threshold: float | None = None, frame_hw: tupl
         low, high = (detector.judge(f, PixelFormat.RGB8).decision.score for f in (good_frame(), bad_frame()))
         assert low < high
         recipe = recipe.model_copy(update={"threshold": Threshold(value=(low + high) / 2, method="manual")})
+    # A calibrated recipe has one, and with it a start loads no network but the compiled one.
+    tiles = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    scores = score_tiles(build_eager(recipe, model), tiles)
+    recipe = adopt_probe(recipe, Probe(tiles, scores, scores.clone()), folder)
     (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     return folder
 
