@@ -48,9 +48,10 @@ def check(
         _end(None, station, faults, as_json=True)
     else:
         from inspector.cli.check_security import check_security
+        from inspector.cli.check_user import check_user
         from inspector.cli.checks import check_environment, check_recipes
 
-        findings = check_security(loaded) + check_recipes(loaded)
+        findings = check_user(loaded, station) + check_security(loaded) + check_recipes(loaded)
         if not no_environment:
             findings += check_environment(loaded, engines=engines)
         _end(loaded.station, station, findings, as_json=as_json)

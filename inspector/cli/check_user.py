@@ -1,0 +1,96 @@
+"""What root sees and the service does not: files that the service's user cannot read, folders it cannot write."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inspector.cli.finding import Finding
+from inspector.config import Station
+
+SERVICE_USER = "inspector"  # of systemd/inspector.sysusers
+SERVICE_FOLDER = Path("/etc/inspector")  # where inspector@.service takes its station file from
+
+
+def check_user(station: Station, path: Path) -> list[Finding]:
+    """Whether the installed service may use what root may; nothing where another checks, or another's station."""
+    if os.geteuid() != 0 or SERVICE_FOLDER not in path.resolve().parents:
+        return []
+    try:
+        user = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return []
+    with _acting_as(user):
+        denied = [*_find_unreadable(station, path), *_find_unwritable(station)]
+    if not denied:
+        return [Finding("user", f"{SERVICE_USER}, which the service runs as, may use all of it")]
+    return [
+        Finding(what, problem=f"{SERVICE_USER}, which the service runs as, cannot {verb} {at}", mend=mend)
+        for what, verb, at, mend in denied
+    ]
+
+
+@contextmanager
+def _acting_as(user: pwd.struct_passwd) -> Iterator[None]:
+    groups = os.getgroups()
+    os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid))
+    os.setegid(user.pw_gid)
+    os.seteuid(user.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, Path, str]]:
+    """The first file of each field that cannot be read: (field, verb, file, what to do)."""
+    http, security = station.http, station.security
+    secrets = {"http.password": http.password}
+    files = {"station file": path}
+    if security is not None:
+        secrets["security.key"] = security.key
+        files["security.clients"] = security.clients
+    if http.tls is not None:
+        secrets["http.tls.key"] = http.tls.key
+        files["http.tls.certificate"] = http.tls.certificate
+    for what, reference in secrets.items():
+        if reference is not None and not reference.startswith(("credential:", "env:")):
+            mend = f"make it a credential, see docs/install.md, or: chgrp {SERVICE_USER}, chmod 640"
+            yield from ((what, "read", denied, mend) for denied in _first_denied(Path(reference)))
+    files |= {f"cameras.{name}.recipe": camera.recipe for name, camera in station.cameras.items() if camera.recipe}
+    for what, file in files.items():
+        mend = f"chmod -R a+rX {file}, and see that the folders above it can be entered"
+        yield from ((what, "read", denied, mend) for denied in _first_denied(file))
+
+
+def _first_denied(path: Path) -> list[Path]:
+    """The first file at or below `path` that is there, for root, and cannot be read; what is missing is for others."""
+    try:
+        if not path.is_dir():
+            path.open("rb").close()
+            return []
+        return next(filter(None, map(_first_denied, sorted(path.iterdir()))), [])
+    except PermissionError:
+        return [path]
+    except OSError:
+        return []
+
+
+def _find_unwritable(station: Station) -> Iterator[tuple[str, str, Path, str]]:
+    mend = f"chown -R {SERVICE_USER}: {station.state_dir}, if a run as root left it"
+    denied = filter(None, map(_first_unwritable, (station.folder, station.engine_cache)))
+    yield from (("state_dir", "write", path, mend) for path in denied)
+
+
+def _first_unwritable(folder: Path) -> Path | None:
+    """The folder or what is in it, where it is there: what is not, systemd or the service makes."""
+    try:
+        there = (path for path in (folder, *sorted(folder.glob("*"))) if path.exists())
+        return next((path for path in there if not os.access(path, os.W_OK, effective_ids=True)), None)
+    except PermissionError:
+        return folder

@@ -1,0 +1,142 @@
+"""What root is told that the service's user may not do. As root alone: nobody else can act as another."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inspector.cli import check_user as module
+from inspector.cli.check_user import check_user
+from inspector.cli.finding import Finding
+from inspector.config import Station
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user")
+THEIRS = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """All may enter it, which pytest's own folders allow to nobody."""
+    path = Path(tempfile.mkdtemp(prefix="check-user-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(autouse=True)
+def _service(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(module, "SERVICE_USER", "nobody")
+    monkeypatch.setattr(module, "SERVICE_FOLDER", folder)
+
+
+@pytest.fixture
+def station(folder: Path) -> Station:
+    recipe = folder / "recipe"
+    recipe.mkdir()
+    (folder / "station.yaml").touch(0o644)
+    (folder / "clients.yaml").touch(0o644)
+    (folder / "station.key").touch(0o640)
+    os.chown(folder / "station.key", 0, THEIRS.pw_gid)
+    for name in ("recipe.yaml", "weights.safetensors"):
+        (recipe / name).touch(0o644)
+    return Station(
+        schema=1,
+        station="press",
+        state_dir=folder / "state",
+        security={"key": str(folder / "station.key"), "clients": folder / "clients.yaml"},
+        cameras={"top": {"recipe": recipe}},
+    )
+
+
+def find_problems(station: Station, folder: Path) -> list[Finding]:
+    return [finding for finding in check_user(station, folder / "station.yaml") if finding.problem]
+
+
+def test_nothing_is_wrong_when_the_user_may_read_all_and_root_is_root_again(station: Station, folder: Path) -> None:
+    before = (os.geteuid(), os.getegid(), os.getgroups())
+    (found,) = check_user(station, folder / "station.yaml")
+    assert (found.what, found.result) == ("user", "ok")
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+@pytest.mark.parametrize(
+    ("closed", "what"),
+    [
+        ("station.yaml", "station file"),
+        ("clients.yaml", "security.clients"),
+        ("recipe/weights.safetensors", "cameras.top.recipe"),
+        ("recipe", "cameras.top.recipe"),
+    ],
+)
+def test_file_or_folder_that_only_root_may_read_is_named(
+    station: Station, folder: Path, closed: str, what: str
+) -> None:
+    (folder / closed).chmod(0o700)
+    (found,) = find_problems(station, folder)
+    assert (found.what, found.result) == (what, "FAIL")
+    assert str(folder / closed) in str(found.problem)
+    assert "cannot read" in str(found.problem)
+    assert "chmod -R a+rX" in found.mend
+
+
+def test_key_of_root_is_named_and_a_credential_is_not(station: Station, folder: Path) -> None:
+    os.chown(folder / "station.key", 0, 0)
+    (found,) = find_problems(station, folder)
+    assert (found.what, found.result) == ("security.key", "FAIL")
+    security = station.security
+    assert security is not None
+    hidden = station.model_copy(update={"security": security.model_copy(update={"key": "credential:station-key"})})
+    assert not find_problems(hidden, folder)
+
+
+def test_state_that_a_run_as_root_left_is_named(station: Station, folder: Path) -> None:
+    station.folder.mkdir(parents=True)
+    for path in (station.state_dir, station.folder):
+        os.chown(path, THEIRS.pw_uid, THEIRS.pw_gid)
+    assert not find_problems(station, folder)
+    (station.folder / "journal.sqlite").touch(0o644)
+    (found,) = find_problems(station, folder)
+    assert (found.what, found.result) == ("state_dir", "FAIL")
+    assert "journal.sqlite" in str(found.problem)
+    assert "cannot write" in str(found.problem)
+    station.state_dir.chmod(0o700)
+    os.chown(station.state_dir, 0, 0)
+    found, of_engines = find_problems(station, folder)
+    assert "cannot write" in str(found.problem)
+    assert "engines" in str(of_engines.problem)
+
+
+def test_what_is_missing_is_left_to_the_other_checks(station: Station, folder: Path) -> None:
+    shutil.rmtree(folder / "recipe")
+    (folder / "station.key").unlink()
+    assert not find_problems(station, folder)
+
+
+def test_nothing_is_said_of_stations_that_no_service_runs_and_to_others_than_root(
+    station: Station, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "station.yaml").chmod(0o600)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 1000)
+        assert check_user(station, folder / "station.yaml") == []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SERVICE_USER", "no-such-user-here")
+        assert check_user(station, folder / "station.yaml") == []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "SERVICE_FOLDER", folder / "elsewhere")
+        assert check_user(station, folder / "station.yaml") == []
+
+
+def test_check_tells_it_and_exits_78(folder: Path, run: Callable[..., tuple[int, str]]) -> None:
+    text = "schema: 1\nstation: press\nstate_dir: state\ncameras: {top: {recipe: recipe}}\n"
+    (folder / "station.yaml").write_text(text)
+    (folder / "recipe").mkdir(mode=0o700)
+    status, printed = run("check", folder / "station.yaml", "--no-environment", "--json")
+    assert status == 78
+    assert "nobody, which the service runs as, cannot read" in printed
