@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, Threshold, Tiling, load_recipe
-from inspector.detector import Detector, build_model, normalise
+from inspector.detector import Detector
 from inspector.engine.base import Engine, Precision
 from inspector.engine.build import build_eager, convert
 from inspector.engine.cuda import CudaEngine
@@ -24,6 +24,8 @@ from inspector.model import ReverseDistillation
 from inspector.model.backbones import architecture
 from inspector.model.checkpoint import load_weights
 from inspector.model.encoder import LAYERS
+from inspector.preprocessing import normalise
+from inspector.recipe_network import build_model
 from inspector.tiling import TileGrid, Tiler
 from inspector.types import PixelFormat
 

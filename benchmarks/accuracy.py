@@ -26,10 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from inspector.config import Recipe, Threshold, Tiling
-from inspector.detector import build_model, choose_device, normalise
+from inspector.device import choose_device
 from inspector.model import ReverseDistillation
 from inspector.model.encoder import load_encoder_weights
 from inspector.model.foreign import fill_network, load_checkpoint
+from inspector.preprocessing import normalise
+from inspector.recipe_network import build_model
 from inspector.training.datasets import FrameSet, list_images, survey
 from inspector.training.evaluate import evaluate
 from inspector.training.options import REFERENCE, TrainOptions

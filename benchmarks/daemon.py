@@ -47,7 +47,8 @@ from _scraper import Scraper, time_scrape
 from station_process import free_port
 
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
-from inspector.detector import Detector, choose_device
+from inspector.detector import Detector
+from inspector.device import choose_device
 from inspector.types import PixelFormat
 
 Frame = np.ndarray[Any, np.dtype[np.uint8]]

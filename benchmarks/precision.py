@@ -17,10 +17,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from inspector.detector import choose_device
-from inspector.detector import load_model as load_network
+from inspector.device import choose_device
 from inspector.engine.build import build_engine
 from inspector.engine.probe import load_probe, score_tiles
+from inspector.recipe_network import load_model as load_network
 from inspector.training.calibrate import calibrate
 from inspector.training.evaluate import evaluate
 

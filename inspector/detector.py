@@ -10,31 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, Zone, load_recipe
+from inspector.config import WEIGHTS_FILE, Recipe, Zone, load_recipe
 from inspector.decision import Decision, Map, Mask, Parts, build_parts, compute_gain, decide, merge
+from inspector.device import is_out_of_memory, translate_fault
 from inspector.engine.base import Engine
 from inspector.engine.build import build_engine
 from inspector.engine.cache import find_user_cache
 from inspector.engine.upload import Uploader
 from inspector.errors import (
-    ConfigError,
     DeviceFaultError,
-    DeviceOutOfMemoryError,
     FrameMismatchError,
     RecipeError,
 )
 from inspector.masks import MASK_ASPECT_TOLERANCE, load_roi, load_zones
-from inspector.model import ReverseDistillation
-from inspector.model.checkpoint import load_weights, verify_sha256
+from inspector.model.checkpoint import verify_sha256
+from inspector.preprocessing import Pixels, preprocess
+from inspector.recipe_network import load_model
 from inspector.tiling import TileGrid, Tiler
 from inspector.types import PixelFormat, Reason, Verdict
-
-Pixels = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,73 +51,6 @@ class Judgement:
         """(h, w) float32, fetched from the device only now where the decision did not need it."""
         values = self.map_or_tensor
         return values if isinstance(values, np.ndarray) else np.asarray(values.cpu())
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto` → the first CUDA device, or the CPU; anything else as named.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    count = torch.cuda.device_count()
-    if device == "auto":
-        return torch.device("cuda" if count else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device: must be auto, cpu, cuda or cuda:N, got {device!r}", field=("device",)) from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= count:
-        raise ConfigError(
-            f"device: must be on this machine, which has {count} of CUDA, got {device!r}", field=("device",)
-        )
-    return chosen
-
-
-def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Tensor:
-    """Check a frame and bring it to the network's scale; the same function serves training and the daemon.
-
-    Args:
-        pixels: (H, W, 3) or (H, W) uint8, or (H, W) uint16 for Mono16.
-        pixel_format: what `pixels` holds.
-        preprocessing: what the recipe expects.
-
-    Returns:
-        (3, h, w) uint8 RGB, h and w scaled, or `resize_hw`; Mono16 is float32 in [0, 255].
-
-    Raises:
-        FrameMismatchError: another size or pixel format than the recipe's.
-    """
-    _check(pixels, pixel_format, preprocessing)
-    if pixel_format is PixelFormat.MONO16:
-        low, high = preprocessing.mono16_range
-        pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / (high - low)), 0, 255)
-    height, width = preprocessing.resize_hw or (max(1, round(n * preprocessing.scale)) for n in pixels.shape[:2])
-    if (height, width) != pixels.shape[:2]:
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    if pixel_format is PixelFormat.BGR8:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
-    image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-    if image.ndim == 2:
-        return image.expand(3, *image.shape)
-    return image.permute(2, 0, 1)
-
-
-def _check(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
-    expected = preprocessing.pixel_format
-    same_colours = {pixel_format, expected} == {PixelFormat.RGB8, PixelFormat.BGR8}
-    if pixel_format is not expected and not same_colours:
-        raise FrameMismatchError(f"pixel_format: the recipe expects {expected}, got {pixel_format}")
-    size = tuple(pixels.shape[:2])
-    if preprocessing.frame_hw is not None and size != preprocessing.frame_hw:
-        raise FrameMismatchError(f"frame_hw: the recipe expects {preprocessing.frame_hw}, got {size}")
-
-
-def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 or float tiles (n, 3, t, t) in [0, 255] → float32, mean and deviation of the recipe."""
-    mean = torch.tensor(preprocessing.normalisation.mean, device=tiles.device).view(3, 1, 1) * 255
-    std = torch.tensor(preprocessing.normalisation.std, device=tiles.device).view(3, 1, 1) * 255
-    return (tiles.float() - mean) / std
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +196,7 @@ class Detector:
         try:
             run = self._begin(preprocess(pixels, pixel_format, self.recipe.preprocessing), (height, width))
         except (RuntimeError, MemoryError) as error:
-            raise _translate(error) from error
+            raise translate_fault(error) from error
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 
@@ -295,7 +225,7 @@ class Detector:
                 self._advance(runs)
             except (RuntimeError, MemoryError) as again:
                 _restart(runs)
-                raise _translate(again) from again
+                raise translate_fault(again) from again
 
     @torch.inference_mode()
     def _advance(self, runs: Sequence[FrameRun]) -> None:
@@ -333,7 +263,7 @@ class Detector:
                 anomaly_map = self._fetch(on_device)
                 decision = self.decide(anomaly_map, self.recipe.threshold.value, run.frame_hw)
         except (RuntimeError, MemoryError) as error:
-            raise _translate(error) from error
+            raise translate_fault(error) from error
         latency_ms = {
             "preprocess": run.preprocess_ms,
             "infer": (inferred - run.started) * 1e3,
@@ -434,7 +364,7 @@ class Detector:
                 self.advance([run])
             return self._fetch(run.grid.crop(run.canvas)[0])
         except (RuntimeError, MemoryError) as error:
-            raise _translate(error) from error
+            raise translate_fault(error) from error
 
 
 @contextlib.contextmanager
@@ -457,51 +387,6 @@ def _restart(runs: Sequence[FrameRun]) -> None:
             run.restart()
     except RuntimeError as error:
         raise DeviceFaultError(f"device: {error}") from error
-
-
-def _translate(error: RuntimeError | MemoryError) -> DeviceOutOfMemoryError | DeviceFaultError:
-    if is_out_of_memory(error):
-        return DeviceOutOfMemoryError(f"device out of memory even at the smallest batch tried: {error}")
-    return DeviceFaultError(f"device: {error}")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: the device's, or the host's on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def build_model(recipe: Recipe, *, pre_trained: bool = False) -> ReverseDistillation:
-    """The recipe's network, weights still random, or with the encoder's fetched through timm.
-
-    Raises:
-        RecipeError: a parameter the network refuses.
-        WeightsError: the encoder's weights cannot be fetched.
-    """
-    side = recipe.tiling.tile_size
-    try:
-        return ReverseDistillation(
-            recipe.backbone,
-            (side, side),
-            recipe.layers,
-            recipe.anomaly_map_mode,
-            pre_trained=pre_trained,
-            sigma=recipe.sigma,
-            bottleneck_width=recipe.bottleneck_width,
-            map_normalisation=recipe.map_normalisation,
-        )
-    except ValueError as error:
-        raise RecipeError(f"recipe {recipe.recipe_id}: {error}") from error
-
-
-def load_model(folder: Path, recipe: Recipe) -> ReverseDistillation:
-    """The recipe's trained network, on the CPU.
-
-    Raises:
-        RecipeError: the weights are missing or do not fit.
-    """
-    model = build_model(recipe)
-    load_weights(model, folder / WEIGHTS_FILE)
-    return model.eval()
 
 
 def _gain(recipe: Recipe, zone: Zone) -> float:

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
-from inspector.detector import Detector, FrameRun, build_model, choose_device, preprocess
+from inspector.detector import Detector, FrameRun
 from inspector.engine.build import build_eager
 from inspector.errors import (
-    ConfigError,
     DeviceFaultError,
     DeviceOutOfMemoryError,
     FrameMismatchError,
@@ -24,6 +23,8 @@ from inspector.errors import (
 )
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import compute_sha256, save_weights
+from inspector.preprocessing import preprocess
+from inspector.recipe_network import build_model
 from inspector.tiling import TileGrid, Tiler
 from inspector.types import PixelFormat, Verdict
 
@@ -118,12 +119,6 @@ def test_mono16_equals_mono8_when_proportional(
     np.testing.assert_allclose(map_of(detector, deep, PixelFormat.MONO16), mono, rtol=0, atol=1e-4)
 
 
-def test_mono16_is_clipped_when_outside_its_range() -> None:
-    preprocessing = recipe_of(preprocessing={"pixel_format": "Mono16", "mono16_range": [100, 200]}).preprocessing
-    image = preprocess(np.array([[0, 100, 150, 200, 65_535]], np.uint16), PixelFormat.MONO16, preprocessing)
-    assert image[1].tolist() == [[0.0, 0.0, 127.5, 255.0, 255.0]]
-
-
 def test_frame_is_refused_when_its_mask_has_another_aspect(make: Callable[..., Detector]) -> None:
     detector = make(roi=np.full((WIDTH, HEIGHT), 255, np.uint8))
     with pytest.raises(FrameMismatchError, match="must have the aspect of its mask"):
@@ -138,20 +133,6 @@ def test_squeezed_frame_gives_regions_at_its_own_size(model: ReverseDistillation
     anomaly_map[10, 20] = 5.0
     decision = Detector(recipe, build_eager(recipe, model)).decide(anomaly_map, 1.0, (2 * HEIGHT, 3 * WIDTH))
     assert [(region.xyxy, region.area) for region in decision.regions] == [((60, 20, 63, 22), 6)]
-
-
-def test_frame_is_scaled_by_area_when_the_recipe_scales() -> None:
-    preprocessing = recipe_of(preprocessing={"scale": 0.5, "frame_hw": [4, 6]}).preprocessing
-    pixels = np.zeros((4, 6, 3), np.uint8)
-    pixels[0:2, 0:2, 0] = [[10, 20], [30, 40]]
-    image = preprocess(pixels, PixelFormat.RGB8, preprocessing)
-    assert image[0].tolist() == [[25, 0, 0], [0, 0, 0]]
-
-
-def test_frame_is_preprocessed_without_a_warning_when_its_pixels_are_read_only(frame: Any) -> None:
-    frame.flags.writeable = False  # as pixels that came over the wire are
-    image = preprocess(frame, PixelFormat.RGB8, recipe_of().preprocessing)
-    assert np.array_equal(image.permute(1, 2, 0).numpy(), frame)
 
 
 def test_frame_is_refused_when_its_size_is_another(make: Callable[..., Detector], frame: Any) -> None:
@@ -449,12 +430,6 @@ def test_warm_up_runs_a_full_batch_and_a_single_tile_when_called(
     sizes = fail_first(detector, monkeypatch)
     detector.warm_up()
     assert sizes == [3, 1]
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "tpu"])
-def test_device_is_refused_when_this_machine_has_none_such(device: str) -> None:
-    with pytest.raises(ConfigError, match=f"device: must be .*, got '{device}'"):
-        choose_device(device)
 
 
 # ---------------------------------------------------------------- several frames, and what need not be computed

@@ -39,7 +39,8 @@ def bench(
 def _load(target: Path, device: str) -> dict[str, Detector]:
     """A detector by camera, or by the recipe's name; the station's own device where there is one."""
     from inspector.config import load_station
-    from inspector.detector import Detector, choose_device
+    from inspector.detector import Detector
+    from inspector.device import choose_device
     from inspector.engine.cache import find_user_cache
     from inspector.service.judges import load_judges
 

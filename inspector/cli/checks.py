@@ -16,11 +16,11 @@ _MEND_RECIPE = "put the folder back as it was written, or make it anew: inspecto
 def check_recipes(station: Station) -> list[Finding]:
     """Each camera's recipe: schema, checksums, weights that load, a threshold."""
     from inspector.config import WEIGHTS_FILE, load_recipe
-    from inspector.detector import load_model
     from inspector.engine.build import verify_files
     from inspector.golden import verify_golden
     from inspector.masks import load_roi, load_zones
     from inspector.model.checkpoint import verify_sha256
+    from inspector.recipe_network import load_model
 
     findings = []
     for name, camera in station.cameras.items():
@@ -82,7 +82,7 @@ def check_environment(station: Station, *, engines: bool | None = None) -> list[
 def _check_device(device: str, *, in_use: bool) -> Finding:
     import torch
 
-    from inspector.detector import choose_device
+    from inspector.device import choose_device
 
     try:
         chosen = choose_device(device)

@@ -86,7 +86,8 @@ def _show(value: Any) -> str:
 
 
 def _write_report(path: Path, evaluation: Evaluation, folder: Path, device: str) -> None:
-    from inspector.detector import Detector, choose_device
+    from inspector.detector import Detector
+    from inspector.device import choose_device
     from inspector.sinks.overlays import render_overlay
     from inspector.training.report import write_report
 

@@ -31,7 +31,8 @@ def golden(
     Copies those given, each of which must get its verdict now; without any, proves those that are there.
     """
     from inspector.config import load_recipe
-    from inspector.detector import Detector, choose_device
+    from inspector.detector import Detector
+    from inspector.device import choose_device
     from inspector.golden import prove_golden
     from inspector.training.golden import KnownFrame, update_golden
 

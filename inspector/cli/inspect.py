@@ -23,7 +23,8 @@ def inspect(
     device: Device = "auto",
 ) -> None:
     """Judge images offline, as the daemon would; exits 1 when one could not be judged."""
-    from inspector.detector import Detector, choose_device
+    from inspector.detector import Detector
+    from inspector.device import choose_device
     from inspector.errors import InspectorError
     from inspector.training.datasets import list_images
 

@@ -17,7 +17,7 @@ import zmq
 from inspector import __version__
 from inspector.access import load_access
 from inspector.config import Station
-from inspector.detector import choose_device
+from inspector.device import choose_device
 from inspector.errors import ConfigError, JournalError
 from inspector.service.audit import Audit
 from inspector.service.authenticator import Authenticator

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from inspector.config import RECIPE_FILE, Station
-from inspector.detector import Detector, choose_device
+from inspector.detector import Detector
+from inspector.device import choose_device
 from inspector.errors import RecipeError
 from inspector.golden import prove_golden
 from inspector.model.checkpoint import compute_sha256

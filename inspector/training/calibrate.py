@@ -12,12 +12,15 @@ import numpy as np
 
 from inspector.config import RECIPE_FILE, GroupCheck, PrecisionChoice, Recipe, Threshold, Zone, dump_recipe, load_recipe
 from inspector.decision import Map
-from inspector.detector import Detector, choose_device, load_model, preprocess
+from inspector.detector import Detector
+from inspector.device import choose_device
 from inspector.errors import FrameError, RecipeError, TrainingError
 from inspector.files import write_whole
 from inspector.golden import prove_golden, verify_golden
 from inspector.masks import load_roi, load_zones, read_roi
 from inspector.model.checkpoint import compute_sha256
+from inspector.preprocessing import preprocess
+from inspector.recipe_network import load_model
 from inspector.training.datasets import list_images, logger, read_image
 from inspector.training.good_frames import choose_frames, name_groups
 from inspector.training.proving import ProbeCollector, adopt_probe, adopt_quantised, drop_unused, score_proved

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from inspector.codec import Pixels, decode_image
 from inspector.config import Preprocessing
-from inspector.detector import preprocess
 from inspector.errors import BadFrameError, FrameError, TrainingError
+from inspector.preprocessing import preprocess
 from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ import numpy as np
 
 from inspector.codec import decode_image
 from inspector.config import Recipe
-from inspector.detector import Detector, choose_device
+from inspector.detector import Detector
+from inspector.device import choose_device
 from inspector.errors import BadFrameError, FrameError, InspectorError, RecipeError, TrainingError
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image

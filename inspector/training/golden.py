@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspector.config import RECIPE_FILE, Golden, GoldenVerdict, Recipe, dump_recipe, load_recipe
-from inspector.detector import Detector, choose_device
+from inspector.detector import Detector
+from inspector.device import choose_device
 from inspector.errors import InspectorError, RecipeError
 from inspector.files import write_whole
 from inspector.golden import judge_known, prove_golden

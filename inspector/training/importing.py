@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from inspector.config import Normalisation, Preprocessing, Recipe, Tiling
-from inspector.detector import build_model
 from inspector.errors import CheckpointError
 from inspector.model import AnomalyMapMode, ReverseDistillation
 from inspector.model.checkpoint import compute_sha256
@@ -19,6 +18,7 @@ from inspector.model.foreign import (
     find_architecture,
     load_checkpoint,
 )
+from inspector.recipe_network import build_model
 from inspector.training.recipe_writer import check_out, write_recipe
 from inspector.training.train import build_network, collect_versions, describe_weights
 from inspector.types import PixelFormat

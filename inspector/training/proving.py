@@ -17,13 +17,14 @@ from torch import Tensor
 
 from inspector.config import Recipe
 from inspector.decision import Map
-from inspector.detector import Detector, preprocess
+from inspector.detector import Detector
 from inspector.engine.base import Engine
 from inspector.engine.build import build_eager, compute_network_key, write_quantised
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import FrameError, TrainingError
 from inspector.files import write_whole
 from inspector.model import ReverseDistillation
+from inspector.preprocessing import preprocess
 from inspector.tiling import Tiler
 from inspector.training.datasets import logger, read_image
 

@@ -21,13 +21,16 @@ from torch import Tensor
 
 import inspector
 from inspector.config import Preprocessing, Recipe, Tiling
-from inspector.detector import Detector, build_model, choose_device, normalise
+from inspector.detector import Detector
+from inspector.device import choose_device
 from inspector.engine.build import build_engine
 from inspector.errors import TrainingError
 from inspector.masks import check_aspect, read_roi
 from inspector.model import MapNormalisation, ReverseDistillation
 from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import PRETRAINED, load_encoder_weights
+from inspector.preprocessing import normalise
+from inspector.recipe_network import build_model
 from inspector.tiling import Tiler
 from inspector.training.calibrate import score_frames, warn_of_outliers
 from inspector.training.datasets import FrameSet, list_images, split, survey

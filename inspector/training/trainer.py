@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from inspector.config import Preprocessing
-from inspector.detector import is_out_of_memory, normalise
+from inspector.device import is_out_of_memory
 from inspector.engine.base import Precision, choose_precision
 from inspector.errors import DeviceOutOfMemoryError, TrainingError
 from inspector.model import ReverseDistillation, ReverseDistillationLoss
+from inspector.preprocessing import normalise
 from inspector.training.options import TrainOptions
 from inspector.training.schedule import compute_rate_factor, find_limits
 from inspector.training.tiles import TileStream, TrainingTile

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from inspector.config import Camera, Recipe, Station, Threshold, Tiling, load_recipe
-from inspector.detector import Detector, build_model
+from inspector.detector import Detector
 from inspector.errors import RecipeError
 from inspector.model.checkpoint import compute_sha256
+from inspector.recipe_network import build_model
 from inspector.service import judges as module
 from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.training.recipe_writer import write_recipe

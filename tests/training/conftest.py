@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from inspector.config import Recipe, Threshold, Tiling
-from inspector.detector import build_model
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
+from inspector.recipe_network import build_model
 from inspector.training.train import write_recipe
 
 

@@ -16,9 +16,10 @@ from scipy import stats
 from torch import nn
 
 from inspector.config import Recipe, Tiling, load_recipe
-from inspector.detector import Detector, preprocess
+from inspector.detector import Detector
 from inspector.errors import RecipeError, TrainingError
 from inspector.golden import prove_golden
+from inspector.preprocessing import preprocess
 from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers
 from inspector.training.datasets import list_images, read_image
 from inspector.training.golden import KnownFrame, update_golden
@@ -41,7 +42,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inspector.detector.build_model", lambda recipe: Brightness())
+    monkeypatch.setattr("inspector.recipe_network.build_model", lambda recipe: Brightness())
 
 
 @pytest.fixture(scope="module")

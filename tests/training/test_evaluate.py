@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from inspector.detector import Detector, preprocess
+from inspector.detector import Detector
 from inspector.errors import BadFrameError, RecipeError, TrainingError
 from inspector.model.checkpoint import compute_sha256
+from inspector.preprocessing import preprocess
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import evaluate, read_mask
 from inspector.training.record import TRAINING_FILE

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from inspector.config import load_recipe
-from inspector.detector import load_model
 from inspector.errors import InspectorError, RecipeError
+from inspector.recipe_network import load_model
 from inspector.training.golden import KnownFrame, update_golden
 from inspector.training.train import write_recipe
 

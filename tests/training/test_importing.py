@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from inspector.config import Normalisation, Recipe, load_recipe
-from inspector.detector import Detector, normalise
+from inspector.detector import Detector
 from inspector.errors import CheckpointError, TrainingError
 from inspector.model.checkpoint import compute_sha256
+from inspector.preprocessing import normalise
 from inspector.training.calibrate import calibrate
 from inspector.training.importing import ImportOptions, import_checkpoint
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from inspector.config import Recipe, Tiling
-from inspector.detector import Detector, build_model
+from inspector.detector import Detector
 from inspector.engine.base import Precision
 from inspector.engine.build import build_eager
 from inspector.engine.probe import load_probe
 from inspector.errors import RecipeError, TrainingError
+from inspector.recipe_network import build_model
 from inspector.training.calibrate import calibrate, score_frames
 from inspector.training.datasets import list_images
 from inspector.training.proving import (

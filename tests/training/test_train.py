@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from inspector.config import Recipe, Tiling, load_recipe
-from inspector.detector import Detector, build_model
+from inspector.detector import Detector
 from inspector.errors import RecipeError, TrainingError
 from inspector.model import ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256
+from inspector.recipe_network import build_model
 from inspector.training.datasets import split
 from inspector.training.options import REFERENCE, TrainOptions
 from inspector.training.recipe_writer import write_recipe
