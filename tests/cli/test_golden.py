@@ -42,7 +42,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_dir(original: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "recipe"
     folder.mkdir()
-    (folder / "weights.safetensors").symlink_to(original / "weights.safetensors")
+    for path in original.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "recipe.yaml").unlink()
     shutil.copy(original / "recipe.yaml", folder)
     return folder
 
@@ -195,7 +197,8 @@ def test_check_counts_golden_frames_and_names_an_altered_one(
     station.write_text(yaml.safe_dump(base_config(recipe_dir)), encoding="utf-8")
     assert "no golden frames" in run("check", station)[1]
     run("golden", recipe_dir, "--good", good, "--bad", bad, "--device", "cpu")
-    assert run("check", station, "--no-environment")[0] == 0
+    status, printed = run("check", station, "--no-environment")
+    assert status == 0, printed
     status, printed = run("check", station)
     assert status == 0, printed
     assert "2 golden frame(s) as expected" in printed
