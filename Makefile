@@ -4,21 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-training test-parts chaos lint audit clean
+.PHONY: demo test test-networks test-parts chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-training test-parts
-	$(BIN)/python -m pytest tests/system $(TRAINING:%=--ignore %)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
+	$(BIN)/python -m pytest $(DAEMONS)
 
-TRAINING := tests/engine tests/training tests/system/test_training.py
-test-training:
-	$(BIN)/python -m pytest $(TRAINING)
+NETWORKS := tests/engine tests/training
+DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/test_*.py))
+test-networks:
+	$(BIN)/python -m pytest $(NETWORKS)
 
 test-parts:
-	$(BIN)/python -m pytest --ignore tests/system $(TRAINING:%=--ignore %)
+	$(BIN)/python -m pytest $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
 
 chaos: $(VENV)/.installed-dev  ## The whole-process tests in their long form: kills, overload; what they counted is printed.
 	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system
