@@ -123,7 +123,8 @@ class Gaps:
             # Numbers beyond what the journal holds are given once more; numbers below are those of a new journal.
             place.boot_id = boot_id
             place.last = place.recorded = min(place.recorded, before)
-            self._lose(camera, place.cut(place.last + 1, 1 << 63), "the station started anew")
+            place.cut(place.last + 1, before)  # the caller finds them missing again, and the journal may have them
+            self._lose(camera, place.cut(before + 1, 1 << 63), "the station started anew")
             place.question = None
             self._ask(camera, place)
         return place
