@@ -81,14 +81,15 @@ class EvidenceThread(threading.Thread):
             self._health.forget(self.name)
 
     def _wants(self, result: Result) -> bool:
-        if self.config.frames == "none":
+        config = self.config  # once: a reload may put another in its place meanwhile
+        if config.frames == "none":
             return False
         if result.verdict is not Verdict.PASS or result.warn:
             return True
-        if not self.config.pass_every:
+        if not config.pass_every:
             return False
         self._passes[result.camera] += 1
-        return (self._passes[result.camera] - 1) % self.config.pass_every == 0
+        return (self._passes[result.camera] - 1) % config.pass_every == 0
 
     def _admit(self, nbytes: int) -> bool:
         with self._lock:

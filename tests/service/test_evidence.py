@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import queue
 import threading
@@ -138,6 +139,15 @@ def test_first_pass_and_then_each_nth_is_kept_of_each_camera_when_sampled(
             offer(thread, f"warned{number}", Verdict.PASS, warn=True)  # kept anyway: it does not count
     end(launch(thread))
     assert [name for name in store.names() if "warned" not in name] == ["top0", "side1", "top3", "top6", "side7"]
+
+
+def test_publisher_goes_on_when_a_reload_ends_the_sampling_while_a_pass_is_looked_at(
+    make: Make, offer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = make()
+    configs = itertools.chain([Evidence(pass_every=1)] * 2, itertools.repeat(Evidence(pass_every=0)))
+    monkeypatch.setattr(EvidenceThread, "config", property(lambda _: next(configs)), raising=False)
+    offer(thread, "f1", Verdict.PASS)
 
 
 def test_nothing_is_kept_nor_is_the_disk_looked_at_when_none_is_wanted(
