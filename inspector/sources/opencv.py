@@ -46,6 +46,7 @@ class OpencvSource(Unanswering):
         self._read_timeout_s = read_timeout_s
         self._simulated = simulated
         self._child: Any = None
+        self._is_interrupted = False
         self._pipe: Connection | None = None
         self._last_frame = 0.0
         self._numbers = itertools.count(1)
@@ -61,10 +62,13 @@ class OpencvSource(Unanswering):
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
-        self._child = context.Process(
+        child = context.Process(
             target=_capture, args=(far_end, self._device, *timeouts_ms), name=f"capture-{self.name}", daemon=True
         )
-        self._child.start()
+        child.start()
+        self._child = child  # only now: one that has not started cannot be killed
+        if self._is_interrupted:
+            child.kill()
         far_end.close()
         message = self._receive(_START_S + self._open_timeout_s)
         if message is None or message.get("event") != "open":
@@ -97,6 +101,7 @@ class OpencvSource(Unanswering):
 
     def interrupt(self) -> None:
         """See `Source`: whoever waits for the child sees it end."""
+        self._is_interrupted = True
         child = self._child
         if child is not None:
             child.kill()

@@ -301,6 +301,22 @@ def test_no_child_is_left_when_closed(camera: MjpegServer, closing: contextlib.E
     source.close()
 
 
+def test_connect_ends_at_once_when_it_is_interrupted_before_its_child_runs(
+    closing: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make("rtsp://192.0.2.1/live")
+    closing.callback(source.close)
+    start = multiprocessing.context.SpawnProcess.start
+
+    def interrupt_and_start(process: Any) -> None:
+        source.interrupt()
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", interrupt_and_start)
+    with pytest.raises(NotConnectedError, match="capture process ended"):
+        source.connect()
+
+
 # ---------------------------------------------------------------- files and devices
 
 
