@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from inspector.errors import InspectorError
 from inspector.sinks.journal_reader import Row
@@ -20,10 +20,8 @@ WIRE_KEYS = ("schema", *(field.name for field in fields(Result)), "reason_code",
 """Columns of a table, in the order in which they are on the wire."""
 
 _ROW_KEYS = ("n", "amends")
-_INTEGERS = {"n", "amends", "schema", "seq", "captured_utc_ns", "received_utc_ns", "published_utc_ns", "deadline_ms",
-             "reason_code"}  # fmt: skip
-_NUMBERS = {"score", "threshold", "margin"}
-_FLAGS = {"simulated", "replay", "warn"}
+_KINDS: dict[str, Any] = get_type_hints(Result) | dict.fromkeys((*_ROW_KEYS, "schema", "reason_code"), int)
+_KINDS["margin"] = float | None
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _ROW_GROUP = 10_000
 
@@ -79,9 +77,8 @@ def _write_parquet(rows: Iterator[Row], path: Path, columns: tuple[str, ...]) ->
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InspectorError(f"--format parquet: needs pyarrow, from the extra inspector[parquet]: {error}") from error
-    types = {name: pa.int64() for name in _INTEGERS} | {name: pa.float64() for name in _NUMBERS}
-    types |= {name: pa.bool_() for name in _FLAGS}
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in columns])
+    types = {int: pa.int64(), float | None: pa.float64(), bool: pa.bool_()}
+    schema = pa.schema([(name, types.get(_KINDS[name], pa.string())) for name in columns])
     try:
         with pq.ParquetWriter(path, schema) as writer:
             while batch := [_flatten(row, columns) for row in islice(rows, _ROW_GROUP)]:
