@@ -22,7 +22,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, field_validator, mode
 from zmq.utils import z85
 
 from inspector.config import Name, SchemaVersion, Strict, load_strict, locate_field
-from inspector.errors import ConfigError
+from inspector.errors import ConfigError, InspectorError
 from inspector.files import write_whole
 from inspector.secret import read_secret
 
@@ -140,8 +140,7 @@ def edit_clients(path: Path) -> Iterator[list[Client]]:
         ConfigError: what is there is no list.
         InspectorError: it cannot be written.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder = _open_folder(path)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         clients = list(load_clients(path)) if path.exists() else []
@@ -159,8 +158,21 @@ def make_station_key(path: Path) -> None:
     Raises:
         InspectorError: it cannot be written.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    os.close(_open_folder(path))
     write_whole(path, zmq.curve_keypair()[1] + b"\n", mode=0o600)
+
+
+def _open_folder(path: Path) -> int:
+    """Descriptor of the folder that `path` is in, made where missing.
+
+    Raises:
+        InspectorError: it cannot be made or read.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise InspectorError(f"{path}: cannot be written: {error}") from error
 
 
 def read_station_key(reference: str, field: str = "security.key") -> tuple[bytes, bytes]:

@@ -38,3 +38,9 @@ def test_file_has_the_mode_asked_for_whatever_the_umask(tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"list": 0o644, "key": 0o600, "plain": 0o600}
+
+
+def test_error_names_the_file_when_its_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InspectorError, match=r"file/list: cannot be written: .*Not a directory"):
+        write_whole(tmp_path / "file" / "list", b"")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 import zmq
 
-from inspector.errors import ConfigError
+from inspector.errors import ConfigError, InspectorError
 from inspector.keys import Client, Role, edit_clients, load_clients, make_station_key, read_station_key
 
 # Those of libzmq's manual, zmq_curve(7); not drawn here, as they are in names of tests.
@@ -133,6 +133,15 @@ def test_no_change_is_lost_when_two_are_made_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert {client.name for client in load_clients(path)} == {f"c{number}" for number in range(8)}
+
+
+def test_error_names_the_file_when_its_folder_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    path = tmp_path / "keys" / "clients.yaml"
+    with pytest.raises(InspectorError, match=r"keys/clients\.yaml: cannot be written: "), edit_clients(path):
+        pass
+    with pytest.raises(InspectorError, match=r"keys/station\.key: cannot be written: "):
+        make_station_key(path.with_name("station.key"))
 
 
 # ---------------------------------------------------------------- the station's key
