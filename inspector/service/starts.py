@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+
+from inspector.errors import InspectorError
+from inspector.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +62,7 @@ class Starts:
         return last
 
     def _write(self, last: str) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump({"counts": self._counts, "last": last}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            logger.warning("%s: cannot be written, this start may count wrong: %s", self._path, error)
+            write_whole(self._path, json.dumps({"counts": self._counts, "last": last}).encode())
+        except InspectorError as error:
+            logger.warning("this start may count wrong: %s", error)
