@@ -39,7 +39,7 @@ class FolderSource(Unanswering):
         Raises:
             NotConnectedError: it is not there (a network drive away).
         """
-        if not self._path.is_dir():
+        if not os.path.isdir(self._path):  # noqa: PTH112 (raises nothing, whatever a network drive answers)
             raise NotConnectedError(f"folder {self._path} is not there")
         if not self._waiting:
             self._list(settled=not self._watch)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -186,6 +188,20 @@ def test_connect_fails_when_the_folder_is_missing_and_works_once_it_is_there(tmp
     write(folder, a=1)
     source.connect()
     assert described(take(source)) == ("a.png", 1)
+
+
+def test_connect_fails_when_a_network_drive_answers_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_stale(path: Any, **options: Any) -> os.stat_result:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    source = FolderSource("top", tmp_path, watch=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", go_stale)
+        with pytest.raises(NotConnectedError, match="is not there"):
+            source.connect()
+    source.connect()
 
 
 def test_connect_fails_when_the_folder_is_a_file(tmp_path: Path) -> None:
