@@ -113,12 +113,19 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
         RecipeError: it cannot be used, or does not hold what it promises.
     """
     path = folder / RECIPE_FILE
-    recipe_sha256 = compute_sha256(path) if path.is_file() else ""
+    recipe_sha256 = _compute_sha256(path)
     detector = Detector.load(folder, device=device, tile_batch=tile_batch, cache=cache)
     if detector.recipe.threshold is None:
         raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
     detector.warm_up()
     prove_golden(detector, folder)
-    if compute_sha256(path) != recipe_sha256:
+    if _compute_sha256(path) != recipe_sha256:
         raise RecipeError(f"{path}: altered while it was loaded")  # results would name another recipe
     return Judge(detector, folder, recipe_sha256)
+
+
+def _compute_sha256(path: Path) -> str:
+    try:
+        return compute_sha256(path)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error

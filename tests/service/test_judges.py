@@ -134,6 +134,17 @@ def test_recipe_is_refused_when_it_is_altered_while_it_is_loaded(
         load_judge(folder, CPU, 2, tmp_path)
 
 
+def test_recipe_is_refused_when_its_user_may_not_read_it(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("inspector.service.judges.compute_sha256", refuse)
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: cannot be read: .*Permission denied"):
+        load_judge(write("secret"), CPU, 2, tmp_path)
+
+
 def test_recipe_is_refused_when_it_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RecipeError):
         load_judge(tmp_path / "nowhere", CPU, 2, tmp_path)
