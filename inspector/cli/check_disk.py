@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from inspector.cli.finding import Finding
@@ -14,7 +15,8 @@ from inspector.errors import JournalError
 def check_disk(station: Station) -> list[Finding]:
     """Folder, room and journal as they are now. Nothing is written."""
     folder = station.folder
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    # Not `Path.exists`, which raises where this user may not enter the folder above.
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         mend = f"make {station.state_dir} writable for the station's user, or name another folder"
         return [Finding("state_dir", problem=f"{existing}: must be a folder this user can write", mend=mend)]
@@ -37,13 +39,23 @@ def _check_limits(station: Station, folder: Path, existing: Path) -> Finding:
     limit = kept + (journal.max_bytes or 0)
     room = shutil.disk_usage(existing).free - evidence.min_free
     if limit > room:  # else what is there already need not be counted
-        room += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        room += _measure(folder)
     if limit > room:
         room = max(room, 0)
         problem = f"with journal.max_bytes {_show(limit)} may be kept; above min_free there is room for {_show(room)}"
         mend = f"make room, or lower them to {_show(room)} together: once the disk is full no evidence is kept"
         return Finding("evidence.max_bytes", problem=problem, mend=mend, fatal=False)
     return Finding("evidence.max_bytes", f"with journal.max_bytes {_show(limit)}, of {_show(room)} there is room for")
+
+
+def _measure(folder: Path) -> int:
+    """Bytes of all files below; a running daemon removes some meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size
 
 
 def _check_journal(folder: Path) -> Finding:

@@ -55,6 +55,21 @@ def test_folder_that_cannot_be_written_is_a_fault(tmp_path: Path, monkeypatch: p
     assert finding.problem == f"{tmp_path}: must be a folder this user can write"
 
 
+def test_folder_that_this_user_may_not_look_into_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        if str(path) == str(tmp_path / "state" / "press"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (finding,) = check(tmp_path / "state").values()
+    assert finding.problem == f"{tmp_path / 'state'}: must be a folder this user can write"
+
+
 def test_too_little_room_is_a_fault_and_limits_that_do_not_fit_are_a_warning(
     tmp_path: Path, disk: dict[str, int]
 ) -> None:
@@ -81,6 +96,27 @@ def test_what_is_kept_already_counts_as_room(tmp_path: Path, disk: dict[str, int
     assert check(tmp_path, **limits)["evidence.max_bytes"].result == "ok"
     (kept / "a.png").write_bytes(bytes(1024))
     assert check(tmp_path, **limits)["evidence.max_bytes"].result == "WARN"
+
+
+def test_files_may_go_while_they_are_counted(
+    tmp_path: Path, disk: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk["free"] = GIB
+    kept = tmp_path / "press" / "evidence"
+    kept.mkdir(parents=True)
+    (kept / "gone.png").touch()
+    stat = Path.stat
+
+    def look_and_remove(path: Path, **options: Any) -> os.stat_result:
+        try:
+            return stat(path, **options)
+        finally:
+            if path.name == "gone.png":
+                path.unlink(missing_ok=True)
+
+    monkeypatch.setattr(Path, "stat", look_and_remove)
+    assert check(tmp_path)["evidence.max_bytes"].result == "WARN"
+    assert not (kept / "gone.png").exists()
 
 
 @pytest.mark.parametrize(
