@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_REQUEST_BYTES = 65_536
 _MAX_REPLAY = 1000
+_HIGH_WATER_MARK = 100
+"""Requests, and answers of a megabyte, that wait for one peer; more answers to one that reads none are dropped."""
 _FOR_REQUESTERS = frozenset({"status", "replay"})
 """The rest changes how the station works, and is for operators."""
 
@@ -53,6 +55,7 @@ class RequestsThread(threading.Thread):
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
+        self._socket.sndhwm = self._socket.rcvhwm = _HIGH_WATER_MARK
         bind(self._socket, endpoint, "sockets.requests", secret_key)
         self._has_keys = secret_key is not None
         self._gate = gate or Gate("requests")

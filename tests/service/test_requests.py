@@ -251,6 +251,30 @@ def test_each_peer_gets_its_own_answers_when_dealers_ask_ahead(connect: Connect)
     assert [answer["ok"] for answer in got["dance"]] == [False] * 5
 
 
+def test_answers_do_not_pile_up_when_a_peer_reads_none(
+    context: zmq.Context, build: Callable[..., RequestsThread], launch: Launch, tmp_path: Path
+) -> None:
+    asked = threading.Semaphore(0)
+
+    def status() -> dict[str, Any]:
+        asked.release()
+        return {"text": "x" * 100_000}
+
+    endpoint = f"ipc://{tmp_path}/requests"
+    launch(build(endpoint, status))
+    with context.socket(zmq.DEALER) as peer:
+        peer.rcvhwm, peer.linger = 1, 0
+        peer.connect(endpoint)
+        for _ in range(400):
+            peer.send_json({"request": "status"})
+        for _ in range(400):
+            assert asked.acquire(timeout=WAIT_S)
+        answers = 0
+        while peer.poll(500):
+            answers += bool(peer.recv())
+        assert 100 <= answers < 200
+
+
 def test_others_are_served_when_a_peer_left_before_its_answer(
     connect: Connect, ask: Ask, drains: queue.Queue[str]
 ) -> None:
