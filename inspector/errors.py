@@ -104,7 +104,10 @@ class MessageRefusedError(SourceError):
 
 
 class JournalError(InspectorError):
-    """Raised when the journal cannot be written. Reaction: the verdict becomes ERROR and the state FAULT."""
+    """Raised when the journal cannot be written or read.
+
+    Reaction: verdicts are ERROR and the state DEGRADED until it can be written again; the command line exits 1.
+    """
 
 
 class EvidenceError(InspectorError):

@@ -62,7 +62,6 @@ class Subscriber:
             from_seq: camera → the first `seq` wanted, where the place was kept over a restart of the subscriber. Any
                 other camera begins with its newest verdict, as a replay.
             accept_simulated: a PASS of a simulated frame passes too, for trying a line out.
-
             key: the key file that `inspector keys new` wrote, for a station with `security`. It needs the role
                 subscriber, and requester where `requests` is given.
 

@@ -40,6 +40,7 @@ class Source(Protocol):
             NotConnectedError: lost; the loop closes and connects again.
             SourceExhaustedError: there will be no more.
             UnidentifiedFrameError: a message nobody can be answered for.
+            MessageRefusedError: a message its sender may not send.
         """
 
     def awaits_answer(self) -> bool:
