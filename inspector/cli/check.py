@@ -12,6 +12,7 @@ import typer
 from inspector.cli.finding import Finding
 from inspector.cli.options import StationFile
 from inspector.errors import ConfigError
+from inspector.logs.lines import escape
 
 _COLOURS = {"ok": "green", "WARN": "yellow", "FAIL": "red"}
 
@@ -90,11 +91,7 @@ def _print(title: str, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         result = row["result"]
         found = row.get("detail") or f"{row['at']}: {row['problem']}\nto do: {row['mend']}"
-        # Text, not markup: a file's name may hold brackets.
-        table.add_row(Text(result, style=_COLOURS[result]), Text(row["what"]), Text(_show(found)))
+        # Text, not markup: a file's name may hold brackets, and what moves a terminal's cursor.
+        found = "\n".join(map(escape, found.split("\n")))
+        table.add_row(Text(result, style=_COLOURS[result]), Text(row["what"]), Text(found))
     Console().print(table)
-
-
-def _show(text: str) -> str:
-    """Text that a terminal takes as text."""
-    return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from inspector.errors import InspectorError
+from inspector.logs.lines import escape
 from inspector.types import Reason, Verdict
 
 app = typer.Typer(help="Verdicts and events on record: verify, export, query, events.", no_args_is_help=True)
@@ -65,11 +66,11 @@ def verify(journal: JournalFile) -> None:
     found = run_verification(path)
     typer.echo(f"{path}: {found.rows} row(s), {found.amendments} of them amending, {found.open_frames} frame(s) open")
     for camera, seqs in found.cameras.items():
-        typer.echo(f"camera {_show(camera)}: {seqs.lowest} to {seqs.highest}, {seqs.missing} missing")
+        typer.echo(f"camera {escape(camera)}: {seqs.lowest} to {seqs.highest}, {seqs.missing} missing")
     typer.echo(f"head: row {found.head_n}, sha256 {found.head_hash}")
     typer.echo(f"{found.events} event(s), head: event {found.events_head_n}, sha256 {found.events_head_hash}")
     for fault in found.faults:
-        typer.echo(f"FAULT {_show(fault)}")
+        typer.echo(f"FAULT {escape(fault)}")
     if found.faults:
         raise typer.Exit(1)
     typer.echo("no fault found")
@@ -171,7 +172,7 @@ def events(
             typer.echo(json.dumps(event.to_json()))
         else:
             words = (event.camera or "station", event.kind, event.outcome, "by", event.who + _describe(event.details))
-            typer.echo(_show(f"{_format_time(event.at_utc_ns)} {' '.join(words)}"))
+            typer.echo(escape(f"{_format_time(event.at_utc_ns)} {' '.join(words)}"))
     if not count:
         typer.echo("no such event on record", err=as_json)
 
@@ -207,8 +208,8 @@ def _locate(journal: Path) -> Path:
 
 
 def _print(results: list[dict[str, Any]]) -> None:
+    from rich import markup
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Column, Table
 
     # Whole on a narrow terminal, too: times and ids are copied from here.
@@ -218,11 +219,6 @@ def _print(results: list[dict[str, Any]]) -> None:
         score = "" if result["score"] is None else f"{result['score']:.4g}"
         texts = (result["camera"], result["seq"], result["verdict"], result["reason"], score)
         ids = (result["part_id"] or "", result["frame_id"])
-        cells = [escape(_show(cell)) for cell in (*texts, *ids)]
+        cells = [markup.escape(escape(str(cell))) for cell in (*texts, *ids)]
         table.add_row(_format_time(result["published_utc_ns"]), *cells)
     Console().print(table)
-
-
-def _show(value: Any) -> str:
-    """Text that a terminal takes as text: ids come from senders."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
