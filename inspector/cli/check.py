@@ -90,7 +90,8 @@ def _print(title: str, rows: Sequence[dict[str, Any]]) -> None:
     table = Table("", "what", Column("found", overflow="fold"), title=title)
     for row in rows:
         result = row["result"]
-        found = row.get("detail") or f"{row['at']}: {row['problem']}\nto do: {row['mend']}"
+        place = f"{row['at']}: " if "at" in row else ""
+        found = row.get("detail") or f"{place}{row['problem']}\nto do: {row['mend']}"
         # Text, not markup: a file's name may hold brackets, and what moves a terminal's cursor.
         found = "\n".join(map(escape, found.split("\n")))
         table.add_row(Text(result, style=_COLOURS[result]), Text(row["what"]), Text(found))

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from inspector.cli import checks
+from inspector.cli.finding import Finding
 
 Run = Callable[..., tuple[int, str]]
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
@@ -108,3 +109,15 @@ def test_running_daemon_is_said_to_run_and_left_alone(
     assert found["cameras.top.source"]["detail"] == f"opencv: not opened, process {daemon.pid} has it"
     assert found["cameras.top engine"]["detail"].startswith("not built, golden frames not judged")
     assert built == []
+
+
+def test_fault_of_the_whole_file_is_printed(
+    run: Run, path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Finding("station file", problem=f"inspector cannot read {path}", mend=f"chmod a+r {path}")
+    monkeypatch.setattr("inspector.cli.check_user.check_user", lambda *_: [found])
+    path.write_text(yaml.safe_dump(config))
+    status, printed = run("check", path, "--no-environment")
+    assert status == 78
+    assert "inspector cannot read" in printed
+    assert "to do: chmod a+r" in printed
