@@ -19,6 +19,9 @@ from inspector.types import PixelFormat
 Pixels = np.ndarray[Any, Any]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""Of the files in a folder that are taken for images, in lower case."""
+
 # Decoders fill what is missing from a truncated file with grey, and grey looks good: so the end is checked first.
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 _ENDINGS = {_JPEG: b"\xff\xd9", _PNG: b"IEND\xaeB`\x82"}

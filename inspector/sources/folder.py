@@ -7,12 +7,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-from inspector.codec import decode_image
+from inspector.codec import IMAGE_SUFFIXES, decode_image
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _MAX_FILE_BYTES = 2**30
 
 

@@ -13,15 +13,13 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import Tensor
 
-from inspector.codec import Pixels, decode_image
+from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.config import Preprocessing
 from inspector.errors import BadFrameError, FrameError, TrainingError
 from inspector.preprocessing import preprocess
 from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 def choose_cache_bytes() -> int:

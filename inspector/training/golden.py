@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inspector.codec import IMAGE_SUFFIXES
 from inspector.config import RECIPE_FILE, Golden, GoldenVerdict, Recipe, dump_recipe, load_recipe
 from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import InspectorError, RecipeError
 from inspector.files import write_whole
 from inspector.golden import judge_known, prove_golden
-from inspector.training.datasets import IMAGE_SUFFIXES
 
 _FOLDER = "golden"
 _KINDS: dict[GoldenVerdict, str] = {"PASS": "good", "FAIL": "bad"}
