@@ -175,20 +175,19 @@ def _open_folder(path: Path) -> int:
         raise InspectorError(f"{path}: cannot be written: {error}") from error
 
 
-def read_station_key(reference: str, field: str = "security.key") -> tuple[bytes, bytes]:
+def read_station_key(reference: str) -> tuple[bytes, bytes]:
     """The station's public and secret key.
 
     Args:
         reference: where the secret one is; see `read_secret`.
-        field: of the station file, for the error.
 
     Raises:
         ConfigError: there is none, others may read it, or it is no key.
     """
-    secret = read_secret(reference, field)
+    secret = read_secret(reference, "security.key")
     try:
         secret_key = _check_key(secret).encode("ascii")
     except ValueError:
         rule = "must hold a secret key, 40 characters of Z85 (inspector keys makes one)"
-        raise ConfigError(f"{field}: {rule}, got {len(secret)} characters", field=tuple(field.split("."))) from None
+        raise ConfigError(f"security.key: {rule}, got {len(secret)} characters", field=("security", "key")) from None
     return zmq.curve_public(secret_key), secret_key

@@ -87,8 +87,3 @@ class ReverseDistillation(nn.Module):
         """Anomaly maps (B, 1, H, W) of `images` (B, 3, H, W), ImageNet-normalised RGB."""
         maps: Tensor = self.anomaly_map(*self.features(images))
         return maps
-
-
-def compute_pred_score(anomaly_map: Tensor) -> Tensor:
-    """Image scores (B,) of anomaly maps (B, 1, H, W): the maximum (paper, section 3.3)."""
-    return torch.amax(anomaly_map, dim=(1, 2, 3))

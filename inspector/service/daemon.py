@@ -46,11 +46,11 @@ _RECIPE_S = 300
 class Daemon:
     """One station, from start to stop. Built, then `run` once in the main thread."""
 
-    def __init__(self, station: Station, path: Path, *, notifier: Notifier | None = None) -> None:
+    def __init__(self, station: Station, path: Path) -> None:
         """Make it; `path` is the station's file, for when it is to be read again."""
         self._station = station
         self._path = path.resolve()
-        self._notifier = notifier or Notifier()
+        self._notifier = Notifier()
         self._stop_asked = threading.Event()
         self._reload_asked = self._is_reloading = False
         self._refused_reload: str | None = None

@@ -18,7 +18,6 @@ from inspector.model.anomaly_map import AnomalyMapGenerator
 from inspector.model.backbones import architecture
 from inspector.model.bottleneck import OneClassBottleneck
 from inspector.model.decoder import Decoder
-from inspector.model.reverse_distillation import compute_pred_score
 
 LAYERS = ["layer1", "layer2", "layer3"]
 REFERENCE_ONLY = ("bottleneck.conv4", "bottleneck.bn4", "anomaly_map_generator")
@@ -270,9 +269,3 @@ def test_loss_sums_layers_and_averages_samples_when_there_are_several() -> None:
     teacher = [torch.cat([row(1, 0), row(1, 0)]), torch.cat([row(3, 4), row(1, 0)])]
     student = [torch.cat([row(1, 0), row(0, 1)]), torch.cat([row(-3, -4), row(-1, 0)])]
     assert float(loss(teacher, student)) == pytest.approx((0 + 1) / 2 + (2 + 2) / 2, abs=1e-6)
-
-
-def test_pred_score_is_the_maximum_when_given_maps() -> None:
-    maps = torch.zeros(2, 1, 3, 3)
-    maps[0, 0, 1, 2], maps[1, 0, 0, 0] = 0.75, 1.5
-    assert compute_pred_score(maps).tolist() == [0.75, 1.5]
