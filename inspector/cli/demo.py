@@ -113,14 +113,15 @@ def _make(sample: _Sample) -> np.ndarray[Any, Any]:
 
 
 def _write_station(folder: Path) -> None:
-    ports = _free_ports(6)
-    names = ("frames", "results", "overlays", "requests", "imagezmq")
+    from inspector.config import SOCKETS
+
+    *ports, http_port = _free_ports(len(SOCKETS) + 1)
     station = {
         "schema": 1,
         "station": "demo",
         "state_dir": "state",
-        "sockets": {name: f"tcp://127.0.0.1:{port}" for name, port in zip(names, ports, strict=False)},
-        "http": {"port": ports[5]},
+        "sockets": {name: f"tcp://127.0.0.1:{port}" for name, port in zip(SOCKETS, ports, strict=True)},
+        "http": {"port": http_port},
         "overlays": {"frames": "fail", "width": 1280},
         "cameras": {_CAMERA: {"recipe": "recipe", "deadline_ms": 60_000, "simulated": True}},
     }
