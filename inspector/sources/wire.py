@@ -146,7 +146,8 @@ def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
             f"frame_id: required, text of 1 to {_TEXT_LIMIT} characters or a whole number, "
             f"got {header.get('frame_id')!r:.80}"
         )
-    captured = header.get("captured_utc_ns") or 0
+    captured = header.get("captured_utc_ns")
+    captured = 0 if captured is None else captured
     if type(captured) is not int or not 0 <= captured < 2**63:
         raise BadFrameError(f"captured_utc_ns: must be nanoseconds since 1970, got {captured!r:.80}")
     return {"frame_id": frame_id, "captured_utc_ns": captured} | {

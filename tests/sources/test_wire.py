@@ -110,3 +110,15 @@ def test_image_is_refused_undecoded_when_it_claims_more_than_a_message_or_the_re
     assert decode((20, 30), 1799, None) == (Reason.BAD_FRAME, too_large)
     mismatch = "frame_hw: the recipe expects (20, 30), got (21, 30)"
     assert decode((21, 30), 9999, (20, 30)) == (Reason.FRAME_MISMATCH, mismatch)
+
+
+@pytest.mark.parametrize("value", [False, True, "", "123", [], {}, 0.0, -1, 2**63], ids=repr)
+def test_time_of_capture_is_refused_when_it_is_no_whole_number_of_nanoseconds(value: object) -> None:
+    frame = DECODER.decode([json.dumps(HEADER | {"captured_utc_ns": value}).encode(), bytes(12)])
+    assert frame.error == f"captured_utc_ns: must be nanoseconds since 1970, got {value!r}"
+
+
+@pytest.mark.parametrize("value", [None, 0, 2**63 - 1], ids=repr)
+def test_time_of_capture_may_be_left_out_or_not_known(value: int | None) -> None:
+    frame = DECODER.decode([json.dumps(HEADER | {"captured_utc_ns": value}).encode(), bytes(12)])
+    assert (frame.error, frame.captured_utc_ns) == (None, value or 0)
