@@ -90,9 +90,11 @@ class Assembly:
             metrics: to count in.
 
         Raises:
-            ConfigError: a socket, key or journal that cannot be used.
+            ConfigError: a socket, key or journal that cannot be used, or another process runs the station.
         """
         self._health = health
+        folder = station.folder
+        self._lock = StationLock(folder)  # before any socket: libzmq takes an ipc endpoint from whoever has it
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
         self.judges = Judges()
@@ -102,8 +104,6 @@ class Assembly:
             self._guards = [Authenticator(context, access.allow_list, health=health, metrics=metrics)]
         results = ResultsSocket(context, station.sockets.results, access.secret_key)
         overlays = OverlaysSocket(context, station.sockets.overlays, access.secret_key)
-        folder = station.folder
-        self._lock = StationLock(folder)
         journal = _open_journal(folder / "journal.sqlite")
         sources = build_sources(station, context, self.judges.find_frame_hw, access)
         for source in sources:
