@@ -110,9 +110,12 @@ class Recorder(threading.Thread):
 
     def write_rest(self) -> None:
         """Record what a thread that died left, in the caller's: else the next start answers those frames once more."""
+        self._retry_at = 0.0  # the last chance, whatever failed a moment ago
         try:
             while batch := self._collect():
                 self._write(batch)
+            if self._owes:
+                self._write(())
         except Exception:
             logger.exception("journal: what was left is not on record")
 

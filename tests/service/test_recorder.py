@@ -437,6 +437,19 @@ def test_what_a_dead_thread_was_handed_comes_on_record_from_the_callers(
     assert journal.all() == [["close f1", "amend f1"]]
 
 
+def test_what_failed_just_before_the_thread_died_comes_on_record_from_the_callers(
+    make: Callable[..., Recorder], journal: RecordingJournal, closing: MakeClosing
+) -> None:
+    recorder = make()
+    journal.problem = JournalError(DISK_FULL)
+    recorder.close_late(closing(1, amends=True))
+    recorder.write_rest()
+    assert journal.all() == []
+    journal.problem = None
+    recorder.write_rest()  # nothing more was handed over
+    assert journal.all() == [["amend f1"]]
+
+
 def test_opening_is_recorded_once_the_disk_takes_it_unless_it_is_closed(
     make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, accept: Accept, closing: MakeClosing,
     written: queue.Queue[Written], monkeypatch: pytest.MonkeyPatch,
