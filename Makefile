@@ -46,7 +46,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[dev,bench,int8]'
+	$(BIN)/pip install --quiet --editable '.[dev,bench,int8,parquet]'
 	touch $@ $(VENV)/.installed
 
 include systemd/install.mk

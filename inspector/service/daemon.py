@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -268,8 +269,10 @@ class Daemon:
             self._parts.audit.note(Kind.STOP, "stopped", f"signal {signal.Signals(self._signal).name}")
         elif self._drained_by is not None:
             self._parts.audit.note(Kind.STOP, "stopped", self._drained_by)
-        else:
+        elif self._loader.failure is not None:
             self._parts.audit.note(Kind.STOP, "refused", STATION_FILE, reason=str(self._loader.failure))
+        else:  # nobody asked for it: an exception that nobody foresaw is on its way out
+            self._parts.audit.note(Kind.STOP, "fault", "station", reason=repr(sys.exception()))
 
 
 def set_up_logs(station: Station) -> None:
