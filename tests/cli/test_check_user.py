@@ -140,3 +140,14 @@ def test_check_tells_it_and_exits_78(folder: Path, run: Callable[..., tuple[int,
     status, printed = run("check", folder / "station.yaml", "--no-environment", "--json")
     assert status == 78
     assert "nobody, which the service runs as, cannot read" in printed
+
+
+def test_check_tells_of_a_station_file_that_the_user_cannot_read(
+    folder: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    path = folder / "station.yaml"
+    path.write_text("schema: 1\nstation: press\nstate_dir: state\ncameras: {top: {}}\n")
+    path.chmod(0o600)
+    status, printed = run("check", path, "--no-environment")
+    assert status == 78
+    assert "nobody, which the service runs as, cannot read" in " ".join(printed.replace("│", " ").split())
