@@ -13,6 +13,7 @@ from inspector.config import Station
 
 SERVICE_USER = "inspector"  # of systemd/inspector.sysusers
 SERVICE_FOLDER = Path("/etc/inspector")  # where inspector@.service takes its station file from
+SERVICE_STATE = Path("/var/lib/inspector")  # which systemd makes, and gives to the user
 
 
 def check_user(station: Station, path: Path) -> list[Finding]:
@@ -82,14 +83,20 @@ def _first_denied(path: Path) -> list[Path]:
 
 
 def _find_unwritable(station: Station) -> Iterator[tuple[str, str, Path, str]]:
-    mend = f"chown -R {SERVICE_USER}: {station.state_dir}, if a run as root left it"
-    denied = filter(None, map(_first_unwritable, (station.folder, station.engine_cache)))
+    state_dir = station.state_dir
+    mend = f"chown -R {SERVICE_USER}: {state_dir}, if a run as root left it"
+    if state_dir != SERVICE_STATE:
+        mend = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; a drop-in with ReadWritePaths={state_dir}"
+    denied = dict.fromkeys(filter(None, map(_first_unwritable, (station.folder, station.engine_cache))))
     yield from (("state_dir", "write", path, mend) for path in denied)
 
 
 def _first_unwritable(folder: Path) -> Path | None:
-    """The folder or what is in it, where it is there: what is not, systemd or the service makes."""
+    """The folder or what is in it; of a folder that is not there yet the one to make it in, if systemd does not."""
     try:
+        if not folder.exists() and SERVICE_STATE not in folder.parents:
+            folder = next(path for path in folder.parents if path.exists())
+            return None if os.access(folder, os.W_OK | os.X_OK, effective_ids=True) else folder
         there = (path for path in (folder, *sorted(folder.glob("*"))) if path.exists())
         return next((path for path in there if not os.access(path, os.W_OK, effective_ids=True)), None)
     except PermissionError:

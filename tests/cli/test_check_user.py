@@ -33,6 +33,7 @@ def folder() -> Iterator[Path]:
 def _service(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(module, "SERVICE_USER", "nobody")
     monkeypatch.setattr(module, "SERVICE_FOLDER", folder)
+    monkeypatch.setattr(module, "SERVICE_STATE", folder / "state")
 
 
 @pytest.fixture
@@ -110,6 +111,18 @@ def test_state_that_a_run_as_root_left_is_named(station: Station, folder: Path) 
     found, of_engines = find_problems(station, folder)
     assert "cannot write" in str(found.problem)
     assert "engines" in str(of_engines.problem)
+
+
+def test_state_dir_elsewhere_must_be_one_that_the_user_may_make_folders_in(station: Station, folder: Path) -> None:
+    (folder / "disk").mkdir()
+    moved = station.model_copy(update={"state_dir": folder / "disk" / "state"})
+    (found,) = find_problems(moved, folder)
+    assert (found.what, found.result) == ("state_dir", "FAIL")
+    assert f"cannot write {folder / 'disk'}" in str(found.problem)
+    assert "ReadWritePaths=" in found.mend
+    moved.state_dir.mkdir()
+    os.chown(moved.state_dir, THEIRS.pw_uid, THEIRS.pw_gid)
+    assert not find_problems(moved, folder)
 
 
 def test_what_is_missing_is_left_to_the_other_checks(station: Station, folder: Path) -> None:
