@@ -119,7 +119,7 @@ class Gate:
             MessageRefusedError: it may not; its cause is parts, rate or permission.
         """
         if parts > MAX_PARTS:
-            self._refuse("parts", f"message: must have at most {MAX_PARTS} parts, got {parts}")
+            self._refuse("parts", f"message: must have at most {MAX_PARTS} parts, got {parts} from {peer}")
         if self._max_rate is not None and not self._take_token(peer, self._max_rate):
             self._refuse("rate", f"messages: must be at most {self._max_rate:g} a second, got more from {peer}")
         self._find(peer, SOCKET_ROLES[self._socket])

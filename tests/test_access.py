@@ -167,6 +167,8 @@ def test_oldest_key_is_the_oldest_that_is_let_in(path: Path) -> None:
 
 def test_message_of_too_many_parts_is_refused() -> None:
     assert [refusal(Gate("frames"), "a", parts) for parts in (2, 32, 33)] == [None, None, "parts"]
+    with pytest.raises(MessageRefusedError, match="33 from camera-pc-2"):
+        Gate("frames").admit("camera-pc-2", 33)
 
 
 def test_each_peer_has_a_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
