@@ -92,7 +92,7 @@ def export(
     Events are not in it: `events --json` gives those.
 
     In csv, text that starts with = + - @ gets an apostrophe before it, since a spreadsheet would run it as a formula;
-    jsonl and parquet hold it as it is. Parquet needs the extra inspector[parquet].
+    jsonl and parquet hold it as it is. Parquet needs the extra `parquet`.
     """
     from inspector.cli.journal_export import export_rows
     from inspector.sinks.journal_reader import select_rows
