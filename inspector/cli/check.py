@@ -54,7 +54,8 @@ def check(
 
         findings = check_user(loaded, station) + check_security(loaded) + check_recipes(loaded)
         if not no_environment:
-            findings += check_environment(loaded, engines=engines)
+            refused = {finding.what for finding in findings if finding.result == "FAIL"}
+            findings += check_environment(loaded, engines=engines, refused=refused)
         _end(loaded.station, station, findings, as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
 from inspector.cli.check_disk import check_disk
 from inspector.cli.check_sockets import check_sockets
@@ -54,13 +55,14 @@ def check_recipes(station: Station) -> list[Finding]:
     return findings
 
 
-def check_environment(station: Station, *, engines: bool | None = None) -> list[Finding]:
+def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:
     """Device, engines, disk, ports and sources as they are now.
 
     Args:
         station: which one.
         engines: whether engines are built and golden frames judged; None: unless a daemon runs this station, which
             needs the device for its verdicts.
+        refused: fields found wrong before: no engine is built of a recipe among them.
     """
     from inspector.service.lock import find_daemon
 
@@ -72,7 +74,7 @@ def check_environment(station: Station, *, engines: bool | None = None) -> list[
     return [
         running,
         _check_device(station.device, in_use=daemon is not None),
-        *_check_engines(station, wanted=daemon is None if engines is None else engines),
+        *_check_engines(station, wanted=daemon is None if engines is None else engines, refused=refused),
         *check_disk(station),
         *check_sockets(station, daemon),
         *_check_sources(station, daemon),
@@ -94,14 +96,14 @@ def _check_device(device: str, *, in_use: bool) -> Finding:
     return Finding("device", str(chosen))
 
 
-def _check_engines(station: Station, *, wanted: bool) -> list[Finding]:
+def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) -> list[Finding]:
     """Each camera's recipe on the station's device: built, warmed up, proved on its frames, as the daemon will."""
     from inspector.engine.cache import find_user_cache
     from inspector.service.judges import load_judges
 
     findings = []
     for name, camera in station.cameras.items():
-        if camera.recipe is None:
+        if camera.recipe is None or f"cameras.{name}.recipe" in refused:
             continue
         what = f"cameras.{name} engine"
         if not wanted:

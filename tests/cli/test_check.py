@@ -86,6 +86,17 @@ def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, c
     assert "3 of " in printed
 
 
+def test_recipe_that_is_not_there_is_one_fault_and_not_its_engine_s_too(
+    run: Run, path: Path, config: dict[str, Any]
+) -> None:
+    config["cameras"]["top"]["recipe"] = "lens"
+    status, report = check(run, path, config)
+    assert status == 78
+    failed = [what for what, finding in report["findings"].items() if finding["result"] == "FAIL"]
+    assert failed == ["cameras.top.recipe"]
+    assert "cameras.top engine" not in report["findings"]
+
+
 def test_running_daemon_is_said_to_run_and_left_alone(
     run: Run, path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
