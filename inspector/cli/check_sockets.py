@@ -13,6 +13,7 @@ from inspector.cli.finding import Finding
 from inspector.config import SOCKETS, Station
 
 _MAX_IPC_BYTES = 107  # sockaddr_un's, less the last byte
+_SERVICE_FOLDER = Path("/run/inspector")  # where systemd makes a folder for each service that runs
 
 
 def check_sockets(station: Station, daemon: int | None) -> list[Finding]:
@@ -115,6 +116,8 @@ def _check_ipc_file(what: str, endpoint: str, path: Path) -> Finding:
     if not path.is_absolute():
         problem = f"{endpoint}: relative to the folder the daemon is started in"
         return Finding(what, problem=problem, mend="write an absolute path", fatal=False)
+    if folder.parent == _SERVICE_FOLDER and not folder.exists():
+        return Finding(what, f"{endpoint}: the service makes the folder {folder} when it starts")
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         state = "cannot be written" if folder.is_dir() else "is not there"
         return Finding(what, problem=f"{endpoint}: the folder {folder} {state}", mend=f"make {folder} for this user")

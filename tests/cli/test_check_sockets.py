@@ -78,6 +78,14 @@ def test_longest_path_of_ipc_is_taken(folder: Path) -> None:
         peer.bind(f"ipc://{path}")
 
 
+def test_folder_that_the_service_makes_when_it_starts_need_not_be_there(folder: Path) -> None:
+    endpoint = "ipc:///run/inspector/no-such-station/frames"
+    found = check(folder, frames=endpoint)["sockets.frames"]
+    assert found.problem is None
+    assert found.detail == f"{endpoint}: the service makes the folder /run/inspector/no-such-station when it starts"
+    assert check(folder, frames="ipc:///run/inspector/no/such/frames")["sockets.frames"].result == "FAIL"
+
+
 def test_relative_path_of_ipc_is_a_warning(folder: Path) -> None:
     assert check(folder, frames="ipc://frames")["sockets.frames"].result == "WARN"
 
