@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inspector.cli.finding import Finding
-from inspector.config import Station
+from inspector.config import FolderSource, Station
 
 SERVICE_USER = "inspector"  # of systemd/inspector.sysusers
 SERVICE_FOLDER = Path("/etc/inspector")  # where inspector@.service takes its station file from
@@ -67,6 +67,19 @@ def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, P
     for what, file in files.items():
         mend = f"chmod -R a+rX {file}, and see that the folders above it can be entered"
         yield from ((what, "read", denied, mend) for denied in _first_denied(file))
+    for name, camera in station.cameras.items():
+        if isinstance(camera.source, FolderSource) and _cannot_list(folder := camera.source.path):
+            mend = f"chmod a+rX {folder}, or let its group read it; and see that the folders above it can be entered"
+            yield f"cameras.{name}.source", "read", folder, mend
+
+
+def _cannot_list(folder: Path) -> bool:
+    """What is missing is for others; each of its files is judged, or answered BAD_FRAME, when it is read."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def _first_denied(path: Path) -> list[Path]:

@@ -86,6 +86,19 @@ def test_file_or_folder_that_only_root_may_read_is_named(
     assert "chmod -R a+rX" in found.mend
 
 
+def test_folder_of_frames_that_only_root_may_list_is_named(station: Station, folder: Path) -> None:
+    frames = folder / "frames"
+    camera = {"recipe": folder / "recipe", "source": {"type": "folder", "path": frames}}
+    station = Station.model_validate(station.model_dump(by_alias=True) | {"cameras": {"top": camera}})
+    assert not find_problems(station, folder)  # it is not there: for others
+    frames.mkdir()
+    assert not find_problems(station, folder)
+    frames.chmod(0o700)
+    (found,) = find_problems(station, folder)
+    assert (found.what, found.result) == ("cameras.top.source", "FAIL")
+    assert f"cannot read {frames}" in str(found.problem)
+
+
 def test_key_of_root_is_named_and_a_credential_is_not(station: Station, folder: Path) -> None:
     os.chown(folder / "station.key", 0, 0)
     (found,) = find_problems(station, folder)
