@@ -14,6 +14,8 @@ from inspector.config import FolderSource, Station
 SERVICE_USER = "inspector"  # of systemd/inspector.sysusers
 SERVICE_FOLDER = Path("/etc/inspector")  # where inspector@.service takes its station file from
 SERVICE_STATE = Path("/var/lib/inspector")  # which systemd makes, and gives to the user
+HIDDEN = frozenset(Path("/") / name for name in ("home", "root", "run/user", "tmp", "var/tmp"))
+"""What the unit's ProtectHome= and PrivateTmp= show the service empty, whatever the modes."""
 
 
 def check_user(station: Station, path: Path) -> list[Finding]:
@@ -24,8 +26,11 @@ def check_user(station: Station, path: Path) -> list[Finding]:
         user = pwd.getpwnam(SERVICE_USER)
     except KeyError:
         return []
+    denied = list(_find_hidden(station))
+    hidden = {what for what, *_ in denied}
     with _acting_as(user):
-        denied = [*_find_unreadable(station, path), *_find_unwritable(station)]
+        found = [*_find_unreadable(station, path), *_find_unwritable(station)]
+    denied += [row for row in found if row[0] not in hidden]
     if not denied:
         return [Finding("user", f"{SERVICE_USER}, which the service runs as, may use all of it")]
     return [
@@ -46,6 +51,18 @@ def _acting_as(user: pwd.struct_passwd) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def _find_hidden(station: Station) -> Iterator[tuple[str, str, Path, str]]:
+    places = {"state_dir": station.state_dir}
+    for name, camera in station.cameras.items():
+        if camera.recipe is not None:
+            places[f"cameras.{name}.recipe"] = camera.recipe
+        if isinstance(camera.source, FolderSource):
+            places[f"cameras.{name}.source"] = camera.source.path
+    for what, place in places.items():
+        if HIDDEN.intersection(place.resolve().parents):
+            yield what, "see", place, "move it: homes and temporary folders are hidden from the service"
 
 
 def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, Path, str]]:

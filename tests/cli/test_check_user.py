@@ -34,6 +34,7 @@ def _service(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(module, "SERVICE_USER", "nobody")
     monkeypatch.setattr(module, "SERVICE_FOLDER", folder)
     monkeypatch.setattr(module, "SERVICE_STATE", folder / "state")
+    monkeypatch.setattr(module, "HIDDEN", frozenset({folder / "home"}))
 
 
 @pytest.fixture
@@ -97,6 +98,19 @@ def test_folder_of_frames_that_only_root_may_list_is_named(station: Station, fol
     (found,) = find_problems(station, folder)
     assert (found.what, found.result) == ("cameras.top.source", "FAIL")
     assert f"cannot read {frames}" in str(found.problem)
+
+
+def test_what_lies_in_a_home_is_named_once_whatever_its_modes(station: Station, folder: Path) -> None:
+    home = folder / "home"
+    shutil.copytree(folder / "recipe", home / "lens")
+    moved = station.model_copy(
+        update={"cameras": {"top": station.cameras["top"].model_copy(update={"recipe": home / "lens"})}}
+    )
+    for mode in (0o755, 0o700):
+        home.chmod(mode)
+        (found,) = find_problems(moved, folder)
+        assert (found.what, found.result) == ("cameras.top.recipe", "FAIL")
+        assert f"cannot see {home / 'lens'}" in str(found.problem)
 
 
 def test_key_of_root_is_named_and_a_credential_is_not(station: Station, folder: Path) -> None:
