@@ -116,7 +116,7 @@ def _find_unwritable(station: Station) -> Iterator[tuple[str, str, Path, str]]:
     state_dir = station.state_dir
     mend = f"chown -R {SERVICE_USER}: {state_dir}, if a run as root left it"
     if state_dir != SERVICE_STATE:
-        mend = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; a drop-in with ReadWritePaths={state_dir}"
+        mend = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; and the drop-in state-dir.conf"
     denied = dict.fromkeys(filter(None, map(_first_unwritable, (station.folder, station.engine_cache))))
     yield from (("state_dir", "write", path, mend) for path in denied)
 

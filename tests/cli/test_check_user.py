@@ -146,7 +146,7 @@ def test_state_dir_elsewhere_must_be_one_that_the_user_may_make_folders_in(stati
     (found,) = find_problems(moved, folder)
     assert (found.what, found.result) == ("state_dir", "FAIL")
     assert f"cannot write {folder / 'disk'}" in str(found.problem)
-    assert "ReadWritePaths=" in found.mend
+    assert "state-dir.conf" in found.mend
     moved.state_dir.mkdir()
     os.chown(moved.state_dir, THEIRS.pw_uid, THEIRS.pw_gid)
     assert not find_problems(moved, folder)
