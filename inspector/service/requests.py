@@ -104,9 +104,7 @@ class RequestsThread(threading.Thread):
     def _answer(self, body: bytes, who: str, count: int) -> dict[str, Any]:
         try:
             self._gate.admit(who, count)
-            request = json.loads(body)
-            if not isinstance(request, dict):
-                raise ValueError(f"must be an object, got {type(request).__name__}")
+            request = _parse(body)
             command = self._commands.get(str(request.get("request")))
             if command is None:
                 raise ValueError(f"request: must be one of {list(self._commands)}, got {request.get('request')!r:.80}")
@@ -132,3 +130,13 @@ class RequestsThread(threading.Thread):
     def _drain(drain: Callable[[str], None], who: str) -> dict[str, Any]:
         drain(who)
         return {"draining": True}
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"request: must be a JSON object: {error}") from error
+    if not isinstance(request, dict):
+        raise ValueError(f"request: must be a JSON object, got {type(request).__name__}")
+    return request

@@ -175,14 +175,14 @@ def test_replay_gives_a_thousand_and_then_the_rest_when_there_are_more(
 
 
 MALFORMED = {
-    b"": "Expecting value",
+    b"": "request: must be a JSON object: Expecting value",
     b"{": "Expecting property name",
     b"\xff\xfe\xfd": "decode",
     b"[" * 50_000: "recursion",
     b"9" * 5000: "digits",
-    b"null": "must be an object, got NoneType",
-    b'["status"]': "must be an object, got list",
-    b'"status"': "must be an object, got str",
+    b"null": "request: must be a JSON object, got NoneType",
+    b'["status"]': "request: must be a JSON object, got list",
+    b'"status"': "request: must be a JSON object, got str",
 }
 
 
