@@ -14,6 +14,7 @@ from inspector import logs
 from inspector.cli.options import ClientKeyFile, StationFile
 from inspector.cli.peer import Peer
 from inspector.errors import ConfigError, InspectorError
+from inspector.logs.lines import escape
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
 RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -103,6 +104,9 @@ def tail(
 
 
 def _line(result: dict[str, Any]) -> str:
+    """A result in one line, as text: its frame's id comes from a sender."""
     score = "" if result["score"] is None else f" score {result['score']:.4g}/{result['threshold']:.4g}"
     name = f"{result['camera']} #{result['seq']} {result['frame_id']}"
-    return f"{result['verdict']:<5} {result['reason']:<15} {name}{score} {result['latency_ms']['total']:.0f} ms"
+    warn = " warn" if result["warn"] else ""
+    took = f"{result['latency_ms']['total']:.0f} ms"
+    return escape(f"{result['verdict']:<5} {result['reason']:<15} {name}{score} {took}{warn}")
