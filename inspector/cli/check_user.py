@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ HIDDEN = frozenset(Path("/") / name for name in ("home", "root", "run/user", "tm
 
 def check_user(station: Station, path: Path) -> list[Finding]:
     """Whether the installed service may use what root may; nothing where another checks, or another's station."""
-    if os.geteuid() != 0 or SERVICE_FOLDER not in path.resolve().parents:
+    folders = (path.parent.resolve(), path.resolve().parent)  # the file there may be a link
+    if os.geteuid() != 0 or not any(folder.is_relative_to(SERVICE_FOLDER.resolve()) for folder in folders):
         return []
     try:
         user = pwd.getpwnam(SERVICE_USER)
@@ -28,8 +30,12 @@ def check_user(station: Station, path: Path) -> list[Finding]:
         return []
     denied = list(_find_hidden(station))
     hidden = {what for what, *_ in denied}
-    with _acting_as(user):
-        found = [*_find_unreadable(station, path), *_find_unwritable(station)]
+    try:
+        with _acting_as(user):
+            found = [*_find_unreadable(station, path), *_find_unwritable(station)]
+    except OSError as error:  # root in a container may not become another user
+        problem = f"what {SERVICE_USER}, which the service runs as, may use cannot be seen: acting as it: {error}"
+        return [Finding("user", problem=problem, mend="run the check outside of the container", fatal=False)]
     denied += [row for row in found if row[0] not in hidden]
     if not denied:
         return [Finding("user", f"{SERVICE_USER}, which the service runs as, may use all of it")]
@@ -41,15 +47,15 @@ def check_user(station: Station, path: Path) -> list[Finding]:
 
 @contextmanager
 def _acting_as(user: pwd.struct_passwd) -> Iterator[None]:
-    groups = os.getgroups()
-    os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid))
-    os.setegid(user.pw_gid)
-    os.seteuid(user.pw_uid)
+    group, groups = os.getegid(), os.getgroups()
     try:
+        os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid))
+        os.setegid(user.pw_gid)
+        os.seteuid(user.pw_uid)
         yield
     finally:
         os.seteuid(0)
-        os.setegid(0)
+        os.setegid(group)
         os.setgroups(groups)
 
 
@@ -85,31 +91,29 @@ def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, P
         mend = f"chmod -R a+rX {file}, and see that the folders above it can be entered"
         yield from ((what, "read", denied, mend) for denied in _first_denied(file))
     for name, camera in station.cameras.items():
-        if isinstance(camera.source, FolderSource) and _cannot_list(folder := camera.source.path):
+        # What is in it is judged, or answered BAD_FRAME, file by file.
+        if isinstance(camera.source, FolderSource) and _is_denied(folder := camera.source.path):
             mend = f"chmod a+rX {folder}, or let its group read it; and see that the folders above it can be entered"
             yield f"cameras.{name}.source", "read", folder, mend
 
 
-def _cannot_list(folder: Path) -> bool:
-    """What is missing is for others; each of its files is judged, or answered BAD_FRAME, when it is read."""
-    try:
-        os.scandir(folder).close()
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return False
-
-
 def _first_denied(path: Path) -> list[Path]:
-    """The first file at or below `path` that is there, for root, and cannot be read; what is missing is for others."""
+    """The first file at or below `path` that is there, for root, and cannot be read; what is missing is for others.
+
+    Nothing is opened, as a pipe would wait for its writer; links to folders below are not followed, round in a circle.
+    """
+    names = (Path(at, name) for at, folders, files in os.walk(path) for name in sorted(folders + files))
+    return list(itertools.islice(filter(_is_denied, itertools.chain([path], names)), 1))
+
+
+def _is_denied(path: Path) -> bool:
     try:
-        if not path.is_dir():
-            path.open("rb").close()
-            return []
-        return next(filter(None, map(_first_denied, sorted(path.iterdir()))), [])
-    except PermissionError:
-        return [path]
+        mode = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+        return path.exists() and not os.access(path, mode, effective_ids=True)
+    except PermissionError:  # of a folder above it
+        return True
     except OSError:
-        return []
+        return False
 
 
 def _find_unwritable(station: Station) -> Iterator[tuple[str, str, Path, str]]:
@@ -127,7 +131,8 @@ def _first_unwritable(folder: Path) -> Path | None:
         if not folder.exists() and SERVICE_STATE not in folder.parents:
             folder = next(path for path in folder.parents if path.exists())
             return None if os.access(folder, os.W_OK | os.X_OK, effective_ids=True) else folder
-        there = (path for path in (folder, *sorted(folder.glob("*"))) if path.exists())
+        inside = [path for pattern in ("*", "evidence/*", "evidence/*/*") for path in sorted(folder.glob(pattern))]
+        there = (path for path in (folder, *inside) if path.exists())
         return next((path for path in there if not os.access(path, os.W_OK, effective_ids=True)), None)
     except PermissionError:
         return folder

@@ -152,6 +152,49 @@ def test_state_dir_elsewhere_must_be_one_that_the_user_may_make_folders_in(stati
     assert not find_problems(moved, folder)
 
 
+def test_day_of_evidence_that_a_run_as_root_left_is_named(station: Station, folder: Path) -> None:
+    day = station.folder / "evidence" / "top" / "2026-01-31"
+    day.mkdir(parents=True)
+    for path in (station.state_dir, station.folder, day.parents[1], day.parent):
+        os.chown(path, THEIRS.pw_uid, THEIRS.pw_gid)
+    (found,) = find_problems(station, folder)
+    assert str(day) in str(found.problem)
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_links_in_a_circle_do_not_hold_up_the_check(station: Station, folder: Path) -> None:
+    os.mkfifo(folder / "recipe" / "pipe", 0o644)
+    for name in ("one", "other"):  # two of them lead to 2^40 paths
+        (folder / "recipe" / name).symlink_to(".")
+    (folder / "recipe" / "nowhere").symlink_to("nothing-here")
+    assert not find_problems(station, folder)
+
+
+def test_station_file_that_is_a_link_is_checked(station: Station, folder: Path) -> None:
+    (folder / "recipe").chmod(0o700)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        (folder / "station.yaml").rename(Path(elsewhere) / "press.yaml")
+        (folder / "station.yaml").symlink_to(Path(elsewhere) / "press.yaml")
+        assert "cameras.top.recipe" in {finding.what for finding in find_problems(station, folder)}
+
+
+@pytest.mark.parametrize("refused", ["setgroups", "setegid", "seteuid"])
+def test_root_that_may_not_act_as_another_is_told_so_and_stays_root(
+    station: Station, folder: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    before, real = (os.geteuid(), os.getegid(), os.getgroups()), getattr(os, refused)
+
+    def refuse(whom: object) -> None:
+        if whom not in before:
+            raise PermissionError("Operation not permitted")
+        real(whom)
+
+    monkeypatch.setattr(os, refused, refuse)
+    (found,) = check_user(station, folder / "station.yaml")
+    assert (found.what, found.result) == ("user", "WARN")
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
 def test_what_is_missing_is_left_to_the_other_checks(station: Station, folder: Path) -> None:
     shutil.rmtree(folder / "recipe")
     (folder / "station.key").unlink()
