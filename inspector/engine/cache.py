@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -41,8 +42,10 @@ def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Path | None:
     folder = cache / key
     try:
         if _is_whole(folder):
-            os.utime(folder)
+            with contextlib.suppress(OSError):  # another user's, or on a disk that is read only
+                os.utime(folder)
             return folder
+        shutil.rmtree(folder, ignore_errors=True)
         _write(folder, make)
         _drop_unused(cache)
     except OSError as error:
@@ -74,8 +77,12 @@ def _write(folder: Path, make: Callable[[Path], None]) -> None:
         make(new)
         sums = {path.name: compute_sha256(path) for path in sorted(new.iterdir())}
         (new / _MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if not _is_whole(folder):
+                raise
+            # Another process was faster, and may be reading its own just now.
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

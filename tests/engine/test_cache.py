@@ -88,6 +88,34 @@ def test_artefacts_are_made_anew_with_a_warning_when_damaged(
     assert make.runs == 2
 
 
+def test_artefacts_are_used_when_they_cannot_be_marked_as_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fetch(tmp_path, "key", make)
+
+    def refuse(path: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cache.os, "utime", refuse)
+    assert fetch(tmp_path, "key", make) == folder
+    assert make.runs == 1
+    assert not caplog.records
+
+
+def test_artefacts_stay_when_another_process_made_them_meanwhile(tmp_path: Path, make: Maker) -> None:
+    def make_slowly(new: Path) -> None:
+        folder = fetch(tmp_path, "key", make)  # the other, that loads them from now on
+        assert folder
+        theirs.append((folder / "network.bin").stat().st_ino)
+        make(new)
+
+    theirs: list[int] = []
+    folder = fetch(tmp_path, "key", make_slowly)
+    assert folder
+    assert [(folder / "network.bin").stat().st_ino] == theirs
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
 def test_artefacts_are_made_anew_when_the_manifest_was_never_written(tmp_path: Path, make: Maker) -> None:
     (tmp_path / "key").mkdir()
     (tmp_path / "key" / "network.xml").write_text("half")
