@@ -107,6 +107,7 @@ class Switcher(threading.Thread):
         self._waiting: dict[str | None, Change] = {}  # by camera; None: the station
         self._last: dict[str | None, Change] = {}
         self._prepared: dict[str, Judge] = {}
+        self._switched: set[str] = set()  # cameras whose recipe was switched after the last reload was asked for
         self._stop_asked = False
         self.failure: BaseException | None = None
 
@@ -152,10 +153,13 @@ class Switcher(threading.Thread):
             if judge is None or last is None:
                 raise ValueError(f"camera: {camera} must have a prepared recipe, {_explain(last)}")
             self._put_in_place({camera: judge}, who)
+            self._switched.add(camera)
             return self._end(last, "switched")
 
     def reload(self) -> None:
         """Have the station file read again."""
+        with self._changed:
+            self._switched.clear()
         self._enter(Change(None, None, time.time_ns(), STATION_FILE))
 
     def stop(self) -> None:
@@ -252,7 +256,9 @@ class Switcher(threading.Thread):
                 return
             changes = list_changes(self._station, station)
             self._audit.note(Kind.RELOAD, "applied", change.who, changes=changes)
-            self._put_in_place(judges, change.who)
+            # What somebody was told is switched stays so: they asked later, while this one was loading.
+            kept = {camera: judge for camera, judge in judges.items() if camera not in self._switched}
+            self._put_in_place(kept, change.who)
             self._apply(station)
             self._station, self._named = station, named
             self._end(change, "applied")

@@ -298,6 +298,22 @@ def test_station_files_recipe_counts_again_when_another_was_switched_to(bench: B
     assert bench.in_use() == AS_STARTED
 
 
+def test_switch_stays_when_it_came_while_a_reload_was_loading(bench: Bench) -> None:
+    bench.prepare("lens2")
+    bench.held = "lens3"
+    bench.next_station = bench.make_station(
+        cameras={name: {"recipe": bench.folder / "lens3"} for name in ("top", "side")}
+    )
+    bench.switcher.reload()
+    assert bench.loading_held.wait(WAIT_S)
+    assert bench.ask("switch")["state"] == "switched"
+    bench.release.set()
+    assert bench.wait(lambda status: status["last_reload"])["state"] == "applied"
+    assert bench.in_use() == {"top": ("lens2", False), "side": ("lens3", True)}
+    bench.reload(bench.next_station)  # asked for after the switch
+    assert bench.in_use() == {"top": ("lens3", True), "side": ("lens3", True)}
+
+
 def test_refused_reload_shows_no_password_of_a_streams_url(bench: Bench) -> None:
     refused = bench.reload(ConfigError("cameras.top.source.devic: unknown key, value 'rtsp://anna:tr0ub4dor@cam/1'"))
     assert refused["error"] == "cameras.top.source.devic: unknown key, value 'rtsp://***@cam/1'"
