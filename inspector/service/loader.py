@@ -26,3 +26,5 @@ class Loader(threading.Thread):
             self.judges = load_judges(self._station, self._station.engine_cache, self._progress)
         except Exception as error:  # noqa: BLE001 (raised again in the main thread)
             self.failure = error
+        except BaseException as error:  # noqa: BLE001 (else the station would be ready, without a recipe)
+            self.failure = RuntimeError(f"loader died: {error!r}")
