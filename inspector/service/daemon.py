@@ -189,8 +189,9 @@ class Daemon:
             return False
         if loader.failure is not None:
             raise loader.failure
-        parts.audit.note_loaded(parts.judged_before, loader.judges)
-        parts.judges.switch(loader.judges)
+        judges = loader.take()
+        parts.audit.note_loaded(parts.judged_before, judges)
+        parts.judges.switch(judges)
         self.health.enter(State.READY, "all recipes are loaded")
         parts.start_sources()
         self._notifier.notify("READY=1", status="READY")

@@ -17,14 +17,19 @@ class Loader(threading.Thread):
         super().__init__(name="loader", daemon=True)
         self._station = station
         self._progress = progress
-        self.judges: dict[str, Judge] = {}
+        self._judges: dict[str, Judge] = {}
         self.failure: Exception | None = None
 
     def run(self) -> None:
-        """Load; `judges` or `failure` holds what came of it."""
+        """Load; `take` gives what came of it, unless `failure` says why nothing did."""
         try:
-            self.judges = load_judges(self._station, self._station.engine_cache, self._progress)
+            self._judges = load_judges(self._station, self._station.engine_cache, self._progress)
         except Exception as error:  # noqa: BLE001 (raised again in the main thread)
             self.failure = error
         except BaseException as error:  # noqa: BLE001 (else the station would be ready, without a recipe)
             self.failure = RuntimeError(f"loader died: {error!r}")
+
+    def take(self) -> dict[str, Judge]:
+        """The judge of each camera, once: kept here, a recipe that is replaced later would never free its memory."""
+        judges, self._judges = self._judges, {}
+        return judges
