@@ -30,6 +30,9 @@ _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.INT8: "f32"}
 # loads it handles signals, and frees it when it ends: of two that end in the order they began, the second restores what
 # the first freed, and the next SIGTERM or SIGCHLD kills the process.
 _CORE = ov.Core()
+# A mapped file is read again from the disk while frames are judged: overwritten, it lets defects pass; cut short, it
+# kills the process. What was verified is what must judge.
+_CORE.set_property({"ENABLE_MMAP": False})
 
 
 class OpenVinoEngine:

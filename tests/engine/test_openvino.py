@@ -106,6 +106,18 @@ def test_maps_are_the_same_when_graphs_are_written_and_read(
     torch.testing.assert_close(infer(again, tiles), infer(make_openvino(precision), tiles), rtol=0, atol=1e-5)
 
 
+def test_maps_stay_the_same_when_the_files_read_are_overwritten(
+    make_openvino: MakeOpenVino, make_tiles: MakeTiles, graphs: Any, infer: Infer, tmp_path: Path
+) -> None:
+    openvino.write(graphs, tmp_path)
+    engine, tiles = make_openvino(of=openvino.read(tmp_path)), make_tiles(3)
+    before = infer(engine, tiles).clone()
+    for path in tmp_path.glob("*.bin"):
+        with path.open("r+b") as file:  # the same file, as `cp` writes over it
+            file.write(bytes(path.stat().st_size))
+    torch.testing.assert_close(infer(engine, tiles), before, rtol=0, atol=0)
+
+
 def test_graphs_are_refused_when_missing_or_torn(graphs: Any, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         openvino.read(tmp_path)
