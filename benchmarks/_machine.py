@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inspector.config import Threshold
 from inspector.engine.base import Precision
-from inspector.engine.openvino import count_cores
+from inspector.engine.openvino import CORE, count_cores
 from inspector.model import ReverseDistillation
 
 _SCRIPT = Path(__file__).with_name("throughput.py")
@@ -57,7 +57,7 @@ def _time_openvino_matmul(precision: Precision, side: int) -> float:
     graph = ov.convert_model(torch.export.export(product, (rows,)))
     hint = {Precision.FP32: "f32", Precision.BF16: "bf16"}[precision]
     options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": count_cores(), "NUM_STREAMS": 1}
-    request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()
+    request = CORE.compile_model(graph, "CPU", options).create_infer_request()
     content = rows.numpy()
     run = functools.partial(request.infer, [content], share_inputs=True, share_outputs=True)
     return min(_time(run, torch.device("cpu")) for _ in range(_REPEATS))

@@ -212,9 +212,7 @@ def attribute(nodes: list[tuple[str, float]], convolutions: tuple[int, ...]) -> 
 
 
 def _compile_counted(graphs: dict[str, Any], precision: Precision, batch: int) -> tuple[Any, list[Any]]:
-    import openvino as ov
-
-    from inspector.engine.openvino import DISTANCES, count_cores
+    from inspector.engine.openvino import CORE, DISTANCES, count_cores
 
     hint = "bf16" if precision is Precision.BF16 else "f32"
     cores = count_cores()
@@ -224,7 +222,7 @@ def _compile_counted(graphs: dict[str, Any], precision: Precision, batch: int) -
         "INFERENCE_PRECISION_HINT": hint,
         "PERF_COUNT": True,
     }
-    network = ov.Core().compile_model(graphs[DISTANCES], "CPU", options)
+    network = CORE.compile_model(graphs[DISTANCES], "CPU", options)
     return network, [network.create_infer_request() for _ in range(min(cores, batch))]
 
 
@@ -238,12 +236,10 @@ def _time_requests(requests: list[Any], parts: list[Any]) -> float:
 
 
 def _time_map(graphs: dict[str, Any], layers: list[Any]) -> float:
-    import openvino as ov
-
-    from inspector.engine.openvino import MAP, count_cores
+    from inspector.engine.openvino import CORE, MAP, count_cores
 
     options = {"INFERENCE_NUM_THREADS": count_cores(), "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
-    request = ov.Core().compile_model(graphs[MAP], "CPU", options).create_infer_request()
+    request = CORE.compile_model(graphs[MAP], "CPU", options).create_infer_request()
     durations = []
     for _ in range(3):
         started = time.perf_counter()

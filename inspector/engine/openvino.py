@@ -29,10 +29,10 @@ _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.INT8: "f32"}
 # One core for the life of the process. A core's CPU plugin makes its own memory the stack on which the thread that
 # loads it handles signals, and frees it when it ends: of two that end in the order they began, the second restores what
 # the first freed, and the next SIGTERM or SIGCHLD kills the process.
-_CORE = ov.Core()
+CORE = ov.Core()
 # A mapped file is read again from the disk while frames are judged: overwritten, it lets defects pass; cut short, it
 # kills the process. What was verified is what must judge.
-_CORE.set_property({"ENABLE_MMAP": False})
+CORE.set_property({"ENABLE_MMAP": False})
 
 
 class OpenVinoEngine:
@@ -71,19 +71,19 @@ class OpenVinoEngine:
         self.tiles = allocate_tiles(batch or _TILES_PER_CORE * cores, side, dtype, self.device)
         options = {"INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
         network = graphs[DISTANCES]
-        streams = _CORE.compile_model(network, "CPU", options | {"NUM_STREAMS": cores})
+        streams = CORE.compile_model(network, "CPU", options | {"NUM_STREAMS": cores})
         used = streams.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != _HINTS[precision]:
             raise RuntimeError(f"OpenVINO has no {precision} on this CPU, it would run {used}")
         self._streams = [streams.create_infer_request() for _ in range(cores)]
-        self._single = _CORE.compile_model(network, "CPU", options | {"NUM_STREAMS": 1}).create_infer_request()
+        self._single = CORE.compile_model(network, "CPU", options | {"NUM_STREAMS": 1}).create_infer_request()
         options["INFERENCE_PRECISION_HINT"] = "f32"
-        self._map = _CORE.compile_model(graphs[MAP], "CPU", options | {"NUM_STREAMS": 1}).create_infer_request()
+        self._map = CORE.compile_model(graphs[MAP], "CPU", options | {"NUM_STREAMS": 1}).create_infer_request()
         self._layers = [
             np.empty((len(self.tiles), *(size.get_length() for size in port.partial_shape[1:])), dtype=np.float32)
             for port in graphs[MAP].inputs
         ]
-        cpu = _CORE.get_property("CPU", "FULL_DEVICE_NAME").strip()
+        cpu = CORE.get_property("CPU", "FULL_DEVICE_NAME").strip()
         self.name = f"OpenVINO {VERSION.partition('-')[0]} on {cpu}, {cores} threads"
 
     def infer(self, count: int) -> Tensor:
@@ -163,7 +163,7 @@ def read(folder: Path) -> dict[str, ov.Model]:
     Raises:
         RuntimeError: missing or torn.
     """
-    return {name: _CORE.read_model(folder / f"{name}.xml") for name in (DISTANCES, MAP)}
+    return {name: CORE.read_model(folder / f"{name}.xml") for name in (DISTANCES, MAP)}
 
 
 def write(graphs: dict[str, ov.Model], folder: Path) -> None:
