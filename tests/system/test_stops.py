@@ -204,7 +204,7 @@ def test_start_names_the_field_while_its_port_is_taken_and_answers_what_was_open
         lines = station.path.read_text().splitlines()
         number = next(number for number, text in enumerate(lines, start=1) if text.startswith("  results:"))
         words = f"sockets.results: must be an endpoint this process can bind, got '{endpoint}'"
-        assert f"station.yaml:{number}: {words}" in refused.log_text()
+        assert f"station.yaml:{number}:3: {words}" in refused.log_text()
         start(config=station.config)
         wait_for_reason(line, "RESTART", since=0, count=6)
         line.send(1)
