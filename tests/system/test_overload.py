@@ -127,6 +127,7 @@ def test_frames_are_answered_in_time_and_the_device_stays_useful_under_overload(
     judged = [a for a in results if began + SETTLED_S < a.at_s < ended and a.message["verdict"] != "ERROR"]
     goodput = len(judged) / (ended - began - SETTLED_S)
     late_ms = measure_lateness_ms(results)
+    grown = min(scrape.resident for scrape in scrapes[-10:]) - warm.resident  # the lowest: it wavers by 25 MiB
     heard_ms = sorted((a.at_s - line.sent_at_s[a.message["frame_id"]]) * 1000 - DEADLINE_MS for a in results)
     tell(
         f"{when_full}, room for {frames} frames: capacity {capacity:.1f}/s, offered {offered:.1f}/s, "
@@ -134,7 +135,7 @@ def test_frames_are_answered_in_time_and_the_device_stays_useful_under_overload(
         f"after the deadline: 99 % {late_ms[int(0.99 * len(late_ms))]:.0f} ms, most {late_ms[-1]:.0f} ms, "
         f"from sending to hearing {heard_ms[-1]:.0f} ms; "
         f"buffer at most {max(s.waiting for s in scrapes) / FRAME_BYTES:.0f} frames, "
-        f"grown by {(scrapes[-1].resident - warm.resident) / 1024**2:.0f} MiB"
+        f"grown by {grown / 1024**2:.0f} MiB"
     )
     assert when_full == "block" or offered > 2 * capacity
     assert account.broken == {}
@@ -145,7 +146,7 @@ def test_frames_are_answered_in_time_and_the_device_stays_useful_under_overload(
         assert heard_ms[int(0.95 * len(heard_ms))] <= 50 + HEARING_MS
     assert max(s.waiting for s in scrapes) <= frames * FRAME_BYTES
     if IS_LONG:  # in the short form it is sent no more than what its size wavers by
-        assert scrapes[-1].resident - warm.resident < GROWTH_BYTES
+        assert grown < GROWTH_BYTES
     assert goodput > GOODPUT * capacity
 
 
