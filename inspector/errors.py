@@ -53,6 +53,18 @@ class FrameMismatchError(FrameError):
     """Raised when a sound frame is not what the recipe expects (size, pixel format). ERROR FRAME_MISMATCH."""
 
 
+class ImageHealthError(FrameError):
+    """Raised when a frame's light, focus or colour is not that of good frames. Verdict ERROR, reason IMAGE_HEALTH."""
+
+
+class UnlikeGoodError(FrameError):
+    """Raised when a frame as a whole looks like none of the good ones. Verdict ERROR, reason UNLIKE_GOOD."""
+
+
+class RepeatedFrameError(FrameError):
+    """Raised for a frame that is byte for byte its camera's last one. Verdict ERROR, reason REPEATED_FRAME."""
+
+
 class NotFiniteError(FrameError):
     """Raised when an anomaly map holds NaN or infinity. Verdict ERROR, reason NOT_FINITE."""
 

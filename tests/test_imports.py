@@ -30,6 +30,7 @@ FLOORS = (
     "masks",
     "device",
     "preprocessing",
+    "looks",
     "recipe_network",
     "engine",
     "detector",

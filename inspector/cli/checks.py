@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from inspector.cli.check_disk import check_disk
 from inspector.cli.check_sockets import check_sockets
 from inspector.cli.finding import Finding
-from inspector.config import FolderSource, OpencvSource, Station
+from inspector.config import FolderSource, OpencvSource, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
 _MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
@@ -19,6 +20,7 @@ def check_recipes(station: Station) -> list[Finding]:
     from inspector.config import WEIGHTS_FILE, load_recipe
     from inspector.engine.build import verify_files
     from inspector.golden import verify_golden
+    from inspector.looks import load_expectation
     from inspector.masks import load_roi, load_zones
     from inspector.model.checkpoint import verify_sha256
     from inspector.recipe_network import load_model
@@ -43,6 +45,7 @@ def check_recipes(station: Station) -> list[Finding]:
             load_model(camera.recipe, recipe)
             load_roi(camera.recipe, recipe)
             load_zones(camera.recipe, recipe)
+            load_expectation(recipe, camera.recipe)
         except ConfigError as error:
             findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
             continue
@@ -52,7 +55,22 @@ def check_recipes(station: Station) -> list[Finding]:
             findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
         else:
             findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}"))
+        findings.append(_check_expectation(f"{what} expected_frames", recipe, camera.recipe))
     return findings
+
+
+def _check_expectation(what: str, recipe: Recipe, folder: Path) -> Finding:
+    expected = recipe.expected_frames
+    calibrate = f"inspector calibrate {folder} GOOD_DIR"
+    if expected is None:
+        problem = "none: a frame that shows no part, or another one, can PASS"
+        return Finding(what, problem=problem, mend=calibrate, fatal=False)
+    if expected.off:
+        problem = f"switched off: {', '.join(expected.off)}: a frame that these would refuse can PASS"
+        return Finding(what, problem=problem, mend="empty the list expected_frames.off in recipe.yaml", fatal=False)
+    return Finding(
+        what, f"from {expected.n_good} good frames, refuses at most {expected.false_error_bound:.1%} of them"
+    )
 
 
 def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:
