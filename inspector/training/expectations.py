@@ -15,7 +15,7 @@ import numpy as np
 from inspector.config import EXPECTATIONS, Bound, Expected, ExpectedFrames, Preprocessing, Recipe
 from inspector.errors import FrameError
 from inspector.files import write_whole
-from inspector.looks import Look, References, compute_look, dump_references, find_outside
+from inspector.looks import Look, References, compute_look, compute_texture_distance, dump_references, find_outside
 from inspector.preprocessing import check_frame
 from inspector.training.datasets import read_image
 from inspector.training.thresholds import compute_false_reject_bound
@@ -102,7 +102,7 @@ def fit(looks: Sequence[Look]) -> tuple[dict[Expected, Bound], References]:
     bounds: dict[str, Bound] = {}
     for name in EXPECTATIONS:
         if name in distances:
-            highest = float(distances[name].max(initial=0.0)) * (1.25 + 6 / count)
+            highest = float(distances[name].max(initial=0.0)) * (1.4 + 6 / count)
             bounds[name] = Bound(high=_round(max(highest, _LEAST_DISTANCE[name])))
         else:
             bounds[name] = _bound(name, np.array([look.statistics[name] for look in looks]))
@@ -151,7 +151,7 @@ def _leave_out(textures: Array) -> Array:
     distances = []
     for number, texture in enumerate(textures):
         mean, precision = _fit_texture(np.delete(textures, number, axis=0))
-        distances.append(math.sqrt((texture - mean) @ precision @ (texture - mean) / len(mean)))
+        distances.append(compute_texture_distance(texture, mean, precision))
     return np.array(distances)
 
 
