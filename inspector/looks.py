@@ -218,8 +218,14 @@ def find_outside(
         low = -math.inf if bound.low is None else bound.low
         high = math.inf if bound.high is None else bound.high
         if name not in off and not low <= values[name] <= high:
-            found[name] = f"{name} must be {low:.4g} to {high:.4g}, got {values[name]:.4g}"
+            found[name] = f"{name} must be {_describe(bound)}, got {values[name]:.4g}"
     return found
+
+
+def _describe(bound: Bound) -> str:
+    if bound.low is None:
+        return f"at most {bound.high:.4g}"
+    return f"at least {bound.low:.4g}" if bound.high is None else f"{bound.low:.4g} to {bound.high:.4g}"
 
 
 _ORDER: Sequence[type[FrameError]] = (FrameMismatchError, ImageHealthError, UnlikeGoodError)

@@ -162,7 +162,8 @@ def test_look_of_any_size_is_finite(hw: tuple[int, int]) -> None:
 
 
 def test_value_that_is_not_a_number_is_outside() -> None:
-    assert find_outside({"texture": Bound(high=2.0)}, {"texture": float("nan")})
+    outside = find_outside({"texture": Bound(high=2.0)}, {"texture": float("nan")})
+    assert outside == {"texture": "texture must be at most 2, got nan"}
 
 
 # ---------------------------------------------------------------- edited by hand, switched off, altered
