@@ -42,9 +42,9 @@ class Event:
         boot_id: of the run it happened in, as in its results.
         camera: whose; None: the whole station's.
         who: name of the key that asked, `station file`, a signal or the user a process runs as.
-        outcome: switched, applied, refused, started, stopped, asked.
+        outcome: switched, applied, refused, replaced, started, stopped, asked.
         details: JSON; of a recipe `old` and `new` (folder, recipe_id, recipe_sha256, model_sha256, threshold) or the
-            `recipe` refused, `reason` where there is one.
+            `recipe` refused or replaced, `reason` where there is one.
     """
 
     at_utc_ns: int
