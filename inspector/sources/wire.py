@@ -34,13 +34,13 @@ class FrameDecoder:
         self._find_frame_hw = find_frame_hw
         self._simulated = {name: camera.simulated for name, camera in cameras.items()}
         self._colours: dict[str, PixelFormat] = {}
-        self._senders: dict[str, str] = {}
+        self._by_sender: dict[str, str] = {}
         for name, camera in cameras.items():
-            if isinstance(camera.source, ZmqSource):
+            if isinstance(camera.source, (ZmqSource, ImagezmqSource)):
                 self._colours[name] = camera.source.pixel_format
-            elif isinstance(camera.source, ImagezmqSource):
-                self._colours[name] = camera.source.pixel_format
-                self._senders[camera.source.sender or name] = name
+            if isinstance(camera.source, ImagezmqSource):
+                self._by_sender[camera.source.sender or name] = name
+        self._by_name = {name: name for name in self._colours}
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -92,14 +92,13 @@ class FrameDecoder:
         )
 
     def _identify(self, header: Mapping[str, Any]) -> str:
-        if "camera" in header:
-            name, known = header["camera"], header["camera"]
-        else:
-            name = header.get("msg")
-            known = self._senders.get(name, name) if isinstance(name, str) else None
-        if not isinstance(known, str) or known not in self._colours:
-            raise UnidentifiedFrameError("camera", f"camera: must be one of {self.cameras}, got {name!r:.80}")
-        return known
+        """A header names the camera; imagezmq's text names its sender, which is no other camera's name."""
+        name = header["camera"] if "camera" in header else header.get("msg")
+        known = self._by_name if "camera" in header else self._by_sender
+        if not isinstance(name, str) or name not in known:
+            what = "" if "camera" in header else "imagezmq's text "
+            raise UnidentifiedFrameError("camera", f"camera: {what}must be one of {tuple(known)}, got {name!r:.80}")
+        return known[name]
 
     def _decode_pixels(
         self, header: Mapping[str, Any], data: bytes | memoryview, camera: str
