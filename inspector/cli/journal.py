@@ -217,7 +217,8 @@ def _print(results: list[dict[str, Any]]) -> None:
     table = Table(*(Column(name, overflow="fold") for name in names))
     for result in results:
         score = "" if result["score"] is None else f"{result['score']:.4g}"
-        texts = (result["camera"], result["seq"], result["verdict"], result["reason"], score)
+        verdict = result["verdict"] + (" (simulated)" if result["simulated"] else "")
+        texts = (result["camera"], result["seq"], verdict, result["reason"], score)
         ids = (result["part_id"] or "", result["frame_id"])
         cells = [markup.escape(escape(str(cell))) for cell in (*texts, *ids)]
         table.add_row(_format_time(result["published_utc_ns"]), *cells)

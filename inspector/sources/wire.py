@@ -62,6 +62,8 @@ class FrameDecoder:
         header = _parse(parts)
         camera = self._identify(header)
         admit(camera)
+        # A sender may say that a frame is simulated, never that it is not.
+        simulated = self._simulated[camera] or header.get("simulated") is True
         try:
             details = _read_details(header)
             pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
@@ -75,7 +77,7 @@ class FrameDecoder:
                 PixelFormat.RGB8,
                 part_id=_text_or_none(header.get("part_id")),
                 trigger_id=_text_or_none(header.get("trigger_id")),
-                simulated=self._simulated[camera],
+                simulated=simulated,
                 error=str(error),
                 error_reason=Reason.FRAME_MISMATCH if mismatch else Reason.BAD_FRAME,
                 **received,
@@ -85,7 +87,7 @@ class FrameDecoder:
             camera,
             pixels=pixels,
             pixel_format=pixel_format,
-            simulated=self._simulated[camera],
+            simulated=simulated,
             decode_ms=decode_ms,
             **details,
             **received,
@@ -149,6 +151,8 @@ def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
     captured = 0 if captured is None else captured
     if type(captured) is not int or not 0 <= captured < 2**63:
         raise BadFrameError(f"captured_utc_ns: must be nanoseconds since 1970, got {captured!r:.80}")
+    if type(simulated := header.get("simulated", False)) is not bool:
+        raise BadFrameError(f"simulated: must be true or false, got {simulated!r:.80}")
     return {"frame_id": frame_id, "captured_utc_ns": captured} | {
         key: _optional_text(header, key) for key in ("part_id", "trigger_id")
     }

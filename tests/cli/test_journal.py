@@ -51,7 +51,7 @@ RESULTS = [
     ),
     dataclasses.replace(
         RESULT, seq=3, camera="side", frame_id="=1+1", part_id="-7", score=None, verdict=Verdict.ERROR,
-        reason=Reason.DEADLINE, message="m\udcfc", published_utc_ns=NOON_NS + 2 * HOUR_NS,
+        reason=Reason.DEADLINE, message="m\udcfc", published_utc_ns=NOON_NS + 2 * HOUR_NS, simulated=True,
     ),
 ]  # fmt: skip
 LATE = dataclasses.replace(RESULT, verdict=Verdict.ERROR, reason=Reason.DEADLINE, message="late", score=-0.5)
@@ -272,6 +272,7 @@ def test_query_prints_a_table_of_what_is_text_only(run: Run, path: Path) -> None
     status, printed = run("journal", "query", path)
     assert status == 0
     assert '2026-11-24 13:00:00.000 │ top │ 2 │ FAIL │ DEFECT │ 2.5 │ p7 │ a "b", c\\r\\nd;\\té№ │' in printed
+    assert "│ side │ 3 │ ERROR (simulated) │ DEADLINE │" in printed
     assert printed.index("│ top │ 1 │") < printed.index("│ side │ 3 │") < printed.index("│ top │ 2 │")
 
 

@@ -212,6 +212,10 @@ def test_send_and_tail_work_against_a_running_station(start: StartStation, tmp_p
     next_result(watcher)
     lines = [json.loads(line) for line in out.splitlines()]
     assert [(r["frame_id"], r["verdict"]) for r in lines] == [("images/a.png", "PASS"), ("images/b.png", "FAIL")]
+    assert [r["simulated"] for r in lines] == [True, True]  # pictures are no parts
+    assert station.stop() == 0  # evidence is written by then
+    (written,) = (station.journal.parent / "evidence").rglob("*FAIL*.json")
+    assert json.loads(written.read_text())["simulated"] is True
 
 
 def test_inspect_and_evaluate_give_the_daemons_score_for_the_same_frame(

@@ -315,7 +315,7 @@ def test_our_own_clients_use_the_key_file_and_say_when_they_are_refused(
     with Subscriber(endpoints["results"], requests=endpoints["requests"], key=keys["plc"]) as subscriber:
         assert subscriber.receive(WAIT_S) is not None
         online.send([tmp_path / "part.png"], to=endpoints["frames"], camera="top", count=1, key=keys["cam"], fps=0.0,
-                    timeout=WAIT_S)  # fmt: skip
+                    timeout=WAIT_S, live=True)  # fmt: skip
         verdict = subscriber.wait_for("top", frame_id="0-part.png", timeout_s=WAIT_S)
         assert verdict.passed, verdict
     with Subscriber(endpoints["results"], key=keys["cam"]) as subscriber:
