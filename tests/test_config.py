@@ -138,6 +138,13 @@ def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
             "0",
         ),
         (
+            "schema: 1\nstation: a\ncameras:\n  c:\n    max_age_ms: off\n",
+            5,
+            "cameras.c.max_age_ms",
+            "must be a whole number of milliseconds from 1, or deadline, or null",
+            "False",
+        ),
+        (
             "schema: 1\nstation: a\ncameras:\n  c:\n    source:\n      type: folder\n      path: x\n      poll_s: -1\n",
             8,
             "cameras.c.source.poll_s",
@@ -586,6 +593,16 @@ def test_expected_fps_is_refused_when_it_is_no_rate(value: object) -> None:
     assert Camera(expected_fps=0.1).expected_fps == 0.1
     with pytest.raises(ValidationError, match="expected_fps"):
         Camera.model_validate({"expected_fps": value})
+
+
+@pytest.mark.parametrize(
+    ("written", "limit_ms"),
+    [({}, 300), ({"max_age_ms": "deadline"}, 300), ({"max_age_ms": 7}, 7), ({"max_age_ms": None}, None)],
+)
+def test_age_limit_is_the_deadline_unless_the_file_has_a_number_or_null(
+    written: dict[str, Any], limit_ms: int | None
+) -> None:
+    assert Camera.model_validate({"deadline_ms": 300} | written).age_limit_ms == limit_ms
 
 
 def test_threshold_is_frozen_when_set() -> None:

@@ -1,4 +1,4 @@
-"""What `inspector check` looks at: recipes, device, engines and sources. It disturbs no running daemon."""
+"""What `inspector check` looks at: recipes, ages, device, engines and sources. It disturbs no running daemon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from inspector.cli.check_disk import check_disk
 from inspector.cli.check_sockets import check_sockets
 from inspector.cli.finding import Finding
-from inspector.config import FolderSource, OpencvSource, Recipe, Station
+from inspector.config import Camera, FolderSource, ImagezmqSource, OpencvSource, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
 _MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
@@ -71,6 +71,29 @@ def _check_expectation(what: str, recipe: Recipe, folder: Path) -> Finding:
     return Finding(
         what, f"from {expected.n_good} good frames, refuses at most {expected.false_error_bound:.1%} of them"
     )
+
+
+def check_ages(station: Station) -> list[Finding]:
+    """How old a frame of each camera may be when it comes, and whether its age can be known at all."""
+    return [_check_age(f"cameras.{name}.max_age_ms", camera) for name, camera in station.cameras.items()]
+
+
+def _check_age(what: str, camera: Camera) -> Finding:
+    limit_ms, by_default = camera.age_limit_ms, camera.max_age_ms == "deadline"
+    if limit_ms is None:
+        problem = "null: a frame is judged however long it was held on the way"
+        return Finding(what, problem=problem, mend="take it out: deadline_ms is the limit then", fatal=False)
+    if isinstance(camera.source, FolderSource) and not by_default:
+        problem = f"{limit_ms}: every frame will be answered ERROR STALE: files do not say when they were captured"
+        return Finding(what, problem=problem, mend="take it out")
+    if isinstance(camera.source, FolderSource):
+        problem = "files do not say when they were captured: one that lay there for hours is judged as new"
+        return Finding(what, problem=problem, mend="take away what is judged, and put nothing old there", fatal=False)
+    if isinstance(camera.source, ImagezmqSource) and by_default:
+        problem = "imagezmq's messages do not say when they were captured: one held on the way is judged as new"
+        return Finding(what, problem=problem, mend="have the sender give captured_utc_ns beside msg", fatal=False)
+    undated = "judged" if by_default else "answered ERROR STALE"
+    return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
 
 
 def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:

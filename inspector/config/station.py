@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from inspector.config.base import Name, SchemaVersion, Strict
@@ -186,15 +186,33 @@ class OpencvSource(Strict):
 Source = Annotated[ZmqSource | ImagezmqSource | FolderSource | OpencvSource, Field(discriminator="type")]
 
 
+def _refuse_other_ages(value: object) -> object:
+    if value is None or value == "deadline" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a whole number of milliseconds from 1, or deadline, or null")
+
+
 class Camera(Strict):
-    """One camera: where frames come from, what judges them, by when (ms from reception to the published verdict)."""
+    """One camera: where frames come from, what judges them, by when (ms from reception to the published verdict).
+
+    `max_age_ms` is from capture to reception, by both clocks; a frame that is older is answered ERROR STALE. A number
+    holds for all frames, and those that do not say when they were captured are STALE too. `deadline`: as many as
+    `deadline_ms`, for frames that say so; others are judged. null: a frame of any age is judged.
+    """
 
     recipe: Path | None = None
     source: Source = ZmqSource()
     deadline_ms: Annotated[int, Field(ge=1)] = 2000
-    max_age_ms: Annotated[int, Field(ge=1)] | None = None  # from capture to reception, by both clocks; else ERROR STALE
+    max_age_ms: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["deadline"] | None, BeforeValidator(_refuse_other_ages)
+    ] = "deadline"
     expected_fps: Annotated[float, Field(gt=0)] | None = None  # told to the metrics, for alerts; judges nothing
     simulated: bool = False
+
+    @property
+    def age_limit_ms(self) -> int | None:
+        """How old a frame may be that says when it was captured; None: any."""
+        return self.deadline_ms if self.max_age_ms == "deadline" else self.max_age_ms
 
 
 def _list_claims(cameras: Mapping[str, Camera], folder: Path) -> Iterator[Claim]:

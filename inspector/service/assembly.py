@@ -8,7 +8,7 @@ import pwd
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import zmq
 
 from inspector import __version__
 from inspector.access import load_access
-from inspector.config import Station
+from inspector.config import Camera, Station
 from inspector.device import choose_device
 from inspector.errors import ConfigError, JournalError
 from inspector.service.audit import Audit
@@ -166,7 +166,7 @@ class Assembly:
                 self._recorder,
                 publisher.submit,
                 judges=self.judges,
-                max_ages_ms={name: camera.max_age_ms for name, camera in station.cameras.items()},
+                cameras=station.cameras,
                 health=health,
                 metrics=metrics,
             )
@@ -199,6 +199,7 @@ class Assembly:
             *(thread for thread, source in zip(self._ingest, sources, strict=True) if isinstance(source, ZmqSource)),
         ]
         self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
+        _tell_of_any_age(station.cameras)
 
     # ------------------------------------------------------------ start
 
@@ -225,9 +226,10 @@ class Assembly:
 
     def apply(self, station: Station) -> None:
         """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
+        _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         for thread in self._ingest:
-            thread.max_ages_ms = {name: camera.max_age_ms for name, camera in station.cameras.items()}
+            thread.cameras = station.cameras
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
         self._overlayer.config = station.overlays
         self._evidence.config = self._store.config = station.evidence
@@ -306,6 +308,13 @@ def _open_journal(path: Path) -> Journal:
     except JournalError as error:
         message = f"state_dir: must be a folder this process can write: {error}"
         raise ConfigError(message, field=("state_dir",)) from error
+
+
+def _tell_of_any_age(cameras: Mapping[str, Camera]) -> None:
+    for name, camera in cameras.items():
+        if camera.max_age_ms is None:
+            message = "camera %s: max_age_ms is null: a frame is judged however long it was held on the way"
+            logger.warning(message, name, extra={"camera": name})
 
 
 def _find_user() -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 
+from inspector.config import Camera
 from inspector.errors import MessageRefusedError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health, State
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _READ_S = 0.2
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 5.0
+_UNDATED = 100
+"""Frames of a camera in a row that do not say when they were captured, after which it is told."""
 _RECORD_S = 1.0
 """How long a sender that wants to be told waits for the disk at most."""
 
@@ -38,11 +42,11 @@ class IngestThread(threading.Thread):
         submit: Callable[[Outcome], None],
         *,
         judges: Judges,
-        max_ages_ms: Mapping[str, int | None],
+        cameras: Mapping[str, Camera],
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; `max_ages_ms` says for each camera how old its frames may be when they come."""
+        """Make it; `cameras`, of the station file, say how old their frames may be when they come."""
         super().__init__(name=f"ingest-{source.name}", daemon=True)
         self._source = source
         self._buffer = buffer
@@ -50,12 +54,13 @@ class IngestThread(threading.Thread):
         self._recorder = recorder
         self._submit = submit
         self._judges = judges
-        self.max_ages_ms = max_ages_ms
+        self.cameras = cameras
         self._health = health
         self._metrics = metrics
         self._stop_asked = threading.Event()
         self._log = RateLimitedLog(logger)
         self._backoff_s = _FIRST_BACKOFF_S
+        self._undated: Counter[str] = Counter()
         self.failure: BaseException | None = None
 
     def stop(self) -> None:
@@ -138,7 +143,8 @@ class IngestThread(threading.Thread):
         """Why this frame need not wait for the device."""
         if frame.error is not None:
             return frame.error_reason, frame.error
-        stale = _describe_age(frame, self.max_ages_ms.get(frame.camera))
+        self._count_undated(frame)
+        stale = _describe_age(frame, self.cameras[frame.camera])
         if stale is not None:
             return Reason.STALE, stale
         if not self._judges.are_loaded:
@@ -146,6 +152,14 @@ class IngestThread(threading.Thread):
         if self._judges.get(frame.camera) is None:
             return Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"
         return None
+
+    def _count_undated(self, frame: Frame) -> None:
+        """Tell of a camera none of whose frames can be found stale, since none says when it was captured."""
+        camera = frame.camera
+        self._undated[camera] = 0 if frame.captured_utc_ns else self._undated[camera] + 1
+        if self._undated[camera] == _UNDATED and self.cameras[camera].max_age_ms == "deadline":
+            message = f"camera {camera}: none of {_UNDATED} frames says when it was captured (captured_utc_ns)"
+            self._log.warning(f"{camera} undated", f"{message}: one held on the way is judged as new", camera=camera)
 
     def _log_refusal(self, frame: Frame, reason: Reason, why: str) -> None:
         message = f"camera {frame.camera}, frame {frame.frame_id}: {why}"
@@ -180,15 +194,20 @@ class IngestThread(threading.Thread):
                 self._metrics.source_reconnects.labels(camera).inc()
 
 
-def _describe_age(frame: Frame, max_age_ms: int | None) -> str | None:
+def _describe_age(frame: Frame, camera: Camera) -> str | None:
     """Why a frame's age, by the sender's clock and ours, is none we may trust; None where it is."""
-    if max_age_ms is None:
+    limit_ms = camera.age_limit_ms
+    if limit_ms is None:
         return None
     if not frame.captured_utc_ns:
-        return f"captured_utc_ns: required, since max_age_ms is {max_age_ms}; got none"
+        required = f"captured_utc_ns: required, since max_age_ms is {limit_ms}; got none"
+        return None if camera.max_age_ms == "deadline" else required
     age_ms = (frame.received_utc_ns - frame.captured_utc_ns) / 1e6
-    if age_ms > max_age_ms:
-        return f"captured {age_ms:.0f} ms before it came; max_age_ms is {max_age_ms}"
-    if age_ms < -max_age_ms:
-        return f"captured {-age_ms:.0f} ms after it came: the clocks differ by more than max_age_ms, {max_age_ms}"
-    return None
+    if abs(age_ms) <= limit_ms:
+        return None
+    limit = f"{limit_ms} (as deadline_ms)" if camera.max_age_ms == "deadline" else f"{limit_ms}"
+    advice = "synchronise them (NTP, PTP), or set max_age_ms"
+    if age_ms > 0:
+        why = "it was held on the way, or the clocks differ"
+        return f"captured {age_ms:.0f} ms before it came; max_age_ms is {limit}: {why}: {advice}"
+    return f"captured {-age_ms:.0f} ms after it came: the clocks differ by more than max_age_ms, {limit}: {advice}"

@@ -83,7 +83,7 @@ class Overlayer(threading.Thread):
 
 
 def describe_result(result: Result) -> str:
-    """The banner's text: camera, frame, score against threshold, a warning or the reason, and whether it is simulated."""
+    """The banner's text: camera, frame, score against threshold, a warning or the reason, and that it is simulated."""
     judged = "" if result.score is None else f"score {result.score:.4g} / {result.threshold:.4g}"
     if result.verdict is Verdict.ERROR:
         judged = f"{result.reason.name} {judged}".strip()

@@ -15,6 +15,7 @@ import yaml
 
 from inspector.cli import checks
 from inspector.cli.finding import Finding
+from inspector.config import Station
 
 Run = Callable[..., tuple[int, str]]
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
@@ -84,6 +85,37 @@ def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, c
     assert "ipc:///nowhere/[red]overlays: the folder /nowhere is not there" in printed
     assert "to do: make /nowhere for this user" in printed
     assert "3 of " in printed
+
+
+FOLDER = {"type": "folder", "path": "in"}
+AGES: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "ok", "2000 ms; a frame that does not say when it was captured is judged"),
+    ({"deadline_ms": 700}, "ok", "700 ms; a frame that does not say when it was captured is judged"),
+    ({"max_age_ms": 300}, "ok", "300 ms; a frame that does not say when it was captured is answered ERROR STALE"),
+    ({"source": {"type": "opencv", "device": 0}}, "ok", "2000 ms; "),
+    ({"max_age_ms": None}, "WARN", "null: a frame is judged however long it was held on the way"),
+    ({"max_age_ms": None, "source": FOLDER}, "WARN", "null: a frame is judged"),
+    ({"source": FOLDER}, "WARN", "files do not say when they were captured"),
+    ({"max_age_ms": 300, "source": FOLDER}, "FAIL", "300: every frame will be answered ERROR STALE"),
+    ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's messages do not say when they were captured"),
+    ({"max_age_ms": 300, "source": {"type": "imagezmq"}}, "ok", "300 ms; "),
+]
+
+
+@pytest.mark.parametrize(("camera", "result", "words"), AGES)
+def test_camera_whose_frames_may_be_of_any_age_is_told(camera: dict[str, Any], result: str, words: str) -> None:
+    station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": camera}})
+    (finding,) = checks.check_ages(station)
+    assert (finding.what, finding.result) == ("cameras.top.max_age_ms", result)
+    assert (finding.problem or finding.detail).startswith(words)
+    assert bool(finding.mend) == (result != "ok")
+
+
+def test_age_of_frames_is_checked_with_its_place_in_the_file(run: Run, path: Path, config: dict[str, Any]) -> None:
+    config["cameras"]["top"]["max_age_ms"] = None
+    _, report = check(run, path, config, "--no-environment")
+    found = report["findings"]["cameras.top.max_age_ms"]
+    assert (found["result"], found["at"]) == ("WARN", f"{path}:20:5")
 
 
 def test_recipe_that_is_not_there_is_one_fault_and_not_its_engine_s_too(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inspector.config import WhenFull
+from inspector.config import Camera, WhenFull
 from inspector.errors import ConfigError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service import ingest as module
 from inspector.service.frame_buffer import FrameBuffer
@@ -117,7 +118,7 @@ class Line:
         self.recorder = StubRecorder()
         self.judges = Judges()
         self.judges.switch({"top": judge})
-        self.max_ages_ms: Mapping[str, int | None] = {"top": None, "side": None}
+        self.cameras: Mapping[str, Camera] = {"top": Camera(), "side": Camera()}
         self.outcomes: list[Outcome] = []
         self.ledger = ledger
         self._health = health
@@ -126,7 +127,7 @@ class Line:
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
             source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
-            max_ages_ms=self.max_ages_ms, health=self._health, metrics=self._metrics,
+            cameras=self.cameras, health=self._health, metrics=self._metrics,
         )  # fmt: skip
         if impatient is not None:
             thread._stop_asked = impatient
@@ -354,6 +355,7 @@ def test_frame_is_answered_not_ready_when_recipes_are_still_being_loaded(
 
 SECOND_NS = 1_000_000_000
 NOW_NS = 1_700_000_000 * SECOND_NS
+ADVICE = "synchronise them (NTP, PTP), or set max_age_ms"
 
 
 def run_aged(line: Line, make_frame: MakeFrame, *captured_utc_ns: int) -> list[tuple[Reason, str | None]]:
@@ -363,36 +365,89 @@ def run_aged(line: Line, make_frame: MakeFrame, *captured_utc_ns: int) -> list[t
     return [answer[2:] for answer in line.answers()]
 
 
-def test_no_frame_is_stale_when_the_camera_has_no_limit(line: Line, make_frame: MakeFrame) -> None:
+def test_no_frame_is_stale_when_the_limit_is_switched_off_in_words(line: Line, make_frame: MakeFrame) -> None:
+    line.cameras = {"top": Camera(max_age_ms=None)}
     assert run_aged(line, make_frame, 0, 1, NOW_NS - 3600 * SECOND_NS, NOW_NS + 3600 * SECOND_NS) == []
     assert len(line.waiting()) == 4
 
 
+def test_frame_is_stale_when_it_was_captured_longer_ago_than_its_deadline_and_the_file_says_nothing(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    line.cameras = {"top": Camera(deadline_ms=5000)}
+    young, old = NOW_NS - 5 * SECOND_NS, NOW_NS - 12 * SECOND_NS
+    why = "it was held on the way, or the clocks differ"
+    answers = run_aged(line, make_frame, young, old)
+    assert answers == [
+        (Reason.STALE, f"captured 12000 ms before it came; max_age_ms is 5000 (as deadline_ms): {why}: {ADVICE}")
+    ]
+    assert line.waiting() == [f"f{young}"]
+
+
+def test_frame_is_judged_when_neither_it_nor_the_file_says_how_old_it_may_be(line: Line, make_frame: MakeFrame) -> None:
+    line.cameras = {"top": Camera(deadline_ms=1)}
+    assert run_aged(line, make_frame, 0) == []
+
+
 def test_frame_is_stale_when_it_was_captured_too_long_ago(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"top": 500}
+    line.cameras = {"top": Camera(max_age_ms=500)}
     answers = run_aged(line, make_frame, NOW_NS - SECOND_NS // 2, NOW_NS - SECOND_NS * 3 // 4)
-    assert answers == [(Reason.STALE, "captured 750 ms before it came; max_age_ms is 500")]
+    why = "it was held on the way, or the clocks differ"
+    assert answers == [(Reason.STALE, f"captured 750 ms before it came; max_age_ms is 500: {why}: {ADVICE}")]
     assert line.waiting() == [f"f{NOW_NS - SECOND_NS // 2}"]
 
 
-def test_frame_is_stale_when_it_does_not_say_when_it_was_captured(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"top": 500}
+def test_frame_is_stale_when_it_does_not_say_when_it_was_captured_and_the_file_gives_a_number(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    line.cameras = {"top": Camera(max_age_ms=500)}
     answers = run_aged(line, make_frame, 0)
     assert answers == [(Reason.STALE, "captured_utc_ns: required, since max_age_ms is 500; got none")]
     assert line.waiting() == []
 
 
-def test_frame_is_stale_when_it_comes_from_the_future(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"top": 500}
+@pytest.mark.parametrize(
+    ("camera", "limit"), [(Camera(max_age_ms=500), "500"), (Camera(deadline_ms=500), "500 (as deadline_ms)")]
+)
+def test_frame_is_stale_when_it_comes_from_the_future(
+    line: Line, make_frame: MakeFrame, camera: Camera, limit: str
+) -> None:
+    line.cameras = {"top": camera}
     answers = run_aged(line, make_frame, NOW_NS + SECOND_NS // 2, NOW_NS + SECOND_NS)
-    why = "captured 1000 ms after it came: the clocks differ by more than max_age_ms, 500"
+    why = f"captured 1000 ms after it came: the clocks differ by more than max_age_ms, {limit}: {ADVICE}"
     assert answers == [(Reason.STALE, why)]
     assert line.waiting() == [f"f{NOW_NS + SECOND_NS // 2}"]
 
 
 def test_limit_holds_for_its_own_camera_when_others_have_none(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"side": 500, "top": None}
+    line.cameras = {"side": Camera(max_age_ms=500), "top": Camera(max_age_ms=None)}
     assert run_aged(line, make_frame, 1) == []
+
+
+def undated(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if "says when it was captured" in line]
+
+
+def test_camera_is_told_once_when_none_of_its_frames_says_when_it_was_captured(
+    line: Line, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [make_frame(f"f{number}") for number in range(250)]
+    line.run(ScriptedSource(frames[:99]))
+    assert undated(caplog) == []
+    line.run(ScriptedSource(frames))
+    (told,) = undated(caplog)
+    assert told.startswith("camera top: none of 100 frames says when it was captured (captured_utc_ns): one held on")
+
+
+def test_camera_is_not_told_of_when_frames_say_when_they_were_captured_or_the_file_says_more_than_the_default(
+    line: Line, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [make_frame(f"f{number}", captured_utc_ns=time.time_ns() if number % 50 else 0) for number in range(250)]
+    line.run(ScriptedSource(frames))
+    for camera in (Camera(max_age_ms=None), Camera(max_age_ms=500)):
+        line.cameras = {"top": camera}
+        line.run(ScriptedSource([make_frame(f"g{number}") for number in range(120)]))
+    assert undated(caplog) == []
 
 
 # ---------------------------------------------------------------- senders that are told
