@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,29 +37,43 @@ def test_no_frame_id_forges_a_line_or_reaches_the_terminal() -> None:
     assert line == r"PASS  OK              top #7 x\nPASS  OK \x1b[2J 12 ms"
 
 
-def send(run: Run, folder: Path, *options: object) -> list[dict[str, Any]]:
-    """The headers that reach a daemon when two pictures are sent."""
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of two."""
     for name in ("a.png", "b.png"):
-        cv2.imwrite(str(folder / name), np.zeros((8, 8), np.uint8))
-    with zmq.Context() as context, context.socket(zmq.PULL) as daemon:
-        port = daemon.bind_to_random_port("tcp://127.0.0.1")
-        status, printed = run("send", folder, "--to", f"tcp://127.0.0.1:{port}", *options)
-        assert (status, "2 frames sent" in printed) == (0, True), printed
-        assert daemon.poll(10_000)
-        return [json.loads(daemon.recv_multipart()[0]) for _ in range(2)]
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8), np.uint8))
+    return tmp_path
+
+
+def receive(daemon: zmq.Socket[bytes]) -> list[dict[str, Any]]:
+    """The headers of two frames."""
+    daemon.rcvtimeo = 10_000
+    return [json.loads(daemon.recv_multipart()[0]) for _ in range(2)]
 
 
 @pytest.mark.parametrize(("options", "simulated"), [((), True), (("--live",), False)], ids=["trial", "live"])
 def test_pictures_are_sent_as_simulated_unless_they_are_said_to_be_of_real_parts(
-    run: Run, tmp_path: Path, options: tuple[str, ...], simulated: bool
+    run: Run, context: zmq.Context[zmq.Socket[bytes]], pictures: Path, options: tuple[str, ...], simulated: bool
 ) -> None:
-    assert [header["simulated"] for header in send(run, tmp_path, *options)] == [simulated] * 2
+    daemon = context.socket(zmq.PULL)
+    port = daemon.bind_to_random_port("tcp://127.0.0.1")
+    status, printed = run("send", pictures, "--to", f"tcp://127.0.0.1:{port}", *options)
+    assert (status, "2 frames sent" in printed) == (0, True), printed
+    assert [header["simulated"] for header in receive(daemon)] == [simulated] * 2
 
 
-def test_pictures_are_captured_when_they_are_sent_and_not_when_their_files_were_written_or_read(
-    run: Run, tmp_path: Path
+def test_picture_is_captured_when_it_is_sent_and_not_when_it_began_to_wait_for_the_daemon(
+    run: Run, context: zmq.Context[zmq.Socket[bytes]], pictures: Path
 ) -> None:
-    before = time.time_ns()
-    first, second = (header["captured_utc_ns"] for header in send(run, tmp_path, "--fps", 10))
-    assert before < first < second < time.time_ns()
-    assert second - first > 50e6  # it waited a tenth of a second for its turn: none of that is age
+    daemon, bound_utc_ns = context.socket(zmq.PULL), []
+
+    def bind() -> None:
+        bound_utc_ns.append(time.time_ns())
+        daemon.bind(f"ipc://{pictures}/frames")
+
+    timer = threading.Timer(0.3, bind)
+    timer.start()
+    status, printed = run("send", pictures, "--to", f"ipc://{pictures}/frames")
+    timer.join()
+    assert (status, "2 frames sent" in printed) == (0, True), printed
+    assert all(bound_utc_ns[0] < header["captured_utc_ns"] < time.time_ns() for header in receive(daemon))
