@@ -49,6 +49,10 @@ class BadFrameError(FrameError):
     """Raised when pixels do not decode or do not fit their header. Verdict ERROR, reason BAD_FRAME."""
 
 
+class UnsettledFileError(BadFrameError):
+    """Raised when a file changed while it was read, or since it was looked at. A watched folder looks again."""
+
+
 class FrameMismatchError(FrameError):
     """Raised when a sound frame is not what the recipe expects (size, pixel format). ERROR FRAME_MISMATCH."""
 
