@@ -165,6 +165,8 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
 
 
 def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
+    from inspector.sources.base import Source
+    from inspector.sources.detached import DetachedSource
     from inspector.sources.folder import FolderSource as Folder
     from inspector.sources.opencv import OpencvSource as Opencv
 
@@ -172,9 +174,9 @@ def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
     for name, camera in station.cameras.items():
         source = camera.source
         what = f"cameras.{name}.source"
-        opened: Folder | Opencv
+        opened: Source
         if isinstance(source, FolderSource):
-            opened = Folder(name, source.path, watch=False)
+            opened = DetachedSource(Folder(name, source.path, watch=False))
         elif isinstance(source, OpencvSource) and daemon is not None:
             findings.append(Finding(what, f"opencv: not opened, process {daemon} has it"))
             continue

@@ -298,8 +298,9 @@ class Assembly:
 
     @property
     def is_asking_outside(self) -> bool:
-        """Whether a thread still loads a recipe or asks a driver: it cannot be stopped."""
-        return any(thread.is_alive() for thread in (self.switcher, self.disk, self.gpu))
+        """Whether a thread still loads a recipe, or asks a driver, device or share: it cannot be stopped."""
+        threads = (self.switcher, self.disk, self.gpu)
+        return any(thread.is_alive() for thread in threads) or any(thread.is_asking_outside for thread in self._ingest)
 
 
 def _open_journal(path: Path) -> Journal:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from inspector.config import Camera
@@ -28,6 +30,25 @@ _UNDATED = 100
 """Frames of a camera in a row that do not say when they were captured, after which it is told."""
 _RECORD_S = 1.0
 """How long a sender that wants to be told waits for the disk at most."""
+_SOON_S = 0.02
+"""Within which most frames are on record; a disk that takes longer does not keep others' frames from being read."""
+_UNREAD_SHARE = 0.25
+"""Of the shortest deadline: how long frames of several cameras may lie unread where a full buffer blocks."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A sender who waits to be told that its frame is on record."""
+
+    recorded: threading.Event
+    answer: Callable[[str | None], None]
+    error: str | None
+    due: float
+
+    def tell(self) -> None:
+        """Tell it how things stand."""
+        late = "not on record: the journal could not be written in time"
+        self.answer(self.error if self.recorded.is_set() else late)
 
 
 class IngestThread(threading.Thread):
@@ -61,12 +82,19 @@ class IngestThread(threading.Thread):
         self._log = RateLimitedLog(logger)
         self._backoff_s = _FIRST_BACKOFF_S
         self._undated: Counter[str] = Counter()
+        self._caught_up = time.monotonic()
+        self._asked: deque[_Asked] = deque()
         self.failure: BaseException | None = None
 
     def stop(self) -> None:
         """Ask it to end; the caller joins."""
         self._stop_asked.set()
         self._source.interrupt()
+
+    @property
+    def is_asking_outside(self) -> bool:
+        """Whether its source still waits for a device or share that does not answer: it cannot be stopped."""
+        return self._source.is_busy()
 
     def run(self) -> None:
         """Until asked to stop or the source is exhausted."""
@@ -77,6 +105,7 @@ class IngestThread(threading.Thread):
             self.failure = error
         finally:
             self._log.flush()
+            self._tell_rest()
             self._source.close()
             for camera in self._source.cameras:
                 self._metrics.source_up.labels(camera).set(0)
@@ -105,8 +134,11 @@ class IngestThread(threading.Thread):
         while not self._stop_asked.is_set():
             self._health.beat(self.name)
             self._log.flush_due()
+            self._tell_asked()
             try:
-                frame = self._source.read(_READ_S)
+                frame = self._source.read(_SOON_S if self._asked else _READ_S)
+                if self._source.is_caught_up:
+                    self._caught_up = time.monotonic()
             except UnidentifiedFrameError as error:
                 self._metrics.frames_unidentified.labels(error.cause).inc()
                 self._log.warning(error.cause, f"message refused: {error}", cause=error.cause)
@@ -136,8 +168,20 @@ class IngestThread(threading.Thread):
             for dropped in self._put(ticket):
                 self._submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))
         if recorded is not None:
-            on_record = recorded.wait(_RECORD_S)
-            self._source.answer(frame.error if on_record else "not on record: the journal could not be written in time")
+            if not self._asked:
+                recorded.wait(_SOON_S)
+            due = time.monotonic() + _RECORD_S
+            self._asked.append(_Asked(recorded, self._source.defer_answer(), frame.error, due))
+
+    def _tell_asked(self) -> None:
+        """Tell those who wait; frames are on record in the order they came."""
+        while self._asked and (self._asked[0].recorded.is_set() or time.monotonic() >= self._asked[0].due):
+            self._asked.popleft().tell()
+
+    def _tell_rest(self) -> None:
+        for asked in self._asked:
+            asked.recorded.wait(max(0.0, asked.due - time.monotonic()))
+            asked.tell()
 
     def _refuse(self, frame: Frame) -> tuple[Reason, str] | None:
         """Why this frame need not wait for the device."""
@@ -179,12 +223,23 @@ class IngestThread(threading.Thread):
 
     def _put(self, ticket: Ticket) -> list[Ticket]:
         while True:
-            dropped = self._buffer.put(ticket, can_wait=self._source.can_wait)
+            left_s = self._compute_unread_s()
+            dropped = self._buffer.put(
+                ticket, can_wait=self._source.can_wait, may_block=left_s > 0, timeout_s=min(_READ_S, max(0.0, left_s))
+            )
             if dropped is not None:
                 return dropped
             self._health.beat(self.name)  # full: waiting for the device, which has a beat of its own
+            self._tell_asked()
             if not self._ledger.is_open(ticket) or self._stop_asked.is_set():
                 return []  # answered by its deadline, or soon by the stop
+
+    def _compute_unread_s(self) -> float:
+        """How much longer what the source has may lie unread: no frame of another camera may grow old among it."""
+        deadlines_ms = [self._ledger.deadlines_ms[camera] for camera in self._source.cameras]
+        if len(deadlines_ms) == 1:
+            return math.inf
+        return self._caught_up + _UNREAD_SHARE * min(deadlines_ms) / 1000 - time.monotonic()
 
     def _set_up(self, *, up: bool, why: str = "") -> None:
         self._health.report(f"source {self._source.name}", None if up else why)

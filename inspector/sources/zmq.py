@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import zmq
 
 from inspector.access import Access, Gate
@@ -38,6 +40,7 @@ class ZmqSource:
         self._gates: dict[int, Gate] = {kind: access.build_gate(name) for name, kind in self._endpoints}
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
+        self.is_caught_up = True
         self._asker: tuple[zmq.Socket[bytes], bytes] | None = None  # who sent the last frame, where it waits
 
     def connect(self) -> None:
@@ -60,8 +63,9 @@ class ZmqSource:
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`."""
-        ready = dict(self._poller.poll(int(timeout_s * 1000)))
-        if not ready:
+        ready = dict(self._poller.poll(0))
+        self.is_caught_up = not ready
+        if not ready and not (ready := dict(self._poller.poll(int(timeout_s * 1000)))):
             return None
         # In turns: senders that never pause on one socket must not keep those on the other from being answered.
         socket = next(socket for socket in self._sockets if socket in ready)
@@ -90,15 +94,27 @@ class ZmqSource:
 
     def answer(self, problem: str | None) -> None:
         """See `Source`."""
-        if self._asker is None:
-            return
+        if self._asker is not None:
+            self.defer_answer()(problem)
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        """See `Source`."""
+        assert self._asker is not None  # noqa: S101 (`awaits_answer`)
         (socket, peer), self._asker = self._asker, None
-        reply = b"OK" if problem is None else f"ERROR {problem}".encode()
-        # NOBLOCK: a sender that is gone must not hold this thread.
-        socket.send_multipart([peer, b"", reply], flags=zmq.NOBLOCK)
+
+        def answer(problem: str | None) -> None:
+            reply = b"OK" if problem is None else f"ERROR {problem}".encode()
+            # NOBLOCK: a sender that is gone must not hold this thread.
+            socket.send_multipart([peer, b"", reply], flags=zmq.NOBLOCK)
+
+        return answer
 
     def interrupt(self) -> None:
         """See `Source`: nothing here takes long."""
+
+    def is_busy(self) -> bool:
+        """See `Source`."""
+        return False
 
     def close(self) -> None:
         """Unbind."""

@@ -20,6 +20,7 @@ from inspector.service.ingest import IngestThread
 from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket
 from inspector.service.metrics import Metrics
+from inspector.sources.detached import DetachedSource
 from inspector.types import Frame, Reason, Verdict
 
 Connection = BaseException | Sequence[Frame | BaseException | None]
@@ -39,6 +40,7 @@ class ScriptedSource:
         self.cameras = cameras
         self.can_wait = can_wait
         self.connect_s = 7.0
+        self.is_caught_up = True
         self.asks = False  # whether its senders wait to be told
         self.answers: list[str | None] = []
         self.calls: list[str] = []
@@ -76,6 +78,12 @@ class ScriptedSource:
 
     def answer(self, problem: str | None) -> None:
         self.answers.append(problem)
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        return self.answer
+
+    def is_busy(self) -> bool:
+        return False
 
     def close(self) -> None:
         self.calls.append("close")
@@ -491,6 +499,58 @@ def test_sender_is_told_an_error_when_its_frame_is_not_on_record_in_time(
     assert thread.failure is None
 
 
+def test_frames_are_read_on_while_a_sender_waits_for_a_slow_disk(
+    line: Line, make_frame: MakeFrame, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", WAIT_S)
+    handed: queue.Queue[threading.Event | None] = queue.Queue()
+    monkeypatch.setattr(line.recorder, "open", lambda ticket, recorded: handed.put(recorded))
+
+    class Asking(ScriptedSource):
+        def awaits_answer(self) -> bool:
+            return self.calls.count("read") <= 2
+
+    source = Asking([make_frame("asked1"), make_frame("asked2"), *(make_frame(f"f{n}") for n in range(20))])
+    thread = launch(line.build(source))
+    recorded = [handed.get(timeout=WAIT_S) for _ in range(22)]
+    assert [event is not None for event in recorded] == [True, True] + [False] * 20
+    assert source.answers == []
+    for event in recorded[:2]:
+        assert event is not None
+        event.set()
+    thread.join(WAIT_S)
+    assert source.answers == [None, None]
+
+
+def test_senders_are_told_as_soon_as_their_frames_are_on_record_while_none_comes(
+    line: Line, make_frame: MakeFrame, launch: Launch, monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", WAIT_S)
+    handed: queue.Queue[threading.Event] = queue.Queue()
+    told: queue.Queue[str | None] = queue.Queue()
+    monkeypatch.setattr(line.recorder, "open", lambda ticket, recorded: handed.put(recorded))
+
+    class Quiet(ScriptedSource):
+        def read(self, timeout_s: float) -> Frame | None:
+            if self.delivered.empty():
+                return super().read(timeout_s)
+            assert timeout_s <= 0.05
+            return None
+
+    source = Quiet([make_frame("asked")])
+    source.asks = True
+    monkeypatch.setattr(source, "answer", told.put)
+    thread = launch(line.build(source))
+    recorded = handed.get(timeout=WAIT_S)
+    with pytest.raises(queue.Empty):
+        told.get(timeout=0.1)
+    recorded.set()
+    assert told.get(timeout=WAIT_S) is None
+    monkeypatch.setattr(Quiet, "read", lambda self, timeout_s: None)
+    end(thread)
+    assert told.empty()  # once
+
+
 def test_disk_is_not_waited_for_when_no_sender_waits_to_be_told(line: Line, make_frame: MakeFrame) -> None:
     line.recorder.is_durable = False
     source = ScriptedSource([make_frame(f"f{number}") for number in range(50)])  # a second for each would be too long
@@ -561,6 +621,113 @@ def test_frame_is_given_up_when_it_was_answered_while_it_waited_for_room(
     line.run(ScriptedSource([make_frame("f1"), make_frame("f2"), make_frame("bad", error="truncated")]))
     assert line.waiting() == ["f1"]
     assert [answer[0] for answer in line.answers()] == ["bad"]
+
+
+def test_frames_of_other_cameras_are_read_in_time_when_one_fills_a_buffer_that_blocks(
+    line: Line, make_frame: MakeFrame, launch: Launch
+) -> None:
+    line.buffer = FrameBuffer(20, WhenFull.BLOCK)
+    line.ledger.deadlines_ms = {"top": 60_000, "side": 400}
+    flood = [make_frame(f"f{number}") for number in range(5)]
+    source = ScriptedSource([*flood, make_frame("other", "side")], cameras=("top", "side"))
+    source.is_caught_up = False
+    judge = line.judges.get("top")
+    assert judge is not None
+    line.judges.switch({"top": judge, "side": judge})
+    started = time.monotonic()
+    launch(line.build(source)).join(WAIT_S)
+    assert 0.1 <= time.monotonic() - started < 5.0  # a quarter of the shortest deadline
+    assert [answer[0] for answer in line.answers()] == [f"f{number}" for number in range(4)]
+    assert {answer[2] for answer in line.answers()} == {Reason.OVERLOAD}
+    assert sorted(line.waiting()) == ["f4", "other"]
+
+
+def test_frames_lie_unread_while_the_buffer_is_full_and_all_were_read_a_moment_ago(
+    line: Line, make_frame: MakeFrame, launch: Launch
+) -> None:
+    line.buffer = FrameBuffer(20, WhenFull.BLOCK)
+    source = ScriptedSource([make_frame(f"f{number}") for number in range(6)], cameras=("top", "side"))
+    thread = launch(line.build(source))
+    got = [ticket.frame.frame_id for _ in range(6) if (ticket := line.buffer.get(WAIT_S))]
+    thread.join(WAIT_S)
+    assert got == [f"f{number}" for number in range(6)]
+    assert line.outcomes == []
+
+
+# ---------------------------------------------------------------- hangs
+
+
+class HangingSource(ScriptedSource):
+    """Whose next call does not return before it is told to."""
+
+    def __init__(self, *script: Connection) -> None:
+        super().__init__(*script, can_wait=True)
+        self.connect_s = 0.2
+        self.hangs = threading.Event()
+        self.answers_again = threading.Event()
+
+    def connect(self) -> None:
+        self._hang()
+        super().connect()
+
+    def read(self, timeout_s: float) -> Frame | None:
+        self._hang()
+        return super().read(timeout_s)
+
+    def _hang(self) -> None:
+        if self.hangs.is_set():
+            self.hangs.clear()
+            assert self.answers_again.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("moment", ["connecting", "reading"])
+def test_source_that_hangs_is_told_by_name_and_no_stall_and_comes_back_by_itself(
+    line: Line, make_frame: MakeFrame, launch: Launch, value: Any, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_for(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < deadline
+            assert health.stalled() == []
+            time.sleep(0.01)
+
+    health = Health(stall_after_s=1.0)
+    monkeypatch.setattr(line, "_health", health)
+    health.enter(State.READY)
+    source = HangingSource([*(None for _ in range(100_000)), make_frame("f1")])
+    if moment == "connecting":
+        source.hangs.set()
+    thread = launch(line.build(DetachedSource(source)))
+    if moment == "reading":
+        wait_for(lambda: value("source_up", camera="top") == 1)
+        source.hangs.set()
+    wait_for(lambda: health.state is State.DEGRADED)
+    assert value("source_up", camera="top") == 0
+    assert (health.problem("source line") or "").startswith("line: no answer for ")
+    time.sleep(1.2)  # more than `stall_after_s`
+    assert health.stalled() == []
+    assert thread.is_alive()
+    source.answers_again.set()
+    wait_for(lambda: health.state is not State.DEGRADED)
+    wait_for(lambda: value("source_up", camera="top") == 1)
+
+
+def test_thread_ends_at_once_when_stopped_while_its_source_hangs(
+    line: Line, make_frame: MakeFrame, launch: Launch, end: Any
+) -> None:
+    source = HangingSource([make_frame("f1")])
+    source.connect_s = 60.0
+    source.hangs.set()
+    thread = launch(line.build(DetachedSource(source)))
+    deadline = time.monotonic() + WAIT_S
+    while source.hangs.is_set():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    end(thread)
+    assert thread.failure is None
+    assert thread.is_asking_outside
+    assert line.ledger.account().received["top"] == 0
+    source.answers_again.set()
 
 
 # ---------------------------------------------------------------- death

@@ -313,6 +313,38 @@ def test_req_sender_is_answered_only_when_the_source_is_told_to(source: ZmqSourc
     assert not req.poll(100)
 
 
+def test_each_sender_gets_its_own_answer_when_it_is_given_after_others_frames_were_read(
+    connect: Connect, source: ZmqSource, endpoints: Sockets
+) -> None:
+    senders, answers = [connect(zmq.REQ, endpoints.imagezmq) for _ in range(2)], []
+    for number, sender in enumerate(senders):
+        send(sender, HEADER | {"frame_id": number})
+        take(source)
+        answers.append(source.defer_answer())
+        assert not source.awaits_answer()
+    answers[1](None)
+    answers[0]("the disk is full")
+    assert [sender.recv() for sender in senders] == [b"ERROR the disk is full", b"OK"]
+
+
+def test_source_knows_whether_anything_lay_unread(source: ZmqSource, push: zmq.Socket[bytes]) -> None:
+    assert source.read(0) is None
+    assert source.is_caught_up
+    send(push, HEADER)
+    take(source)
+    for number in range(3):
+        send(push, HEADER | {"frame_id": number})
+    take(source)  # once one has come, the others are there too, or will be soon
+    while source.is_caught_up:
+        send(push, HEADER)
+        send(push, HEADER)
+        time.sleep(0.05)
+        take(source)
+    while source.read(0.05) is not None:
+        pass
+    assert source.is_caught_up
+
+
 def test_no_sender_is_answered_when_a_pushed_frame_was_read(
     source: ZmqSource, push: zmq.Socket[bytes], req: zmq.Socket[bytes]
 ) -> None:
