@@ -16,6 +16,7 @@ from torch import Tensor
 from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.config import Preprocessing
 from inspector.errors import BadFrameError, FrameError, TrainingError
+from inspector.files import read_whole
 from inspector.looks import Look, compute_look
 from inspector.preprocessing import preprocess
 from inspector.types import PixelFormat
@@ -50,10 +51,10 @@ def read_image(path: Path) -> tuple[Pixels, PixelFormat]:
     """Decode a file.
 
     Raises:
-        BadFrameError: it cannot be read; the message names it.
+        BadFrameError: it cannot be read, or changed meanwhile; the message names it.
     """
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(read_whole(path))
     except (OSError, BadFrameError) as error:
         raise BadFrameError(f"{path}: {error}") from error
 

@@ -17,6 +17,7 @@ from inspector.config import Recipe
 from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import BadFrameError, FrameError, InspectorError, RecipeError, TrainingError
+from inspector.files import read_whole
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
 from inspector.training.image_metrics import GOOD, compute_image_metrics
@@ -208,7 +209,7 @@ def read_mask(path: Path, frame_hw: tuple[int, int]) -> Array:
         BadFrameError: it cannot be read, or is not of its image's size.
     """
     try:
-        pixels, _ = decode_image(path.read_bytes())
+        pixels, _ = decode_image(read_whole(path))
     except (OSError, BadFrameError) as error:
         raise BadFrameError(f"{path}: mask: must be an image that can be read: {error}") from error
     if pixels.shape[:2] != frame_hw:

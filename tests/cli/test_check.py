@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from inspector.cli import checks
 from inspector.cli.finding import Finding
 from inspector.config import Station
+from inspector.sources.folder import FolderSource as Folder
 
 Run = Callable[..., tuple[int, str]]
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
@@ -127,6 +129,29 @@ def test_recipe_that_is_not_there_is_one_fault_and_not_its_engine_s_too(
     failed = [what for what, finding in report["findings"].items() if finding["result"] == "FAIL"]
     assert failed == ["cameras.top.recipe"]
     assert "cameras.top engine" not in report["findings"]
+
+
+def test_folder_that_does_not_answer_is_a_fault_and_the_rest_is_checked_all_the_same(
+    run: Run, path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    real_isdir = os.path.isdir
+
+    def isdir(folder: Any) -> bool:
+        assert not str(folder).endswith("share") or answers.wait(60)
+        return real_isdir(folder)
+
+    monkeypatch.setattr(os.path, "isdir", isdir)
+    monkeypatch.setattr(Folder, "connect_s", 0.1)
+    (path.parent / "inbox").mkdir()
+    config["cameras"] = {
+        name: {"source": {"type": "folder", "path": name}} for name in ("share", "inbox")
+    }  # fmt: skip
+    status, report = check(run, path, config)
+    answers.set()
+    assert status == 78
+    assert report["findings"]["cameras.share.source"]["problem"].startswith("share: no answer for ")
+    assert report["findings"]["cameras.inbox.source"]["detail"] == "folder: there"
 
 
 def test_running_daemon_is_said_to_run_and_left_alone(
