@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inspector.errors import BadFrameError, InspectorError, UnsettledFileError
-from inspector.files import look_at, read_whole, write_whole
+from inspector.files import Look, look_at, read_whole, write_whole
 
 
 def test_file_stays_as_it_was_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,24 +101,39 @@ def test_file_is_read_when_nothing_happens_to_it(old: Path) -> None:
     assert read_whole(old.parent / "empty", may_have_holes=False) == b""
 
 
-@pytest.mark.parametrize("moment", ["looked at", "opened"])
+@pytest.mark.parametrize("looks", [1, 2], ids=["before it is opened", "before it is read"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_file_is_refused_when_it_changes_after_it_was(
-    old: Path, monkeypatch: pytest.MonkeyPatch, moment: str, change: str
-) -> None:
-    changes, real_open = [CHANGES[change]], os.open
+def test_file_is_refused_when_it_changes(old: Path, monkeypatch: pytest.MonkeyPatch, looks: int, change: str) -> None:
+    looked: list[Look] = []
 
-    def opens(path: Any, *rest: Any) -> int:
-        if moment == "looked at":
-            changes.pop()(old)
-        descriptor = real_open(path, *rest)
-        if moment == "opened":
-            changes.pop()(old)
-        return descriptor
+    def look_and_change(path: Path | int) -> Look:
+        looked.append(look_at(path))
+        if len(looked) == looks:
+            CHANGES[change](old)
+        return looked[-1]
 
-    monkeypatch.setattr(os, "open", opens)
+    monkeypatch.setattr("inspector.files.look_at", look_and_change)
     with pytest.raises(UnsettledFileError, match="must not change while it is read"):
         read_whole(old)
+
+
+def test_file_is_refused_when_its_link_leads_elsewhere_meanwhile(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link, other = old.with_name("link"), old.with_name("other")
+    link.symlink_to(old)
+    other.write_bytes(b"b" * 1000)
+    real_open = os.open
+
+    def open_and_turn(path: Path, *rest: Any) -> int:
+        descriptor = real_open(path, *rest)
+        link.unlink()
+        link.symlink_to(other)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_turn)
+    with pytest.raises(UnsettledFileError):
+        read_whole(link)
+    monkeypatch.undo()
+    assert read_whole(link) == b"b" * 1000
 
 
 def test_file_is_refused_when_it_is_not_as_it_was_seen(old: Path) -> None:

@@ -502,7 +502,7 @@ def test_sender_is_told_an_error_when_its_frame_is_not_on_record_in_time(
 def test_frames_are_read_on_while_a_sender_waits_for_a_slow_disk(
     line: Line, make_frame: MakeFrame, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_RECORD_S", WAIT_S)
+    monkeypatch.setattr(module, "_RECORD_S", 60.0)
     handed: queue.Queue[threading.Event | None] = queue.Queue()
     monkeypatch.setattr(line.recorder, "open", lambda ticket, recorded: handed.put(recorded))
 
@@ -534,9 +534,10 @@ def test_senders_are_told_as_soon_as_their_frames_are_on_record_while_none_comes
         def read(self, timeout_s: float) -> Frame | None:
             if self.delivered.empty():
                 return super().read(timeout_s)
-            assert timeout_s <= 0.05
+            assert timeout_s <= 0.05 or on_record.is_set()
             return None
 
+    on_record = threading.Event()
     source = Quiet([make_frame("asked")])
     source.asks = True
     monkeypatch.setattr(source, "answer", told.put)
@@ -544,11 +545,13 @@ def test_senders_are_told_as_soon_as_their_frames_are_on_record_while_none_comes
     recorded = handed.get(timeout=WAIT_S)
     with pytest.raises(queue.Empty):
         told.get(timeout=0.1)
+    on_record.set()
     recorded.set()
     assert told.get(timeout=WAIT_S) is None
     monkeypatch.setattr(Quiet, "read", lambda self, timeout_s: None)
     end(thread)
     assert told.empty()  # once
+    assert thread.failure is None
 
 
 def test_disk_is_not_waited_for_when_no_sender_waits_to_be_told(line: Line, make_frame: MakeFrame) -> None:
@@ -647,11 +650,28 @@ def test_frames_lie_unread_while_the_buffer_is_full_and_all_were_read_a_moment_a
 ) -> None:
     line.buffer = FrameBuffer(20, WhenFull.BLOCK)
     source = ScriptedSource([make_frame(f"f{number}") for number in range(6)], cameras=("top", "side"))
-    thread = launch(line.build(source))
+    thread = line.build(source)
+    thread._caught_up -= 1000.0
+    launch(thread)
     got = [ticket.frame.frame_id for _ in range(6) if (ticket := line.buffer.get(WAIT_S))]
     thread.join(WAIT_S)
     assert got == [f"f{number}" for number in range(6)]
     assert line.outcomes == []
+
+
+def test_lone_camera_waits_for_room_however_long_its_frames_lie_unread(
+    line: Line, make_frame: MakeFrame, launch: Launch
+) -> None:
+    line.buffer = FrameBuffer(10, WhenFull.BLOCK)
+    line.ledger.deadlines_ms = {"top": 4}
+    source = ScriptedSource([make_frame("f1"), make_frame("f2")])
+    source.is_caught_up = False
+    thread = launch(line.build(source))
+    time.sleep(0.1)
+    assert line.outcomes == []
+    got = [ticket.frame.frame_id for _ in range(2) if (ticket := line.buffer.get(WAIT_S))]
+    thread.join(WAIT_S)
+    assert (got, line.outcomes) == (["f1", "f2"], [])
 
 
 # ---------------------------------------------------------------- hangs
