@@ -84,7 +84,7 @@ class FolderSource(Unanswering):
         except UnsettledFileError:
             self._put_off(path)
             return None
-        except (OSError, BadFrameError) as fault:
+        except (OSError, MemoryError, BadFrameError) as fault:
             error = f"{name}: {fault}"
         self._taken[path] = self._sights[path].look
         return build_frame(

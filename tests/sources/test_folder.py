@@ -158,6 +158,18 @@ def test_file_becomes_a_frame_with_an_error_unread_when_it_is_huge(tmp_path: Pat
     assert take(once(tmp_path)).error == f"huge.png: file: must be at most {2**30} bytes, got {2**42}"
 
 
+def test_file_becomes_a_frame_with_an_error_when_there_is_no_memory_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> bytes:
+        raise MemoryError("cannot allocate 1 GiB")
+
+    write(tmp_path, a=1)
+    source = once(tmp_path)
+    monkeypatch.setattr(module, "read_whole", fail)
+    assert take(source).error == "a.png: cannot allocate 1 GiB"
+
+
 def test_listed_file_becomes_a_frame_with_an_error_when_it_is_gone_before_it_is_read(tmp_path: Path) -> None:
     write(tmp_path, a=1, b=2)
     source = once(tmp_path)

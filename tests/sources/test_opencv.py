@@ -302,11 +302,10 @@ def test_read_returns_in_time_and_fails_when_the_child_stops_in_the_middle_of_a_
     wait_for_data(source)
     os.kill(child.pid, signal.SIGSTOP)
     started = time.monotonic()
-    error, frames, calls = read_until_lost(source)
+    error, frames, _ = read_until_lost(source)
     assert isinstance(error, NotConnectedError)
     assert f"no frame for {READ_TIMEOUT_S} s" in str(error)
     assert frames == []
-    assert calls > 2
     assert time.monotonic() - started < READ_TIMEOUT_S + 5.0
     source.close()
     assert not child.is_alive()
