@@ -50,7 +50,7 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Stamp:
     """What shows whether a path still leads to the same file, and whether that was written to."""
 
     mode: int
@@ -61,19 +61,19 @@ class Look:
     changed_ns: int
 
 
-def look_at(path: Path | int) -> Look:
+def read_stamp(path: Path | int) -> Stamp:
     """A path, its links followed, or an open descriptor, as it is now.
 
     Raises:
         OSError: it is not there, or cannot be asked.
     """
     status = os.stat(path)  # noqa: PTH116 (a descriptor too)
-    return Look(
+    return Stamp(
         status.st_mode, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )  # fmt: skip
 
 
-def read_whole(path: Path, seen: Look | None = None, *, may_have_holes: bool = True) -> bytes:
+def read_whole(path: Path, seen: Stamp | None = None, *, may_have_holes: bool = True) -> bytes:
     """Read a file to which nobody writes meanwhile: never half of it old and half of it new.
 
     What is no regular file is not opened: a pipe or a device need never end. A change that leaves size and times as
@@ -89,27 +89,27 @@ def read_whole(path: Path, seen: Look | None = None, *, may_have_holes: bool = T
         BadFrameError: it is no regular file, is larger than 1 GiB, or has a hole.
         UnsettledFileError: it changed while it was read, or since it was `seen`.
     """
-    before = seen or look_at(path)
+    before = seen or read_stamp(path)
     _refuse(before)
     # NONBLOCK: what was put in the file's place just now may be a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 (no path)
         content = b""
-        if look_at(descriptor) == before:
+        if read_stamp(descriptor) == before:
             if not may_have_holes:
                 _refuse_hole(descriptor, before.size)
             content = file.read(before.size + 1)
-        if not before == look_at(descriptor) == look_at(path) or len(content) != before.size:
+        if not before == read_stamp(descriptor) == read_stamp(path) or len(content) != before.size:
             raise UnsettledFileError("file: must not change while it is read")
     return content
 
 
-def _refuse(look: Look) -> None:
-    if not stat.S_ISREG(look.mode):
-        kind = _KINDS.get(stat.S_IFMT(look.mode), "special file")
+def _refuse(stamp: Stamp) -> None:
+    if not stat.S_ISREG(stamp.mode):
+        kind = _KINDS.get(stat.S_IFMT(stamp.mode), "special file")
         raise BadFrameError(f"file: must be a regular file, is a {kind}")
-    if look.size > _MAX_BYTES:
-        raise BadFrameError(f"file: must be at most {_MAX_BYTES} bytes, got {look.size}")
+    if stamp.size > _MAX_BYTES:
+        raise BadFrameError(f"file: must be at most {_MAX_BYTES} bytes, got {stamp.size}")
 
 
 def _refuse_hole(descriptor: int, size: int) -> None:

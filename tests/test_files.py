@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inspector.errors import BadFrameError, InspectorError, UnsettledFileError
-from inspector.files import Look, look_at, read_whole, write_whole
+from inspector.files import Stamp, read_stamp, read_whole, write_whole
 
 
 def test_file_stays_as_it_was_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def old(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(b"a" * 1000)
     seen = path.stat().st_ctime_ns
-    while look_at(path).changed_ns - seen < 50_000_000:
+    while read_stamp(path).changed_ns - seen < 50_000_000:
         path.chmod(0o600)
     return path
 
@@ -96,7 +96,7 @@ def old(tmp_path: Path) -> Path:
 def test_file_is_read_when_nothing_happens_to_it(old: Path) -> None:
     (old.parent / "link").symlink_to(old)
     (old.parent / "empty").touch()
-    assert read_whole(old, look_at(old), may_have_holes=False) == b"a" * 1000
+    assert read_whole(old, read_stamp(old), may_have_holes=False) == b"a" * 1000
     assert read_whole(old.parent / "link") == b"a" * 1000
     assert read_whole(old.parent / "empty", may_have_holes=False) == b""
 
@@ -104,15 +104,15 @@ def test_file_is_read_when_nothing_happens_to_it(old: Path) -> None:
 @pytest.mark.parametrize("looks", [1, 2], ids=["before it is opened", "before it is read"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_file_is_refused_when_it_changes(old: Path, monkeypatch: pytest.MonkeyPatch, looks: int, change: str) -> None:
-    looked: list[Look] = []
+    looked: list[Stamp] = []
 
-    def look_and_change(path: Path | int) -> Look:
-        looked.append(look_at(path))
+    def look_and_change(path: Path | int) -> Stamp:
+        looked.append(read_stamp(path))
         if len(looked) == looks:
             CHANGES[change](old)
         return looked[-1]
 
-    monkeypatch.setattr("inspector.files.look_at", look_and_change)
+    monkeypatch.setattr("inspector.files.read_stamp", look_and_change)
     with pytest.raises(UnsettledFileError, match="must not change while it is read"):
         read_whole(old)
 
@@ -137,14 +137,14 @@ def test_file_is_refused_when_its_link_leads_elsewhere_meanwhile(old: Path, monk
 
 
 def test_file_is_refused_when_it_is_not_as_it_was_seen(old: Path) -> None:
-    seen = look_at(old)
+    seen = read_stamp(old)
     overwrite(old)
     with pytest.raises(UnsettledFileError):
         read_whole(old, seen)
 
 
 def test_pipe_is_not_waited_for_when_it_takes_the_place_of_a_file(old: Path) -> None:
-    seen = look_at(old)
+    seen = read_stamp(old)
     replace_by_pipe(old)
     with pytest.raises(UnsettledFileError):
         read_whole(old, seen)

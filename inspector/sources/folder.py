@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError, UnsettledFileError
-from inspector.files import Look, look_at, read_whole
+from inspector.files import Stamp, read_stamp, read_whole
 from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
@@ -29,9 +29,14 @@ _OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 class _Sight:
     """How a file looks (None: cannot be asked), since when, and whether what was read of it seemed unfinished."""
 
-    look: Look | None
+    stamp: Stamp | None
     since_s: float
     is_doubted: bool = False
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """What tells a file written anew from the one before: not a change of its mode, nor a share mounted again."""
+        return None if self.stamp is None else (self.stamp.size, self.stamp.modified_ns)
 
     def is_old(self) -> bool:
         return time.monotonic() >= self.since_s + _DOUBT_S
@@ -55,7 +60,7 @@ class FolderSource(Unanswering):
         self._next_look = 0.0
         self._simulated = simulated
         self._waiting: deque[Path] = deque()
-        self._taken: dict[Path, Look | None] = {}
+        self._taken: dict[Path, tuple[int, int] | None] = {}
         self._sights: dict[Path, _Sight] = {}
 
     def connect(self) -> None:
@@ -86,7 +91,7 @@ class FolderSource(Unanswering):
             return None
         except (OSError, MemoryError, BadFrameError) as fault:
             error = f"{name}: {fault}"
-        self._taken[path] = self._sights[path].look
+        self._taken[path] = self._sights[path].version
         return build_frame(
             self.name,
             name,
@@ -114,7 +119,7 @@ class FolderSource(Unanswering):
         sight = self._sights[path]
         may_be_unfinished = self._watch and not sight.is_old()
         try:
-            content = read_whole(path, sight.look, may_have_holes=False)
+            content = read_whole(path, sight.stamp, may_have_holes=False)
             if may_be_unfinished and content.endswith(_UNFILLED):
                 raise BadFrameError("file: ends in zeros")
             return decode_image(content)
@@ -130,7 +135,7 @@ class FolderSource(Unanswering):
         self._sights[path] = dataclasses.replace(self._sights[path], is_doubted=True)
         if not self._watch:
             time.sleep(self._poll_s)
-            self._sights[path] = _Sight(_look(path), time.monotonic())
+            self._sights[path] = _Sight(_read_stamp(path), time.monotonic())
             self._waiting.append(path)
 
     # ------------------------------------------------------------ the folder
@@ -148,30 +153,30 @@ class FolderSource(Unanswering):
         self._next_look = time.monotonic() + self._poll_s
         before = self._sights
         try:
-            looks = {path: _look(path) for path in sorted(self._path.iterdir()) if _is_image(path)}
+            stamps = {path: _read_stamp(path) for path in sorted(self._path.iterdir()) if _is_image(path)}
         except OSError as error:
             raise NotConnectedError(f"folder {self._path}: {error}") from error
-        self._sights = {path: _see(look, before.get(path)) for path, look in looks.items()}
+        self._sights = {path: _see(stamp, before.get(path)) for path, stamp in stamps.items()}
         # A file written anew under its old name is another frame; names of files that are gone are forgotten.
-        self._taken = {path: look for path, look in self._taken.items() if path in looks}
-        self._waiting.extend(path for path in looks if self._is_ready(path, before.get(path)))
+        self._taken = {path: version for path, version in self._taken.items() if path in stamps}
+        self._waiting.extend(path for path in stamps if self._is_ready(path, before.get(path)))
 
     def _is_ready(self, path: Path, before: _Sight | None) -> bool:
         """Whether it was not taken yet and, where it is watched, has settled: two looks agree."""
         sight = self._sights[path]
-        if path in self._taken and self._taken[path] == sight.look:
+        if path in self._taken and self._taken[path] == sight.version:
             return False
         return not self._watch or (sight is before and (not sight.is_doubted or sight.is_old()))
 
 
-def _see(look: Look | None, before: _Sight | None) -> _Sight:
+def _see(stamp: Stamp | None, before: _Sight | None) -> _Sight:
     """A file still being written changes its size or, made full-size at once, its times."""
-    return before if before is not None and before.look == look else _Sight(look, time.monotonic())
+    return before if before is not None and before.stamp == stamp else _Sight(stamp, time.monotonic())
 
 
-def _look(path: Path) -> Look | None:
+def _read_stamp(path: Path) -> Stamp | None:
     try:
-        return look_at(path)
+        return read_stamp(path)
     except OSError as error:
         if error.errno not in _OF_THE_FILE:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket as sockets
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError, SourceExhaustedError
+from inspector.files import read_stamp
 from inspector.sources import folder as module
 from inspector.sources.folder import FolderSource
 from inspector.types import Frame, PixelFormat
@@ -344,6 +346,21 @@ def test_file_is_another_frame_when_it_is_written_anew_under_its_old_name(tmp_pa
     look(source), look(source)
     assert described(take(source)) == ("a.png", 2)
     look(source)
+
+
+def test_file_is_not_taken_again_when_only_its_mode_changes_or_its_share_is_mounted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = watch(tmp_path)
+    write(tmp_path, a=1)
+    look(source), look(source)
+    assert described(take(source)) == ("a.png", 1)
+    (tmp_path / "a.png").chmod(0o400)
+    for _ in range(3):
+        look(source)
+    monkeypatch.setattr(module, "read_stamp", lambda path: dataclasses.replace(read_stamp(path), device=99, inode=99))
+    for _ in range(3):
+        look(source)
 
 
 def test_names_of_files_that_are_gone_are_forgotten_when_watching(tmp_path: Path) -> None:
