@@ -213,9 +213,12 @@ class IngestThread(threading.Thread):
     def _has_room(self, frame: Frame) -> bool:
         """Whether the pixels of all frames accepted and not yet answered stay within bounds.
 
-        The buffer bounds those that wait for the device. Those that wait for the disk are few, unless it hangs.
+        The buffer bounds those that wait for the device. Those that wait for the disk are few, unless it hangs or a
+        camera floods, which then pays for it: one that holds less than its share has room.
         """
-        while self._ledger.open_bytes > 2 * self._buffer.max_bytes + 4 * frame.nbytes:
+        ledger, limit = self._ledger, 2 * self._buffer.max_bytes + 4 * frame.nbytes
+        share = limit / len(ledger.deadlines_ms)
+        while ledger.open_bytes > limit and ledger.open_bytes_of[frame.camera] > share:
             if not self._source.can_wait or self._stop_asked.wait(0.05):
                 return False
             self._health.beat(self.name)

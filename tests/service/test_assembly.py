@@ -76,6 +76,16 @@ def test_camera_whose_frames_may_be_of_any_age_is_told_at_the_start_and_when_a_r
         assert caplog.messages == told
 
 
+def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait_for_it(
+    tmp_path: Path, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with assemble(tmp_path, health, metrics, source={"type": "folder", "path": tmp_path}) as assembly:
+        assert not assembly.is_asking_outside
+        (thread,) = assembly._ingest
+        monkeypatch.setattr(thread._source, "is_busy", lambda: True)
+        assert assembly.is_asking_outside
+
+
 def test_endpoints_of_the_daemon_that_runs_a_station_stay_its_own_when_another_is_started(
     tmp_path: Path, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,6 +197,18 @@ def test_pixels_are_refused_or_waited_for_when_frames_not_yet_answered_hold_too_
         assert line.recorder.opened == ["f1"]
 
 
+def test_camera_that_holds_little_has_room_when_another_floods(line: Line, make_frame: MakeFrame) -> None:
+    judge = line.judges.get("top")
+    assert judge is not None
+    line.judges.switch({"top": judge, "side": judge})
+    line.buffer.limit(10, WhenFull.DROP_OLDEST)
+    for number in range(7):
+        line.ledger.accept(make_frame(f"flood{number}"))
+    line.run(ScriptedSource([make_frame("more"), make_frame("other", "side")], cameras=("top", "side")))
+    assert [(name, reason) for name, _, reason, _ in line.answers()] == [("more", Reason.OVERLOAD)]
+    assert line.waiting() == ["other"]
+
+
 def test_thread_ends_and_closes_its_source_when_that_is_exhausted(line: Line, beats: queue.Queue[str]) -> None:
     source = ScriptedSource([])
     thread = line.run(source)
