@@ -119,12 +119,11 @@ class Follower:
         if topic != "status" and (camera == topic or not self._wants(camera)):
             return
         station, boot_id = read_speaker(message)
-        read = None
-        if self._speakers.station in {None, station}:  # another's may break our rules
-            read = parse_status(message) if topic == "status" else parse_verdict(message, camera, station)
-        if not self._speakers.admit(station, boot_id, now) or read is None:
+        if self._speakers.refuses(station, boot_id, now):
             self._tell_foreign(station, boot_id)
             return
+        read = parse_status(message) if topic == "status" else parse_verdict(message, camera, station)
+        self._speakers.accept(station, boot_id, now)
         self._note_boot(boot_id)
         if isinstance(read, Verdict):
             self._take_verdict(read, now)

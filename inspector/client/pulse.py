@@ -60,6 +60,7 @@ class Pulse:
         self._quiet_s = max(heartbeat_s / 2, _QUIET_S)
         self._lifebit: int | None = None
         self._heard_at = self._moved_at = self._shown_at = self.alive_at = -math.inf
+        self._offset = -math.inf  # of the status before
         self._reference: float | None = None
         self._level: Level | None = None
         self._rising: Level | None = None  # statuses that come later than the level says, none in time between them
@@ -92,13 +93,16 @@ class Pulse:
         self._heard_at = now
         if self._lifebit is not None and lifebit < self._lifebit:
             return False
-        has_moved = lifebit != self._lifebit
+        has_moved = self._has_moved(lifebit)
         self._lifebit = lifebit
         if has_moved:
             self._moved_at = now
         if queued_s <= _PROMPT_S:
             self._take_prompt(published_utc_s, now, has_moved=has_moved)
         return True
+
+    def _has_moved(self, lifebit: int) -> bool:
+        return lifebit != self._lifebit
 
     def _take_prompt(self, published_utc_s: float, now: float, *, has_moved: bool) -> None:
         offset = now - published_utc_s
@@ -110,30 +114,32 @@ class Pulse:
 
     def _follow(self, offset: float, now: float) -> float:
         """Note an offset; for how long it has been shown."""
-        level = self._hold(self._level, offset, now)
+        is_draining = self._is_draining(offset)
+        self._offset = offset
+        level = next((each for each in (self._level, self._rising) if self._fits(each, offset, now)), None)
         if level is None:
-            level = self._hold(self._rising, offset, now) or self._begin(offset, now)
-            if level.held_s < _SPAN_S and self._is_late(offset, now):
-                self._rising = level
-                return 0.0
+            level = Level(offset, offset, now, now, now - self.alive_at)
+        elif is_draining:
+            return 0.0
+        level.held_at, level.lowest = now, min(level.lowest, offset)
+        if level is not self._level and level.held_s < _SPAN_S and self._is_late(offset, now):
+            self._rising = level
+            return 0.0
         self._level, self._rising = level, None
         self._believe(level)
         return level.held_s
 
-    def _hold(self, level: Level | None, offset: float, now: float) -> Level | None:
-        """The level, with this status added to it; None where it does not belong there."""
-        if level is None or now - level.held_at > self._quiet_s or abs(offset - level.first) > _JITTER_S:
-            return None
-        level.held_at, level.lowest = now, min(level.lowest, offset)
-        return level
+    def _is_draining(self, offset: float) -> bool:
+        """Whether the status before came late: a backlog may be handed over, a piece at a time."""
+        return offset < self._offset - _JITTER_S
+
+    def _fits(self, level: Level | None, offset: float, now: float) -> bool:
+        return level is not None and now - level.held_at <= self._quiet_s and abs(offset - level.first) <= _JITTER_S
 
     def _is_late(self, offset: float, now: float) -> bool:
         """Whether it comes later than the level says, which was held not long ago: one that lags, or a new level."""
         level = self._level
         return level is not None and now - level.held_at <= self._quiet_s and offset > level.first
-
-    def _begin(self, offset: float, now: float) -> Level:
-        return Level(offset, offset, now, now, now - self.alive_at)
 
     def _believe(self, level: Level) -> None:
         """Take a level's offset for the reference; one that is higher only as far as no delay can explain it."""

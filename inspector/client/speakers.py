@@ -29,31 +29,31 @@ class Speakers:
         self._heard_at = self._disturbed_at = -math.inf
         self._disturbance = ""
 
-    def admit(self, station: str, boot_id: str, now: float) -> bool:
-        """Whether a message's word counts. A process never heard before takes the place of the former."""
-        self.station = self.station or station
-        if station != self.station:
-            self.refused += 1
+    def refuses(self, station: str, boot_id: str, now: float) -> bool:
+        """Whether a message does not count, whatever it says.
+
+        A former process is refused, since its messages may be left over, while the present one is heard.
+        """
+        if self.station not in {None, station}:
             if not self._is_named:
                 self._disturb(f"another station speaks here, {station!r:.80}: name yours by station=", now)
-            return False
-        if boot_id != self.boot_id and not self._takes_over(boot_id, now):
-            self.refused += 1
+        elif boot_id in self._former and now - self._heard_at <= self._heartbeat_s:
             self._disturb(f"two processes speak as {station!r:.80}", now)
+        else:
             return False
-        self._heard_at = now
+        self.refused += 1
         return True
 
-    def _takes_over(self, boot_id: str, now: float) -> bool:
-        """A former process, whose messages may be left over, does so only where the present one is silent."""
+    def accept(self, station: str, boot_id: str, now: float) -> None:
+        """A sound message counts: its process takes the place of the one before."""
+        self.station, self._heard_at = station, now
+        if boot_id == self.boot_id:
+            return
         if boot_id in self._former:
-            if now - self._heard_at <= self._heartbeat_s:
-                return False
             self._former.remove(boot_id)
         if self.boot_id is not None:
             self._former.append(self.boot_id)
         self.boot_id = boot_id
-        return True
 
     def _disturb(self, disturbance: str, now: float) -> None:
         self._disturbed_at, self._disturbance = now, disturbance

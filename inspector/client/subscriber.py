@@ -81,20 +81,25 @@ class Subscriber:
         if not heartbeat_s > 0:
             raise ValueError(f"heartbeat_s: must be above 0, got {heartbeat_s!r}")
         loaded = None if key is None else load_key(key)
+        name = _find_station(station, loaded)
         connections = Connections(results, requests, cameras, loaded)
-        self._follower = Follower(
-            station=_find_station(station, loaded),
-            cameras=cameras,
-            heartbeat_s=heartbeat_s,
-            from_seq=from_seq or {},
-            accept_simulated=accept_simulated,
-            ask=connections.ask if connections.has_requests else None,
-            now=time.monotonic(),
-        )
-        self._pid = os.getpid()
-        self._pump = Pump(connections, self._follower)
+        try:
+            self._follower = Follower(
+                station=name,
+                cameras=cameras,
+                heartbeat_s=heartbeat_s,
+                from_seq=from_seq or {},
+                accept_simulated=accept_simulated,
+                ask=connections.ask if connections.has_requests else None,
+                now=time.monotonic(),
+            )
+            self._pid = os.getpid()
+            self._pump = Pump(connections, self._follower)
+            self._pump.start()
+        except BaseException:
+            connections.close()
+            raise
         weakref.finalize(self, self._pump.stop)
-        self._pump.start()
 
     @property
     def malformed(self) -> int:

@@ -27,7 +27,11 @@ def make_subscriber(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setattr(pulse, "_SPAN_S", 0.1)
 
     def make(**options: Any) -> Subscriber:
-        made.append(Subscriber(station.results, **{"station": "press-3", "requests": station.requests, "heartbeat_s": 60.0} | options))
+        made.append(
+            Subscriber(
+                station.results, **{"station": "press-3", "requests": station.requests, "heartbeat_s": 60.0} | options
+            )
+        )
         station.join(1 + len(options.get("cameras") or [""]))
         return made[-1]
 
