@@ -47,7 +47,8 @@ def test_thread_ends_when_the_subscriber_is_forgotten(station: Station) -> None:
 
 def test_process_ends_at_once_when_it_forgot_to_close() -> None:
     script = "from inspector.client import Subscriber; s = Subscriber('tcp://127.0.0.1:1'); print(s.receive(0.1))"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
 
 
@@ -135,6 +136,6 @@ def test_user_gets_its_turn_while_messages_pour_in(
     station: Station, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "_MAX_BURST", 1)
-    station.publish(*(make_result(seq) for seq in range(11, 2011)))
-    for _ in range(2000):
+    station.publish(*(make_result(seq) for seq in range(11, 511)))
+    for _ in range(500):
         assert isinstance(subscriber.receive(WAIT_S), Verdict | StatusChanged)
