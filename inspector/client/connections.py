@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
 import zmq
 
+from inspector.client.clock import read_clock
 from inspector.client.handshakes import Handshakes
 from inspector.client.keys import ClientKey
 
@@ -90,7 +90,7 @@ class Connections:
         if self._requests is not None:
             with contextlib.suppress(zmq.Again):  # as good as unanswered
                 self._requests.send_multipart([token, b"", json.dumps(request).encode()], flags=zmq.DONTWAIT)
-        return time.monotonic() + _REPLAY_TIMEOUT_S
+        return read_clock() + _REPLAY_TIMEOUT_S
 
     def close(self) -> None:
         """Close everything; nothing lingers."""

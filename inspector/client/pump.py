@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from inspector.client.clock import read_clock
 from inspector.client.connections import Connections
 from inspector.client.follower import Follower
 
@@ -29,7 +30,7 @@ class Pump(threading.Thread):
         self._connections = connections
         self._follower = follower
         self._stop_asked = threading.Event()
-        self._empty_at = time.monotonic()
+        self._empty_at = read_clock()
         self.changed = threading.Condition()
         self.has_ended = False
         self.failure: BaseException | None = None
@@ -69,16 +70,16 @@ class Pump(threading.Thread):
         if answer := self._connections.receive_answer():
             self._follower.take_answer(answer)
         is_full = self._read_burst()
-        self._follower.look(time.monotonic())
+        self._follower.look(read_clock())
         return is_full
 
     def _read_burst(self) -> bool:
         for _ in range(_MAX_BURST):
-            looked_at = time.monotonic()
+            looked_at = read_clock()
             message = self._connections.receive_result()
             if message is None:
                 self._empty_at = looked_at
                 return False
-            now = time.monotonic()
+            now = read_clock()
             self._follower.take_message(message, now, now - self._empty_at)
         return True

@@ -6,7 +6,6 @@ import errno
 import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Self
 
 import zmq
 
+from inspector.client.clock import read_clock
 from inspector.client.connections import Connections
 from inspector.client.events import Event, Verdict
 from inspector.client.finals import Ids
@@ -76,10 +76,10 @@ class Subscriber:
         Raises:
             zmq.ZMQError: an endpoint is none.
             KeyFileError: the key file is missing, open to others, or none.
-            ValueError: `heartbeat_s` is not above 0, or the key file is for another station.
+            ValueError: `heartbeat_s` is not above 0 and finite, or the key file is for another station.
         """
-        if not heartbeat_s > 0:
-            raise ValueError(f"heartbeat_s: must be above 0, got {heartbeat_s!r}")
+        if not 0 < heartbeat_s < math.inf:
+            raise ValueError(f"heartbeat_s: must be above 0 and finite, got {heartbeat_s!r}")
         loaded = None if key is None else load_key(key)
         name = _find_station(station, loaded)
         connections = Connections(results, requests, cameras, loaded)
@@ -91,7 +91,7 @@ class Subscriber:
                 from_seq=from_seq or {},
                 accept_simulated=accept_simulated,
                 ask=connections.ask if connections.has_requests else None,
-                now=time.monotonic(),
+                now=read_clock(),
             )
             self._pid = os.getpid()
             self._pump = Pump(connections, self._follower)
@@ -148,12 +148,12 @@ class Subscriber:
             zmq.ZMQError: the subscriber is closed.
             SubscriberError: its thread died, or this is a fork of the process that made it.
         """
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        deadline = math.inf if timeout_s is None else read_clock() + timeout_s
         self._refuse_fork()
         with self._pump.changed:
             while True:
                 self._refuse_end()
-                if event := self._follower.next_event(time.monotonic()):
+                if event := self._follower.next_event(read_clock()):
                     return event
                 if not self._wait(deadline):
                     return None
@@ -175,17 +175,19 @@ class Subscriber:
         late one of the part before. PASS never comes after `timeout_s`; with a timeout of 0 it never comes.
 
         Raises:
-            ValueError: no id is given.
+            ValueError: no id is given, or `timeout_s` is no number.
             SubscriberError: this is a fork of the process that made it.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = read_clock() + timeout_s
         ids = (frame_id, part_id, trigger_id)
         if ids == (None, None, None):
             raise ValueError("wait_for: must be given frame_id, part_id or trigger_id, got none of them")
+        if math.isnan(timeout_s):
+            raise ValueError(f"wait_for: timeout_s must be a number, got {timeout_s!r}")
         self._refuse_fork()
         with self._pump.changed:
             answer = self._await_answer(camera, ids, deadline)
-            if answer.passed and time.monotonic() > deadline:
+            if answer.passed and read_clock() > deadline:
                 answer = self._follower.give_up(camera, ids, "PASS came, but not in time", answer.raw)
         return answer
 
@@ -195,14 +197,16 @@ class Subscriber:
                 return self._follower.give_up(camera, ids, f"the subscriber's thread died: {self._pump.failure!r}")
             if self._is_closed:
                 return self._follower.give_up(camera, ids, "the subscriber is closed")
-            if answer := self._follower.find_answer(camera, ids, time.monotonic(), deadline):
+            if answer := self._follower.find_answer(camera, ids, read_clock(), deadline):
                 return answer
             self._wait(deadline)
 
     def _wait(self, deadline: float) -> bool:
         """Until something may have come; False where there is no time left."""
-        remaining_s = deadline - time.monotonic()
-        return remaining_s > 0 and (self._pump.changed.wait(min(remaining_s, _MAX_WAIT_S)) or True)
+        remaining_s = deadline - read_clock()
+        if remaining_s > 0:
+            self._pump.changed.wait(min(remaining_s, _MAX_WAIT_S))
+        return remaining_s > 0
 
     @property
     def _is_closed(self) -> bool:

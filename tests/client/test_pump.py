@@ -52,7 +52,8 @@ def test_process_ends_at_once_when_it_forgot_to_close() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "None\n", "")
 
 
-@pytest.mark.parametrize("options", [{"from_seq": {"top": "1"}}, {"heartbeat_s": 0}, {"heartbeat_s": float("nan")}])
+@pytest.mark.parametrize("options", [{"from_seq": {"top": "1"}}, {"heartbeat_s": 0}, {"heartbeat_s": float("nan")},
+                                     {"heartbeat_s": float("inf")}])  # fmt: skip
 def test_nothing_stays_open_when_the_constructor_refuses(station: Station, options: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         Subscriber(station.results, **options)  # type: ignore[arg-type]

@@ -449,9 +449,11 @@ def test_pass_that_was_found_in_time_does_not_pass_when_it_is_handed_out_after_i
     assert answer.raw["verdict"] == "PASS"
 
 
-def test_wait_for_is_refused_when_no_id_is_given(subscriber: Subscriber) -> None:
+def test_wait_for_is_refused_when_no_id_or_no_time_is_given(subscriber: Subscriber) -> None:
     with pytest.raises(ValueError, match="wait_for: must be given frame_id, part_id or trigger_id"):
         subscriber.wait_for("top", timeout_s=0)
+    with pytest.raises(ValueError, match="wait_for: timeout_s must be a number, got nan"):
+        subscriber.wait_for("top", frame_id="f1", timeout_s=float("nan"))
 
 
 def test_oldest_events_are_dropped_and_counted_when_only_wait_for_is_used(
