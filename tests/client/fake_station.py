@@ -8,7 +8,7 @@ from typing import Any
 
 import zmq
 
-from inspector.client import Event, StatusChanged, Subscriber
+from inspector.client import Event, StatusChanged, Subscriber, Verdict
 
 WAIT_S = 10.0
 """More than any message takes; nothing waits that long unless it fails."""
@@ -104,3 +104,26 @@ class Answers:
 
     def none_waits(self) -> bool:
         return not self._router.poll(100)
+
+
+def next_verdict(subscriber: Subscriber) -> Verdict:
+    """The next verdict; other events are left out."""
+    while not isinstance(event := subscriber.receive(WAIT_S), Verdict):
+        assert event is not None
+    return event
+
+
+def wait_for_state(subscriber: Subscriber, state: str) -> None:
+    """Until the subscriber's thread has read it; nothing is fetched."""
+    limit = time.monotonic() + WAIT_S
+    while subscriber._follower._state != state:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def wait_for_events(subscriber: Subscriber, number: int) -> None:
+    """Until so many wait to be fetched."""
+    limit = time.monotonic() + WAIT_S
+    while len(subscriber._follower._inbox._items) < number:
+        assert time.monotonic() < limit
+        time.sleep(0.01)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from chaos import scaled, tell, timeout
-from simulation import CONTRADICTIONS, OURS, Faults, Maker, Run, make_faults
+from history_faults import CONTRADICTIONS, OURS, Faults, Maker, make_faults
+from simulation import Run
 
 from inspector.client import Verdict, follower, inbox, messages, pulse
 from inspector.client.finals import Finals

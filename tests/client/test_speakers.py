@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_station import WAIT_S, Answers, Station, make_result
+from fake_station import WAIT_S, Answers, Station, make_result, next_verdict
 
 from inspector.client import (
     Event,
@@ -27,12 +27,6 @@ Make = Callable[..., Subscriber]
 OTHER = {"station": "press-4", "boot_id": "c1"}
 
 
-def receive_verdict(subscriber: Subscriber) -> Verdict:
-    event = subscriber.receive(WAIT_S)
-    assert isinstance(event, Verdict), event
-    return event
-
-
 # ---------------------------------------------------------------- another station
 
 
@@ -45,7 +39,7 @@ def test_another_station_is_refused_counted_and_told_once_and_ours_passes(
         station.send("result/top", make_result(seq + 200, **OTHER, recorded=False, score="broken in its own way"))
     station.publish(make_result(11))
     assert subscriber.receive(WAIT_S) == Foreign("press-4", "c1")
-    verdict = receive_verdict(subscriber)
+    verdict = next_verdict(subscriber)
     assert (verdict.seq, verdict.passed) == (11, True)
     assert (subscriber.foreign, subscriber.malformed) == (6, 0)
     assert subscriber.receive(0.05) is None
@@ -71,12 +65,12 @@ def test_first_station_is_kept_and_nothing_passes_while_another_speaks_when_none
     subscriber = make_subscriber(station=None)
     station.settle(subscriber)
     station.publish(make_result(1))
-    assert receive_verdict(subscriber).passed
+    assert next_verdict(subscriber).passed
     station.status(**OTHER)
     station.publish(make_result(2), make_result(1, camera="side"), make_result(2, camera="side", **OTHER))
     assert subscriber.receive(WAIT_S) == Foreign("press-4", "c1")
     doubt = "another station speaks here, 'press-4': name yours by station="
-    assert [receive_verdict(subscriber).doubt for _ in range(2)] == [doubt, doubt]
+    assert [next_verdict(subscriber).doubt for _ in range(2)] == [doubt, doubt]
     assert subscriber.receive(0.05) is None
 
 
@@ -112,7 +106,7 @@ def test_two_processes_of_one_name_are_doubt_and_neither_keeps_the_others_heartb
     station.publish(make_result(11), make_result(12, **new))
     assert subscriber.receive(WAIT_S) == Foreign("press-3", "b1")
     assert subscriber.receive(WAIT_S) == Gap("top", 11, 11)
-    verdict = receive_verdict(subscriber)
+    verdict = next_verdict(subscriber)
     assert (verdict.seq, verdict.passed, verdict.doubt) == (12, False, "two processes speak as 'press-3'")
     assert subscriber.foreign == 2
 
@@ -133,7 +127,7 @@ def test_malformed_message_is_no_new_process(station: Station, subscriber: Subsc
     station.status()
     station.publish(make_result(11))
     assert isinstance(subscriber.receive(WAIT_S), Malformed)
-    assert receive_verdict(subscriber).passed
+    assert next_verdict(subscriber).passed
 
 
 def test_former_process_counts_again_only_once_the_present_one_is_silent() -> None:
