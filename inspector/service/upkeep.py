@@ -27,12 +27,14 @@ _COMPONENT = "journal mark"
 class Upkeep:
     """Used by one thread."""
 
-    def __init__(self, journal: Journal, *, health: Health, log: RateLimitedLog) -> None:
+    def __init__(
+        self, journal: Journal, *, health: Health, log: RateLimitedLog, retention: Retention | None = None
+    ) -> None:
         """Make it; numbers are given from `Journal.last_seqs` on."""
         self._journal = journal
         self._health = health
         self._log = log
-        self._retention = Retention()
+        self._retention = retention or Retention()
         self._given = journal.last_seqs()
         self._unmarked = len(self._given)  # results since the mark was written; at a start it may not be there
         self._next_mark = self._next_prune = time.monotonic()

@@ -160,9 +160,7 @@ def test_altered_row_is_named_by_verify_and_a_file_that_is_no_journal_stops_the_
     refused = start(config=station.config, wait=False)
     assert refused.process.wait(30) == 78
     report("journal replaced by another file", "exit 78, until a hand mends it", time.monotonic() - stopped)
-    assert f"state_dir: must be a folder this process can write: journal {station.journal}: cannot be opened" in (
-        refused.log_text()
-    )
+    assert f"state_dir: journal {station.journal}: cannot be opened: file is not a database" in refused.log_text()
     assert station.journal.read_bytes() == b"shopping list\n" * 100
 
 
