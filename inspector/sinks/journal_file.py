@@ -89,7 +89,7 @@ class JournalFile:
         self.check_place(wrote=True)
 
     def check_place(self, *, wrote: bool = False) -> None:
-        """See that what is written goes where the path leads. Where only the log was deleted it is made anew.
+        """See that what is written goes where the path leads. Where only the log went it is made anew.
 
         Args:
             wrote: this process wrote to the database since the last look.
@@ -113,12 +113,16 @@ class JournalFile:
             raise JournalError(f"journal {self._path}: cannot be written: {error}; {RESTORE}") from error
 
     def _make_log_anew(self) -> None:
-        """Fold the log, which is still open, into the database, and open both again."""
+        """Fold the log, which is still open, into the database, and open both anew; one put in its place is deleted."""
         busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise JournalError("its log was deleted, and somebody who reads keeps it from being made anew")
+        head = read_meta(self.connection, "head")
         self.connection.close()
         self.connection = _open(self._path)
+        if read_meta(self.connection, "head") != head:
+            self.connection.close()
+            raise JournalError("its log was replaced by another one, which somebody uses")
         self._place.forget_log()
         logger.warning("journal %s: its log was deleted and is made anew; nothing is lost", self._path)
 

@@ -13,8 +13,7 @@ class Change(Enum):
     """What happened to the files of an open journal."""
 
     GONE = auto()  # the path leads to no database, or to another one
-    LOG_REPLACED = auto()
-    LOG_GONE = auto()
+    LOG_GONE = auto()  # or another one took its place
     OVERWRITTEN = auto()  # somebody else wrote to the database: a copy put over it keeps the inode
 
 
@@ -44,10 +43,7 @@ class Place:
             return Change.GONE
         if wrote:
             self._stamp = stamp
-        now = {path: _look(path)[0] for path in self._log}
-        if any(now[path] not in {None, was} for path, was in self._log.items()):
-            return Change.LOG_REPLACED
-        if None in now.values():
+        if any(_look(path)[0] != was for path, was in self._log.items()):
             return Change.LOG_GONE
         return None if stamp == self._stamp else Change.OVERWRITTEN
 
