@@ -30,9 +30,6 @@ def run(station: StationFile) -> None:
     except ConfigError as error:
         if not is_transient(error):
             raise
-        from inspector.service.notifier import Notifier
-
-        Notifier().notify("", status=f"cannot start now: {error}")
         raise StartError(f"cannot start now, try again later, as systemd does:\n{error}") from error
     raise typer.Exit(status)
 

@@ -14,7 +14,6 @@ import pytest
 from inspector.cli.online import _line
 from inspector.errors import ConfigError
 from inspector.service.daemon import Daemon
-from inspector.service.notifier import Notifier
 
 Run = Callable[..., tuple[int, str]]
 
@@ -82,17 +81,3 @@ def test_station_file_that_the_disk_does_not_give_for_now_is_no_bad_configuratio
     status, printed = run("run", station)
     assert status == 1
     assert "cannot be read: [Errno 5]" in printed
-
-
-def test_systemd_is_told_why_a_station_cannot_start_now(
-    run: Run, station: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str | None] = []
-    monkeypatch.setattr(Notifier, "notify", lambda self, message, status=None: told.append(status))
-
-    def refuse(self: Daemon) -> int:
-        raise ConfigError("device: must be on this machine", field=("device",), transient=True)
-
-    monkeypatch.setattr(Daemon, "run", refuse)
-    assert run("run", station)[0] == 1
-    assert told == [f"cannot start now: {station}:1:1: device: must be on this machine"]
