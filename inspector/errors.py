@@ -10,16 +10,26 @@ class InspectorError(Exception):
 class ConfigError(InspectorError):
     """Raised while loading a station file: unknown key, wrong type, rule broken, port in use.
 
-    Reaction: the command line prints it and exits 78 (EX_CONFIG), which systemd does not restart.
+    Reaction: the command line prints it and exits 78 (EX_CONFIG), which systemd does not restart. Where a start failed
+    for what may pass by itself, see `is_transient`, a `StartError` is made of it.
 
     Attributes:
         field: path of the station file's field at fault, such as ("sockets", "frames"); empty where the message
             names its place by itself.
+        transient: it may pass by itself, though no error of the system's was its cause.
     """
 
-    def __init__(self, message: str, *, field: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, field: tuple[str, ...] = (), transient: bool = False) -> None:
         super().__init__(message)
         self.field = field
+        self.transient = transient
+
+
+class StartError(InspectorError):
+    """Raised when a station cannot start for what may pass by itself: a full disk, a port in use, a GPU that is away.
+
+    Reaction: the command line prints it and exits 1; systemd starts it again.
+    """
 
 
 class RecipeError(ConfigError):

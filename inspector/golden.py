@@ -33,9 +33,9 @@ def prove_golden(detector: Detector, folder: Path) -> None:
         try:
             _prove(detector, folder, golden)
         except RecipeError as error:
-            faults.append(str(error))
+            faults.append(error)
     if faults:
-        raise RecipeError("\n".join(faults))
+        raise RecipeError("\n".join(map(str, faults))) from faults[0]
 
 
 def _prove(detector: Detector, folder: Path, golden: Golden) -> None:

@@ -15,6 +15,7 @@ PACKAGE = "inspector"
 
 FLOORS = (
     "errors",
+    "transient",
     "files",
     "types",
     "codec",

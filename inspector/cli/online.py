@@ -13,8 +13,9 @@ import typer
 from inspector import logs
 from inspector.cli.options import ClientKeyFile, StationFile
 from inspector.cli.peer import Peer
-from inspector.errors import ConfigError, InspectorError
+from inspector.errors import ConfigError, InspectorError, StartError
 from inspector.logs.lines import escape
+from inspector.transient import is_transient
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
 RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -24,18 +25,26 @@ def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
     for signum in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon takes them: by themselves they end the process
         signal.signal(signum, signal.SIG_IGN)
+    try:
+        status = _run(station)
+    except ConfigError as error:
+        if not is_transient(error):
+            raise
+        raise StartError(f"cannot start now, try again later, as systemd does:\n{error}") from error
+    raise typer.Exit(status)
+
+
+def _run(station: Path) -> int:
     from inspector.config import load_station, locate_field
     from inspector.service.daemon import Daemon, set_up_logs
 
     loaded = load_station(station)
     set_up_logs(loaded)
     logs.log_unforeseen()
-    daemon = Daemon(loaded, station)
     try:
-        status = daemon.run()
+        return Daemon(loaded, station).run()
     except ConfigError as error:
         raise ConfigError(f"{locate_field(station, error.field)}: {error}") from error
-    raise typer.Exit(status)
 
 
 def send(

@@ -128,7 +128,8 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
     detector.warm_up()
     prove_golden(detector, folder)
     if _compute_sha256(path) != recipe_sha256:
-        raise RecipeError(f"{path}: altered while it was loaded")  # results would name another recipe
+        # Results would name another recipe.
+        raise RecipeError(f"{path}: altered while it was loaded", transient=True)
     return Judge(detector, folder, recipe_sha256)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -27,7 +28,9 @@ class StationLock:
             descriptor = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             message = f"state_dir: must be a folder this process can write: {error}"
-            raise ConfigError(message, field=("state_dir",)) from error
+            # Read-only for a service from the first start on is its sandbox; later a disk with errors, which passes.
+            cause = error if error.errno != errno.EROFS or (folder / _FILE).exists() else None
+            raise ConfigError(message, field=("state_dir",)) from cause
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
