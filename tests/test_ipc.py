@@ -122,7 +122,7 @@ def test_socket_whose_queue_is_full_is_refused(path: Path) -> None:
 
 
 def test_folder_that_is_not_there_is_named(path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere/s.lock"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere/s\.lock"):
         ipc.listen(path.parent / "nowhere" / "s")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,10 @@ sys.stdin.read()
 """
 
 
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_file_is_refused_to_a_second_process_until_the_first_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert find_holder(path) is None
@@ -28,9 +31,9 @@ def test_file_is_refused_to_a_second_process_until_the_first_is_killed(tmp_path:
         assert first.stdout is not None
         assert first.stdout.readline() == "True\n"
         assert find_holder(path) == first.pid
-        before = len(os.listdir("/proc/self/fd"))
+        before = count_descriptors()
         assert not hold(path)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert count_descriptors() == before
         first.kill()
     assert find_holder(path) is None
     assert hold(path)

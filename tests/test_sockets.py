@@ -71,16 +71,14 @@ def test_port_is_refused_to_a_second_socket_on_an_address_that_the_first_has_too
     with context.socket(zmq.PULL) as first, context.socket(zmq.PULL) as second:
         bind(first, f"{one}:*", "sockets.frames")
         port = first.last_endpoint.rpartition(b":")[2].decode()
-        with pytest.raises(
-            ConfigError, match="sockets.frames: must be an endpoint this process can bind, got '.*in use"
-        ):
+        with pytest.raises(ConfigError, match=r"sockets\.frames: must be an endpoint .* in use"):
             bind(second, f"{other}:{port}", "sockets.frames")
 
 
 def test_name_of_ipc_without_a_file_is_refused_to_a_second_socket(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     with context.socket(zmq.PULL) as first, context.socket(zmq.PULL) as second:
         bind(first, "ipc://@inspector-test-sockets", "sockets.frames")
-        with pytest.raises(ConfigError, match="sockets.results: must be an endpoint .* in use"):
+        with pytest.raises(ConfigError, match=r"sockets\.results: must be an endpoint .* in use"):
             bind(second, "ipc://@inspector-test-sockets", "sockets.results")
 
 
@@ -139,7 +137,7 @@ def test_loss_is_told_and_the_others_file_kept_when_a_program_takes_the_path(
 ) -> None:
     with context.socket(zmq.PULL) as thief, context.socket(zmq.PUSH) as sender:
         thief.bind(binding.endpoint)  # libzmq by itself takes it
-        words = f"nobody can connect any more: another file is in its place, where another socket of this station"
+        words = "nobody can connect any more: another file is in its place, where another socket of this station"
         assert binding.find_loss() == f"{binding.endpoint}: {words} listens"
         receiver.close(linger=0)
         binding.remove()

@@ -26,7 +26,7 @@ _MAX_REQUEST_BYTES = 65_536
 _MAX_REPLAY = 1000
 _HIGH_WATER_MARK = 100
 """Requests, and answers of a megabyte, that wait for one peer; more answers to one that reads none are dropped."""
-_FAREWELL = json.dumps({"ok": False, "error": "SHUTDOWN: the station stopped before it came to this request"}).encode()
+_FAREWELL = json.dumps({"ok": False, "error": "SHUTDOWN: the station stopped before it could answer"}).encode()
 _FOR_REQUESTERS = frozenset({"status", "replay"})
 """The rest changes how the station works, and is for operators."""
 
@@ -99,10 +99,16 @@ class RequestsThread(threading.Thread):
     def _serve(self, frames: list[zmq.Frame], count: int) -> None:
         parts = [frame.bytes for frame in frames]
         who = read_peer(frames[-1], has_keys=self._has_keys)
-        answer = json.dumps(self._answer(parts[-1], who, count)).encode()
+        answer = _FAREWELL  # where this thread dies of it
+        try:
+            answer = json.dumps(self._answer(parts[-1], who, count)).encode()
+        finally:
+            self._send([*parts[:-1], answer])
+
+    def _send(self, parts: list[bytes]) -> None:
         # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
         try:
-            self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
+            self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self._log.warning("answer", f"requests: answer not delivered: {error}")
 

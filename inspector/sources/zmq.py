@@ -112,7 +112,7 @@ class ZmqSource:
 
     def close(self) -> None:
         """Unbind; senders that wait for answers are left to `leave`."""
-        self._asker = None
+        self.answer("SHUTDOWN: the station ended before the frame was on record")  # where its thread died
         for socket in self._sockets:
             if socket.type == zmq.ROUTER and self.leave is not None:
                 self.leave(socket)
