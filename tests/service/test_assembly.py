@@ -83,7 +83,7 @@ def test_socket_that_another_program_has_is_refused_and_stays_its_own(
     with context() as running, running.socket(zmq.ROUTER) as other:
         other.bind(f"ipc://{folder}/{name}")
         before = (folder / name).stat().st_ino
-        with context() as second, pytest.raises(ConfigError, match=" listens there$") as caught:
+        with context() as second, pytest.raises(ConfigError, match=r" listens there$") as caught:
             build(second)
         assert caught.value.field == ("sockets", name)
         assert (folder / name).stat().st_ino == before
