@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
 
+from inspector import ipc
 from inspector.errors import ConfigError
 
 HANDSHAKE_MS = 5000
@@ -17,7 +21,43 @@ MAX_TOPIC_BYTES = 1024
 REFUSED_HANDSHAKES = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
-def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a socket is bound.
+
+    Attributes:
+        field: of the station file, such as `sockets.frames`.
+        endpoint: as the file has it.
+        path: of an ipc endpoint's file; None where it has none.
+        file: which file that was when it was bound.
+    """
+
+    field: str
+    endpoint: str
+    path: Path | None = None
+    file: tuple[int, int] | None = None
+
+    def find_loss(self) -> str | None:
+        """Why nobody can connect any more: its file is gone or another's. None: all is well."""
+        if self.path is None:
+            return None
+        try:
+            if ipc.identify(self.path) == self.file:
+                return None
+            who = ipc.find_listener(self.path) or "nobody"
+            why = f"another file is in its place, where {who} listens"
+        except OSError as error:
+            why = f"its file cannot be found: {error.strerror}"
+        return f"{self.endpoint}: nobody can connect any more: {why}"
+
+    def remove(self) -> None:
+        """Remove its file, if it is still its own; for when its socket is closed."""
+        if self.path is not None and self.find_loss() is None:
+            with suppress(OSError):
+                self.path.unlink()
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes | None = None) -> Binding:
     """Bind `socket`; it is closed where that fails.
 
     Args:
@@ -28,6 +68,8 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes
 
     Raises:
         ConfigError: the address is in use, not this machine's, or not allowed.
+
+    An ipc endpoint belongs to this process until it ends: a second station with the same path is refused.
     """
     socket.handshake_ivl = HANDSHAKE_MS
     if secret_key is not None:
@@ -38,9 +80,13 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # else it were open to any key while nobody authenticates
         socket.monitor(monitor_endpoint(name), REFUSED_HANDSHAKES)
     socket.ipv6 = endpoint.startswith("tcp://[")  # without it libzmq takes no such address, with it none but such
+    path = ipc.find_path(endpoint)
     try:
+        if path is not None:
+            socket.setsockopt(zmq.USE_FD, ipc.listen(path))
         socket.bind(endpoint)
-    except zmq.ZMQError as error:
+        return Binding(field, endpoint, path, None if path is None else ipc.identify(path))
+    except (OSError, zmq.ZMQError) as error:
         socket.close(linger=0)
         message = f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {error}"
         raise ConfigError(message, field=tuple(field.split("."))) from error

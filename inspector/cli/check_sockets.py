@@ -11,6 +11,8 @@ from pathlib import Path
 
 from inspector.cli.finding import Finding
 from inspector.config import SOCKETS, Station
+from inspector.ipc import find_lock
+from inspector.locks import find_holder
 
 _MAX_IPC_BYTES = 107  # sockaddr_un's, less the last byte
 _SERVICE_FOLDER = Path("/run/inspector")  # where systemd makes a folder for each service that runs
@@ -51,7 +53,8 @@ def _is_every(host: str) -> bool:
 
 def _collide(one: str, other: str) -> bool:
     if not (one.startswith("tcp://") and other.startswith("tcp://")):
-        return one == other
+        paths = {os.path.realpath(each.removeprefix("ipc://")) for each in (one, other)}
+        return len(paths) == 1  # however it is spelled
     (host, port), (its_host, its_port) = _split(one), _split(other)
     hosts = {"127.0.0.1" if each == "localhost" else each for each in (host, its_host)}
     if port != its_port or port == 0:
@@ -103,10 +106,13 @@ def _check_ipc(what: str, endpoint: str, daemon: int | None) -> Finding:
     if length > _MAX_IPC_BYTES:
         problem = f"{endpoint}: must have at most {_MAX_IPC_BYTES} bytes after ipc://, has {length}"
         return Finding(what, problem=problem, mend="choose a shorter path, such as one in /run")
-    if path in _list_unix_sockets():
-        if daemon is not None:
-            return Finding(what, f"{endpoint}: in use while this station's daemon runs (process {daemon})")
-        problem = f"{endpoint}: in use by another program, from which a start would take it"
+    holder = None if path.startswith("@") else find_holder(find_lock(Path(path)))
+    is_bound = path in _list_unix_sockets()
+    if daemon is not None and (holder == daemon or (holder is None and is_bound)):
+        return Finding(what, f"{endpoint}: in use while this station's daemon runs (process {daemon})")
+    if holder is not None or is_bound:
+        who = f"process {holder}" if holder else "another program"
+        problem = f"{endpoint}: in use by {who}: a start would be refused"
         return Finding(what, problem=problem, mend="see `ss -lxp` for which one, stop it or choose another path")
     return Finding(what, endpoint) if path.startswith("@") else _check_ipc_file(what, endpoint, Path(path))
 
@@ -121,6 +127,14 @@ def _check_ipc_file(what: str, endpoint: str, path: Path) -> Finding:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         state = "cannot be written" if folder.is_dir() else "is not there"
         return Finding(what, problem=f"{endpoint}: the folder {folder} {state}", mend=f"make {folder} for this user")
+    if path.is_symlink() or (path.exists() and not path.is_socket()):
+        return Finding(
+            what, problem=f"{endpoint}: what lies there is no socket", mend="choose another path, or move it"
+        )
+    lock = find_lock(path)
+    if lock.exists() and not os.access(lock, os.W_OK):
+        problem = f"{endpoint}: its lock {lock} cannot be written, since another user made it"
+        return Finding(what, problem=problem, mend=f"remove {lock} once no station of that user runs")
     return Finding(what, endpoint)
 
 

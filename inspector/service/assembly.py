@@ -18,6 +18,7 @@ from inspector import __version__
 from inspector.access import load_access
 from inspector.config import Camera, Station
 from inspector.device import choose_device
+from inspector.farewell import FAREWELL_S
 from inspector.service.audit import Audit
 from inspector.service.authenticator import Authenticator
 from inspector.service.disk import read_disk
@@ -34,6 +35,7 @@ from inspector.service.overlayer import Overlayer
 from inspector.service.past import open_journal
 from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder
+from inspector.service.refuser import Refuser
 from inspector.service.requests import RequestsThread
 from inspector.service.sampler import Sampler
 from inspector.service.switcher import Switcher
@@ -106,9 +108,6 @@ class Assembly:
         identity = Identity(station.station, uuid.uuid4().hex)
         journal, past = open_journal(folder / "journal.sqlite", identity.boot_id, health=health, metrics=metrics)
         sources = build_sources(station, context, self.judges.find_frame_hw, access)
-        for source in sources:
-            if isinstance(source, ZmqSource):
-                source.connect()  # a port in use is found before READY, not in a thread
         self.left_open = past.left_open
         first_number = 1 + max((record.number for record in self.left_open), default=0)
         self.ledger = ledger = Ledger(deadlines_ms, first_number)
@@ -199,6 +198,15 @@ class Assembly:
         ]
         self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
         _tell_of_any_age(station.cameras)
+        self._refuser = Refuser()
+        self._bindings = [results.binding, overlays.binding, self._requests.binding]
+        for source in sources:
+            if isinstance(source, ZmqSource):
+                source.leave = self._refuser.adopt
+                # A port in use is found before READY, not in a thread; last, since a REQ sender that found us and is
+                # not answered waits for ever.
+                source.connect()
+                self._bindings += source.bindings
 
     # ------------------------------------------------------------ start
 
@@ -235,31 +243,40 @@ class Assembly:
         self._recorder.config = station.journal
 
     def check(self) -> None:
-        """Report a thread that died, and an account that does not balance, as faults."""
+        """Report a thread that died, a socket nobody can reach, an account that does not balance, as faults."""
         for thread in (*self._flow, self.switcher, *self._ingest):
             failure = getattr(thread, "failure", None)
             finished = isinstance(thread, IngestThread) and failure is None
             if thread.ident is not None and not thread.is_alive() and not finished:
                 self._health.fault(thread.name, f"thread died: {failure}")
+        for binding in self._bindings:
+            loss = binding.find_loss()
+            if loss is not None:  # a new start binds it anew, or says who has it
+                self._health.fault(binding.field, loss)
         account = self.ledger.account()
         if not account.balances:
             self._health.fault("account", f"frames received are not those answered and open: {account}")
 
     # ------------------------------------------------------------ stop
 
-    def stop(self, deadline: float, *, timeout_s: float, note: Callable[[], None]) -> None:
+    def stop(self, deadline: float, *, timeout_s: float, note: Callable[[], None]) -> list[str]:
         """Stop sources first, then with the flow, so that all that was accepted is answered; one shared deadline.
 
         Args:
             deadline: on the monotonic clock.
             timeout_s: the whole time there was until `deadline`.
             note: writes down why the station stops, once all verdicts are out and before the journal closes.
+
+        Returns:
+            Names of the threads that did not end. Their sockets and files stay open: only the process's end closes
+            them. Of all others everything is closed.
         """
         for sampler in (self.disk, self.gpu):
             sampler.stop()
         self.switcher.stop()
         for thread in self._ingest:
             thread.stop()
+        self._refuser.start()
         # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
         _join(self._ingest, deadline - 0.7 * timeout_s)
         self.buffer.close()
@@ -278,22 +295,31 @@ class Assembly:
         self._overlayer.stop()
         self._evidence.stop()
         self._requests.stop()
+        self._refuser.stop()
         for guard in self._guards:
             guard.stop()
-        _join([*self._flow, *self._ingest], deadline - 0.5)
+        threads = [*self._flow, *self._ingest, self._refuser]
+        _join(threads, deadline - 0.5)
         self._evidence.abandon()  # images give way to the end of the stop
-        _join([*self._flow, *self._ingest], deadline)
+        _join(threads, deadline)
+        # Whatever took all the time, who waits for an answer gets one: these end by themselves.
+        _join([self._requests, self._refuser], time.monotonic() + FAREWELL_S)
         _join([self.switcher, self.disk, self.gpu], time.monotonic() + 0.2)  # at once, or not for a long time
+        # Looked at once: one that ends from here on counts as alive, or what it leaves open would never be closed.
+        alive = [thread for thread in threads if thread.is_alive()]
+        self._close(alive)
+        return sorted(thread.name for thread in alive)
+
+    def _close(self, alive: Sequence[threading.Thread]) -> None:
+        """Close what no thread uses any more."""
         for sink, owner in self._sinks:
-            if not owner.is_alive():
+            if owner not in alive:
                 sink.close()
         for guard in self._guards:
-            if not guard.is_alive():
+            if guard not in alive:
                 guard.close()
-
-    def find_alive(self) -> list[str]:
-        """Names of threads of the flow that still run."""
-        return sorted({thread.name for thread in (*self._flow, *self._ingest) if thread.is_alive()})
+        for binding in self._bindings:
+            binding.remove()
 
     @property
     def is_asking_outside(self) -> bool:

@@ -24,6 +24,7 @@ from inspector.service.assembly import Assembly
 from inspector.service.audit import STATION_FILE
 from inspector.service.clock import read_clock
 from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
+from inspector.service.end_guard import EndGuard
 from inspector.service.health import Health, State
 from inspector.service.http import HttpThread
 from inspector.service.http_access import load_http_access
@@ -40,12 +41,14 @@ logger = logging.getLogger(__name__)
 _LOOP_S = 0.2
 _SETTLE_S = 0.5
 """How long subscribers have to come back after a restart before what was left open is answered."""
+_END_S = 3.0
+"""How long the process may take to end once the time for the stop is over; see `EndGuard`."""
 _RECIPE_S = 300
 """How long loading a recipe may take before systemd gives the start up."""
 
 
 class Daemon:
-    """One station, from start to stop. Built, then `run` once in the main thread."""
+    """One station, from start to stop. Built, then `run` once in the main thread of a process that ends with it."""
 
     def __init__(self, station: Station, path: Path) -> None:
         """Make it; `path` is the station's file, for when it is to be read again."""
@@ -251,17 +254,19 @@ class Daemon:
         status = f"FAULT: {self.health.last_error}" if self.health.state is State.FAULT else "STOPPING"
         self._notifier.notify("STOPPING=1", status=status)
         parts, timeout_s = self._parts, self._station.stop_timeout_s
-        parts.stop(time.monotonic() + timeout_s, timeout_s=timeout_s, note=self._note_stop)
+        EndGuard(timeout_s + _END_S).start()
+        alive = parts.stop(time.monotonic() + timeout_s, timeout_s=timeout_s, note=self._note_stop)
         self._http.stop()
         self._starts.end("fault" if self.health.state is State.FAULT else "stop")
         self._log_counter.stop()
         logger.info("stopped; %d frames unanswered", sum(parts.ledger.account().in_flight.values()))
-        if alive := parts.find_alive():
+        if alive:
             logger.error("threads still alive at the end of the stop deadline: %s", ", ".join(alive))
             logging.shutdown()
             time.sleep(0.2)  # the last verdicts leave through libzmq's own thread
             os._exit(1)
-        self._context.term()
+        # No thread uses a socket any more: what one that died left open must not hold up the end.
+        self._context.destroy()
 
     def _note_stop(self) -> None:
         if self.health.state is State.FAULT:

@@ -13,6 +13,7 @@ import zmq
 
 from inspector.access import Gate
 from inspector.errors import JournalError, MessageRefusedError
+from inspector.farewell import part
 from inspector.keys import Role
 from inspector.service.health import Health
 from inspector.service.rate_limit import RateLimitedLog
@@ -25,12 +26,16 @@ _MAX_REQUEST_BYTES = 65_536
 _MAX_REPLAY = 1000
 _HIGH_WATER_MARK = 100
 """Requests, and answers of a megabyte, that wait for one peer; more answers to one that reads none are dropped."""
+_FAREWELL = json.dumps({"ok": False, "error": "SHUTDOWN: the station stopped before it could answer"}).encode()
 _FOR_REQUESTERS = frozenset({"status", "replay"})
 """The rest changes how the station works, and is for operators."""
 
 
 class RequestsThread(threading.Thread):
-    """Answers every request, the malformed ones with what is wrong."""
+    """Answers every request, the malformed ones with what is wrong, those at its end with `ok: false`.
+
+    `binding` is where its socket is bound.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class RequestsThread(threading.Thread):
         self._socket.linger = 0
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
         self._socket.sndhwm = self._socket.rcvhwm = _HIGH_WATER_MARK
-        bind(self._socket, endpoint, "sockets.requests", secret_key)
+        self.binding = bind(self._socket, endpoint, "sockets.requests", secret_key)
         self._has_keys = secret_key is not None
         self._gate = gate or Gate("requests")
         self._cameras = cameras
@@ -88,16 +93,22 @@ class RequestsThread(threading.Thread):
             self.failure = error
         finally:
             self._log.flush()
-            self._socket.close()  # left open it would hold up the end of the process
+            part(self._socket, _FAREWELL)  # left open it would hold up the end of the process
             self._health.forget(self.name)
 
     def _serve(self, frames: list[zmq.Frame], count: int) -> None:
         parts = [frame.bytes for frame in frames]
         who = read_peer(frames[-1], has_keys=self._has_keys)
-        answer = json.dumps(self._answer(parts[-1], who, count)).encode()
+        answer = _FAREWELL  # where this thread dies of it
+        try:
+            answer = json.dumps(self._answer(parts[-1], who, count)).encode()
+        finally:
+            self._send([*parts[:-1], answer])
+
+    def _send(self, parts: list[bytes]) -> None:
         # DEALER peers send [id, body], REQ peers [id, empty, body]: the answer keeps the envelope.
         try:
-            self._socket.send_multipart([*parts[:-1], answer], flags=zmq.DONTWAIT)
+            self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
         except zmq.ZMQError as error:
             self._log.warning("answer", f"requests: answer not delivered: {error}")
 

@@ -94,7 +94,7 @@ def _write_banner(picture: Picture, text: str, colour: tuple[int, int, int]) -> 
 
 
 class OverlaysSocket:
-    """PUB with a small high-water mark: a slow viewer loses pictures. Used by one thread."""
+    """PUB with a small high-water mark: a slow viewer loses pictures. Used by one thread; bound at `binding`."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, secret_key: bytes | None = None) -> None:
         """Bind, with the station's secret key where it has one.
@@ -106,7 +106,7 @@ class OverlaysSocket:
         self._socket.sndhwm = 8
         self._socket.maxmsgsize = MAX_TOPIC_BYTES
         self._socket.linger = 1000
-        bind(self._socket, endpoint, "sockets.overlays", secret_key)
+        self.binding = bind(self._socket, endpoint, "sockets.overlays", secret_key)
 
     def publish(self, camera: str, result: Mapping[str, Any], picture: Picture, quality: int) -> None:
         """Send `[overlay/<camera>, result JSON, JPEG]`."""

@@ -18,7 +18,7 @@ _MAX_SUBSCRIPTIONS = 100
 
 
 class ResultsSocket:
-    """Used by one thread."""
+    """Used by one thread; `binding` is where it is bound."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, secret_key: bytes | None = None) -> None:
         """Bind, with the station's secret key where it has one.
@@ -32,7 +32,7 @@ class ResultsSocket:
         self._socket.linger = 1000  # the last verdicts before a stop still leave
         self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # a second subscriber to a topic is told of, too
-        bind(self._socket, endpoint, "sockets.results", secret_key)
+        self.binding = bind(self._socket, endpoint, "sockets.results", secret_key)
 
     def publish(self, topic: str, message: Mapping[str, Any]) -> bool:
         """Send to all subscribers; False where one of them begins to lag.

@@ -9,7 +9,8 @@ import zmq
 from inspector.access import Access, Gate
 from inspector.config import Sockets
 from inspector.errors import MessageRefusedError, UnidentifiedFrameError
-from inspector.sockets import bind, read_peer, receive
+from inspector.farewell import find_envelope
+from inspector.sockets import Binding, bind, read_peer, receive
 from inspector.sources.wire import FrameDecoder
 from inspector.types import Frame
 
@@ -18,7 +19,12 @@ _RECEIVE_QUEUE = 4
 
 
 class ZmqSource:
-    """All cameras of type zmq and imagezmq: a socket can be read by one thread only."""
+    """All cameras of type zmq and imagezmq: a socket can be read by one thread only.
+
+    Attributes:
+        bindings: where its sockets are bound.
+        leave: at its end, who is handed the socket whose senders wait for answers; None: it is closed.
+    """
 
     name = "zmq"
     can_wait = False
@@ -41,7 +47,10 @@ class ZmqSource:
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
         self.is_caught_up = True
-        self._asker: tuple[zmq.Socket[bytes], bytes] | None = None  # who sent the last frame, where it waits
+        # Who sent the last frame, where it waits: what an answer begins with.
+        self._asker: tuple[zmq.Socket[bytes], list[bytes]] | None = None
+        self.bindings: list[Binding] = []
+        self.leave: Callable[[zmq.Socket[bytes]], None] | None = None
 
     def connect(self) -> None:
         """Bind.
@@ -58,7 +67,7 @@ class ZmqSource:
             # libzmq hangs up on anything larger; up to here a frame can still be named and answered.
             socket.maxmsgsize = 2 * self._config.max_message
             self._sockets.append(socket)
-            bind(socket, getattr(self._config, name), f"sockets.{name}", self._secret_key)
+            self.bindings.append(bind(socket, getattr(self._config, name), f"sockets.{name}", self._secret_key))
             self._poller.register(socket, zmq.POLLIN)
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -71,21 +80,20 @@ class ZmqSource:
         socket = next(socket for socket in self._sockets if socket in ready)
         self._sockets.sort(key=lambda each: each is socket)
         frames, count = receive(socket)
-        self._asker = None if socket.type == zmq.PULL else (socket, frames[0].bytes)
+        envelope = [] if socket.type == zmq.PULL else find_envelope(frames)
+        self._asker = (socket, envelope) if envelope else None
         try:
             peer = read_peer(frames[-1], has_keys=self._secret_key is not None)
-            return self._read_message(self._gates[int(socket.type)], peer, frames, count)
+            return self._read_message(self._gates[int(socket.type)], peer, frames, count, len(envelope))
         except (UnidentifiedFrameError, MessageRefusedError) as error:
             self.answer(str(error))
             raise
 
-    def _read_message(self, gate: Gate, peer: str, frames: list[zmq.Frame], count: int) -> Frame:
+    def _read_message(self, gate: Gate, peer: str, frames: list[zmq.Frame], count: int, begin: int) -> Frame:
         gate.admit(peer, count)
-        parts = [frame.buffer for frame in frames]
-        if self._asker is not None:
-            if len(parts) < 3 or len(parts[1]):
-                raise UnidentifiedFrameError("parts", f"REQ message: must be [id, empty, …], got {len(parts)} parts")
-            parts = parts[2:]
+        if begin in {1, len(frames)}:
+            raise UnidentifiedFrameError("parts", f"REQ message: must be [id, empty, …], got {len(frames)} parts")
+        parts = [frame.buffer for frame in frames[begin:]]
         return self._decoder.decode(parts, lambda camera: gate.admit_camera(peer, camera))
 
     def awaits_answer(self) -> bool:
@@ -100,12 +108,13 @@ class ZmqSource:
     def defer_answer(self) -> Callable[[str | None], None]:
         """See `Source`."""
         assert self._asker is not None  # noqa: S101 (`awaits_answer`)
-        (socket, peer), self._asker = self._asker, None
+        (socket, envelope), self._asker = self._asker, None
 
         def answer(problem: str | None) -> None:
             reply = b"OK" if problem is None else f"ERROR {problem}".encode()
             # NOBLOCK: a sender that is gone must not hold this thread.
-            socket.send_multipart([peer, b"", reply], flags=zmq.NOBLOCK)
+            # One that sent no empty part is answered as a REQ.
+            socket.send_multipart([envelope[0], *(envelope[1:] or [b""]), reply], flags=zmq.NOBLOCK)
 
         return answer
 
@@ -117,9 +126,12 @@ class ZmqSource:
         return False
 
     def close(self) -> None:
-        """Unbind."""
-        self._asker = None
+        """Unbind; senders that wait for answers are left to `leave`."""
+        self.answer("SHUTDOWN: the station ended before the frame was on record")  # where its thread died
         for socket in self._sockets:
-            socket.close(linger=0)
+            if socket.type == zmq.ROUTER and self.leave is not None:
+                self.leave(socket)
+            else:
+                socket.close(linger=0)
         self._sockets = []
         self._poller = zmq.Poller()

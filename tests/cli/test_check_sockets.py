@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ import zmq
 from inspector.cli.check_sockets import check_sockets
 from inspector.cli.finding import Finding
 from inspector.config import Station
+from inspector.locks import hold
 
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
 
@@ -98,6 +101,7 @@ def test_relative_path_of_ipc_is_a_warning(folder: Path) -> None:
         ("tcp://localhost:15555", "tcp://127.0.0.1:15555"),
         ("tcp://[::]:15555", "tcp://127.0.0.1:15555"),
         ("ipc:///tmp/x", "ipc:///tmp/x"),
+        ("ipc:///tmp/x", "ipc:///tmp//../tmp/x"),
     ],
 )
 def test_two_sockets_at_one_address_name_each_other(folder: Path, one: str, other: str) -> None:
@@ -129,3 +133,37 @@ def test_ipc_socket_of_a_running_program_is_found_and_left_to_it(folder: Path) -
         push.send(b"still there")
         assert pull.poll(10_000)
         assert pull.recv() == b"still there"
+
+
+HOLD = (
+    "import sys; from pathlib import Path; from inspector.locks import hold; print(hold(Path(sys.argv[1])), flush=True)"
+)
+
+
+def test_ipc_path_that_another_station_has_is_a_fault_that_names_its_process_whoever_runs_this_one(
+    folder: Path,
+) -> None:
+    command = [sys.executable, "-c", f"{HOLD}; sys.stdin.read()", f"{folder}/frames.lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        problem = f"ipc://{folder}/frames: in use by process {other.pid}: a start would be refused"
+        for daemon in (None, 4711):
+            assert check(folder, daemon)["sockets.frames"].problem == problem
+        assert "in use while this" in check(folder, other.pid)["sockets.frames"].detail
+        other.kill()
+    assert check(folder)["sockets.frames"].problem is None
+
+
+def test_file_that_is_no_socket_is_not_taken_for_one(folder: Path) -> None:
+    (folder / "frames").write_text("")
+    (folder / "results").symlink_to(folder / "elsewhere")
+    found = check(folder)
+    for name in ("frames", "results"):
+        assert found[f"sockets.{name}"].problem == f"ipc://{folder}/{name}: what lies there is no socket"
+
+
+def test_lock_that_another_user_made_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hold(folder / "frames.lock")
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith(".lock"))  # root may write all
+    assert f"its lock {folder}/frames.lock cannot be written" in (check(folder)["sockets.frames"].problem or "")

@@ -1,8 +1,10 @@
-"""A station is put together whole, or leaves the one that runs already alone."""
+"""A station is put together whole, or leaves the one that runs already alone; at a stop nothing of it stays open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,11 @@ import zmq
 from inspector.config import SOCKETS, Station
 from inspector.errors import ConfigError
 from inspector.service.assembly import Assembly
-from inspector.service.health import Health
+from inspector.service.health import Health, State
 from inspector.service.metrics import Metrics
+from inspector.service.overlayer import Overlayer
+
+WAIT_S = 10.0
 
 
 def refuse(folder: Path) -> Any:
@@ -30,56 +35,70 @@ def context() -> Iterator[zmq.Context]:
         made.destroy(linger=0)
 
 
-@contextmanager
-def assemble(folder: Path, health: Health, metrics: Metrics, **camera: Any) -> Iterator[Assembly]:
-    """Camera `top` as the file describes it; nothing is started."""
-    with context() as made:
-        yield Assembly(
-            make_station(folder, **camera),
+def make_station(folder: Path, **camera: Any) -> Station:
+    """Camera `top` as its part of the file says; sockets are files in the folder."""
+    sockets = {name: f"ipc://{folder}/{name}" for name in SOCKETS}
+    fields = {"schema": 1, "station": "press", "state_dir": folder, "device": "cpu", "sockets": sockets}
+    return Station.model_validate(fields | {"cameras": {"top": camera}})
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a name short enough for sockets in it."""
+    return tmp_path_factory.mktemp("a")
+
+
+@pytest.fixture
+def build(folder: Path, health: Health, metrics: Metrics) -> Callable[..., Assembly]:
+    """A station's parts, nothing of them started."""
+
+    def run(context: zmq.Context, **camera: Any) -> Assembly:
+        station = make_station(folder, **camera)
+        return Assembly(
+            station,
             folder / "station.yaml",
-            made,
-            read_again=lambda: make_station(folder, **camera),
+            context,
+            read_again=lambda: station,
             apply=lambda _: None,
             drain=lambda _: None,
             health=health,
             metrics=metrics,
         )
 
-
-def make_station(folder: Path, **camera: Any) -> Station:
-    sockets = {name: f"ipc://{folder}/{name}" for name in SOCKETS}
-    fields = {"schema": 1, "station": "press", "state_dir": folder, "device": "cpu", "sockets": sockets}
-    return Station.model_validate(fields | {"cameras": {"top": camera}})
+    return run
 
 
 def test_age_of_frames_is_bounded_anew_when_a_reload_changes_the_limit_or_the_deadline_it_follows(
-    tmp_path: Path, health: Health, metrics: Metrics
+    folder: Path, build: Callable[..., Assembly]
 ) -> None:
-    with assemble(tmp_path, health, metrics, deadline_ms=300) as assembly:
+    with context() as made:
+        assembly = build(made, deadline_ms=300)
         (thread,) = assembly._ingest
         assert thread.cameras["top"].age_limit_ms == 300
         for changed, limit_ms in (({"deadline_ms": 700}, 700), ({"max_age_ms": 50}, 50), ({"max_age_ms": None}, None)):
-            assembly.apply(make_station(tmp_path, **changed))
+            assembly.apply(make_station(folder, **changed))
             assert thread.cameras["top"].age_limit_ms == limit_ms
 
 
 def test_camera_whose_frames_may_be_of_any_age_is_told_at_the_start_and_when_a_reload_makes_it_so(
-    tmp_path: Path, health: Health, metrics: Metrics, caplog: pytest.LogCaptureFixture
+    folder: Path, build: Callable[..., Assembly], caplog: pytest.LogCaptureFixture
 ) -> None:
     told = ["camera top: max_age_ms is null: a frame is judged however long it was held on the way"]
-    with assemble(tmp_path, health, metrics, max_age_ms=None) as assembly:
+    with context() as made:
+        assembly = build(made, max_age_ms=None)
         assert caplog.messages == told
         caplog.clear()
-        assembly.apply(make_station(tmp_path))
+        assembly.apply(make_station(folder))
         assert caplog.messages == []
-        assembly.apply(make_station(tmp_path, max_age_ms=None))
+        assembly.apply(make_station(folder, max_age_ms=None))
         assert caplog.messages == told
 
 
 def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait_for_it(
-    tmp_path: Path, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with assemble(tmp_path, health, metrics, source={"type": "folder", "path": tmp_path}) as assembly:
+    with context() as made:
+        assembly = build(made, source={"type": "folder", "path": folder})
         assert not assembly.is_asking_outside
         (thread,) = assembly._ingest
         monkeypatch.setattr(thread._source, "is_busy", lambda: True)
@@ -87,14 +106,103 @@ def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait
 
 
 def test_endpoints_of_the_daemon_that_runs_a_station_stay_its_own_when_another_is_started(
-    tmp_path: Path, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The kernel lets a process take its own lock twice, so another's is a stand-in.
     monkeypatch.setattr("inspector.service.assembly.StationLock", refuse)
-    endpoint = make_station(tmp_path).sockets.results
     with context() as running, running.socket(zmq.PUB) as results:
-        results.bind(endpoint)
-        before = (tmp_path / "results").stat().st_ino
-        with pytest.raises(ConfigError, match="must be run by one daemon"), assemble(tmp_path, health, metrics):
-            pass
-        assert (tmp_path / "results").stat().st_ino == before
+        results.bind(f"ipc://{folder}/results")
+        before = (folder / "results").stat().st_ino
+        with context() as second, pytest.raises(ConfigError, match="must be run by one daemon"):
+            build(second)
+        assert (folder / "results").stat().st_ino == before
+
+
+@pytest.mark.parametrize("name", SOCKETS)
+def test_socket_that_another_program_has_is_refused_and_stays_its_own(
+    folder: Path, build: Callable[..., Assembly], name: str
+) -> None:
+    with context() as running, running.socket(zmq.ROUTER) as other:
+        other.bind(f"ipc://{folder}/{name}")
+        before = (folder / name).stat().st_ino
+        with context() as second, pytest.raises(ConfigError, match=r" listens there$") as caught:
+            build(second)
+        assert caught.value.field == ("sockets", name)
+        assert (folder / name).stat().st_ino == before
+
+
+@pytest.mark.parametrize("name", SOCKETS)
+def test_station_is_at_fault_when_the_file_of_a_socket_is_gone(
+    folder: Path, build: Callable[..., Assembly], name: str, running: Health
+) -> None:
+    with context() as made:
+        parts = build(made)
+        parts.check()
+        assert running.state is State.RUNNING
+        (folder / name).unlink()
+        parts.check()
+        assert running.state is State.FAULT
+        assert not running.ready()[0]
+        words = f"sockets.{name}: ipc://{folder}/{name}: nobody can connect any more: its file cannot be found"
+        assert (running.last_error or "").startswith(words)
+
+
+# ---------------------------------------------------------------- stop
+
+
+def can_end(context: zmq.Context) -> bool:
+    """Whether no socket is left open that would hold up the end of the process."""
+    term = threading.Thread(target=context.term, daemon=True)
+    term.start()
+    term.join(WAIT_S)
+    return not term.is_alive()
+
+
+def stop(parts: Assembly, timeout_s: float = 2.0) -> list[str]:
+    return parts.stop(time.monotonic() + timeout_s, timeout_s=timeout_s, note=lambda: None)
+
+
+def test_nothing_is_left_open_by_a_stop(folder: Path, build: Callable[..., Assembly]) -> None:
+    with context() as made:
+        parts = build(made)
+        parts.start()
+        assert stop(parts) == []
+        assert can_end(made)
+    assert [name for name in SOCKETS if (folder / name).exists()] == []
+
+
+def test_thread_that_ends_right_after_the_stop_looked_at_it_is_told_since_its_socket_is_open(
+    build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at twice it was alive when sockets were closed, and gone when it was asked who holds up the end."""
+    ends = threading.Event()
+    run, really_is_alive = Overlayer.run, Overlayer.is_alive
+
+    def run_on(self: Overlayer) -> None:
+        run(self)
+        ends.wait(WAIT_S)
+
+    def is_alive(self: Overlayer) -> bool:
+        alive = really_is_alive(self)
+        ends.set()
+        self.join(WAIT_S)
+        return alive
+
+    monkeypatch.setattr(Overlayer, "run", run_on)
+    with context() as made:
+        parts = build(made)
+        parts.start()
+        monkeypatch.setattr(Overlayer, "is_alive", is_alive)
+        assert stop(parts) == ["overlays"]
+
+
+def test_time_for_the_answers_is_kept_when_another_thread_takes_all_of_it(
+    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = threading.Event()
+    monkeypatch.setattr(Overlayer, "run", lambda self: ends.wait(WAIT_S))
+    with context() as made:
+        parts = build(made)
+        parts.start()
+        assert stop(parts, timeout_s=0.0) == ["overlays"]
+        ends.set()

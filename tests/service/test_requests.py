@@ -24,6 +24,7 @@ Launch = Callable[[Any], Any]
 
 WAIT_S = 10.0
 ENDPOINT = "inproc://requests"
+SHUTDOWN = {"ok": False, "error": "SHUTDOWN: the station stopped before it could answer"}
 STATUS = {"station": "press-3", "state": "RUNNING", "last_seq": {"top": 3}}
 
 
@@ -328,6 +329,20 @@ def test_socket_is_closed_when_the_thread_is_stopped(
     assert can_end(context)
 
 
+@pytest.mark.parametrize("kind", [zmq.REQ, zmq.DEALER])
+def test_requests_that_wait_at_the_end_are_told_that_the_station_stopped(
+    context: zmq.Context, build: Callable[..., RequestsThread], connect: Connect, kind: int, end: Callable[[Any], None]
+) -> None:
+    thread = build("inproc://stopped")
+    peers = [connect(kind, "inproc://stopped") for _ in range(3)]
+    for peer in peers:
+        peer.send_json({"request": "status"})
+    thread.stop()
+    thread.start()
+    assert [json.loads(peer.recv()) for peer in peers] == [SHUTDOWN] * 3
+    end(thread)
+
+
 def test_failure_is_kept_and_the_socket_closed_when_the_thread_dies(
     context: zmq.Context, build: Callable[..., RequestsThread], launch: Launch, beats: queue.Queue[str]
 ) -> None:
@@ -338,6 +353,8 @@ def test_failure_is_kept_and_the_socket_closed_when_the_thread_dies(
     peer = context.socket(zmq.DEALER)
     peer.connect(ENDPOINT)
     peer.send_json({"request": "status"})
+    peer.rcvtimeo = int(WAIT_S * 1000)
+    assert json.loads(peer.recv()) == SHUTDOWN
     thread.join(WAIT_S)
     peer.close(linger=0)
     assert not thread.is_alive()

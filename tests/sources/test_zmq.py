@@ -371,6 +371,35 @@ def test_frame_is_kept_when_its_req_sender_is_gone_before_the_answer(
     assert req.recv() == b"OK"
 
 
+def test_req_sender_that_numbers_its_requests_may_send_again_before_the_answer(
+    connect: Connect, source: ZmqSource, endpoints: Sockets
+) -> None:
+    """What a sender needs that is not to wait for ever for a station that was killed."""
+    sender = connect(zmq.REQ, endpoints.imagezmq)
+    sender.setsockopt(zmq.REQ_RELAXED, 1)
+    sender.setsockopt(zmq.REQ_CORRELATE, 1)
+    for frame_id in ("1", "1 again"):
+        send(sender, HEADER | {"frame_id": frame_id})
+        assert take(source).frame_id == frame_id
+        if frame_id == "1":
+            source.answer("the answer to the first, which nobody waits for any more")
+    source.answer(None)
+    assert sender.recv() == b"OK"
+
+
+def test_req_sender_is_told_when_the_source_ends_before_its_frame_is_on_record(
+    source: ZmqSource, req: zmq.Socket[bytes]
+) -> None:
+    left: list[zmq.Socket[bytes]] = []
+    source.leave = left.append
+    send(req, HEADER)
+    take(source)
+    source.close()
+    assert req.recv() == b"ERROR SHUTDOWN: the station ended before the frame was on record"
+    assert [socket.type for socket in left] == [zmq.ROUTER]
+    left[0].close(linger=0)
+
+
 def test_req_senders_get_each_their_own_answer_when_there_are_many(
     connect: Connect, source: ZmqSource, endpoints: Sockets
 ) -> None:
