@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from inspector.cli.check_disk import check_disk
 from inspector.cli.check_sockets import check_sockets
 from inspector.cli.finding import Finding
-from inspector.config import FolderSource, OpencvSource, Station
+from inspector.config import FolderSource, OpencvSource, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
 _MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
@@ -19,7 +20,7 @@ def check_recipes(station: Station) -> list[Finding]:
     from inspector.config import WEIGHTS_FILE, load_recipe
     from inspector.engine.build import verify_files
     from inspector.golden import verify_golden
-    from inspector.masks import load_roi, load_zones
+    from inspector.masks import check_area, load_roi, load_zones
     from inspector.model.checkpoint import verify_sha256
     from inspector.recipe_network import load_model
 
@@ -41,8 +42,7 @@ def check_recipes(station: Station) -> list[Finding]:
             verify_files(recipe, camera.recipe)
             verify_golden(recipe, camera.recipe)
             load_model(camera.recipe, recipe)
-            load_roi(camera.recipe, recipe)
-            load_zones(camera.recipe, recipe)
+            check_area(recipe, load_roi(camera.recipe, recipe), load_zones(camera.recipe, recipe))
         except ConfigError as error:
             findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
             continue
@@ -51,8 +51,24 @@ def check_recipes(station: Station) -> list[Finding]:
             problem = f"{camera.recipe}: threshold: required; run inspector calibrate"
             findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
         else:
-            findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}"))
+            findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g} ({threshold.method})"))
+            findings += _list_doubts(what, camera.recipe, recipe)
     return findings
+
+
+def _list_doubts(what: str, folder: Path, recipe: Recipe) -> list[Finding]:
+    """What is no fault, but leaves it unproved that a defective part fails."""
+    from inspector.config import RECIPE_FILE, list_doubts, locate_field
+
+    return [
+        Finding(
+            f"{what} {doubt.name}",
+            problem=f"{locate_field(folder / RECIPE_FILE, doubt.field)}: {doubt.name}: {doubt.problem}",
+            mend=doubt.advice,
+            fatal=False,
+        )
+        for doubt in list_doubts(recipe)
+    ]
 
 
 def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import Any
 
 import torch
 
-from inspector.config import RECIPE_FILE, Station
+from inspector.config import RECIPE_FILE, Station, Threshold, list_doubts
 from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import RecipeError
 from inspector.golden import prove_golden
 from inspector.model.checkpoint import compute_sha256
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +31,19 @@ class Judge:
 
     @property
     def threshold(self) -> float:
-        """The recipe's: a recipe without one never becomes a judge."""
+        """The recipe's."""
+        return self._threshold.value
+
+    @property
+    def threshold_set_by(self) -> str:
+        """Who answers for it."""
+        return self._threshold.set_by
+
+    @property
+    def _threshold(self) -> Threshold:
         threshold = self.detector.recipe.threshold
-        assert threshold is not None  # noqa: S101 (`load_judge` refused)
-        return threshold.value
+        assert threshold is not None  # noqa: S101 (`load_judge` refused: a recipe without one never becomes a judge)
+        return threshold
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -121,6 +133,8 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
     prove_golden(detector, folder)
     if _compute_sha256(path) != recipe_sha256:
         raise RecipeError(f"{path}: altered while it was loaded")  # results would name another recipe
+    for doubt in list_doubts(detector.recipe):
+        logger.warning("recipe %s: %s", detector.recipe.recipe_id, doubt)
     return Judge(detector, folder, recipe_sha256)
 
 

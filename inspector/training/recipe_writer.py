@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
+from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe, seal
 from inspector.engine.probe import Probe
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillation
@@ -59,6 +59,7 @@ def write_recipe(
             recipe = adopt_roi(recipe, roi_mask, new)
         if probe is not None:
             recipe = adopt_probe(recipe, probe, new)
+        recipe = seal(recipe)
         if record is not None:
             write_record(record, new)
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
