@@ -48,7 +48,7 @@ FREE: Mapping[type[Strict], frozenset[str]] = {
 }  # fmt: skip
 """The others. A test sees that each field is in one of both: whoever adds one decides, and gives it a default."""
 
-_DEFAULT = "its default"
+_NOTHING = "nothing"
 
 _FAR = {"hand": 10, "unknown": 10_000}
 """How many times the good scores' spread a threshold may lie above them, by who set it.
@@ -100,19 +100,22 @@ def list_settings(recipe: Recipe) -> dict[str, Any]:
 
     Without the defaults, so that the settings of a recipe stay the same when a later version adds a field.
     """
-    return dict(_list_settings(recipe, ""))
+    return {field: value for field, value, default in _list_sealed(recipe, "") if value != default}
 
 
-def _list_settings(model: Strict, path: str) -> Iterator[tuple[str, Any]]:
+def _list_sealed(model: Strict, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Each sealed field's dotted path, value and default."""
     for name in sorted(SEALED[type(model)]):
         value, field = getattr(model, name), f"{path}{name}"
         if isinstance(value, Strict):
-            yield from _list_settings(value, f"{field}.")
+            yield from _list_sealed(value, f"{field}.")
         elif isinstance(value, tuple) and value and isinstance(value[0], Strict):
             for number, each in enumerate(value):
-                yield from _list_settings(each, f"{field}.{number}.")
-        elif value != type(model).model_fields[name].get_default(call_default_factory=True):
-            yield field, to_jsonable_python(value)
+                yield from _list_sealed(each, f"{field}.{number}.")
+        else:
+            info = type(model).model_fields[name]
+            default = _NOTHING if info.is_required() else info.get_default(call_default_factory=True)
+            yield field, to_jsonable_python(value), to_jsonable_python(default)
 
 
 def _compute_digest(settings: Mapping[str, Any]) -> str:
@@ -130,16 +133,15 @@ def list_changes(recipe: Recipe) -> list[Remark]:
     threshold = recipe.threshold
     if threshold is None or threshold.set_by != "calibration" or threshold.set_with is None:
         return []
-    then, now = threshold.set_with, list_settings(recipe)
-    changes = [
-        Remark(
-            tuple(int(step) if step.isdigit() else step for step in field.split(".")),
-            f"must be {then.get(field, _DEFAULT)}, with which the threshold was set, got {now.get(field, _DEFAULT)}",
-        )
-        for field in sorted({*then, *now})
-        if then.get(field, _DEFAULT) != now.get(field, _DEFAULT)
-    ]
-    if (digest := _compute_digest(then)) != threshold.set_with_sha256:
+    sealed = {field: (default, value) for field, value, default in _list_sealed(recipe, "")}
+    changes = []
+    for field in sorted({*threshold.set_with, *sealed}):
+        default, now = sealed.get(field, (_NOTHING, _NOTHING))
+        then = threshold.set_with.get(field, default)
+        if then != now:
+            place = tuple(int(step) if step.isdigit() else step for step in field.split("."))
+            changes.append(Remark(place, f"must be {then}, with which the threshold was set, got {now}"))
+    if (digest := _compute_digest(threshold.set_with)) != threshold.set_with_sha256:
         rule = f"must be as it was written, with sha256 {threshold.set_with_sha256}, got {digest}"
         changes.append(Remark(("threshold", "set_with"), rule))
     if changes:
