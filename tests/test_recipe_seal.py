@@ -383,6 +383,8 @@ def test_edited_recipe_loads_when_its_threshold_says_manual(edit: Callable[..., 
     recipe = load_recipe(edit(manual, ("\n  value: 30.3", "\n  value: 33.3"), ("\n  scale: 0.25", "\n  scale: 0.5")))
     assert recipe.threshold is not None
     assert (recipe.threshold.set_by, recipe.preprocessing.scale) == ("hand", 0.5)
+    (doubt,) = [doubt for doubt in list_doubts(recipe) if doubt.name == "threshold.method"]
+    assert doubt.problem.endswith("edited since calibration: preprocessing.scale, threshold.value")
 
 
 def test_recipe_set_by_hand_or_without_a_threshold_gets_no_seal() -> None:

@@ -133,14 +133,7 @@ def list_changes(recipe: Recipe) -> list[Remark]:
     threshold = recipe.threshold
     if threshold is None or threshold.set_by != "calibration" or threshold.set_with is None:
         return []
-    sealed = {field: (default, value) for field, value, default in _list_sealed(recipe, "")}
-    changes = []
-    for field in sorted({*threshold.set_with, *sealed}):
-        default, now = sealed.get(field, (_NOTHING, _NOTHING))
-        then = threshold.set_with.get(field, default)
-        if then != now:
-            place = tuple(int(step) if step.isdigit() else step for step in field.split("."))
-            changes.append(Remark(place, f"must be {then}, with which the threshold was set, got {now}"))
+    changes = _compare(threshold.set_with, recipe)
     if (digest := _compute_digest(threshold.set_with)) != threshold.set_with_sha256:
         rule = f"must be as it was written, with sha256 {threshold.set_with_sha256}, got {digest}"
         changes.append(Remark(("threshold", "set_with"), rule))
@@ -149,6 +142,18 @@ def list_changes(recipe: Recipe) -> list[Remark]:
         advice = "undo that, run inspector calibrate, or write method: manual and answer for it yourself"
         changes.append(Remark(("threshold",), problem, advice))
     return changes
+
+
+def _compare(settings: Mapping[str, Any], recipe: Recipe) -> list[Remark]:
+    sealed = {field: (default, value) for field, value, default in _list_sealed(recipe, "")}
+    differences = []
+    for field in sorted({*settings, *sealed}):
+        default, now = sealed.get(field, (_NOTHING, _NOTHING))
+        then = settings.get(field, default)
+        if then != now:
+            place = tuple(int(step) if step.isdigit() else step for step in field.split("."))
+            differences.append(Remark(place, f"must be {then}, with which the threshold was set, got {now}"))
+    return differences
 
 
 def list_doubts(recipe: Recipe) -> list[Remark]:
@@ -160,13 +165,22 @@ def list_doubts(recipe: Recipe) -> list[Remark]:
     if threshold.set_by == "unknown":
         problem = "it does not say what it was set with: an edit by hand would not be noticed"
         doubts.append(Remark(("threshold",), problem, "run inspector calibrate"))
-    if threshold.set_by == "hand" and threshold.good_scores is None:
-        problem = "it was set by hand, and what good frames score is not known: it may lie far too high"
-        doubts.append(Remark(("threshold",), problem, "run inspector calibrate"))
+    if threshold.set_by == "hand":
+        doubts += _list_doubts_by_hand(recipe, threshold)
     if not any(golden.verdict == "FAIL" for golden in recipe.golden):
         problem = "no frame here must FAIL: nothing proves at the start that a defective part is rejected"
         doubts.append(Remark(("golden",), problem, "run inspector golden RECIPE --bad FILE"))
     return doubts
+
+
+def _list_doubts_by_hand(recipe: Recipe, threshold: Threshold) -> Iterator[Remark]:
+    if threshold.set_with is not None:
+        edited = ", ".join(remark.name for remark in _compare(threshold.set_with, recipe)) or "nothing"
+        problem = f"it was set by hand; edited since calibration: {edited}"
+        yield Remark(("threshold", "method"), problem, "run inspector calibrate for one with a bound")
+    if threshold.good_scores is None:
+        problem = "it was set by hand, and what good frames score is not known: it may lie far too high"
+        yield Remark(("threshold",), problem, "run inspector calibrate")
 
 
 def _list_far(recipe: Recipe) -> Iterator[tuple[Threshold, Remark]]:
