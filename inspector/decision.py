@@ -70,6 +70,14 @@ def compute_gain(threshold: float, zone_threshold: float) -> float:
     return threshold / zone_threshold * (1 - 2**-22)
 
 
+def measure_largest(mask: Mask | None, shape: tuple[int, ...]) -> int:
+    """Pixels of the largest connected area (8 neighbours) of a mask; None: of all of `shape`."""
+    if mask is None:
+        return shape[0] * shape[1]
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    return int(stats[1:, cv2.CC_STAT_AREA].max(initial=0))
+
+
 def stretch(mask: Mask, shape: tuple[int, ...]) -> Mask:
     """A mask at another size (H, W), by nearest neighbour; where it shrinks, all that any marked pixel touches."""
     if mask.shape == shape:

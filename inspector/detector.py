@@ -27,7 +27,7 @@ from inspector.errors import (
     RecipeError,
 )
 from inspector.looks import Expectation, Look, load_expectation
-from inspector.masks import MASK_ASPECT_TOLERANCE, load_roi, load_zones
+from inspector.masks import MASK_ASPECT_TOLERANCE, check_area, check_parts, load_roi, load_zones
 from inspector.model.checkpoint import verify_sha256
 from inspector.preprocessing import Pixels, check_frame, preprocess
 from inspector.recipe_network import load_model
@@ -164,6 +164,7 @@ class Detector:
         verify_sha256(folder / WEIGHTS_FILE, recipe.weights_sha256)
         roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
         expectation = load_expectation(recipe, folder)
+        check_area(recipe, roi, zones)
         engine = build_engine(
             recipe,
             lambda: load_model(folder, recipe),
@@ -352,6 +353,10 @@ class Detector:
                 tiles = grid.overlapping(np.maximum.reduce(counted))
             if not tiles:
                 raise FrameMismatchError(f"frame: nothing is left of the region of interest in a map of {shape}")
+            try:
+                check_parts(self.recipe, parts, shape)
+            except RecipeError as error:  # in frames of this size
+                raise FrameMismatchError(f"frame: {error}") from error
             counts = None
             if not self._waits and parts.masks[0] is not None:
                 counts = torch.from_numpy(parts.masks[0]).to(self.engine.device) > 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 
 from inspector.config import Recipe
-from inspector.decision import Mask
+from inspector.decision import Mask, Parts, build_parts, measure_largest
 from inspector.errors import RecipeError
 from inspector.model.checkpoint import verify_sha256
 
@@ -47,6 +48,39 @@ def load_zones(folder: Path, recipe: Recipe) -> dict[str, Mask]:
         if (other * masks[first].astype(bool)).any():
             raise RecipeError(f"zones: must not overlap, but {first} and {second} do")
     return masks
+
+
+def check_area(recipe: Recipe, roi: Mask | None, zones: Mapping[str, Mask]) -> None:
+    """As `check_parts`, where the recipe says what size all maps have; else it is told when a frame comes.
+
+    Raises:
+        RecipeError: some part could never fail.
+    """
+    shape = recipe.preprocessing.map_hw
+    if shape is not None:
+        check_parts(recipe, build_parts(shape, roi, [(zones[zone.name], 1.0) for zone in recipe.zones]), shape)
+
+
+def check_parts(recipe: Recipe, parts: Parts, shape: tuple[int, ...]) -> None:
+    """See that an area as large as a region must be fits in where anomalies count, in maps of `shape`.
+
+    Where there are zones it must fit into each; what they leave over may be too narrow.
+
+    Raises:
+        RecipeError: it does not: nothing there could ever fail.
+    """
+    if recipe.threshold is None:
+        return  # nothing is judged, and `calibrate` may bring another area
+    places = {f"zone {zone.name}": mask for zone, mask in zip(recipe.zones, parts.masks[1:], strict=True)}
+    for place, mask in (places or {"the region of interest": parts.masks[0]}).items():
+        if recipe.min_region_area == 1 and mask is not None and mask.any():
+            continue  # as nearly always; to look for pieces takes milliseconds
+        largest = measure_largest(mask, shape)
+        if recipe.min_region_area > largest:
+            raise RecipeError(
+                f"min_region_area: must be at most {largest}, the pixels in one piece that count in {place} in a map "
+                f"of {shape[0]}x{shape[1]}, or nothing there could ever fail, got {recipe.min_region_area}"
+            )
 
 
 def check_aspect(mask: Mask, field: str, frame_hw: tuple[int, int] | None) -> None:

@@ -34,7 +34,7 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
     if pixel_format is PixelFormat.MONO16:
         low, high = preprocessing.mono16_range
         pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / (high - low)), 0, 255)
-    height, width = preprocessing.resize_hw or (max(1, round(n * preprocessing.scale)) for n in pixels.shape[:2])
+    height, width = preprocessing.scale_hw((pixels.shape[0], pixels.shape[1]))
     if (height, width) != pixels.shape[:2]:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     if pixel_format is PixelFormat.BGR8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,19 @@ def test_roi_is_kept_whole_when_frames_change_their_size(make: Callable[..., Det
     assert detector.decide(large, 1.0).verdict is Verdict.FAIL
 
 
+def test_frame_of_any_size_is_refused_and_never_passes_when_no_region_of_the_area_fits_its_roi(
+    make: Callable[..., Detector],
+) -> None:
+    roi = np.zeros((HEIGHT, WIDTH), np.uint8)
+    roi[10:20, 10:30] = 255
+    threshold = {"value": 1.0, "method": "manual"}
+    anomaly_map = np.full((HEIGHT, WIDTH), 5.0, np.float32)
+    assert make(roi=roi, threshold=threshold, min_region_area=200).decide(anomaly_map, 1.0).verdict is Verdict.FAIL
+    detector = make(roi=roi, threshold=threshold, min_region_area=201)
+    with pytest.raises(FrameMismatchError, match=r"frame: min_region_area: must be at most 200, .* got 201"):
+        detector.decide(anomaly_map, 1.0)
+
+
 # ---------------------------------------------------------------- loading
 
 
@@ -306,6 +320,14 @@ def test_load_reads_the_roi_when_the_recipe_names_one(folder: Path) -> None:
     cv2.imwrite(str(folder / "roi.png"), mask + 1)
     with pytest.raises(RecipeError, match=r"roi\.png: altered: sha256"):
         Detector.load(folder, device=CPU)
+
+
+def test_load_refuses_when_nothing_could_ever_fail(folder: Path) -> None:
+    size, threshold = {"frame_hw": [HEIGHT, WIDTH]}, {"value": 1.0, "method": "manual"}
+    for area, fault in ((HEIGHT * WIDTH, None), (HEIGHT * WIDTH + 1, "min_region_area: must be at most 13000")):
+        rewrite(folder, preprocessing=size, threshold=threshold, min_region_area=area)
+        with pytest.raises(RecipeError, match=fault) if fault else contextlib.nullcontext():
+            Detector.load(folder, device=CPU)
 
 
 # ---------------------------------------------------------------- batches and memory

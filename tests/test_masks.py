@@ -11,7 +11,7 @@ import pytest
 
 from inspector.config import Recipe
 from inspector.errors import RecipeError
-from inspector.masks import load_roi, load_zones
+from inspector.masks import check_area, load_roi, load_zones
 from inspector.model.checkpoint import compute_sha256
 
 
@@ -72,3 +72,54 @@ def test_zone_is_refused_when_altered_missing_or_black(tmp_path: Path) -> None:
         RecipeError, match=r"seam\.png: zone seam: must be a grey image with at least one pixel above 0"
     ):
         load_zones(tmp_path, write_zones(tmp_path, seam=columns(0, 0)))
+
+
+PREPROCESSING = {
+    "scaled": {"frame_hw": [80, 120], "scale": 0.5},
+    "squeezed": {"resize_hw": [40, 60]},
+}
+
+
+def area_recipe(area: int, preprocessing: dict[str, Any], zones: list[str] | None = None) -> Recipe:
+    zone = {"mask": "m.png", "mask_sha256": "0" * 64}
+    return Recipe.model_validate(
+        {
+            "recipe_id": "r",
+            "backbone": "resnet18",
+            "weights_sha256": "0" * 64,
+            "preprocessing": preprocessing,
+            "threshold": {"value": 1.0, "method": "manual"},
+            "min_region_area": area,
+            "zones": [zone | {"name": name} for name in zones or []],
+        }
+    )
+
+
+@pytest.mark.parametrize("size", PREPROCESSING)
+@pytest.mark.parametrize(
+    ("roi", "zones", "largest", "place"),
+    [
+        (None, {}, 2400, "the region of interest in a map of 40x60"),
+        (columns(0, 10) + columns(30, 35), {}, 400, "the region of interest"),  # in one piece, not in all
+        (None, {"left": columns(0, 30), "right": columns(55, 60)}, 200, "zone right"),
+        (columns(0, 32), {"left": columns(30, 40)}, 80, "zone left"),
+    ],
+)
+def test_area_is_refused_when_no_region_of_it_fits_in_where_anomalies_count(
+    size: str, roi: Any, zones: dict[str, Any], largest: int, place: str
+) -> None:
+    check_area(area_recipe(largest, PREPROCESSING[size], list(zones)), roi, zones)
+    with pytest.raises(RecipeError, match=f"min_region_area: must be at most {largest}, .*{place}.*got {largest + 1}"):
+        check_area(area_recipe(largest + 1, PREPROCESSING[size], list(zones)), roi, zones)
+
+
+def test_zone_is_refused_when_nothing_of_it_lies_in_the_region_of_interest() -> None:
+    recipe = area_recipe(1, PREPROCESSING["scaled"], ["seam"])
+    with pytest.raises(RecipeError, match="must be at most 0, the pixels in one piece that count in zone seam"):
+        check_area(recipe, columns(0, 10), {"seam": columns(20, 30)})
+
+
+def test_area_is_not_judged_before_there_is_a_threshold_or_a_size() -> None:
+    check_area(area_recipe(10**6, {}), None, {})
+    recipe = area_recipe(10**6, PREPROCESSING["scaled"])
+    check_area(recipe.model_copy(update={"threshold": None}), None, {})

@@ -21,7 +21,7 @@ def check_recipes(station: Station) -> list[Finding]:
     from inspector.engine.build import verify_files
     from inspector.golden import verify_golden
     from inspector.looks import load_expectation
-    from inspector.masks import load_roi, load_zones
+    from inspector.masks import check_area, load_roi, load_zones
     from inspector.model.checkpoint import verify_sha256
     from inspector.recipe_network import load_model
 
@@ -43,8 +43,7 @@ def check_recipes(station: Station) -> list[Finding]:
             verify_files(recipe, camera.recipe)
             verify_golden(recipe, camera.recipe)
             load_model(camera.recipe, recipe)
-            load_roi(camera.recipe, recipe)
-            load_zones(camera.recipe, recipe)
+            check_area(recipe, load_roi(camera.recipe, recipe), load_zones(camera.recipe, recipe))
             load_expectation(recipe, camera.recipe)
         except ConfigError as error:
             findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
@@ -54,23 +53,24 @@ def check_recipes(station: Station) -> list[Finding]:
             problem = f"{camera.recipe}: threshold: required; run inspector calibrate"
             findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
         else:
-            findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}"))
-        findings.append(_check_expectation(f"{what} expected_frames", recipe, camera.recipe))
+            findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g} ({threshold.method})"))
+            findings += _list_doubts(what, camera.recipe, recipe)
     return findings
 
 
-def _check_expectation(what: str, recipe: Recipe, folder: Path) -> Finding:
-    expected = recipe.expected_frames
-    calibrate = f"inspector calibrate {folder} GOOD_DIR"
-    if expected is None:
-        problem = "none: a frame that shows no part, or another one, can PASS"
-        return Finding(what, problem=problem, mend=calibrate, fatal=False)
-    if expected.off:
-        problem = f"switched off: {', '.join(expected.off)}: a frame that these would refuse can PASS"
-        return Finding(what, problem=problem, mend="empty the list expected_frames.off in recipe.yaml", fatal=False)
-    return Finding(
-        what, f"from {expected.n_good} good frames, refuses at most {expected.false_error_bound:.1%} of them"
-    )
+def _list_doubts(what: str, folder: Path, recipe: Recipe) -> list[Finding]:
+    """What is no fault, but leaves it unproved that a defective part fails."""
+    from inspector.config import RECIPE_FILE, list_doubts, locate_field
+
+    return [
+        Finding(
+            f"{what} {doubt.name}",
+            problem=f"{locate_field(folder / RECIPE_FILE, doubt.field)}: {doubt.name}: {doubt.problem}",
+            mend=doubt.advice,
+            fatal=False,
+        )
+        for doubt in list_doubts(recipe)
+    ]
 
 
 def check_ages(station: Station) -> list[Finding]:

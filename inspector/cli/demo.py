@@ -276,5 +276,4 @@ def _tiles_per_frame(folder: Path) -> int:
     from inspector.tiling import Tiler
 
     recipe = load_recipe(folder / "recipe")
-    height, width = (round(side * recipe.preprocessing.scale) for side in FRAME_HW)
-    return len(Tiler(recipe.tiling.tile_size, recipe.tiling.stride).grid((height, width)))
+    return len(Tiler(recipe.tiling.tile_size, recipe.tiling.stride).grid(recipe.preprocessing.scale_hw(FRAME_HW)))

@@ -137,6 +137,8 @@ def train(
 
 
 def show_recipe(recipe: Recipe, folder: Path) -> None:
+    from inspector.config import list_doubts
+
     threshold = recipe.threshold
     typer.echo(f"recipe {recipe.recipe_id} in {folder}")
     facts = recipe.training
@@ -156,6 +158,8 @@ def show_recipe(recipe: Recipe, folder: Path) -> None:
     for zone in recipe.zones:
         if zone.threshold is not None:
             typer.echo(f"zone {zone.name}: threshold {zone.threshold.value:.5g} ({zone.threshold.method})")
+    for doubt in list_doubts(recipe):
+        typer.echo(f"hint: {doubt}")
 
 
 def describe_expectation(expected: ExpectedFrames) -> str:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from inspector.config.base import SCHEMA, Name, SchemaVersion, Size, Strict
-from inspector.config.loading import dump_recipe, load_recipe, load_station, load_strict, locate_field
+from inspector.config.loading import (
+    dump_recipe,
+    load_edited_recipe,
+    load_recipe,
+    load_station,
+    load_strict,
+    locate_field,
+)
 from inspector.config.recipe import (
     EXPECTATIONS,
     RECIPE_FILE,
@@ -28,6 +35,7 @@ from inspector.config.recipe import (
     Tiling,
     Zone,
 )
+from inspector.config.recipe_seal import Remark, list_changes, list_doubts, seal
 from inspector.config.station import (
     SOCKETS,
     Buffer,
@@ -79,6 +87,7 @@ __all__ = [
     "PrecisionChoice",
     "Preprocessing",
     "Recipe",
+    "Remark",
     "SchemaVersion",
     "Security",
     "Sha256",
@@ -96,8 +105,12 @@ __all__ = [
     "ZmqSource",
     "Zone",
     "dump_recipe",
+    "list_changes",
+    "list_doubts",
+    "load_edited_recipe",
     "load_recipe",
     "load_station",
     "load_strict",
     "locate_field",
+    "seal",
 ]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from inspector import __version__
 from inspector.config.base import SCHEMA
+from inspector.config.recipe_seal import Remark
 
 Place = tuple[int, int]
 """Line and column, from 1."""
@@ -97,6 +98,11 @@ def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], item: 
     if ", got " in rule:  # a rule between fields: it names the value, and the input is the whole section
         return f"{where}: {field}: {rule}"
     return f"{where}: {field}: {rule}, got {item['input']!r}"
+
+
+def describe_remark(path: Path, node: yaml.Node | None, remark: Remark) -> str:
+    """A remark on a file that is valid by itself, with its place."""
+    return f"{_show(path, locate(node, remark.field)[0])}: {remark}"
 
 
 def locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[Place, list[str]]:

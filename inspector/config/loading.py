@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from inspector.config.base import SCHEMA
 from inspector.config.faults import (
     describe_duplicates,
     describe_missing_schema,
+    describe_remark,
     describe_shape,
     describe_syntax,
     describe_values,
@@ -19,6 +21,7 @@ from inspector.config.faults import (
     locate,
 )
 from inspector.config.recipe import RECIPE_FILE, Recipe
+from inspector.config.recipe_seal import Remark, list_faults
 from inspector.config.station import Camera, FolderSource, Http, Security, Station, Tls
 from inspector.errors import ConfigError, RecipeError
 from inspector.secret import anchor_secret
@@ -69,6 +72,15 @@ def load_recipe(folder: Path) -> Recipe:
     """Read and check `folder`/recipe.yaml. Checksums are checked where the files are read.
 
     Raises:
+        RecipeError: missing, not a valid recipe, or not what its threshold was set with.
+    """
+    return load_strict(folder / RECIPE_FILE, Recipe, RecipeError, list_faults)
+
+
+def load_edited_recipe(folder: Path) -> Recipe:
+    """As `load_recipe`, whatever its threshold is worth: for those who set it anew, and judge nothing before.
+
+    Raises:
         RecipeError: missing, or not a valid recipe.
     """
     return load_strict(folder / RECIPE_FILE, Recipe, RecipeError)
@@ -95,8 +107,19 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
 
-def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _Model:
+def load_strict(
+    path: Path,
+    model: type[_Model],
+    error: type[ConfigError],
+    find: Callable[[_Model], Sequence[Remark]] = lambda loaded: (),
+) -> _Model:
     """Read a YAML file as `model`.
+
+    Args:
+        path: the file.
+        model: what it must be.
+        error: what is raised where it is not.
+        find: finds faults that only show in the whole.
 
     Raises:
         error: with every fault found, one per line.
@@ -122,6 +145,7 @@ def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _M
         raise error("\n".join(faults + describe_values(path, node, model, fault))) from fault
     if "schema_version" not in loaded.model_fields_set:  # a default of the model, for recipes that are made here
         faults.append(describe_missing_schema(path))
+    faults += [describe_remark(path, node, remark) for remark in find(loaded)]
     if faults:
         raise error("\n".join(faults))
     return loaded

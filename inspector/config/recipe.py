@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from inspector.config.base import Name, SchemaVersion, Size, Strict
 from inspector.types import PixelFormat
@@ -50,6 +50,16 @@ class Preprocessing(Strict):
             raise ValueError(f"the low end must be below the high end, got {list(value)}")
         return value
 
+    @property
+    def map_hw(self) -> tuple[int, int] | None:
+        """The size of the maps; None where it follows each frame's."""
+        return self.resize_hw or (self.frame_hw and self.scale_hw(self.frame_hw))
+
+    def scale_hw(self, frame_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the map of a frame."""
+        height, width = (max(1, round(side * self.scale)) for side in frame_hw)
+        return self.resize_hw or (height, width)
+
     @model_validator(mode="after")
     def _one_way_to_shrink(self) -> Preprocessing:
         if self.resize_hw is not None and self.scale != 1.0:
@@ -90,7 +100,10 @@ class GroupCheck(Strict):
 
 
 class GoodScores(Strict):
-    """What the good frames scored that the threshold was set from: where scores lie while nothing drifts."""
+    """What the good frames scored that the threshold was set from: where scores lie while nothing drifts.
+
+    A zone's are the zone's own, the recipe's those of whole frames, in which zones are weighed.
+    """
 
     median: float
     p95: float
@@ -108,6 +121,9 @@ class Threshold(Strict):
     `false_reject_bound` is the upper 95 % Clopper–Pearson bound on the false-reject rate that the `n_good`
     calibration frames support by themselves, whatever the method hopes for. A frame that passes with a score above
     `warn_above` carries a warning. `escape_interval` is the two-sided 95 % Clopper–Pearson interval.
+
+    `set_with` are the settings it holds for, zones' thresholds among them, see `recipe_seal`; a zone's has none.
+    `method: manual`: a person answers for it. `far_above_good`: it lies far above the good scores on purpose.
     """
 
     value: Annotated[float, Field(gt=0)]
@@ -123,6 +139,22 @@ class Threshold(Strict):
     escape_rate: Share | None = None
     escape_interval: Interval | None = None
     n_defective: Annotated[int, Field(ge=0)] = 0
+    far_above_good: bool = False
+    set_with: dict[str, JsonValue] | None = None  # unknown where it was set by hand, or before there was such a field
+    set_with_sha256: Sha256 | None = None
+
+    @property
+    def set_by(self) -> Literal["calibration", "hand", "unknown"]:
+        """Who answers for it: unknown where an edit by hand could not be noticed."""
+        if self.method == "manual":
+            return "hand"
+        return "unknown" if self.set_with is None else "calibration"
+
+    @model_validator(mode="after")
+    def _sealed_whole(self) -> Threshold:
+        if (self.set_with is None) != (self.set_with_sha256 is None):
+            raise ValueError("set_with and set_with_sha256 must be given together or not at all")
+        return self
 
     @model_validator(mode="after")
     def _warns_below(self) -> Threshold:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from inspector.config import RECIPE_FILE, Station
+from inspector.config import RECIPE_FILE, Station, Threshold, list_doubts
 from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import RecipeError
@@ -31,10 +31,19 @@ class Judge:
 
     @property
     def threshold(self) -> float:
-        """The recipe's: a recipe without one never becomes a judge."""
+        """The recipe's."""
+        return self._threshold.value
+
+    @property
+    def threshold_set_by(self) -> str:
+        """Who answers for it."""
+        return self._threshold.set_by
+
+    @property
+    def _threshold(self) -> Threshold:
         threshold = self.detector.recipe.threshold
-        assert threshold is not None  # noqa: S101 (`load_judge` refused)
-        return threshold.value
+        assert threshold is not None  # noqa: S101 (`load_judge` refused: a recipe without one never becomes a judge)
+        return threshold
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -120,16 +129,13 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
     detector = Detector.load(folder, device=device, tile_batch=tile_batch, cache=cache)
     if detector.recipe.threshold is None:
         raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
-    if detector.expectation is None:
-        logger.warning(
-            "recipe %s has no expected_frames: a frame that shows no part, or another one, can PASS; "
-            "`inspector calibrate` adds them", detector.recipe.recipe_id,
-        )  # fmt: skip
     detector.warm_up()
     prove_golden(detector, folder)
     if _compute_sha256(path) != recipe_sha256:
         # Results would name another recipe.
         raise RecipeError(f"{path}: altered while it was loaded", transient=True)
+    for doubt in list_doubts(detector.recipe):
+        logger.warning("recipe %s: %s", detector.recipe.recipe_id, doubt)
     return Judge(detector, folder, recipe_sha256)
 
 

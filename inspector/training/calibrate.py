@@ -10,7 +10,18 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from inspector.config import RECIPE_FILE, GroupCheck, PrecisionChoice, Recipe, Threshold, Zone, dump_recipe, load_recipe
+from inspector.config import (
+    RECIPE_FILE,
+    GroupCheck,
+    PrecisionChoice,
+    Recipe,
+    Threshold,
+    Zone,
+    dump_recipe,
+    list_changes,
+    load_edited_recipe,
+    seal,
+)
 from inspector.decision import Map
 from inspector.detector import Detector
 from inspector.device import choose_device
@@ -42,9 +53,6 @@ from inspector.training.thresholds import (
 
 AREAS = (1, 4, 16, 64)
 """Minimum region areas that `auto` tries; each costs a search per frame, and a share of the bound's confidence."""
-
-_OF_FRAME = {"warn_above": None, "good_scores": None}
-"""What a zone's threshold leaves to the frame's."""
 
 Advance = Callable[[int, int], None]
 Fit = Callable[[Scores], Mapping[str, Threshold]]
@@ -201,7 +209,9 @@ def calibrate(
         RecipeError, TrainingError: the recipe or the frames cannot be used, or a golden frame would no longer get
             its verdict; its recipe.yaml is as it was.
     """
-    recipe = load_recipe(folder)
+    recipe = load_edited_recipe(folder)
+    for change in list_changes(recipe):
+        logger.warning("%s: %s", folder / RECIPE_FILE, change)
     verify_golden(recipe, folder)  # told before an hour of judging
     if set_from_defects and (defects_dir is None or zones or recipe.zones):
         raise TrainingError("--set-from-defects: must come with --defects, and for a recipe without zones")
@@ -242,6 +252,7 @@ def calibrate(
     if groups:
         update["groups"] = _check_groups(good[area], [group_of[path] for path in paths], fit)
     recipe = _set_thresholds(recipe, thresholds | {REST: threshold.model_copy(update=update)}, area)
+    recipe = seal(recipe)
     recipe = adopt_expectation(recipe, measure_looks(list_images(good_dir), recipe.preprocessing), folder)
     _check_golden(recipe, detector, folder)
     write_whole(folder / RECIPE_FILE, dump_recipe(recipe).encode())
@@ -285,8 +296,8 @@ def _check_groups(scores: Scores, groups: Sequence[str], fit: Fit) -> GroupCheck
 
 def _set_thresholds(recipe: Recipe, thresholds: Mapping[str, Threshold], area: int) -> Recipe:
     zones = tuple(
-        # Warn band and good scores are the frame's: scores are weighed before they are compared with them.
-        zone.model_copy(update={"threshold": thresholds[zone.name].model_copy(update=_OF_FRAME)})
+        # The warn band is the frame's: scores are weighed before they are compared with it.
+        zone.model_copy(update={"threshold": thresholds[zone.name].model_copy(update={"warn_above": None})})
         for zone in recipe.zones
     )
     return recipe.model_copy(update={"threshold": thresholds[REST], "zones": zones, "min_region_area": area})

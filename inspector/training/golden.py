@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspector.codec import IMAGE_SUFFIXES
-from inspector.config import RECIPE_FILE, Golden, GoldenVerdict, Recipe, dump_recipe, load_recipe
+from inspector.config import (
+    RECIPE_FILE,
+    Golden,
+    GoldenVerdict,
+    Recipe,
+    dump_recipe,
+    load_edited_recipe,
+    load_recipe,
+)
 from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import BadFrameError, InspectorError, RecipeError
@@ -49,7 +57,7 @@ def update_golden(folder: Path, frames: Sequence[KnownFrame], *, clear: bool = F
         RecipeError: the recipe cannot be used, has no threshold, or one of its golden frames does not hold.
         DeviceFaultError: the device's fault.
     """
-    before = load_recipe(folder)
+    before = load_recipe(folder) if frames else load_edited_recipe(folder)  # to take some out, nothing is judged
     recipe = before.model_copy(update={"golden": ()}) if clear else before
     judged = _judge(folder, recipe, frames, device) if frames else []
     recipe = _store(folder, recipe, judged)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
+from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe, seal
 from inspector.engine.probe import Probe
 from inspector.errors import TrainingError
 from inspector.looks import Look
@@ -65,6 +65,7 @@ def write_recipe(
             recipe = adopt_probe(recipe, probe, new)
         if looks:
             recipe = adopt_expectation(recipe, looks, new)
+        recipe = seal(recipe)
         if record is not None:
             write_record(record, new)
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")

@@ -75,7 +75,7 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
     scores = [sample.score for sample in evaluation.samples]
     page = _build_template().render(
         recipe=evaluation.recipe,
-        facts=list(flatten(evaluation.recipe.model_dump(mode="json", by_alias=True))),
+        facts=list(flatten(_state_once(evaluation.recipe))),
         recipe_sha256=compute_sha256(folder / RECIPE_FILE),
         dataset=evaluation.dataset_dir.resolve().name,
         date=datetime.datetime.now(datetime.UTC),
@@ -95,6 +95,11 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
     write_whole(path, page.encode("utf-8", "replace"))  # odd file names may hold what UTF-8 has not
 
 
+def _state_once(recipe: Recipe) -> dict[str, Any]:
+    """Without what the threshold was set with: the settings themselves, or the recipe would not have loaded."""
+    return recipe.model_dump(mode="json", by_alias=True, exclude={"threshold": {"set_with"}})
+
+
 def select_escapes(samples: Sequence[Sample]) -> list[Sample]:
     """Defective frames that pass, lowest score first; where there are none, the four nearest to the threshold."""
     defective = sorted((sample for sample in samples if sample.kind != GOOD), key=lambda sample: sample.score)
@@ -110,7 +115,7 @@ def select_false_rejects(samples: Sequence[Sample]) -> list[Sample]:
 def describe_bound(recipe: Recipe) -> str:
     """What the recipe promises about false rejects, in words."""
     threshold = recipe.threshold
-    if threshold is None or threshold.false_reject_bound is None:
+    if threshold is None or threshold.false_reject_bound is None or threshold.set_by == "hand":
         return "The threshold was set by hand: the recipe states no bound on false rejects."
     seen = f"{threshold.n_good} good frames that training never saw"
     how = {

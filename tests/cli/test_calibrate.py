@@ -85,6 +85,7 @@ def test_options_are_handed_on_when_given(given: dict[str, Any]) -> None:
     }
     assert "threshold 2 (order_statistic, 400 good frames never trained on); false rejects at most 2.0%" in done.stdout
     assert "zone seam: threshold 3 (gumbel)" in done.stdout
+    assert "hint: golden: no frame here must FAIL" in done.stdout
 
 
 def test_recipe_keeps_its_area_and_zones_when_no_option_is_given(given: dict[str, Any]) -> None:

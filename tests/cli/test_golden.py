@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import yaml
 from station_process import bad_frame, base_config, good_frame, write_recipe
 
-from inspector.config import Recipe, load_recipe
+from inspector.config import Recipe, Threshold, dump_recipe, load_recipe, seal
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
 from inspector.errors import InspectorError
@@ -207,3 +208,40 @@ def test_check_counts_golden_frames_and_names_an_altered_one(
         status, printed = run("check", *arguments)
         assert status == 78
         assert "golden/bad-1.png: altered: sha256 must be" in printed
+
+
+def test_check_warns_where_nothing_proves_that_a_defect_fails(
+    run: Run, recipe_dir: Path, good: Path, bad: Path, tmp_path: Path
+) -> None:
+    station, path = tmp_path / "station.yaml", recipe_dir / "recipe.yaml"
+    station.write_text(yaml.safe_dump(base_config(recipe_dir)), encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    keys = {"threshold": "threshold:", "golden": "golden: []"}
+    places = {key: f"{path}:{lines.index(line) + 1}:1" for key, line in keys.items()}
+    status, printed = run("check", station, "--no-environment", "--json")
+    found = {row["what"]: row for row in json.loads(printed)["findings"] if row["result"] == "WARN"}
+    assert status == 0
+    assert set(found) == {"cameras.top.recipe threshold", "cameras.top.recipe golden"}
+    for key, place in places.items():
+        assert found[f"cameras.top.recipe {key}"]["problem"].startswith(f"{place}: {key}: ")
+    run("golden", recipe_dir, "--bad", bad, "--device", "cpu")
+    assert "golden: no frame here must FAIL" not in run("check", station, "--no-environment")[1]
+
+
+def test_check_names_the_place_of_each_edit_and_of_an_area_that_cannot_fail(
+    run: Run, recipe_dir: Path, tmp_path: Path
+) -> None:
+    station, path = tmp_path / "station.yaml", recipe_dir / "recipe.yaml"
+    station.write_text(yaml.safe_dump(base_config(recipe_dir)), encoding="utf-8")
+    recipe = load_recipe(recipe_dir)
+    calibrated = recipe.model_copy(update={"threshold": Threshold(value=3.0, method="gumbel")})
+    text = dump_recipe(seal(calibrated)).replace("\nsigma: 2.0", "\nsigma: 8.0")
+    path.write_text(text, encoding="utf-8")
+    status, printed = run("check", station, "--no-environment")
+    assert status == 78
+    place = f"{path}:{text.splitlines().index('sigma: 8.0') + 1}:1"
+    assert f"{place}: sigma: must be 2.0, with which the threshold was set, got 8.0" in printed
+    path.write_text(dump_recipe(recipe.model_copy(update={"min_region_area": 20_481})), encoding="utf-8")
+    status, printed = run("check", station, "--no-environment")
+    assert status == 78
+    assert "min_region_area: must be at most 20480" in printed

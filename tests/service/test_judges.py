@@ -134,6 +134,16 @@ def test_recipe_is_refused_when_it_is_altered_while_it_is_loaded(
         load_judge(folder, CPU, 2, tmp_path)
 
 
+def test_doubts_about_a_recipe_are_logged_when_it_is_loaded(
+    lens: Path, tmp_path: Path, stand_in: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    load_judge(lens, CPU, 2, tmp_path)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["recipe lens"] * 3
+    assert "threshold: it was set by hand, and what good frames score is not known" in caplog.messages[0]
+    assert "expected_frames: none: a frame that shows no part, or another one, can PASS" in caplog.messages[1]
+    assert "golden: no frame here must FAIL" in caplog.messages[2]
+
+
 def test_recipe_is_refused_when_its_user_may_not_read_it(
     write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

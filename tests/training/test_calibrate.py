@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from inspector.config import Recipe, Tiling, load_recipe
+from inspector.config import Recipe, Threshold, Tiling, dump_recipe, load_recipe
 from inspector.detector import Detector
 from inspector.errors import RecipeError, TrainingError
 from inspector.golden import prove_golden
@@ -73,6 +73,7 @@ def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: 
     assert recipe == load_recipe(recipe_dir)
     assert recipe.threshold is not None
     assert recipe.threshold.value == pytest.approx(scores[2])  # of four, the highest may be rejected
+    assert recipe.threshold.set_by == "calibration"
     assert recipe.threshold.false_reject_bound == pytest.approx(stats.beta.ppf(0.95, 2, 3))
     assert (recipe.threshold.escape_rate, recipe.threshold.n_defective) == (pytest.approx(np.mean(escaped)), 3)
     assert recipe.threshold.escape_interval == compute_interval(sum(escaped), 3)
@@ -88,6 +89,34 @@ def test_recipe_on_disk_stays_when_calibration_is_refused(recipe_dir: Path, tmp_
     assert (recipe_dir / "recipe.yaml").read_bytes() == before
 
 
+def test_recipe_that_was_edited_is_refused_until_it_is_calibrated(
+    recipe_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
+    good = _write_noise(tmp_path / "good", range(4), 80, 120)
+    calibrate(folder, good, device="cpu")
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("\n  scale: 1.0", "\n  scale: 0.75"), encoding="utf-8")
+    edited = "preprocessing.scale: must be 1.0, with which the threshold was set, got 0.75"
+    with pytest.raises(RecipeError, match=edited):
+        Detector.load(folder, device=CPU)
+    recipe = calibrate(folder, good, device="cpu")
+    assert f"{path}: {edited}" in caplog.messages
+    assert load_recipe(folder) == recipe
+    assert recipe.preprocessing.scale == 0.75
+
+
+def test_recipe_without_a_seal_or_set_by_hand_gets_one_when_calibrated(recipe_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
+    good = _write_noise(tmp_path / "good", range(4), 80, 120)
+    for method in ("gumbel", "manual"):
+        before = load_recipe(folder).model_copy(update={"threshold": Threshold(value=1.0, method=method)})
+        (folder / "recipe.yaml").write_text(dump_recipe(before), encoding="utf-8")
+        assert load_recipe(folder) == before
+        calibrate(folder, good, device="cpu")
+        assert load_recipe(folder).threshold.set_by == "calibration"  # type: ignore[union-attr]
+
+
 @pytest.fixture
 def golden_recipe_dir(recipe_dir: Path, tmp_path: Path) -> Path:
     """A calibrated recipe with a dark golden frame that passes and a bright one that fails."""
@@ -99,6 +128,22 @@ def golden_recipe_dir(recipe_dir: Path, tmp_path: Path) -> Path:
     ]
     update_golden(folder, frames, device="cpu")
     return folder
+
+
+def test_golden_frames_leave_the_seal_as_it_is_and_can_be_taken_out_of_an_edited_recipe(
+    golden_recipe_dir: Path, tmp_path: Path
+) -> None:
+    folder, path = golden_recipe_dir, golden_recipe_dir / "recipe.yaml"
+    threshold = load_recipe(folder).threshold
+    assert threshold is not None
+    assert threshold.set_by == "calibration"
+    path.write_text(path.read_text(encoding="utf-8").replace("\nsigma: 2.0", "\nsigma: 3.0"), encoding="utf-8")
+    more = KnownFrame(_write_noise(tmp_path / "more", range(50, 51), 150, 190) / "50.png", "FAIL")
+    with pytest.raises(RecipeError, match=r"sigma: must be 2\.0"):
+        update_golden(folder, [more], clear=True, device="cpu")
+    assert update_golden(folder, [], clear=True).golden == ()
+    with pytest.raises(RecipeError, match=r"sigma: must be 2\.0"):
+        load_recipe(folder)
 
 
 def test_golden_frames_stay_when_they_hold_at_the_new_threshold(golden_recipe_dir: Path, tmp_path: Path) -> None:
@@ -348,7 +393,11 @@ def test_good_scores_are_written_beside_the_threshold_as_whole_frames_have_them(
     assert recipe.threshold.good_scores is not None
     assert recipe.threshold.good_scores.median == pytest.approx(np.median(scores), rel=1e-5)
     assert recipe.threshold.good_scores.p95 == pytest.approx(np.quantile(scores, 0.95), rel=1e-5)
-    assert [zone.threshold.good_scores for zone in recipe.zones] == [None]
+    (zone,) = recipe.zones
+    own = read_maps(folder, good)[..., :30].max(axis=(1, 2))  # not weighed
+    assert zone.threshold is not None
+    assert zone.threshold.good_scores is not None
+    assert zone.threshold.good_scores.p95 == pytest.approx(np.quantile(own, 0.95), rel=1e-5)
 
 
 def test_warn_band_begins_at_the_rate_asked_for(folder: Path, good: Path) -> None:

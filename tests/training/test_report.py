@@ -254,6 +254,8 @@ def test_bound_is_in_words_with_the_frames_it_rests_on(threshold_recipe_dir: Pat
     for method, expected in (("generalised_pareto", "on 24 .*, by a generalised Pareto"), ("defects", "on defective")):
         changed = recipe.model_copy(update={"threshold": threshold.model_copy(update={"method": method})})
         assert re.match(f"The threshold was set {expected}", describe_bound(changed))
+    by_hand = threshold.model_copy(update={"method": "manual"})  # what calibration once stated holds no longer
+    assert "states no bound" in describe_bound(recipe.model_copy(update={"threshold": by_hand}))
 
 
 def test_facts_are_every_key_of_the_recipe(threshold_recipe_dir: Path) -> None:

@@ -48,7 +48,7 @@ def test_one_command_gives_a_recipe_the_detector_judges_with(good_dir: Path, tmp
     assert recipe.training["steps"] == 2
     assert recipe.training["tiles_seen"] == 4
     assert recipe.threshold is not None
-    assert recipe.threshold.n_good == 2
+    assert (recipe.threshold.n_good, recipe.threshold.set_by) == (2, "calibration")
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "recipe").iterdir()} == {0o644}
     assert [p.steps for p in seen if p.stage == "train"] == [1, 2]
     record = json.loads((tmp_path / "recipe" / "training.json").read_text())
