@@ -64,6 +64,12 @@ WHOLE: dict[str, Any] = {
 """With something else than the default in most fields."""
 
 
+EXPECTED = {
+    "bounds": {name: {"high": 1.0} for name in EXPECTATIONS}, "references": "r", "references_sha256": SHA, "n_good": 9,
+    "n_outside": 0, "false_error_bound": 0.3,
+}  # fmt: skip
+
+
 def recipe_of(**changes: Any) -> Recipe:
     return Recipe.model_validate({"recipe_id": "lens", "backbone": "resnet18", "weights_sha256": SHA} | changes)
 
@@ -165,6 +171,9 @@ FREE_EDITS: dict[str, st.SearchStrategy[Any]] = {
         lambda names: [{"file": f"golden/{name}", "sha256": SHA, "verdict": "FAIL"} for name in names]
     ),
     "encoder_weights": st.text(),
+    "expected_frames": st.lists(st.sampled_from([*EXPECTATIONS, "sizes_hw", "repeated"]), unique=True).map(
+        lambda names: EXPECTED | {"off": names}
+    ),
     "training": st.dictionaries(words, counts),
     "metrics": st.dictionaries(words, shares),
     "versions": st.dictionaries(words, words),
@@ -453,10 +462,6 @@ def test_threshold_that_an_earlier_version_extrapolated_still_loads(good: list[f
 # ---------------------------------------------------------------- doubts
 
 BAD = {"file": "golden/bad-1.png", "sha256": SHA, "verdict": "FAIL"}
-EXPECTED = {
-    "bounds": {name: {"high": 1.0} for name in EXPECTATIONS}, "references": "r", "references_sha256": SHA, "n_good": 9,
-    "n_outside": 0, "false_error_bound": 0.3,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
