@@ -21,8 +21,8 @@ test-networks:
 test-parts:
 	$(BIN)/python -m pytest $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
 
-chaos: $(VENV)/.installed-dev  ## The whole-process tests in their long form: kills, overload; what they counted is printed.
-	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system
+chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, a subscriber's histories; what they counted is printed.
+	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system tests/client/test_histories.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -180,7 +180,12 @@ class Faults(threading.Thread):
         sockets = self._station.config["sockets"]
         first = max(1, self._account.last_seq - _REPLAYED)
         limit = time.monotonic() + 10
-        with Subscriber(sockets["results"], requests=sockets["requests"], from_seq={CAMERA: first}) as subscriber:
+        with Subscriber(
+            sockets["results"],
+            station=self._station.config["station"],
+            requests=sockets["requests"],
+            from_seq={CAMERA: first},
+        ) as subscriber:
             while True:
                 event = subscriber.receive(timeout_s=1.0)
                 if isinstance(event, Verdict):

@@ -26,9 +26,10 @@ from inspector.errors import (
     FrameMismatchError,
     RecipeError,
 )
+from inspector.looks import Expectation, Look, load_expectation
 from inspector.masks import MASK_ASPECT_TOLERANCE, load_roi, load_zones
 from inspector.model.checkpoint import verify_sha256
-from inspector.preprocessing import Pixels, preprocess
+from inspector.preprocessing import Pixels, check_frame, preprocess
 from inspector.recipe_network import load_model
 from inspector.tiling import TileGrid, Tiler
 from inspector.types import PixelFormat, Reason, Verdict
@@ -76,6 +77,7 @@ class FrameRun:
         self.computed: Any = None  # on a device that does not make us wait: its event after the last tile
         self.started = time.monotonic()
         self.preprocess_ms = 0.0
+        self.look: Look | None = None  # where the recipe says what frames must show
 
     def restart(self) -> None:
         """Forget what has run."""
@@ -108,6 +110,7 @@ class Detector:
         *,
         roi: Mask | None = None,
         zones: Mapping[str, Mask] | None = None,
+        expectation: Expectation | None = None,
         whole_maps: bool = False,
     ) -> None:
         """Make it.
@@ -117,9 +120,11 @@ class Detector:
             engine: what runs its network.
             roi: its region of interest; None: everywhere.
             zones: the mask of each of its zones by name.
+            expectation: what a frame must show to be judged; None: whatever fits is judged.
             whole_maps: run the tiles in which nothing counts, too: for who measures maps.
         """
         self.recipe = recipe
+        self.expectation = expectation
         self._whole_maps = whole_maps
         self.engine = engine
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
@@ -158,6 +163,7 @@ class Detector:
         recipe = recipe or load_recipe(folder)
         verify_sha256(folder / WEIGHTS_FILE, recipe.weights_sha256)
         roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
+        expectation = load_expectation(recipe, folder)
         engine = build_engine(
             recipe,
             lambda: load_model(folder, recipe),
@@ -167,36 +173,44 @@ class Detector:
             cache=cache or find_user_cache(),
             proved=proved,
         )
-        return cls(recipe, engine, roi=roi, zones=zones, whole_maps=whole_maps)
+        return cls(recipe, engine, roi=roi, zones=zones, expectation=expectation, whole_maps=whole_maps)
 
     def warm_up(self) -> None:
         """Run a full batch and a single tile at the real shape, so that the first frame pays for nothing."""
         self.engine.infer(len(self.engine.tiles))
         self.engine.infer(1)
 
-    def judge(self, pixels: Pixels, pixel_format: PixelFormat) -> Judgement:
+    def judge(self, pixels: Pixels, pixel_format: PixelFormat, *, any_frame: bool = False) -> Judgement:
         """Judge one frame; `pixels` and `pixel_format` as in `Frame`.
 
+        `any_frame`: also one that does not show what good frames show, for who wants its score.
+
         Raises:
-            FrameMismatchError, NotFiniteError: the frame's fault.
+            FrameMismatchError, ImageHealthError, UnlikeGoodError, NotFiniteError: the frame's fault.
             RecipeError: the recipe has no threshold.
             DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
         """
-        run = self.begin(pixels, pixel_format)
+        run = self.begin(pixels, pixel_format, any_frame=any_frame)
         while not run.is_done:
             self.advance([run])
         return self.finish(run)
 
-    def begin(self, pixels: Pixels, pixel_format: PixelFormat) -> FrameRun:
+    def begin(self, pixels: Pixels, pixel_format: PixelFormat, *, any_frame: bool = False) -> FrameRun:
         """Bring a frame onto the device; its pixels must not change until it is finished. Raises as `judge`."""
         if self.recipe.threshold is None:
             raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
         height, width = pixels.shape[:2]
+        preprocessing = self.recipe.preprocessing
+        check_frame(pixels, pixel_format, preprocessing)
+        look = None
+        if self.expectation is not None and not any_frame:
+            look = self.expectation.check(pixels, pixel_format, preprocessing)
         try:
-            run = self._begin(preprocess(pixels, pixel_format, self.recipe.preprocessing), (height, width))
+            run = self._begin(preprocess(pixels, pixel_format, preprocessing), (height, width))
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
+        run.look = look
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 

@@ -10,16 +10,26 @@ class InspectorError(Exception):
 class ConfigError(InspectorError):
     """Raised while loading a station file: unknown key, wrong type, rule broken, port in use.
 
-    Reaction: the command line prints it and exits 78 (EX_CONFIG), which systemd does not restart.
+    Reaction: the command line prints it and exits 78 (EX_CONFIG), which systemd does not restart. Where a start failed
+    for what may pass by itself, see `is_transient`, a `StartError` is made of it.
 
     Attributes:
         field: path of the station file's field at fault, such as ("sockets", "frames"); empty where the message
             names its place by itself.
+        transient: it may pass by itself, though no error of the system's was its cause.
     """
 
-    def __init__(self, message: str, *, field: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, field: tuple[str, ...] = (), transient: bool = False) -> None:
         super().__init__(message)
         self.field = field
+        self.transient = transient
+
+
+class StartError(InspectorError):
+    """Raised when a station cannot start for what may pass by itself: a full disk, a port in use, a GPU that is away.
+
+    Reaction: the command line prints it and exits 1; systemd starts it again.
+    """
 
 
 class RecipeError(ConfigError):
@@ -49,8 +59,24 @@ class BadFrameError(FrameError):
     """Raised when pixels do not decode or do not fit their header. Verdict ERROR, reason BAD_FRAME."""
 
 
+class UnsettledFileError(BadFrameError):
+    """Raised when a file changed while it was read, or since it was looked at. A watched folder looks again."""
+
+
 class FrameMismatchError(FrameError):
     """Raised when a sound frame is not what the recipe expects (size, pixel format). ERROR FRAME_MISMATCH."""
+
+
+class ImageHealthError(FrameError):
+    """Raised when a frame's light, focus or colour is not that of good frames. Verdict ERROR, reason IMAGE_HEALTH."""
+
+
+class UnlikeGoodError(FrameError):
+    """Raised when a frame as a whole looks like none of the good ones. Verdict ERROR, reason UNLIKE_GOOD."""
+
+
+class RepeatedFrameError(FrameError):
+    """Raised for a frame that is byte for byte its camera's last one. Verdict ERROR, reason REPEATED_FRAME."""
 
 
 class NotFiniteError(FrameError):

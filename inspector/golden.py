@@ -33,9 +33,9 @@ def prove_golden(detector: Detector, folder: Path) -> None:
         try:
             _prove(detector, folder, golden)
         except RecipeError as error:
-            faults.append(str(error))
+            faults.append(error)
     if faults:
-        raise RecipeError("\n".join(faults))
+        raise RecipeError("\n".join(map(str, faults))) from faults[0]
 
 
 def _prove(detector: Detector, folder: Path, golden: Golden) -> None:
@@ -50,12 +50,14 @@ def _prove(detector: Detector, folder: Path, golden: Golden) -> None:
 def judge_known(detector: Detector, content: bytes, expected: GoldenVerdict) -> float:
     """Judge an image file's bytes, which must get the verdict `expected`; the score.
 
+    One that must fail has to fail by its score, whatever else the recipe would refuse it for.
+
     Raises:
         RecipeError: they get another, or cannot be judged, whatever the reason.
         DeviceFaultError, DeviceOutOfMemoryError: the device's fault.
     """
     try:
-        decision = detector.judge(*decode_image(content)).decision
+        decision = detector.judge(*decode_image(content), any_frame=expected == "FAIL").decision
     except (DeviceFaultError, DeviceOutOfMemoryError):
         raise  # says nothing about the recipe
     except Exception as error:

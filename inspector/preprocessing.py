@@ -30,7 +30,7 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
     Raises:
         FrameMismatchError: another size or pixel format than the recipe's.
     """
-    _check(pixels, pixel_format, preprocessing)
+    check_frame(pixels, pixel_format, preprocessing)
     if pixel_format is PixelFormat.MONO16:
         low, high = preprocessing.mono16_range
         pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / (high - low)), 0, 255)
@@ -46,7 +46,12 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
     return image.permute(2, 0, 1)
 
 
-def _check(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
+def check_frame(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
+    """See that a frame has the recipe's size and pixel format.
+
+    Raises:
+        FrameMismatchError: another one.
+    """
     expected = preprocessing.pixel_format
     same_colours = {pixel_format, expected} == {PixelFormat.RGB8, PixelFormat.BGR8}
     if pixel_format is not expected and not same_colours:

@@ -32,6 +32,9 @@ class Reason(IntEnum):
     STALE = 12
     BAD_FRAME = 20
     FRAME_MISMATCH = 21
+    REPEATED_FRAME = 22
+    IMAGE_HEALTH = 23
+    UNLIKE_GOOD = 24
     INFERENCE_FAULT = 30
     NOT_FINITE = 31
     OUT_OF_MEMORY = 32

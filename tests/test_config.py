@@ -138,6 +138,13 @@ def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
             "0",
         ),
         (
+            "schema: 1\nstation: a\ncameras:\n  c:\n    max_age_ms: off\n",
+            5,
+            "cameras.c.max_age_ms",
+            "must be a whole number of milliseconds from 1, or deadline, or null",
+            "False",
+        ),
+        (
             "schema: 1\nstation: a\ncameras:\n  c:\n    source:\n      type: folder\n      path: x\n      poll_s: -1\n",
             8,
             "cameras.c.source.poll_s",
@@ -316,6 +323,115 @@ def test_endpoint_is_refused_when_malformed(tmp_path: Path, endpoint: str) -> No
     assert endpoint in message
 
 
+# ---------------------------------------------------------------- cameras that would be fed by one sender
+
+
+def write_cameras(folder: Path, one: str, other: str, *, names: tuple[str, str] = ("left", "right")) -> Path:
+    """A station of two cameras with these sources, the other's on line 5."""
+    lines = [f"  {name}: {{source: {{{source}}}}}\n" for name, source in zip(names, (one, other), strict=True)]
+    return write(folder, "schema: 1\nstation: a\ncameras:\n" + "".join(lines))
+
+
+def pi(sender: str) -> str:
+    return f"type: imagezmq, sender: {sender}"
+
+
+def frames(path: str) -> str:
+    return f"type: folder, path: {path}"
+
+
+def opened(device: str) -> str:
+    return f"type: opencv, device: {device}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "field", "rule"),
+    [
+        (pi("rpi-1"), pi("rpi-1"), "sender", "must not be the sender of camera left, got 'rpi-1'"),
+        (pi("rpi-1"), pi("RPI-1"), "sender", "must not be taken for the sender of camera left ('rpi-1'), got 'RPI-1'"),
+        (pi('"caf\\u00e9"'), pi('"cafe\\u0301"'), "sender", "must not be taken for the sender of camera left ('café')"),
+        (pi('"rpi\\uff11"'), pi("rpi1"), "sender", "must not be taken for the sender of camera left ('rpi１')"),
+        ("type: zmq", pi("left"), "sender", "must not be the name of camera left, got 'left'"),
+        ("type: zmq", pi("Left"), "sender", "must not be taken for the name of camera left ('left'), got 'Left'"),
+        ("type: imagezmq", pi("left"), "sender", "must not be the name of camera left, got 'left'"),
+        (frames("in"), pi("left"), "sender", "must not be the name of camera left, got 'left'"),
+        (frames("in"), frames("in"), "path", "must not be the folder of camera left, got 'in'"),
+        (frames("in"), frames("a/../in/"), "path", "must not be taken for the folder of camera left ('in'), got"),
+        (opened("0"), opened("0"), "device", "must not be the device of camera left, got 0"),
+        (opened("0"), opened("/dev/video0"), "device", "must not be taken for the device of camera left (0), got"),
+        (
+            opened("rtsp://cam/1"),
+            opened("'rtsp://cam/1 '"),
+            "device",
+            "must not be taken for the device of camera left",
+        ),
+        (opened("clip.avi"), opened("./clip.avi"), "device", "must not be taken for the device of camera left"),
+    ],
+)
+def test_second_camera_is_refused_by_line_and_both_names_when_both_would_be_fed_by_one_sender(
+    tmp_path: Path, one: str, other: str, field: str, rule: str
+) -> None:
+    path = write_cameras(tmp_path, one, other)
+    column = path.read_text().splitlines()[4].index(f"{field}:") + 1
+    message = fault_of(path)
+    assert message.startswith(f"{path}:5:{column}: cameras.right.source.{field}: {rule}")
+    assert "\n" not in message
+
+
+def test_folder_is_the_same_when_one_path_is_relative_to_the_file_and_the_other_absolute(tmp_path: Path) -> None:
+    path = write_cameras(tmp_path, frames("in"), frames(str(tmp_path / "in")))
+    assert "must not be taken for the folder of camera left ('in'), got" in fault_of(path)
+
+
+def test_sender_is_at_fault_and_not_the_camera_that_is_named_below_it(tmp_path: Path) -> None:
+    path = write_cameras(tmp_path, pi("right"), "type: zmq")
+    assert (
+        fault_of(path) == f"{path}:4:35: cameras.left.source.sender: must not be the name of camera right, got 'right'"
+    )
+
+
+def test_cameras_are_refused_when_their_names_differ_in_case_only(tmp_path: Path) -> None:
+    path = write_cameras(tmp_path, "type: zmq", "type: zmq", names=("top", "TOP"))
+    assert fault_of(path) == f"{path}:5:3: cameras.TOP: must not be taken for the name of camera top ('top'), got 'TOP'"
+
+
+def test_all_cameras_that_share_a_source_are_named_when_there_are_several(tmp_path: Path) -> None:
+    cameras = {"a": pi("x"), "b": pi("x"), "c": pi("x"), "d": frames("in"), "e": frames("in")}
+    text = "".join(f"  {name}: {{source: {{{source}}}}}\n" for name, source in cameras.items())
+    faults = fault_of(write(tmp_path, "schema: 1\nstation: a\ncameras:\n" + text)).splitlines()
+    assert [line.split(": ")[1] for line in faults] == [
+        "cameras.b.source.sender", "cameras.c.source.sender", "cameras.e.source.path",
+    ]  # fmt: skip
+
+
+def test_shared_stream_is_named_without_its_password(tmp_path: Path) -> None:
+    stream = opened("'rtsp://anna:tr0ub4dor@cam/1'")
+    message = fault_of(write_cameras(tmp_path, stream, stream))
+    assert "must not be the device of camera left, got 'rtsp://***@cam/1'" in message
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pi("rpi-1"), pi("rpi-2")),
+        (pi("left"), pi("right")),  # each its own name
+        ("type: imagezmq", pi("rpi")),
+        (frames("in"), frames("in/right")),  # a source does not look into folders of its folder
+        (opened("0"), opened("1")),
+        (opened("rtsp://cam/1"), opened("rtsp://cam/2")),
+        ("type: zmq", "type: imagezmq"),
+    ],
+)
+def test_cameras_are_accepted_when_each_has_a_sender_of_its_own(tmp_path: Path, one: str, other: str) -> None:
+    assert list(load_station(write_cameras(tmp_path, one, other)).cameras) == ["left", "right"]
+
+
+@pytest.mark.parametrize("sender", ['""', '" pi"', '"pi "', '"pi\\u200b"', '"pi\\n"', "x" * 201])
+def test_sender_is_refused_when_people_could_not_see_what_it_is(tmp_path: Path, sender: str) -> None:
+    message = fault_of(write_cameras(tmp_path, "type: zmq", pi(sender)))
+    assert ":5:36: cameras.right.source.sender: " in message
+
+
 # ---------------------------------------------------------------- recipe
 
 
@@ -477,6 +593,16 @@ def test_expected_fps_is_refused_when_it_is_no_rate(value: object) -> None:
     assert Camera(expected_fps=0.1).expected_fps == 0.1
     with pytest.raises(ValidationError, match="expected_fps"):
         Camera.model_validate({"expected_fps": value})
+
+
+@pytest.mark.parametrize(
+    ("written", "limit_ms"),
+    [({}, 300), ({"max_age_ms": "deadline"}, 300), ({"max_age_ms": 7}, 7), ({"max_age_ms": None}, None)],
+)
+def test_age_limit_is_the_deadline_unless_the_file_has_a_number_or_null(
+    written: dict[str, Any], limit_ms: int | None
+) -> None:
+    assert Camera.model_validate({"deadline_ms": 300} | written).age_limit_ms == limit_ms
 
 
 def test_threshold_is_frozen_when_set() -> None:

@@ -20,6 +20,7 @@ from inspector.errors import (
     DeviceOutOfMemoryError,
     FrameMismatchError,
     RecipeError,
+    UnlikeGoodError,
 )
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import compute_sha256, save_weights
@@ -539,3 +540,25 @@ def test_no_pass_is_found_on_the_device_when_regions_or_zones_count(
     masks = {"left": np.ones((HEIGHT, WIDTH), np.uint8)} if "zones" in changes else {}
     detector = build_zoned(model, masks, threshold={"value": 1.0, "method": "manual"}, **changes)
     assert detector._decide_by(detector._summarise(torch.zeros(HEIGHT, WIDTH))) is None
+
+
+# ---------------------------------------------------------------- what a frame must show
+
+
+class Refusing:
+    """An expectation that no frame meets."""
+
+    def check(self, pixels: Any, pixel_format: PixelFormat, preprocessing: Any) -> Any:
+        raise UnlikeGoodError("not what good frames show")
+
+
+def test_frame_is_refused_before_inference_when_it_does_not_show_what_good_frames_show(
+    make: Callable[..., Detector], frame: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = make(threshold={"value": 1e6, "method": "manual"})
+    scored = detector.judge(frame, PixelFormat.RGB8).decision.score
+    detector.expectation = Refusing()  # type: ignore[assignment]
+    assert detector.judge(frame, PixelFormat.RGB8, any_frame=True).decision.score == scored
+    monkeypatch.setattr(detector.engine, "infer", lambda count: pytest.fail("it was judged"))
+    with pytest.raises(UnlikeGoodError, match="not what good frames show"):
+        detector.judge(frame, PixelFormat.RGB8)

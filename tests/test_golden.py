@@ -147,7 +147,7 @@ def test_recipe_is_refused_when_the_detector_raises_anything_on_a_golden_frame(
 ) -> None:
     folder = store(("a.png", good_frame(), "PASS"), ("b.png", good_frame(), "PASS"))
     detector = Detector.load(folder, device=CPU)
-    monkeypatch.setattr(detector, "judge", lambda *arguments: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(detector, "judge", lambda *_, **__: (each for each in ()).throw(error))
     first, second = refusal(folder, detector)
     assert first.endswith(f"a.png: golden frame: must be judged PASS, but cannot be judged: {error}")
     assert "b.png" in second

@@ -15,6 +15,7 @@ PACKAGE = "inspector"
 
 FLOORS = (
     "errors",
+    "transient",
     "files",
     "locks",
     "types",
@@ -33,6 +34,7 @@ FLOORS = (
     "masks",
     "device",
     "preprocessing",
+    "looks",
     "recipe_network",
     "engine",
     "detector",

@@ -50,9 +50,9 @@ def check(
     else:
         from inspector.cli.check_security import check_security
         from inspector.cli.check_user import check_user
-        from inspector.cli.checks import check_environment, check_recipes
+        from inspector.cli.checks import check_ages, check_environment, check_recipes
 
-        findings = check_user(loaded, station) + check_security(loaded) + check_recipes(loaded)
+        findings = check_user(loaded, station) + check_security(loaded) + check_recipes(loaded) + check_ages(loaded)
         if not no_environment:
             refused = {finding.what for finding in findings if finding.result == "FAIL"}
             findings += check_environment(loaded, engines=engines, refused=refused)

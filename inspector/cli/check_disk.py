@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inspector.cli.finding import Finding
 from inspector.config import Station
 from inspector.errors import JournalError
+
+if TYPE_CHECKING:
+    from inspector.sinks.journal_mark import Mark
 
 
 def check_disk(station: Station) -> list[Finding]:
@@ -59,20 +64,33 @@ def _measure(folder: Path) -> int:
 
 
 def _check_journal(folder: Path) -> Finding:
+    from inspector.sinks.journal_check import check_journal
+    from inspector.sinks.journal_mark import read_mark
     from inspector.sinks.journal_reader import read_journal_version
     from inspector.sinks.journal_schema import MIGRATIONS
 
     path = folder / "journal.sqlite"
-    if not path.exists():
-        return Finding("journal", f"{path}: none yet")
     try:
+        mark = read_mark(path)
+        if not path.exists():
+            return _describe_absence(path, mark)
         version = read_journal_version(path)
-    except JournalError as error:
-        mend = "check as the station's user; a damaged file is to be moved away, and a copy put back if there is one"
-        return Finding("journal", problem=str(error), mend=mend)
+        check_journal(path, mark)
+    except (JournalError, sqlite3.Error, OSError) as error:
+        mend = "check as the station's user; for a damaged or older one see docs/operations.md, Putting a journal back"
+        problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+        return Finding("journal", problem=problem, mend=mend)
     if version < len(MIGRATIONS):
         return Finding("journal", f"{path}: version {version}, the next start brings it to {len(MIGRATIONS)}")
     return Finding("journal", f"{path}: version {version}, can be read; inspector journal verify proves it")
+
+
+def _describe_absence(path: Path, mark: Mark | None) -> Finding:
+    if mark is None:
+        return Finding("journal", f"{path}: none yet")
+    problem = f"{path}: must hold {mark.head_n} rows, but is gone"
+    mend = "put it back from a copy; a station without begins one anew, its numbers above those given before"
+    return Finding("journal", problem=problem, mend=mend, fatal=False)
 
 
 def _show(size: int) -> str:

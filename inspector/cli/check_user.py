@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inspector.cli.finding import Finding
@@ -17,6 +19,8 @@ SERVICE_FOLDER = Path("/etc/inspector")  # where inspector@.service takes its st
 SERVICE_STATE = Path("/var/lib/inspector")  # which systemd makes, and gives to the user
 HIDDEN = frozenset(Path("/") / name for name in ("home", "root", "run/user", "tmp", "var/tmp"))
 """What the unit's ProtectHome= and PrivateTmp= show the service empty, whatever the modes."""
+_PROBE = (sys.executable, "-S", "-c", "import os, sys; os.stat(sys.argv[1])")
+_ANSWER_S = 5.0
 
 
 def check_user(station: Station, path: Path) -> list[Finding]:
@@ -28,6 +32,7 @@ def check_user(station: Station, path: Path) -> list[Finding]:
         user = pwd.getpwnam(SERVICE_USER)
     except KeyError:
         return []
+    station = _leave_out_silent(station)
     denied = list(_find_hidden(station))
     hidden = {what for what, *_ in denied}
     try:
@@ -43,6 +48,29 @@ def check_user(station: Station, path: Path) -> list[Finding]:
         Finding(what, problem=f"{SERVICE_USER}, which the service runs as, cannot {verb} {at}", mend=mend)
         for what, verb, at, mend in denied
     ]
+
+
+def _leave_out_silent(station: Station) -> Station:
+    """The station without cameras whose folder is on a share that does not answer; the check of sources names those."""
+    cameras = {
+        name: camera
+        for name, camera in station.cameras.items()
+        if not isinstance(camera.source, FolderSource) or _answers(camera.source.path)
+    }
+    return station.model_copy(update={"cameras": cameras})
+
+
+def _answers(folder: Path) -> bool:
+    """Asked by a process, which can be left behind; a thread that hangs would keep this one from acting as another."""
+    probe = subprocess.Popen([*_PROBE, folder], stderr=subprocess.DEVNULL)
+    try:
+        probe.wait(_ANSWER_S)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        with suppress(subprocess.TimeoutExpired):
+            probe.wait(1.0)
+        return False
+    return True
 
 
 @contextmanager

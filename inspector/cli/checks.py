@@ -1,14 +1,15 @@
-"""What `inspector check` looks at: recipes, device, engines and sources. It disturbs no running daemon."""
+"""What `inspector check` looks at: recipes, ages, device, engines and sources. It disturbs no running daemon."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from inspector.cli.check_disk import check_disk
 from inspector.cli.check_sockets import check_sockets
 from inspector.cli.finding import Finding
-from inspector.config import FolderSource, OpencvSource, Station
+from inspector.config import Camera, FolderSource, ImagezmqSource, OpencvSource, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
 _MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
@@ -19,6 +20,7 @@ def check_recipes(station: Station) -> list[Finding]:
     from inspector.config import WEIGHTS_FILE, load_recipe
     from inspector.engine.build import verify_files
     from inspector.golden import verify_golden
+    from inspector.looks import load_expectation
     from inspector.masks import load_roi, load_zones
     from inspector.model.checkpoint import verify_sha256
     from inspector.recipe_network import load_model
@@ -43,6 +45,7 @@ def check_recipes(station: Station) -> list[Finding]:
             load_model(camera.recipe, recipe)
             load_roi(camera.recipe, recipe)
             load_zones(camera.recipe, recipe)
+            load_expectation(recipe, camera.recipe)
         except ConfigError as error:
             findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
             continue
@@ -52,7 +55,45 @@ def check_recipes(station: Station) -> list[Finding]:
             findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
         else:
             findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g}"))
+        findings.append(_check_expectation(f"{what} expected_frames", recipe, camera.recipe))
     return findings
+
+
+def _check_expectation(what: str, recipe: Recipe, folder: Path) -> Finding:
+    expected = recipe.expected_frames
+    calibrate = f"inspector calibrate {folder} GOOD_DIR"
+    if expected is None:
+        problem = "none: a frame that shows no part, or another one, can PASS"
+        return Finding(what, problem=problem, mend=calibrate, fatal=False)
+    if expected.off:
+        problem = f"switched off: {', '.join(expected.off)}: a frame that these would refuse can PASS"
+        return Finding(what, problem=problem, mend="empty the list expected_frames.off in recipe.yaml", fatal=False)
+    return Finding(
+        what, f"from {expected.n_good} good frames, refuses at most {expected.false_error_bound:.1%} of them"
+    )
+
+
+def check_ages(station: Station) -> list[Finding]:
+    """How old a frame of each camera may be when it comes, and whether its age can be known at all."""
+    return [_check_age(f"cameras.{name}.max_age_ms", camera) for name, camera in station.cameras.items()]
+
+
+def _check_age(what: str, camera: Camera) -> Finding:
+    limit_ms, by_default = camera.age_limit_ms, camera.max_age_ms == "deadline"
+    if limit_ms is None:
+        problem = "null: a frame is judged however long it was held on the way"
+        return Finding(what, problem=problem, mend="take it out: deadline_ms is the limit then", fatal=False)
+    if isinstance(camera.source, FolderSource) and not by_default:
+        problem = f"{limit_ms}: every frame will be answered ERROR STALE: files do not say when they were captured"
+        return Finding(what, problem=problem, mend="take it out")
+    if isinstance(camera.source, FolderSource):
+        problem = "files do not say when they were captured: one that lay there for hours is judged as new"
+        return Finding(what, problem=problem, mend="take away what is judged, and put nothing old there", fatal=False)
+    if isinstance(camera.source, ImagezmqSource) and by_default:
+        problem = "imagezmq's messages do not say when they were captured: one held on the way is judged as new"
+        return Finding(what, problem=problem, mend="have the sender give captured_utc_ns beside msg", fatal=False)
+    undated = "judged" if by_default else "answered ERROR STALE"
+    return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
 
 
 def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:
@@ -124,6 +165,8 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
 
 
 def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
+    from inspector.sources.base import Source
+    from inspector.sources.detached import DetachedSource
     from inspector.sources.folder import FolderSource as Folder
     from inspector.sources.opencv import OpencvSource as Opencv
 
@@ -131,9 +174,9 @@ def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
     for name, camera in station.cameras.items():
         source = camera.source
         what = f"cameras.{name}.source"
-        opened: Folder | Opencv
+        opened: Source
         if isinstance(source, FolderSource):
-            opened = Folder(name, source.path, watch=False)
+            opened = DetachedSource(Folder(name, source.path, watch=False))
         elif isinstance(source, OpencvSource) and daemon is not None:
             findings.append(Finding(what, f"opencv: not opened, process {daemon} has it"))
             continue

@@ -1,8 +1,11 @@
-"""`inspector journal`: verdicts and events on record, verified, exported and searched."""
+"""`inspector journal`: verdicts and events on record, verified, exported and searched; a copy put back, accepted."""
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from inspector.errors import InspectorError
+from inspector.cli.options import StationFile
+from inspector.errors import InspectorError, JournalError
 from inspector.logs.lines import escape
 from inspector.types import Reason, Verdict
 
-app = typer.Typer(help="Verdicts and events on record: verify, export, query, events.", no_args_is_help=True)
+app = typer.Typer(help="Verdicts and events on record: verify, export, query, events, accept.", no_args_is_help=True)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMATS = ("csv", "jsonl", "parquet")
@@ -22,7 +26,7 @@ _FORMATS = ("csv", "jsonl", "parquet")
 
 @app.callback()
 def _group() -> None:
-    """Verdicts and events on record: verify, export, query, events. Each reads beside a running daemon."""
+    """Verdicts and events on record: verify, export, query, events read beside a running daemon; accept does not."""
 
 
 def _parse_time(text: str) -> int:
@@ -69,11 +73,39 @@ def verify(journal: JournalFile) -> None:
         typer.echo(f"camera {escape(camera)}: {seqs.lowest} to {seqs.highest}, {seqs.missing} missing")
     typer.echo(f"head: row {found.head_n}, sha256 {found.head_hash}")
     typer.echo(f"{found.events} event(s), head: event {found.events_head_n}, sha256 {found.events_head_hash}")
+    if found.mark is not None:
+        given = "".join(f", {escape(camera)} up to {seq}" for camera, seq in sorted(found.mark.seqs.items()))
+        typer.echo(f"mark: row {found.mark.head_n}, sha256 {found.mark.head_hash.hex()}; numbers given{given}")
     for fault in found.faults:
         typer.echo(f"FAULT {escape(fault)}")
     if found.faults:
         raise typer.Exit(1)
     typer.echo("no fault found")
+
+
+@app.command()
+def accept(station: StationFile) -> None:
+    """Let a stopped station go on with an older journal that was put back from a copy.
+
+    It is refused at the start else, since results that were on record are missing from it. Numbers go on above those
+    that were given before, and who accepted it is put on record.
+    """
+    from inspector.config import load_station
+    from inspector.service.lock import find_daemon
+    from inspector.sinks.journal_check import accept_journal
+
+    folder = load_station(station).folder
+    if (process := find_daemon(folder)) is not None:
+        raise InspectorError(f"{station}: its station must be stopped, but process {process} runs it")
+    path = folder / "journal.sqlite"
+    try:
+        accepted = path.exists() and accept_journal(path, os.environ.get("SUDO_USER") or getpass.getuser())
+    except (sqlite3.Error, OSError, JournalError) as error:
+        raise InspectorError(f"journal {path}: cannot be accepted: {error}") from error
+    if not accepted:
+        typer.echo(f"{path}: nothing to accept: the next start takes it as it is")
+    else:
+        typer.echo(f"{path}: accepted up to row {accepted[0]}; {accepted[1]} were on record")
 
 
 @app.command()
@@ -183,6 +215,7 @@ def _describe(details: Mapping[str, Any]) -> str:
         old, new = (_name_recipe(details.get(name)) for name in ("old", "new"))
         return f": {old} -> {new}"
     parts = [f"{change['field']} {change['old']!r} -> {change['new']!r}" for change in details.get("changes", ())]
+    parts += [f"numbers {details['from_seq']} to {details['to_seq']}"] if "from_seq" in details else []
     parts += [str(details[name]) for name in ("version", "recipe", "reason") if details.get(name)]
     return f": {'; '.join(parts)}" if parts else ""
 
@@ -217,7 +250,8 @@ def _print(results: list[dict[str, Any]]) -> None:
     table = Table(*(Column(name, overflow="fold") for name in names))
     for result in results:
         score = "" if result["score"] is None else f"{result['score']:.4g}"
-        texts = (result["camera"], result["seq"], result["verdict"], result["reason"], score)
+        verdict = result["verdict"] + (" (simulated)" if result["simulated"] else "")
+        texts = (result["camera"], result["seq"], verdict, result["reason"], score)
         ids = (result["part_id"] or "", result["frame_id"])
         cells = [markup.escape(escape(str(cell))) for cell in (*texts, *ids)]
         table.add_row(_format_time(result["published_utc_ns"]), *cells)

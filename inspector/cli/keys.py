@@ -74,7 +74,7 @@ def new(
         key = ClientKey(name, loaded.station, station_public, public, secret)
         write_whole(out, key.dump().encode(), mode=0o600)
     typer.echo(f"{out}: the key of {name}. Move it to the client's machine, mode 0600, and keep no copy here:")
-    typer.echo("  inspector send|tail|recipe --key FILE, or Subscriber(…, key=FILE)")
+    typer.echo(f"  inspector send|tail|recipe --key FILE, or Subscriber(…, station={loaded.station!r}, key=FILE)")
     for socket in _sockets_of(role):
         typer.echo(f"  {socket}: {getattr(loaded.sockets, socket)}")
 

@@ -13,8 +13,9 @@ import typer
 from inspector import logs
 from inspector.cli.options import ClientKeyFile, StationFile
 from inspector.cli.peer import Peer
-from inspector.errors import ConfigError, InspectorError
+from inspector.errors import ConfigError, InspectorError, StartError
 from inspector.logs.lines import escape
+from inspector.transient import is_transient
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
 RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -24,18 +25,26 @@ def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
     for signum in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon takes them: by themselves they end the process
         signal.signal(signum, signal.SIG_IGN)
+    try:
+        status = _run(station)
+    except ConfigError as error:
+        if not is_transient(error):
+            raise
+        raise StartError(f"cannot start now, try again later, as systemd does:\n{error}") from error
+    raise typer.Exit(status)
+
+
+def _run(station: Path) -> int:
     from inspector.config import load_station, locate_field
     from inspector.service.daemon import Daemon, set_up_logs
 
     loaded = load_station(station)
     set_up_logs(loaded)
     logs.log_unforeseen()
-    daemon = Daemon(loaded, station)
     try:
-        status = daemon.run()
+        return Daemon(loaded, station).run()
     except ConfigError as error:
         raise ConfigError(f"{locate_field(station, error.field)}: {error}") from error
-    raise typer.Exit(status)
 
 
 def send(
@@ -45,9 +54,15 @@ def send(
     fps: Annotated[float, typer.Option(min=0, help="Frames per second; 0: as fast as the daemon takes them.")] = 0.0,
     count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: each image once.")] = 0,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the daemon to take a frame.")] = 30.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="Of real parts: a PASS lets one through. Else the frames are simulated.")
+    ] = False,
     key: ClientKeyFile = None,
 ) -> None:
-    """Send images to a running daemon, as raw pixels. With --count the images repeat."""
+    """Send images to a running daemon, as raw pixels. With --count the images repeat.
+
+    Verdicts are marked `simulated`, so that nobody lets a part through for them, unless --live is given.
+    """
     import itertools
 
     import zmq
@@ -68,15 +83,16 @@ def send(
             header = {
                 "camera": camera,
                 "frame_id": f"{number}-{name}" if count else name,
-                "captured_utc_ns": time.time_ns(),
                 "encoding": "raw",
                 "dtype": str(pixels.dtype),
                 "shape": pixels.shape,
+                "simulated": not live,
             } | ({"pixel_format": str(pixel_format)} if pixels.ndim == 3 else {})
             if fps:
                 time.sleep(max(0.0, started + number / fps - time.monotonic()))
             if not peer.wait(timeout, zmq.POLLOUT):
                 raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent")
+            header["captured_utc_ns"] = time.time_ns()  # only now: the waiting here is not the network's
             peer.socket.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
             sent += 1
     typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
@@ -107,6 +123,6 @@ def _line(result: dict[str, Any]) -> str:
     """A result in one line, as text: its frame's id comes from a sender."""
     score = "" if result["score"] is None else f" score {result['score']:.4g}/{result['threshold']:.4g}"
     name = f"{result['camera']} #{result['seq']} {result['frame_id']}"
-    warn = " warn" if result["warn"] else ""
+    marks = "".join(f" {mark}" for mark in ("warn", "simulated") if result[mark])
     took = f"{result['latency_ms']['total']:.0f} ms"
-    return escape(f"{result['verdict']:<5} {result['reason']:<15} {name}{score} {took}{warn}")
+    return escape(f"{result['verdict']:<5} {result['reason']:<15} {name}{score} {took}{marks}")

@@ -32,23 +32,25 @@ def recipe(
     # As the daemon must find it: what is relative here is not relative there.
     order = {"camera": camera, "recipe": str(recipe.resolve())}
     with _Daemon(requests, key) as daemon:
-        asked = daemon.ask(action="prepare", **order)["asked_utc_ns"]
+        asked = daemon.ask(action="prepare", **order)["id"]
         console = Console(stderr=True)
         with console.status(f"camera {camera}: {recipe} is being loaded and proves itself"):
             _wait(daemon, camera, asked, time.monotonic() + timeout)
-        daemon.ask(action="switch", camera=camera)
+        switched = daemon.ask(action="switch", camera=camera, id=asked)
         now = daemon.ask(action="status")["recipes"][camera]
+    if now["recipe_sha256"] != switched["recipe_sha256"]:
+        raise InspectorError(f"camera {camera}: switched, and again since then: judged with {now['folder']} now")
     typer.echo(f"camera {camera}: judged with {now['recipe_id']} from {now['folder']}")
     if not now["from_station_file"]:
         typer.echo("until the daemon restarts or reloads: its station file names another recipe", err=True)
 
 
-def _wait(daemon: _Daemon, camera: str, asked_utc_ns: int, deadline: float) -> None:
-    """Until what was asked for is prepared."""
+def _wait(daemon: _Daemon, camera: str, asked: str, deadline: float) -> None:
+    """Until what was asked for, by its id, is prepared."""
     while True:
         change = daemon.ask(action="status")["last_switch"][camera]
-        if change["asked_utc_ns"] != asked_utc_ns:
-            raise InspectorError(f"camera {camera}: someone else asked for {change['recipe']} meanwhile")
+        if change["id"] != asked:
+            raise InspectorError(f"camera {camera}: {change['who']} asked for {change['recipe']} meanwhile")
         if change["state"] == "refused":
             raise InspectorError(f"camera {camera}: the recipe is refused, the one before stays\n{change['error']}")
         if change["state"] != "preparing":

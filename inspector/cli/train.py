@@ -24,7 +24,7 @@ from inspector.cli.options import (
 from inspector.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from inspector.config import Recipe, Threshold
+    from inspector.config import ExpectedFrames, Recipe, Threshold
 
 
 def train(
@@ -149,11 +149,23 @@ def show_recipe(recipe: Recipe, folder: Path) -> None:
     if threshold is not None:
         for line in describe_threshold(threshold, len(recipe.zones)):
             typer.echo(line)
+    if recipe.expected_frames is not None:
+        typer.echo(describe_expectation(recipe.expected_frames))
     if recipe.min_region_area > 1:
         typer.echo(f"minimum region area {recipe.min_region_area} pixels of the map")
     for zone in recipe.zones:
         if zone.threshold is not None:
             typer.echo(f"zone {zone.name}: threshold {zone.threshold.value:.5g} ({zone.threshold.method})")
+
+
+def describe_expectation(expected: ExpectedFrames) -> str:
+    """What frames are refused by, and what that costs."""
+    sizes = " or ".join("×".join(map(str, size)) for size in expected.sizes_hw or ()) or "about the good frames' sizes"
+    return (
+        f"frames must be {sizes} and show what {expected.n_good} good frames show (expected_frames), else ERROR; "
+        f"that refuses at most {expected.false_error_bound:.1%} of good frames at 95 % confidence"
+        + (f"; switched off: {', '.join(expected.off)}" if expected.off else "")
+    )
 
 
 def describe_threshold(threshold: Threshold, zones: int = 0) -> Iterator[str]:

@@ -12,7 +12,8 @@ class Verdict:
     """The station's word on one frame; the fields are those of the wire, all of them are in `raw`.
 
     Attributes:
-        doubt: why it must not let a part through, whatever it says; None where nothing speaks against it.
+        doubt: why it must not let a part through, whatever it says; None where nothing spoke against it when it was
+            handed out.
         local: made by this subscriber, not by the station.
     """
 
@@ -62,14 +63,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatLost:
-    """The station is silent or stands still: until `HeartbeatBack` nothing passes."""
+    """The station is silent, stands still, or is heard too late: until `HeartbeatBack` nothing passes."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatBack:
-    """The station makes progress again."""
+    """The station makes progress again, and is heard without delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,11 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The station's state changed (or is known now); `status` is the whole message."""
+    """The station's state changed (or is known now); `status` is the whole message.
+
+    The first one of a process comes when its heartbeat is established, up to a second after its first status: from then
+    on its PASS passes.
+    """
 
     state: str
     status: Mapping[str, Any] = field(repr=False, compare=False)
@@ -100,4 +105,23 @@ class Refused:
     why: str
 
 
-Event = Verdict | Gap | Lost | HeartbeatLost | HeartbeatBack | Restarted | StatusChanged | Refused
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A message broke the protocol; it counts for nothing. Told once until the next sound status.
+
+    Attributes:
+        why: field, rule and value received.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Another station speaks here, or another process of the same name. It is refused; told once for each process."""
+
+    station: str
+    boot_id: str
+
+
+Event = Verdict | Gap | Lost | HeartbeatLost | HeartbeatBack | Restarted | StatusChanged | Refused | Malformed | Foreign

@@ -27,12 +27,18 @@ class Question:
 
 @dataclass(slots=True)
 class Place:
-    """How far one camera's results were read. `missing` holds (first, last) in rising order, none past `last`."""
+    """How far one camera's results were read.
+
+    Attributes:
+        missing: (first, last) in rising order, none past `last`.
+        returned: the same, in any order: what came, and was dropped because nobody fetched it.
+    """
 
     boot_id: str
     last: int
     recorded: int  # the last one that is surely in the journal: a restart may give the numbers after it once more
     missing: list[tuple[int, int]] = field(default_factory=list)
+    returned: list[tuple[int, int]] = field(default_factory=list)
     question: Question | None = None
 
     def cut(self, first: int, last: int) -> list[tuple[int, int]]:
@@ -95,12 +101,12 @@ class Gaps:
         """A status says which verdict was the last: it comes in order with the results, so none is still under way."""
         self._note_last(camera, self._find_place(camera, boot_id, seq), seq)
 
-    def take_answer(self, token: bytes, answer: object) -> bool:
-        """The answer to a replay; False where it is malformed. One that comes too late has no question any more."""
+    def take_answer(self, token: bytes, answer: object, station: str | None) -> bool:
+        """The answer of `station` to a replay; False where it is malformed. One too late has no question any more."""
         for camera, place in self._places.items():
             if place.question and place.question.token == token:
                 question, place.question = place.question, None
-                sound, reached, why = self._read_replay(camera, place, question, answer)
+                sound, reached, why = self._read_replay(camera, place, question, answer, station)
                 self._lose(camera, place.cut(0, reached), why)
                 self._ask(camera, place)
                 return sound
@@ -114,6 +120,27 @@ class Gaps:
                 place.question = None
                 self._ask(camera, place)
 
+    def give_back(self, verdict: Verdict) -> None:
+        """It came, and was dropped because nobody fetched it."""
+        place = self._places.get(verdict.camera)
+        if place is None or verdict.seq > place.last:
+            return
+        if place.returned and place.returned[-1][1] == verdict.seq - 1:
+            place.returned[-1] = (place.returned[-1][0], verdict.seq)
+            return
+        place.returned.append((verdict.seq, verdict.seq))
+        del place.returned[:-_MAX_GAPS]
+
+    def fetch_returned(self) -> None:
+        """There is room again for what was given back."""
+        for camera, place in self._places.items():
+            if returned := sorted(place.returned):
+                place.returned = []
+                for first, last in returned:
+                    self._emit(Gap(camera, first, last))
+                place.missing = sorted(place.missing + returned)
+                self._ask(camera, place)
+
     def _find_place(self, camera: str, boot_id: str, before: int) -> Place:
         """The camera's place; where it is new, or the station is, nothing up to `before` is expected any more."""
         if camera not in self._places and len(self._places) >= _MAX_CAMERAS:
@@ -123,6 +150,7 @@ class Gaps:
             # Numbers beyond what the journal holds are given once more; numbers below are those of a new journal.
             place.boot_id = boot_id
             place.last = place.recorded = min(place.recorded, before)
+            place.returned = [part for part in place.returned if part[1] <= place.last]
             place.cut(place.last + 1, before)  # the caller finds them missing again, and the journal may have them
             self._lose(camera, place.cut(before + 1, 1 << 63), "the station started anew")
             place.question = None
@@ -150,7 +178,9 @@ class Gaps:
         deadline = self._ask_station(token, {"request": "replay", "camera": camera, "from_seq": first})
         place.question = Question(token, first, last, deadline)
 
-    def _read_replay(self, camera: str, place: Place, question: Question, answer: object) -> tuple[bool, int, str]:
+    def _read_replay(
+        self, camera: str, place: Place, question: Question, answer: object, station: str | None
+    ) -> tuple[bool, int, str]:
         """Emit what was missing; whether all was sound, up to where the answer speaks, why what it lacks is lost."""
         try:
             checked = check(answer, {"ok": (bool,)})
@@ -162,7 +192,7 @@ class Gaps:
         sound, reached = True, 0
         for raw in results:
             try:
-                verdict = parse_verdict(raw, camera, replayed=True)
+                verdict = parse_verdict(raw, camera, station, replayed=True)
             except MalformedError:
                 sound = False
                 continue

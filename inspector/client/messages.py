@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from types import NoneType
 from typing import Any
 
 from inspector.client.events import Verdict
 
 _SCHEMA = 1
+_INT_LIMIT = 1 << 63
 Rules = Mapping[str, tuple[type, ...]]
 
 _TEXT, _TEXT_OR_NONE, _NUMBER_OR_NONE = (str,), (str, NoneType), (float, int, NoneType)
-_RESULT: Rules = {
-    "camera": _TEXT, "seq": (int,), "boot_id": _TEXT, "frame_id": _TEXT, "part_id": _TEXT_OR_NONE,
-    "trigger_id": _TEXT_OR_NONE, "verdict": _TEXT, "reason": _TEXT, "reason_code": (int,), "score": _NUMBER_OR_NONE,
-    "threshold": _NUMBER_OR_NONE, "warn": (bool,), "simulated": (bool,), "replay": (bool,), "message": _TEXT_OR_NONE,
+_SPEAKER: dict[str, tuple[type, ...]] = {"station": _TEXT, "boot_id": _TEXT}
+_RESULT: Rules = _SPEAKER | {
+    "camera": _TEXT, "seq": (int,), "frame_id": _TEXT, "part_id": _TEXT_OR_NONE, "trigger_id": _TEXT_OR_NONE,
+    "verdict": _TEXT, "reason": _TEXT, "reason_code": (int,), "score": _NUMBER_OR_NONE, "threshold": _NUMBER_OR_NONE,
+    "warn": (bool,), "simulated": (bool,), "replay": (bool,), "message": _TEXT_OR_NONE, "recorded": (bool,),
+    "published_utc_ns": (int,),
 }  # fmt: skip
-_STATUS: Rules = {"boot_id": _TEXT, "state": _TEXT, "lifebit": (int,), "last_seq": (dict,)}
+_STATUS: Rules = _SPEAKER | {"state": _TEXT, "lifebit": (int,), "last_seq": (dict,), "published_utc_ns": (int,)}
+_FIELDS = [field.name for field in fields(Verdict) if field.name in _RESULT]
 
 
 class MalformedError(ValueError):
@@ -30,10 +35,10 @@ def load(body: bytes) -> dict[str, Any]:
     """The message's JSON object.
 
     Raises:
-        MalformedError: it is none.
+        MalformedError: it is none, or an object in it has a key twice.
     """
     try:
-        message = json.loads(body)
+        message = json.loads(body, object_pairs_hook=_refuse_twins)
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"message: must be JSON: {error}") from error
     if type(message) is not dict:
@@ -41,34 +46,90 @@ def load(body: bytes) -> dict[str, Any]:
     return message
 
 
-def parse_verdict(raw: object, camera: str, *, replayed: bool = False) -> Verdict:
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    message = dict(pairs)
+    if len(message) != len(pairs):
+        raise MalformedError(f"each key must come once, got {[key for key, _ in pairs]!r:.200}")
+    return message
+
+
+def read_speaker(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Whose message it is: station and boot_id.
+
+    Raises:
+        MalformedError: it does not say so.
+    """
+    checked = check(message, _SPEAKER, schema=True)
+    return checked["station"], checked["boot_id"]
+
+
+def parse_verdict(raw: object, camera: str, station: str | None, *, replayed: bool = False) -> Verdict:
     """A result as an event.
 
     Args:
         raw: the result; more keys than those that are known do no harm.
-        camera: the one it must be of.
+        camera, station: those it must be of; station None: any.
         replayed: it came as the answer to a request, so it is a replay whatever it says.
 
     Raises:
         MalformedError: a key is missing, of the wrong type, or contradicts the verdict.
     """
+    if replayed and type(raw) is dict:
+        raw = {"recorded": True, **raw, "replay": True}  # journals of early versions do not say `recorded`
     checked = check(raw, _RESULT, schema=True)
     if checked["camera"] != camera or checked["seq"] < 1 or checked["verdict"] not in {"PASS", "FAIL", "ERROR"}:
         raise MalformedError(f"result: camera, seq or verdict breaks its rule, got {checked!r:.200}")
-    if checked["verdict"] == "PASS" and (checked["reason_code"] != 0 or checked["score"] is None):
-        raise MalformedError(f"result: a PASS must have reason 0 and a score, got {checked!r:.200}")
-    if replayed:
-        checked = {**checked, "replay": True}
-    return Verdict(**{key: checked[key] for key in _RESULT}, raw=checked)
+    if station not in {None, checked["station"]}:
+        raise MalformedError(f"station: must be {station!r:.80}, got {checked['station']!r:.80}")
+    _refuse_contradictions(checked)
+    return Verdict(**{key: checked[key] for key in _FIELDS}, raw=checked)
 
 
-def parse_status(body: bytes) -> dict[str, Any]:
+def _is_number(value: object) -> bool:
+    return type(value) in {int, float} and _is_bounded(value)
+
+
+def _fits_margin(result: Mapping[str, Any]) -> bool:
+    margin: Any = result.get("margin")
+    expected = result["score"] - result["threshold"]
+    return _is_number(margin) and math.isclose(margin, expected, rel_tol=1e-6, abs_tol=1e-9)
+
+
+Contradiction = tuple[str, str, Callable[[Mapping[str, Any]], bool]]
+"""Key, its rule in words, whether a result keeps it."""
+
+_ANY_RULES: tuple[Contradiction, ...] = (
+    ("reason", "must be OK for a PASS and for nothing else",
+     lambda r: (r["verdict"] == "PASS") == (r["reason"] == "OK")),
+    ("reason_code", "must be 0 for a PASS and for nothing else",
+     lambda r: (r["verdict"] == "PASS") == (r["reason_code"] == 0)),
+    ("recorded", "must be true: only an ERROR may leave before it is on record",
+     lambda r: r["recorded"] or r["verdict"] == "ERROR"),
+)  # fmt: skip
+_PASS_RULES: tuple[Contradiction, ...] = (
+    ("threshold", "must be a number for a PASS", lambda r: _is_number(r["threshold"])),
+    ("score", "must be a number up to the threshold for a PASS",
+     lambda r: _is_number(r["score"]) and r["score"] <= r["threshold"]),
+    ("margin", "must be score minus threshold", _fits_margin),
+    ("regions", "must be an empty list for a PASS", lambda r: r.get("regions") == []),
+    *((key, "must be text for a PASS: a recipe judged it", lambda r, key=key: type(r.get(key)) is str and r[key] != "")
+      for key in ("recipe_id", "recipe_sha256", "model_sha256")),
+)  # fmt: skip
+
+
+def _refuse_contradictions(result: Mapping[str, Any]) -> None:
+    for key, rule, keeps in (*_ANY_RULES, *(_PASS_RULES if result["verdict"] == "PASS" else ())):
+        if not keeps(result):
+            raise MalformedError(f"{key}: {rule}, got {result.get(key)!r:.80} with {result['verdict']}")
+
+
+def parse_status(status: dict[str, Any]) -> dict[str, Any]:
     """A status message.
 
     Raises:
         MalformedError: a key is missing or of the wrong type.
     """
-    status = check(load(body), _STATUS, schema=True)
+    check(status, _STATUS, schema=True)
     check(status["last_seq"], dict.fromkeys(status["last_seq"], (int,)))
     if min(status["last_seq"].values(), default=0) < 0:
         raise MalformedError(f"last_seq: must hold numbers from 0 on, got {status['last_seq']!r:.200}")
@@ -84,10 +145,19 @@ def check(message: object, rules: Rules, *, schema: bool = False) -> dict[str, A
     """
     if type(message) is not dict:
         raise MalformedError(f"message: must be an object, got {type(message).__name__}")
-    if schema and message.get("schema") != _SCHEMA:
+    if schema and (type(message.get("schema")) is not int or message["schema"] != _SCHEMA):
         raise MalformedError(f"schema: must be {_SCHEMA}, got {message.get('schema')!r:.80}")
     for key, kinds in rules.items():
-        value = message.get(key, ...)
-        if type(value) not in kinds or (type(value) is float and not math.isfinite(value)):  # a bool is no int here
+        if key not in message:
+            raise MalformedError(f"{key}: must be there, is missing")
+        value = message[key]
+        if type(value) not in kinds or not _is_bounded(value):  # a bool is no int here
             raise MalformedError(f"{key}: must be {[kind.__name__ for kind in kinds]} and finite, got {value!r:.80}")
     return message
+
+
+def _is_bounded(value: object) -> bool:
+    """Numbers are finite, whole ones have 64 bits: Python's own have no end."""
+    if type(value) is int:
+        return -_INT_LIMIT <= value < _INT_LIMIT
+    return type(value) is not float or math.isfinite(value)

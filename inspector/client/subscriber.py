@@ -1,50 +1,55 @@
-"""The subscriber: reads results, status and replays, watches the heartbeat, and says which PASS counts."""
+"""The subscriber: what a program that follows a station uses."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import errno
 import math
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
+import os
+import threading
+import weakref
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import zmq
 
-from inspector.client.events import Event, HeartbeatBack, HeartbeatLost, Refused, Restarted, StatusChanged, Verdict
-from inspector.client.gaps import Gaps
-from inspector.client.handshakes import Handshakes
-from inspector.client.keys import load_key
-from inspector.client.messages import MalformedError, load, parse_status, parse_verdict
+from inspector.client.clock import read_clock
+from inspector.client.connections import Connections
+from inspector.client.events import Event, Verdict
+from inspector.client.finals import Ids
+from inspector.client.follower import Follower
+from inspector.client.keys import ClientKey, load_key
+from inspector.client.pump import Pump
 
-_RECEIVE_HIGH_WATER_MARK = 20_000
-_MAX_MESSAGE_BYTES = 64 << 20
-_REPLAY_TIMEOUT_S = 2.0  # for each page
-_MAX_BURST = 500  # messages between two looks at the clock; a live station sends a status among so many
-_MAX_EVENTS = 5000  # more than a burst and a page of replay make, so that only `wait_for` ever drops some
-_MAX_UNANSWERED = 1000
-_NO_ANSWER_CODE = -1  # the station's are not negative
+_JOIN_S = 10.0
+_MAX_WAIT_S = 3600.0  # a lock cannot wait for ever
 
-Ids = tuple[str | None, str | None, str | None]
-"""frame_id, part_id, trigger_id."""
+
+class SubscriberError(RuntimeError):
+    """Raised when a subscriber can read no more: its thread died, or this is a fork of the process that made it."""
 
 
 class Subscriber:
-    """Reads a station's results, for one thread. Nothing is read, and no clock looked at, but in its methods.
+    """Follows one station. A thread of its own reads at once what comes; all methods may be called from any thread.
 
-    Attributes:
-        malformed: messages that broke the protocol. Nothing passes from one of them to the next sound status.
-        dropped: events that nobody fetched with `receive` while `wait_for` collected them.
+    A PASS is judged when it is handed out. It passes only where, at that moment,
+    - the heartbeat is there: within `heartbeat_s` a status was published whose lifebit had moved. How long ago that was
+      is estimated without trust in equal clocks. After connecting, after a restart of the station, and after each
+      silence or pause of this process, statuses must arrive as they are sent for half a second first;
+    - it was published within `heartbeat_s`, the time it waited for the user included;
+    - the station is READY, RUNNING or DEGRADED. What a station still judges while it stops is in doubt;
+    - it was live, of a real part, and kept every rule of the protocol;
+    - no other process speaks as this station, and no part that shares an id with it was answered NO_ANSWER.
+
+    A delay that was there from the first message on and never became less cannot be noticed by one who only listens.
     """
 
     def __init__(
         self,
         results: str,
         *,
+        station: str | None = None,
         requests: str | None = None,
         cameras: Collection[str] | None = None,
         heartbeat_s: float = 2.0,
@@ -56,9 +61,12 @@ class Subscriber:
 
         Args:
             results: the station's `sockets.results`.
+            station: its name; messages of others are refused, counted and told as `Foreign`. None: the name in the key
+                file, or else the first that speaks, and nothing passes while another one speaks there too.
             requests: its `sockets.requests`; without it what is missed is `Lost` at once.
             cameras: those to hear of; None: all.
-            heartbeat_s: how long the station may be silent or stand still; it sends a status every half second.
+            heartbeat_s: how long the station may be silent or stand still, and how old a PASS may be when it is handed
+                out. The station sends a status every 0.4 s: give 1 or more.
             from_seq: camera → the first `seq` wanted, where the place was kept over a restart of the subscriber. Any
                 other camera begins with its newest verdict, as a replay.
             accept_simulated: a PASS of a simulated frame passes too, for trying a line out.
@@ -68,47 +76,45 @@ class Subscriber:
         Raises:
             zmq.ZMQError: an endpoint is none.
             KeyFileError: the key file is missing, open to others, or none.
+            ValueError: `heartbeat_s` is not above 0 and finite, or the key file is for another station.
         """
-        self._key = None if key is None else load_key(key)
-        self._cameras = None if cameras is None else frozenset(cameras)
-        self._heartbeat_s = heartbeat_s
-        self._accept_simulated = accept_simulated
-        self._events: deque[Event] = deque()
-        self._unanswered: deque[tuple[str, Ids]] = deque(maxlen=_MAX_UNANSWERED)
-        self._boot_id: str | None = None
-        self._state: str | None = None
-        self._lifebit: int | None = None
-        self._alive: bool | None = None  # None before the first status
-        self._status_at = self._moved_at = time.monotonic()
-        self._unclear = False  # a malformed message came since the last sound status
-        self.malformed = 0
-        self.dropped = 0
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._handshakes: dict[str, Handshakes] = {}
-        self._results = self._open(zmq.SUB, results, "results")
-        self._requests = None if requests is None else self._open(zmq.DEALER, requests, "requests")
-        self._gaps = Gaps(self._emit, self._ask if self._requests else None, from_seq or {})
-        for topic in ["status", *(["result/"] if cameras is None else [f"result/{name}" for name in cameras])]:
-            self._results.subscribe(topic)
-
-    def _open(self, kind: int, endpoint: str, name: str) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
-        socket.linger = 0
-        socket.rcvhwm = _RECEIVE_HIGH_WATER_MARK
-        socket.maxmsgsize = _MAX_MESSAGE_BYTES
-        socket.heartbeat_ivl, socket.heartbeat_timeout = 1000, 3000  # a pulled cable is noticed, and connected again
-        if self._key is not None:
-            self._key.apply(socket)
+        if not 0 < heartbeat_s < math.inf:
+            raise ValueError(f"heartbeat_s: must be above 0 and finite, got {heartbeat_s!r}")
+        loaded = None if key is None else load_key(key)
+        name = _find_station(station, loaded)
+        connections = Connections(results, requests, cameras, loaded)
         try:
-            watch = Handshakes(self._context, socket, endpoint, has_key=self._key is not None)
-        except zmq.ZMQError:
-            self.close()
+            self._follower = Follower(
+                station=name,
+                cameras=cameras,
+                heartbeat_s=heartbeat_s,
+                from_seq=from_seq or {},
+                accept_simulated=accept_simulated,
+                ask=connections.ask if connections.has_requests else None,
+                now=read_clock(),
+            )
+            self._pid = os.getpid()
+            self._pump = Pump(connections, self._follower)
+            self._pump.start()
+        except BaseException:
+            connections.close()
             raise
-        self._handshakes[name] = watch
-        for each in (socket, watch.monitor):
-            self._poller.register(each, zmq.POLLIN)
-        return socket
+        weakref.finalize(self, self._pump.stop)
+
+    @property
+    def malformed(self) -> int:
+        """Messages that broke the protocol. Nothing passes from one of them to the next sound status."""
+        return self._follower.malformed
+
+    @property
+    def dropped(self) -> int:
+        """Events that nobody fetched in time: 5000 wait. Their verdicts come as replays once there is room."""
+        return self._follower.dropped
+
+    @property
+    def foreign(self) -> int:
+        """Messages of other stations, or of other processes of this one, that were refused."""
+        return self._follower.refused
 
     def __enter__(self) -> Self:
         return self
@@ -117,31 +123,40 @@ class Subscriber:
         self.close()
 
     def close(self) -> None:
-        """Close everything; nothing lingers."""
-        for watch in self._handshakes.values():
-            watch.close()
-        self._context.destroy(linger=0)
+        """Close everything; nothing lingers. Who waits in `receive` or `wait_for` comes back."""
+        if os.getpid() != self._pid:
+            return  # the sockets are those of the process that was forked
+        self._pump.stop()
+        if self._pump is not threading.current_thread():
+            self._pump.join(_JOIN_S)
 
     def __iter__(self) -> Iterator[Event]:
         """Events until it is closed."""
-        while not self._results.closed:
-            event = self.receive()
-            if event is not None:
-                yield event
+        while (event := self._receive_until_closed()) is not None:
+            yield event
+
+    def _receive_until_closed(self) -> Event | None:
+        try:
+            return self.receive()
+        except zmq.ZMQError:
+            return None
 
     def receive(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None where none came in time. Without a timeout it waits for ever.
 
         Raises:
             zmq.ZMQError: the subscriber is closed.
+            SubscriberError: its thread died, or this is a fork of the process that made it.
         """
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        while not self._events:
-            remaining_s = deadline - time.monotonic()
-            self._pump(remaining_s)
-            if remaining_s <= 0:
-                break
-        return self._events.popleft() if self._events else None
+        deadline = math.inf if timeout_s is None else read_clock() + timeout_s
+        self._refuse_fork()
+        with self._pump.changed:
+            while True:
+                self._refuse_end()
+                if event := self._follower.next_event(read_clock()):
+                    return event
+                if not self._wait(deadline):
+                    return None
 
     def wait_for(
         self,
@@ -156,166 +171,61 @@ class Subscriber:
 
         Give an id that is used once. Where several verdicts wait, one that is not PASS counts. Silence, a lost
         heartbeat, and a PASS that must not let the part through are answered ERROR NO_ANSWER, made here (`local`).
-        That is final: a PASS for the same ids does not pass later, for it could be the late one of the part before.
+        That is final: no PASS that shares an id with the part ever passes, here or by `receive`, for it could be the
+        late one of the part before. PASS never comes after `timeout_s`; with a timeout of 0 it never comes.
 
         Raises:
-            ValueError: no id is given.
+            ValueError: no id is given, or `timeout_s` is no number.
+            SubscriberError: this is a fork of the process that made it.
         """
+        deadline = read_clock() + timeout_s
         ids = (frame_id, part_id, trigger_id)
         if ids == (None, None, None):
             raise ValueError("wait_for: must be given frame_id, part_id or trigger_id, got none of them")
-        deadline = time.monotonic() + timeout_s
-        self._pump(0)
-        while not (found := [event for event in self._events if _is_of(event, camera, ids)]):
-            remaining_s = deadline - time.monotonic()
-            if self._alive is False or remaining_s <= 0:
-                return self._build_no_answer(camera, ids, self._find_doubt() or f"no verdict within {timeout_s} s")
-            self._pump(remaining_s)
-        self._events = deque(event for event in self._events if event not in found)
-        return self._choose(camera, ids, [event for event in found if isinstance(event, Verdict)])
+        if math.isnan(timeout_s):
+            raise ValueError(f"wait_for: timeout_s must be a number, got {timeout_s!r}")
+        self._refuse_fork()
+        with self._pump.changed:
+            answer = self._await_answer(camera, ids, deadline)
+            if answer.passed and read_clock() > deadline:
+                answer = self._follower.give_up(camera, ids, "PASS came, but not in time", answer.raw)
+        return answer
 
-    def _choose(self, camera: str, ids: Ids, found: list[Verdict]) -> Verdict:
-        if refused := [verdict for verdict in found if verdict.verdict != "PASS"]:
-            return refused[0]
-        doubt = found[0].doubt or self._find_doubt()
-        if found[0].replay:
-            doubt = "it is a replay"
-        elif len(found) > 1:
-            doubt = f"{len(found)} frames have these ids"
-        elif (camera, ids) in self._unanswered:
-            doubt = "these ids were answered NO_ANSWER before"
-        if doubt:
-            return self._build_no_answer(camera, ids, f"PASS came, but {doubt}", found[0].raw)
-        return found[0]
+    def _await_answer(self, camera: str, ids: Ids, deadline: float) -> Verdict:
+        while True:
+            if self._pump.failure is not None:
+                return self._follower.give_up(camera, ids, f"the subscriber's thread died: {self._pump.failure!r}")
+            if self._is_closed:
+                return self._follower.give_up(camera, ids, "the subscriber is closed")
+            if answer := self._follower.find_answer(camera, ids, read_clock(), deadline):
+                return answer
+            self._wait(deadline)
 
-    def _build_no_answer(self, camera: str, ids: Ids, why: str, raw: Mapping[str, Any] | None = None) -> Verdict:
-        self._unanswered.append((camera, ids))
-        return Verdict(
-            camera=camera, seq=0, boot_id=self._boot_id or "", frame_id=ids[0] or "", part_id=ids[1], trigger_id=ids[2],
-            verdict="ERROR", reason="NO_ANSWER", reason_code=_NO_ANSWER_CODE, score=None, threshold=None, warn=False,
-            simulated=False, replay=False, message=f"made by the subscriber: {why}", doubt=why, local=True,
-            raw=raw or {},
-        )  # fmt: skip
+    def _wait(self, deadline: float) -> bool:
+        """Until something may have come; False where there is no time left."""
+        remaining_s = deadline - read_clock()
+        if remaining_s > 0:
+            self._pump.changed.wait(min(remaining_s, _MAX_WAIT_S))
+        return remaining_s > 0
 
-    def _pump(self, wait_s: float) -> None:
-        """Read what is there, after at most `wait_s`; then look at the clock."""
-        timers = self._gaps.deadlines()
-        if self._alive is not False:
-            timers.append(self._moved_at + self._heartbeat_s)
-        wait_s = min([wait_s, 60.0, *(at - time.monotonic() for at in timers)])
-        self._poller.poll(math.ceil(max(0.0, wait_s) * 1000))
-        for name, watch in self._handshakes.items():
-            if why := watch.read():
-                self._emit(Refused(name, why))
-        if self._requests and (parts := _receive_parts(self._requests)):
-            self._read(self._read_answer, parts)
-        for _ in range(_MAX_BURST):  # before the clock: after a while away, the statuses of that while still wait here
-            if not (parts := _receive_parts(self._results)):
-                break
-            self._read(self._read_message, parts)
-        self._judge_heartbeat(time.monotonic())
-        self._gaps.expire(time.monotonic())
+    @property
+    def _is_closed(self) -> bool:
+        return self._pump.has_ended and self._pump.failure is None
 
-    def _read(self, read: Callable[[list[bytes]], None], parts: list[bytes]) -> None:
-        try:
-            read(parts)
-        except MalformedError:
-            self.malformed += 1
-            self._unclear = True
+    def _refuse_end(self) -> None:
+        if self._pump.failure is not None:
+            raise SubscriberError(f"the subscriber's thread died: {self._pump.failure!r}") from self._pump.failure
+        if self._is_closed:
+            raise zmq.ZMQError(errno.ENOTSOCK, "the subscriber is closed")
 
-    def _read_message(self, parts: list[bytes]) -> None:
-        if len(parts) != 2:
-            raise MalformedError(f"results: must come in two parts, got {len(parts)}")
-        topic = parts[0].decode(errors="replace")
-        if topic == "status":
-            self._read_status(parse_status(parts[1]))
-        elif topic.startswith("result/") and self._wants(camera := topic.removeprefix("result/")):
-            verdict = parse_verdict(load(parts[1]), camera)
-            self._note_boot(verdict.boot_id)
-            doubt = self._find_doubt()
-            if verdict.simulated and not self._accept_simulated:
-                doubt = "the frame is simulated"
-            self._gaps.take_verdict(replace(verdict, doubt=doubt))
-
-    def _read_answer(self, parts: list[bytes]) -> None:
-        if not self._gaps.take_answer(parts[0], load(parts[-1])):
-            raise MalformedError("replay: holds what is no result")
-
-    def _read_status(self, status: dict[str, Any]) -> None:
-        newest = []
-        for camera, raw in status.get("last_result", {}).items():
-            if raw is not None and self._wants(camera) and not self._gaps.knows(camera):
-                try:
-                    newest.append(parse_verdict(raw, camera, replayed=True))
-                except MalformedError:  # of an earlier version of the station, say: not worth the whole status
-                    self.malformed += 1
-        moved = (status["boot_id"], status["lifebit"]) != (self._boot_id, self._lifebit)
-        self._note_boot(status["boot_id"])
-        self._note_life(status, moved=moved)
-        for camera, seq in status["last_seq"].items():
-            if self._wants(camera):
-                self._gaps.take_last_seq(camera, status["boot_id"], seq)
-        for verdict in newest:
-            self._emit(verdict)
-
-    def _note_boot(self, boot_id: str) -> None:
-        if self._boot_id is not None and self._boot_id != boot_id:
-            self._emit(Restarted(self._boot_id, boot_id))
-        self._boot_id = boot_id
-
-    def _note_life(self, status: dict[str, Any], *, moved: bool) -> None:
-        self._unclear = False  # what could not be read shows as a gap before the status's last_seq
-        self._lifebit = status["lifebit"]
-        self._status_at = time.monotonic()
-        if moved:
-            self._moved_at = self._status_at
-            if self._alive is False:
-                self._emit(HeartbeatBack())
-            self._alive = True
-        if self._state != status["state"]:
-            self._state = status["state"]
-            self._emit(StatusChanged(status["state"], status))
-
-    def _judge_heartbeat(self, now: float) -> None:
-        if self._alive is not False and now - self._moved_at > self._heartbeat_s:
-            self._alive = False
-            silent = now - self._status_at > self._heartbeat_s
-            self._emit(HeartbeatLost("no status" if silent else "the lifebit stands still"))
-
-    def _find_doubt(self) -> str | None:
-        if not self._alive:
-            silence = "no status came yet" if self._alive is None else "the heartbeat is lost"
-            return self._handshakes["results"].refusal or silence
-        if self._state == "FAULT":
-            return "the station is in FAULT"
-        return "a malformed message came" if self._unclear else None
-
-    def _wants(self, camera: str) -> bool:
-        return self._cameras is None or camera in self._cameras
-
-    def _ask(self, token: bytes, request: dict[str, Any]) -> float:
-        """Send a request; the station gives its envelope, and so the token, back with the answer."""
-        if self._requests:
-            with contextlib.suppress(zmq.Again):  # as good as unanswered
-                self._requests.send_multipart([token, b"", json.dumps(request).encode()], flags=zmq.DONTWAIT)
-        return time.monotonic() + _REPLAY_TIMEOUT_S
-
-    def _emit(self, event: Event) -> None:
-        if len(self._events) >= _MAX_EVENTS:
-            self._events.popleft()
-            self.dropped += 1
-        self._events.append(event)
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:  # its thread is not here, and its lock may be held for ever
+            raise SubscriberError("a subscriber must be used by the process that made it, not by a fork of it")
 
 
-def _receive_parts(socket: zmq.Socket[bytes]) -> list[bytes] | None:
-    try:
-        return socket.recv_multipart(zmq.DONTWAIT)
-    except zmq.Again:
-        return None
-
-
-def _is_of(event: Event, camera: str, ids: Ids) -> bool:
-    if not isinstance(event, Verdict) or event.camera != camera:
-        return False
-    theirs = (event.frame_id, event.part_id, event.trigger_id)
-    return all(wanted in {None, given} for wanted, given in zip(ids, theirs, strict=True))
+def _find_station(station: str | None, key: ClientKey | None) -> str | None:
+    if key is None:
+        return station
+    if station not in {None, key.station}:
+        raise ValueError(f"station: must be that of the key file, {key.station!r}, got {station!r}")
+    return key.station

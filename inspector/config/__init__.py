@@ -5,8 +5,12 @@ from __future__ import annotations
 from inspector.config.base import SCHEMA, Name, SchemaVersion, Size, Strict
 from inspector.config.loading import dump_recipe, load_recipe, load_station, load_strict, locate_field
 from inspector.config.recipe import (
+    EXPECTATIONS,
     RECIPE_FILE,
     WEIGHTS_FILE,
+    Bound,
+    Expected,
+    ExpectedFrames,
     Golden,
     GoldenFile,
     GoldenVerdict,
@@ -46,13 +50,17 @@ from inspector.config.station import (
 )
 
 __all__ = [
+    "EXPECTATIONS",
     "RECIPE_FILE",
     "SCHEMA",
     "SOCKETS",
     "WEIGHTS_FILE",
+    "Bound",
     "Buffer",
     "Camera",
     "Evidence",
+    "Expected",
+    "ExpectedFrames",
     "FolderSource",
     "Golden",
     "GoldenFile",

@@ -70,7 +70,16 @@ def describe_duplicates(path: Path, node: yaml.Node | None) -> Iterator[str]:
 
 def describe_values(path: Path, node: yaml.Node | None, model: type[BaseModel], fault: ValidationError) -> list[str]:
     """Every value that breaks a rule, every unknown and every missing key."""
-    return [_describe(path, node, model, item) for item in fault.errors()]
+    return [line for item in fault.errors() for line in _describe_item(path, node, model, item)]
+
+
+def _describe_item(path: Path, node: yaml.Node | None, model: type[BaseModel], item: Any) -> Iterator[str]:
+    if item["type"] == "conflicts":  # several fields', each with a place of its own
+        for below, rule in item["ctx"]["faults"]:
+            place, found = locate(node, (*item["loc"], *below))
+            yield f"{_show(path, place)}: {'.'.join(found)}: {rule}"
+    else:
+        yield _describe(path, node, model, item)
 
 
 def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], item: Any) -> str:

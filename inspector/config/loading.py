@@ -117,7 +117,7 @@ def load_strict(path: Path, model: type[_Model], error: type[ConfigError]) -> _M
     if type(version) is int and version != SCHEMA:
         raise error(describe_version(path, node, version, f"what `inspector schema {model.__name__.lower()}` prints"))
     try:
-        loaded = model.model_validate(data)
+        loaded = model.model_validate(data, context={"folder": path.resolve().parent})
     except ValidationError as fault:
         raise error("\n".join(faults + describe_values(path, node, model, fault))) from fault
     if "schema_version" not in loaded.model_fields_set:  # a default of the model, for recipes that are made here

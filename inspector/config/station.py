@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from inspector.config.base import Name, SchemaVersion, Strict
+from inspector.config.claims import Claim, claim_text, find_conflicts
+from inspector.secret import mask_secrets
 from inspector.types import PixelFormat
 
 
@@ -149,8 +154,15 @@ class ImagezmqSource(Strict):
     """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
 
     type: Literal["imagezmq"]
-    sender: str | None = None  # the camera's name by default
+    sender: Annotated[str, Field(min_length=1, max_length=200)] | None = None  # the camera's name by default
     pixel_format: PixelFormat = PixelFormat.BGR8  # OpenCV's order, which imagezmq senders use
+
+    @field_validator("sender")
+    @classmethod
+    def _seen_whole(cls, sender: str | None) -> str | None:
+        if sender is not None and not (sender.isprintable() and sender == sender.strip()):
+            raise ValueError("must be printable text without blanks at its ends")
+        return sender
 
 
 class FolderSource(Strict):
@@ -174,15 +186,50 @@ class OpencvSource(Strict):
 Source = Annotated[ZmqSource | ImagezmqSource | FolderSource | OpencvSource, Field(discriminator="type")]
 
 
+def _refuse_other_ages(value: object) -> object:
+    if value is None or value == "deadline" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a whole number of milliseconds from 1, or deadline, or null")
+
+
 class Camera(Strict):
-    """One camera: where frames come from, what judges them, by when (ms from reception to the published verdict)."""
+    """One camera: where frames come from, what judges them, by when (ms from reception to the published verdict).
+
+    `max_age_ms` is from capture to reception, by both clocks; a frame that is older is answered ERROR STALE. A number
+    holds for all frames, and those that do not say when they were captured are STALE too. `deadline`: as many as
+    `deadline_ms`, for frames that say so; others are judged. null: a frame of any age is judged.
+    """
 
     recipe: Path | None = None
     source: Source = ZmqSource()
     deadline_ms: Annotated[int, Field(ge=1)] = 2000
-    max_age_ms: Annotated[int, Field(ge=1)] | None = None  # from capture to reception, by both clocks; else ERROR STALE
+    max_age_ms: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["deadline"] | None, BeforeValidator(_refuse_other_ages)
+    ] = "deadline"
     expected_fps: Annotated[float, Field(gt=0)] | None = None  # told to the metrics, for alerts; judges nothing
     simulated: bool = False
+
+    @property
+    def age_limit_ms(self) -> int | None:
+        """How old a frame may be that says when it was captured; None: any."""
+        return self.deadline_ms if self.max_age_ms == "deadline" else self.max_age_ms
+
+
+def _list_claims(cameras: Mapping[str, Camera], folder: Path) -> Iterator[Claim]:
+    """What each camera has for itself alone; all names first, so that a source is at fault and not a name."""
+    for name in cameras:
+        yield claim_text((name,), "name", name)
+    for name, camera in cameras.items():
+        source = camera.source
+        if isinstance(source, ImagezmqSource):
+            yield claim_text((name, "source", "sender"), "sender", source.sender or name)
+        elif isinstance(source, FolderSource):  # by name alone: a share that is away must not hold up who asks
+            path = os.path.normpath(folder / source.path)
+            yield Claim((name, "source", "path"), "folder", repr(str(source.path)), ("folder", path))
+        elif isinstance(source, OpencvSource):
+            device = f"/dev/video{source.device}" if isinstance(source.device, int) else source.device.strip()
+            device = device if "://" in device else os.path.normpath(device)
+            yield Claim((name, "source", "device"), "device", mask_secrets(repr(source.device)), ("device", device))
 
 
 class Station(Strict):
@@ -219,6 +266,15 @@ class Station(Strict):
                     "say open_without_authentication: true to accept that"
                 )
         return sockets
+
+    @field_validator("cameras")
+    @classmethod
+    def _told_apart(cls, cameras: dict[str, Camera], info: ValidationInfo) -> dict[str, Camera]:
+        faults = list(find_conflicts(_list_claims(cameras, (info.context or {}).get("folder", Path()))))
+        if faults:
+            words = "; ".join(f"{'.'.join(field)}: {rule}" for field, rule in faults)
+            raise PydanticCustomError("conflicts", "{words}", {"words": words, "faults": faults})
+        return cameras
 
     @property
     def folder(self) -> Path:

@@ -8,7 +8,7 @@ import pwd
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,9 +16,8 @@ import zmq
 
 from inspector import __version__
 from inspector.access import load_access
-from inspector.config import Station
+from inspector.config import Camera, Station
 from inspector.device import choose_device
-from inspector.errors import ConfigError, JournalError
 from inspector.farewell import FAREWELL_S
 from inspector.service.audit import Audit
 from inspector.service.authenticator import Authenticator
@@ -33,6 +32,7 @@ from inspector.service.ledger import Ledger, error_outcome
 from inspector.service.lock import StationLock
 from inspector.service.metrics import Metrics
 from inspector.service.overlayer import Overlayer
+from inspector.service.past import open_journal
 from inspector.service.publisher import Identity, Publisher
 from inspector.service.recorder import Recorder
 from inspector.service.refuser import Refuser
@@ -41,7 +41,6 @@ from inspector.service.sampler import Sampler
 from inspector.service.switcher import Switcher
 from inspector.service.worker import DeviceWorker, ServiceTimes
 from inspector.sinks.evidence import EvidenceStore
-from inspector.sinks.journal import Journal
 from inspector.sinks.journal_events import Kind
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
@@ -106,14 +105,14 @@ class Assembly:
             self._guards = [Authenticator(context, access.allow_list, health=health, metrics=metrics)]
         results = ResultsSocket(context, station.sockets.results, access.secret_key)
         overlays = OverlaysSocket(context, station.sockets.overlays, access.secret_key)
-        journal = _open_journal(folder / "journal.sqlite")
+        identity = Identity(station.station, uuid.uuid4().hex)
+        journal, past = open_journal(folder / "journal.sqlite", identity.boot_id, health=health, metrics=metrics)
         sources = build_sources(station, context, self.judges.find_frame_hw, access)
-        self.left_open = journal.open_frames()
+        self.left_open = past.left_open
         first_number = 1 + max((record.number for record in self.left_open), default=0)
         self.ledger = ledger = Ledger(deadlines_ms, first_number)
         self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
-        identity = Identity(station.station, uuid.uuid4().hex)
-        self.judged_before = journal.last_judged()
+        self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
@@ -139,8 +138,8 @@ class Assembly:
             results,
             identity,
             self.judges,
-            last_seqs=journal.last_seqs(),
-            last_results=journal.last_results(),
+            last_seqs=past.seqs,
+            last_results=past.results,
             forget=self.buffer.discard,
             taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
             queue_depth=self.buffer.__len__,
@@ -165,7 +164,7 @@ class Assembly:
                 self._recorder,
                 publisher.submit,
                 judges=self.judges,
-                max_ages_ms={name: camera.max_age_ms for name, camera in station.cameras.items()},
+                cameras=station.cameras,
                 health=health,
                 metrics=metrics,
             )
@@ -207,6 +206,7 @@ class Assembly:
                 # not answered waits for ever.
                 source.connect()
                 self._bindings += source.bindings
+        _tell_of_any_age(station.cameras)
 
     # ------------------------------------------------------------ start
 
@@ -233,9 +233,10 @@ class Assembly:
 
     def apply(self, station: Station) -> None:
         """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
+        _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         for thread in self._ingest:
-            thread.max_ages_ms = {name: camera.max_age_ms for name, camera in station.cameras.items()}
+            thread.cameras = station.cameras
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
         self._overlayer.config = station.overlays
         self._evidence.config = self._store.config = station.evidence
@@ -322,16 +323,16 @@ class Assembly:
 
     @property
     def is_asking_outside(self) -> bool:
-        """Whether a thread still loads a recipe or asks a driver: it cannot be stopped."""
-        return any(thread.is_alive() for thread in (self.switcher, self.disk, self.gpu))
+        """Whether a thread still loads a recipe, or asks a driver, device or share: it cannot be stopped."""
+        threads = (self.switcher, self.disk, self.gpu)
+        return any(thread.is_alive() for thread in threads) or any(thread.is_asking_outside for thread in self._ingest)
 
 
-def _open_journal(path: Path) -> Journal:
-    try:
-        return Journal(path)
-    except JournalError as error:
-        message = f"state_dir: must be a folder this process can write: {error}"
-        raise ConfigError(message, field=("state_dir",)) from error
+def _tell_of_any_age(cameras: Mapping[str, Camera]) -> None:
+    for name, camera in cameras.items():
+        if camera.max_age_ms is None:
+            message = "camera %s: max_age_ms is null: a frame is judged however long it was held on the way"
+            logger.warning(message, name, extra={"camera": name})
 
 
 def _find_user() -> str:

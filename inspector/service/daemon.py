@@ -81,7 +81,7 @@ class Daemon:
             self._shutdown()
         status = 1 if self.health.state is State.FAULT else 0
         if self._loader.is_alive() or self._parts.is_asking_outside:
-            # What loads a recipe or asks a driver cannot be stopped, and the interpreter would wait for it or crash.
+            # What loads a recipe, or asks a driver or a share, cannot be stopped: the interpreter would wait or crash.
             logging.shutdown()
             os._exit(status)
         return status

@@ -42,12 +42,15 @@ class FrameBuffer:
         with self._changed:
             return camera in self._turns
 
-    def put(self, ticket: Ticket, *, can_wait: bool = False, timeout_s: float = 0.2) -> list[Ticket] | None:
+    def put(
+        self, ticket: Ticket, *, can_wait: bool = False, may_block: bool = True, timeout_s: float = 0.2
+    ) -> list[Ticket] | None:
         """Add a ticket.
 
         Args:
             ticket: whose frame waits.
             can_wait: wait for room whatever the policy, since the source loses nothing by it.
+            may_block: wait where the policy is `block`; else room is made, as by `drop_oldest`.
             timeout_s: how long to wait before giving the caller a chance to stop.
 
         Returns:
@@ -58,7 +61,7 @@ class FrameBuffer:
         with self._changed:
             if size > self.max_bytes or self._closed:
                 return [ticket]
-            if can_wait or self._when_full is WhenFull.BLOCK:
+            if can_wait or (may_block and self._when_full is WhenFull.BLOCK):
                 deadline = time.monotonic() + timeout_s
                 while self._bytes + size > self.max_bytes:
                     if not self._changed.wait(max(0.0, deadline - time.monotonic())):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from inspector.device import choose_device
 from inspector.errors import RecipeError
 from inspector.golden import prove_golden
 from inspector.model.checkpoint import compute_sha256
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,10 +120,16 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
     detector = Detector.load(folder, device=device, tile_batch=tile_batch, cache=cache)
     if detector.recipe.threshold is None:
         raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
+    if detector.expectation is None:
+        logger.warning(
+            "recipe %s has no expected_frames: a frame that shows no part, or another one, can PASS; "
+            "`inspector calibrate` adds them", detector.recipe.recipe_id,
+        )  # fmt: skip
     detector.warm_up()
     prove_golden(detector, folder)
     if _compute_sha256(path) != recipe_sha256:
-        raise RecipeError(f"{path}: altered while it was loaded")  # results would name another recipe
+        # Results would name another recipe.
+        raise RecipeError(f"{path}: altered while it was loaded", transient=True)
     return Judge(detector, folder, recipe_sha256)
 
 

@@ -80,6 +80,7 @@ class Ledger:
     Attributes:
         deadlines_ms: of each camera, for frames accepted from now on.
         open_bytes: pixel memory of all open frames, wherever they are.
+        open_bytes_of: the same of each camera.
     """
 
     def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
@@ -89,6 +90,7 @@ class Ledger:
         self._next = first_number
         self._open: dict[int, Ticket] = {}
         self.open_bytes = 0
+        self.open_bytes_of: Counter[str] = Counter()
         self._received: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
         self._results: Counter[tuple[str, Verdict, Reason]] = Counter()
 
@@ -129,6 +131,7 @@ class Ledger:
     def _enter(self, ticket: Ticket) -> None:
         self._open[ticket.number] = ticket
         self.open_bytes += ticket.frame.nbytes
+        self.open_bytes_of[ticket.frame.camera] += ticket.frame.nbytes
         self._received[ticket.frame.camera] += 1
 
     def is_open(self, ticket: Ticket) -> bool:
@@ -144,6 +147,7 @@ class Ledger:
         with self._lock:
             del self._open[ticket.number]
             self.open_bytes -= ticket.frame.nbytes
+            self.open_bytes_of[ticket.frame.camera] -= ticket.frame.nbytes
             self._results[ticket.frame.camera, verdict, reason] += 1
 
     def expired(self, now_ns: int) -> list[Ticket]:

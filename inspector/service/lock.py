@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from inspector.errors import ConfigError
@@ -24,10 +25,12 @@ class StationLock:
             is_ours = hold(folder / _FILE)
         except OSError as error:
             message = f"state_dir: must be a folder this process can write: {error}"
-            raise ConfigError(message, field=("state_dir",)) from error
+            # Read-only for a service from the first start on is its sandbox; later a disk with errors, which passes.
+            cause = error if error.errno != errno.EROFS or (folder / _FILE).exists() else None
+            raise ConfigError(message, field=("state_dir",)) from cause
         if not is_ours:
             message = f"station: must be run by one daemon, but process {find_daemon(folder)} runs it from {folder}"
-            raise ConfigError(message, field=("station",))
+            raise ConfigError(message, field=("station",), transient=True)
 
 
 def find_daemon(folder: Path) -> int | None:

@@ -83,11 +83,13 @@ class Overlayer(threading.Thread):
 
 
 def describe_result(result: Result) -> str:
-    """The banner's text: camera, frame, score against threshold, a warning or the reason."""
+    """The banner's text: camera, frame, score against threshold, a warning or the reason, and that it is simulated."""
     judged = "" if result.score is None else f"score {result.score:.4g} / {result.threshold:.4g}"
     if result.verdict is Verdict.ERROR:
         judged = f"{result.reason.name} {judged}".strip()
     if result.warn:
         judged = f"WARN {judged}"
+    if result.simulated:
+        judged = f"SIMULATED {judged}".strip()
     part = f" part {result.part_id}" if result.part_id else ""
     return f"{judged}  {result.camera} {result.frame_id}{part}  {len(result.regions)} region(s)"

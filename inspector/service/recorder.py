@@ -17,6 +17,7 @@ from inspector.service.health import Health
 from inspector.service.ledger import Ticket
 from inspector.service.metrics import Metrics
 from inspector.service.rate_limit import RateLimitedLog
+from inspector.service.upkeep import Upkeep
 from inspector.sinks.journal import Closing, Journal, OpenFrame
 from inspector.sinks.journal_events import Event
 
@@ -30,8 +31,6 @@ _MAX_BACKLOG = 10_000
 """Published results, of about a kilobyte, that may wait for a disk that takes nothing."""
 _MAX_EVENTS = 1000
 """That may wait for such a disk; more are dropped and counted like results."""
-_PRUNE_EVERY_S = 60.0
-_PRUNE_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,9 @@ class Recorder(threading.Thread):
         self._events: list[Event] = []
         self._unopened: dict[int, OpenFrame] = {}  # could not be recorded yet, and are not closed
         self._log = RateLimitedLog(logger)
+        self._upkeep = Upkeep(journal, health=health, log=self._log)
         self._retry_at = 0.0
-        self._next_prune = time.monotonic()
+        self._is_displaced = False  # its files were not in their place, at the last look while nothing came
         self._stop_asked = threading.Event()
         self.failure: BaseException | None = None
 
@@ -116,6 +116,7 @@ class Recorder(threading.Thread):
                 self._write(batch)
             if self._owes:
                 self._write(())
+            self._upkeep.mark()
         except Exception:
             logger.exception("journal: what was left is not on record")
 
@@ -131,13 +132,16 @@ class Recorder(threading.Thread):
                     self._write(batch)
                 elif stopping:
                     break
-                self._prune()
+                else:
+                    self._look()
+                self._upkeep.step(self.config, prune=not self._owes)
             self._retry_at = 0.0  # the last chance, whatever failed a moment ago
             while self._owes and time.monotonic() >= self._retry_at:
                 self._write(())
             if self._owes:
                 what = f"{len(self._backlog)} published results, {len(self._events)} events"
                 logger.error("journal: not on record: %s", what)
+            self._upkeep.mark()
         except BaseException as error:
             logger.exception("journal thread died")
             self.failure = error
@@ -168,6 +172,7 @@ class Recorder(threading.Thread):
         late = [self._backlog[index] for index in range(min(len(self._backlog), _MAX_BATCH))]
         # A verdict and what was published instead of it may come in one batch: the verdict is the earlier one.
         self._unopened |= {item.record.number: item.record for item in openings}
+        self._upkeep.note(closings)
         error = self._try(list(self._unopened.values()), [*closings, *late])
         if error is not None:
             for closing in closings:  # is about to be published all the same
@@ -192,14 +197,34 @@ class Recorder(threading.Thread):
         try:
             self._journal.write(openings, closings, self._events)
         except JournalError as error:
-            self._metrics.journal_errors.inc()
-            self._log.warning("journal", str(error))
-            self._retry_at = time.monotonic() + _RETRY_S
-            self._health.report("journal", str(error))
+            self._fail(error)
             return str(error)
         self._metrics.journal_commit.observe(time.monotonic() - started)
         self._health.report("journal", None)
         return None
+
+    def _fail(self, error: JournalError) -> None:
+        was_well = self._health.problem("journal") is None
+        self._metrics.journal_errors.inc()
+        self._log.warning("journal", str(error))
+        self._health.report("journal", str(error))
+        if was_well:
+            self._upkeep.mark_now()  # its files may be gone, and the mark with them
+        self._retry_at = time.monotonic() + _RETRY_S
+
+    def _look(self) -> None:
+        """While nothing comes: files that vanish are told before a frame is refused for them."""
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            self._journal.check_place()
+        except JournalError as error:
+            self._is_displaced = True
+            self._fail(error)
+        else:
+            if self._is_displaced:
+                self._is_displaced = False
+                self._health.report("journal", None)
 
     def _keep(self, closings: Sequence[Closing]) -> None:
         self._backlog.extend(closings)
@@ -211,17 +236,3 @@ class Recorder(threading.Thread):
         self._events += events
         self._metrics.journal_lost.inc(max(0, len(self._events) - _MAX_EVENTS))
         del self._events[:-_MAX_EVENTS]
-
-    def _prune(self) -> None:
-        """A little at a time: verdicts may be waiting."""
-        now = time.monotonic()
-        if now < self._next_prune or self._owes:
-            return
-        keep_days = self.config.keep_days
-        before = time.time_ns() - int(keep_days * 86_400e9) if keep_days is not None else None
-        try:
-            gone = self._journal.prune(before_utc_ns=before, max_bytes=self.config.max_bytes, limit=_PRUNE_ROWS)
-        except JournalError as error:
-            self._log.warning("prune", str(error))
-            gone = 0
-        self._next_prune = now + (_PRUNE_EVERY_S if gone < _PRUNE_ROWS else 1.0)

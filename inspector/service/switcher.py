@@ -1,7 +1,7 @@
 """The switcher: changes recipes and settings of the running station. The flow never waits for it.
 
 A recipe is loaded and proves itself beside the one that judges; only then do they change places, between two frames.
-Whatever fails leaves what was there.
+A switch names what it puts in force: somebody else may have prepared another. Whatever fails leaves what was there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from inspector.errors import ConfigError, DeviceFaultError, RecipeError
 from inspector.model.checkpoint import compute_sha256
 from inspector.secret import mask_secrets
 from inspector.service.audit import STATION_FILE, Audit, describe_judge
+from inspector.service.change import Change, find_named
 from inspector.service.health import Health
 from inspector.service.judges import Judge, Judges
 from inspector.service.metrics import Metrics
@@ -33,35 +34,6 @@ _ACTIONS = ("prepare", "switch", "status")
 _MAX_PATH = 4096
 _DEVICE_FAULTS = (DeviceFaultError, getattr(torch, "AcceleratorError", DeviceFaultError))  # torch 2.8 has it
 """What says nothing about the recipe: the process is poisoned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How far a change has come that was asked for: of one camera's recipe, or of the whole station (camera None).
-
-    Attributes:
-        who: who asked for it.
-        state: preparing, prepared, switched or refused; of the station preparing, applied or refused.
-        ended_utc_ns: when it came to `state`; None while it is being prepared.
-    """
-
-    camera: str | None
-    recipe: Path | None
-    asked_utc_ns: int
-    who: str
-    state: str = "preparing"
-    ended_utc_ns: int | None = None
-    error: str | None = None
-
-    def end(self, state: str, error: str | None = None) -> Change:
-        """The same, further on."""
-        return replace(self, state=state, ended_utc_ns=time.time_ns(), error=error)
-
-    def to_wire(self) -> dict[str, Any]:
-        """As in the status."""
-        recipe = {"camera": self.camera, "recipe": str(self.recipe)} if self.camera else {}
-        state = {"state": self.state, "error": self.error}
-        return recipe | state | {"asked_utc_ns": self.asked_utc_ns, "ended_utc_ns": self.ended_utc_ns}
 
 
 class Switcher(threading.Thread):
@@ -107,6 +79,7 @@ class Switcher(threading.Thread):
         self._waiting: dict[str | None, Change] = {}  # by camera; None: the station
         self._last: dict[str | None, Change] = {}
         self._prepared: dict[str, Judge] = {}
+        self._refused: dict[str, tuple[str, str]] = {}  # by camera: whose switch was refused last, and what there was
         self._switched: set[str] = set()  # cameras whose recipe was switched after the last reload was asked for
         self._stop_asked = False
         self.failure: BaseException | None = None
@@ -129,10 +102,10 @@ class Switcher(threading.Thread):
             raise ValueError(f"camera: must be one of {cameras}, got {camera!r:.80}")
         if action == "prepare":
             return self.prepare(str(camera), self._resolve(request.get("recipe")), who).to_wire()
-        return self.switch(str(camera), who).to_wire()
+        return self.switch(str(camera), request, who).to_wire()
 
     def prepare(self, camera: str, recipe: Path, who: str) -> Change:
-        """Have a recipe loaded for a camera; it takes the place of one that was prepared or waits to be.
+        """Have a recipe loaded for a camera; it takes the place of one that is prepared or waits to be.
 
         Raises:
             ValueError: too early.
@@ -141,20 +114,28 @@ class Switcher(threading.Thread):
             raise ValueError("recipe: cannot be prepared yet: the station is starting")
         return self._enter(Change(camera, recipe, time.time_ns(), who))
 
-    def switch(self, camera: str, who: str) -> Change:
+    def switch(self, camera: str, named: Mapping[str, Any], who: str) -> Change:
         """Make the prepared recipe the camera's: frames whose work begins from now on are judged with it.
 
+        Args:
+            camera: whose.
+            named: `id` or `recipe_sha256` of what is prepared, or both; `recipe` too where it is given.
+            who: for the record.
+
         Raises:
-            ValueError: none is prepared.
+            ValueError: none is prepared, or another one; that stays prepared.
         """
+        recipe = None if named.get("recipe") is None else self._resolve(named["recipe"])
         with self._changed:
-            judge = self._prepared.pop(camera, None)
             last = self._last.get(camera)
-            if judge is None or last is None:
-                raise ValueError(f"camera: {camera} must have a prepared recipe, {_explain(last)}")
-            self._put_in_place({camera: judge}, who)
+            try:
+                prepared = find_named(camera, last, {**named, "recipe": recipe})
+            except ValueError as error:
+                self._note_refused_switch(camera, last, who, str(error))
+                raise
+            self._put_in_place({camera: self._prepared.pop(camera)}, who)
             self._switched.add(camera)
-            return self._end(last, "switched")
+            return self._end(prepared, "switched")
 
     def reload(self) -> None:
         """Have the station file read again."""
@@ -197,9 +178,14 @@ class Switcher(threading.Thread):
 
     def _enter(self, change: Change) -> Change:
         with self._changed:
+            before = self._last.get(change.camera)
             self._waiting[change.camera] = self._last[change.camera] = change
             if change.camera is not None:
                 self._prepared.pop(change.camera, None)
+                if before is not None and before.state in ("preparing", "prepared"):
+                    reason = f"was {before.state} for {before.who} (id {before.id}); now {change.recipe} is"
+                    recipe = str(before.recipe)
+                    self._audit.note(Kind.RECIPE, "replaced", change.who, change.camera, recipe=recipe, reason=reason)
             self._changed.notify_all()
         return change
 
@@ -245,7 +231,7 @@ class Switcher(threading.Thread):
         with self._changed:
             if self._last[camera] is change:  # else another was asked for meanwhile
                 self._prepared[camera] = judge
-                self._end(change, "prepared")
+                self._end(replace(change, recipe_sha256=judge.recipe_sha256), "prepared")
 
     def _reload(self, change: Change) -> None:
         station = self._read()
@@ -293,9 +279,16 @@ class Switcher(threading.Thread):
             self._metrics.recipe_switches.labels(camera, "switched").inc()
             logger.info("camera %s: judged with recipe %s from now on", camera, judge.folder, extra={"camera": camera})
 
+    def _note_refused_switch(self, camera: str, last: Change | None, who: str, why: str) -> None:
+        """Once, however often it is tried again: events are kept by number."""
+        refused = (who, last.id if last else "")
+        if self._refused.get(camera) != refused:
+            self._refused[camera] = refused
+            self._audit.note(Kind.RECIPE, "refused", who, camera, reason=f"switch: {why}")
+
     def _end(self, change: Change, state: str, error: str | None = None) -> Change:
         ended = change.end(state, error)
-        if self._last[change.camera] is change:
+        if self._last[change.camera].id == change.id:
             self._last[change.camera] = ended
         if state == "refused":
             kind, recipe = (Kind.RECIPE, {"recipe": str(change.recipe)}) if change.camera else (Kind.RELOAD, {})
@@ -321,9 +314,3 @@ def _is_same(judge: Judge, folder: Path) -> bool:
         and compute_sha256(path) == judge.recipe_sha256
         and compute_sha256(weights) == judge.detector.recipe.weights_sha256
     )
-
-
-def _explain(last: Change | None) -> str:
-    if last is None:
-        return "got none; ask for prepare first"
-    return f"the last asked for is {last.state}: {last.recipe}" + (f": {last.error}" if last.error else "")

@@ -24,7 +24,7 @@ MAX_KEPT = 200_000
 """Results kept at most, however small: each costs some 200 bytes of memory, and a block or two of the disk."""
 
 _IMAGES = (".png", ".jpg")
-_NAME = re.compile(r"\d{6}_\d{6}-\d+-(PASS|FAIL|ERROR)-[A-Z_]+-[A-Za-z0-9_-]+\.(png|jpg|json)", re.ASCII)
+_NAME = re.compile(r"\d{6}_\d{6}-\d+-(PASS|FAIL|ERROR)-[A-Z_]+-[A-Za-z0-9_-]+(\+\d+)?\.(png|jpg|json)", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _UNFINISHED = ".part"
 
@@ -38,7 +38,10 @@ class _Kept:
 
 
 class EvidenceStore:
-    """`<camera>/<day, UTC>/<time>-<seq>-<verdict>-<reason>-<frame id>`, `.png` or `.jpg`, and `.json`.
+    """`<camera>/<day, UTC>/<time>-<seq>-<verdict>-<reason>-<frame id>+<number>`, `.png` or `.jpg`, and `.json`.
+
+    The number counts what is written, all cameras together: it says what is oldest, which a clock that is set back or
+    ahead does not. Those of earlier versions have none, and are older than all that do.
 
     Files come under a hidden name and are renamed, the image first: who sees a JSON finds its image. They are not
     forced to the disk: a killed process loses none, a power cut the last seconds. Used by one thread.
@@ -54,6 +57,7 @@ class EvidenceStore:
         self._opened = False
         self._nbytes = 0
         self.is_suspended = False
+        self._next = 1  # the number of what is written next
         self._passes: deque[_Kept] = deque()  # both oldest first
         self._rest: deque[_Kept] = deque()
 
@@ -112,7 +116,7 @@ class EvidenceStore:
         self._prepare()
         files = {} if pixels is None else _encode(pixels, pixel_format, self.config)
         files[".json"] = json.dumps(result.to_wire()).encode()
-        kept = _Kept(_name(result), sum(len(data) for data in files.values()))
+        kept = _Kept(f"{_name(result)}+{self._next}", sum(len(data) for data in files.values()))
         if kept.size > self.config.max_bytes:
             raise EvidenceError(
                 f"evidence.max_bytes: must hold at least one frame, here of {kept.size} bytes with its result, "
@@ -124,6 +128,7 @@ class EvidenceStore:
         except OSError as error:
             raise EvidenceError(f"evidence {self._folder / kept.stem}: cannot be written: {error}") from error
         self._nbytes += kept.size
+        self._next += 1
         (self._passes if result.verdict is Verdict.PASS else self._rest).append(kept)
 
     def _prepare(self) -> None:
@@ -145,7 +150,9 @@ class EvidenceStore:
         self._nbytes = sum(sizes.values())
         self._passes.clear()
         self._rest.clear()
-        for stem in sorted(sizes, key=lambda stem: stem.partition("/")[2]):  # by day and time, cameras mixed
+        stems = sorted(sizes, key=lambda stem: (_number(stem), stem.partition("/")[2]))  # else by day and time
+        self._next = 1 + max(map(_number, stems), default=0)
+        for stem in stems:
             passed = stem.rpartition("/")[2].split("-")[2] == Verdict.PASS.value
             (self._passes if passed else self._rest).append(_Kept(stem, sizes[stem]))
 
@@ -201,8 +208,12 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+def _number(stem: str) -> int:
+    return int(stem.rpartition("+")[2]) if "+" in stem.rpartition("/")[2] else 0
+
+
 def _name(result: Result) -> str:
-    """Path of a result's files below the store's folder, without suffix; it has no dot, as suffixes are replaced."""
+    """Path of a result's files below the store's folder, less number and suffix; no dot, as suffixes are replaced."""
     seconds, nanoseconds = divmod(result.published_utc_ns, 1_000_000_000)
     moment = datetime.fromtimestamp(seconds, UTC)
     frame_id = re.sub(r"[^A-Za-z0-9_-]+", "_", result.frame_id).strip("_-")[:80] or "unnamed"

@@ -9,22 +9,21 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inspector.errors import JournalError
-from inspector.sinks.journal_events import Event, append_events, prune_events, read_last_judged
+from inspector.sinks.journal_events import Event, Kind, append_events, prune_events, read_last_judged
+from inspector.sinks.journal_file import JournalFile
+from inspector.sinks.journal_mark import MARGIN, Mark, read_mark, write_mark
+from inspector.sinks.journal_pruning import count_prunable, delete_oldest, shrink
 from inspector.sinks.journal_reader import read_results
-from inspector.sinks.journal_schema import INSERT_RESULT, compute_hash, migrate, read_version
+from inspector.sinks.journal_schema import INSERT_RESULT, compute_hash, read_meta, write_meta
 from inspector.types import Result
 
 __all__ = ["Closing", "Journal", "OpenFrame", "read_results"]
-
-_BUSY_TIMEOUT_S = 0.5  # deadlines run while another process holds the file
-_WAL_BYTES = 64 * 1024**2  # what a long read beside it made the log grow to is given back
 
 # One step down the index per camera, where GROUP BY reads all of it.
 _LAST_SEQS = """
@@ -35,6 +34,7 @@ WITH RECURSIVE cameras(camera) AS (
 )
 SELECT camera, (SELECT MAX(seq) FROM results WHERE camera = cameras.camera) FROM cameras WHERE camera IS NOT NULL
 """
+_SKIP = "INSERT INTO pruned_seqs VALUES (?, ?) ON CONFLICT (camera) DO UPDATE SET seq = MAX(seq, excluded.seq)"
 _FINAL = "SELECT n, json FROM results WHERE camera = ? AND seq = ? ORDER BY n DESC LIMIT 1"
 
 
@@ -78,25 +78,55 @@ class Journal:
         """Open or make it; a file of an earlier version is brought to the present one.
 
         Raises:
-            JournalError: the file cannot be made, is no journal, or a later version of this program wrote it.
+            JournalError: the file cannot be made, is no journal, is damaged or older than its mark, or a later version
+                of this program wrote it.
         """
         self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _open(path)
-        except (OSError, sqlite3.Error, JournalError) as error:
-            raise JournalError(f"journal {path}: cannot be opened: {error}") from error
+        self._mark = read_mark(path)
+        self._file = JournalFile(path, self._mark)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        return self._file.connection
 
     def last_seqs(self) -> dict[str, int]:
-        """The last sequence number of each camera, pruned results included.
+        """The last sequence number of each camera, results pruned or lost included.
 
         Raises:
             JournalError: the journal cannot be read.
         """
-        with self._reading():
+        with self._file.reading():
             pruned = dict(self._connection.execute("SELECT camera, seq FROM pruned_seqs"))
             kept = dict(self._connection.execute(_LAST_SEQS))
         return {camera: max(kept.get(camera, 0), pruned.get(camera, 0)) for camera in (*pruned, *kept)}
+
+    def skip_lost(self, boot_id: str) -> list[Event]:
+        """Go on above the numbers that the mark knows of and the journal does not, and put that on record.
+
+        It does not know them where it was deleted, or is an older copy: no number is given twice.
+
+        Returns:
+            An event for each such camera, with the numbers that are not on record.
+
+        Raises:
+            JournalError: it cannot be written, and no number may be given.
+        """
+        mark, known = self._mark, self.last_seqs()
+        lost = {} if mark is None else {name: seq for name, seq in mark.seqs.items() if seq > known.get(name, 0)}
+        if mark is None or not lost:
+            return []
+        ends = {camera: seq + MARGIN for camera, seq in lost.items()}
+        reason = f"an older copy, accepted by {mark.accepted_by}" if mark.accepted_by else "not in the journal any more"
+        events = [
+            Event(time.time_ns(), boot_id, Kind.JOURNAL, camera, "station", "lost",
+                  {"from_seq": known.get(camera, 0) + 1, "to_seq": end, "reason": reason})
+            for camera, end in ends.items()
+        ]  # fmt: skip
+        with self._file.transaction():
+            self._connection.executemany(_SKIP, ends.items())
+            append_events(self._connection, events)
+        self.write_mark(known | ends)
+        return events
 
     def last_results(self) -> dict[str, dict[str, Any]]:
         """What was published last of each camera that has results on record: the highest seq, as on the wire.
@@ -104,7 +134,7 @@ class Journal:
         Raises:
             JournalError: the journal cannot be read.
         """
-        with self._reading():
+        with self._file.reading():
             lasts = self._connection.execute(_LAST_SEQS).fetchall()
             finals = {camera: self._connection.execute(_FINAL, (camera, seq)).fetchone() for camera, seq in lasts}
             return {camera: json.loads(text) for camera, (_, text) in finals.items()}
@@ -115,7 +145,7 @@ class Journal:
         Raises:
             JournalError: the journal cannot be read.
         """
-        with self._reading():
+        with self._file.reading():
             rows = self._connection.execute("SELECT * FROM open_frames ORDER BY number").fetchall()
         return [replace(OpenFrame(*row), simulated=bool(row[-1])) for row in rows]
 
@@ -125,7 +155,7 @@ class Journal:
         Raises:
             JournalError: the journal cannot be read.
         """
-        with self._reading():
+        with self._file.reading():
             return read_last_judged(self._connection)
 
     def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
@@ -142,14 +172,15 @@ class Journal:
         closed = {closing.number for closing in closings if closing.number is not None}
         still_open = [astuple(frame) for frame in opened if frame.number not in closed]
         stored = closed.difference(frame.number for frame in opened)
-        with self._transaction():
+        with self._file.transaction():
             execute_many = self._connection.executemany
-            execute_many("INSERT INTO open_frames VALUES (?,?,?,?,?,?,?,?,?)", still_open)
+            # Or replace: a write that failed as its files went may be there all the same.
+            execute_many("INSERT OR REPLACE INTO open_frames VALUES (?,?,?,?,?,?,?,?,?)", still_open)
             execute_many("DELETE FROM open_frames WHERE number = ?", [(number,) for number in stored])
             if closings:
                 rows = self._chain(closings)
                 execute_many(INSERT_RESULT, rows)
-                self._write_meta("head", (rows[-1][0], rows[-1][-1]))
+                write_meta(self._connection, "head", (rows[-1][0], rows[-1][-1]))
             append_events(self._connection, events)
 
     def append(self, results: Sequence[Result]) -> None:
@@ -160,7 +191,9 @@ class Journal:
         """
         self.write((), [Closing(None, result) for result in results])
 
-    def prune(self, *, before_utc_ns: int | None, max_bytes: int | None, limit: int = 5000) -> int:
+    def prune(
+        self, *, before_utc_ns: int | None, max_bytes: int | None, limit: int = 5000, older_limit: int | None = None
+    ) -> int:
         """Delete the oldest results: those published before an instant, and what makes the file too large.
 
         Oldest is what was written first: a row stamped later than `before_utc_ns` keeps all rows after it, whatever
@@ -170,6 +203,7 @@ class Journal:
             before_utc_ns: results published before it go; None: age does not count.
             max_bytes: of the file without its free pages and log; None: size does not count.
             limit: most rows to delete in this call, and most pages to give back to the file system.
+            older_limit: most rows to delete for their age alone; None: no other limit.
 
         Returns:
             How many rows went; `limit` where more may be due.
@@ -177,17 +211,46 @@ class Journal:
         Raises:
             JournalError: nothing was deleted.
         """
-        with self._transaction():
-            (anchor, _), (head, _) = self._read_meta("anchor"), self._read_meta("head")
-            rows = head - anchor
-            older = self._count_older(anchor, before_utc_ns, limit)
-            count = min(max(older, self._count_excess(rows, max_bytes)), rows, limit)
+        with self._file.transaction():
+            count = count_prunable(self._connection, before_utc_ns, older_limit, max_bytes, limit)
             if count > 0:
-                self._delete_until(anchor + count)
+                delete_oldest(self._connection, count)
             prune_events(self._connection, limit)
         if count > 0:
-            self._shrink(limit)
+            shrink(self._connection, limit)
+            self._file.check_place(wrote=True)
         return count
+
+    def count_rows(self) -> int:
+        """How many rows of results there are.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        with self._file.reading():
+            return read_meta(self._connection, "head")[0] - read_meta(self._connection, "anchor")[0]
+
+    def check_place(self) -> None:
+        """See that its files are where they were; see `JournalFile`.
+
+        Raises:
+            JournalError: they are not, and nothing can be put on record.
+        """
+        self._file.check_place()
+
+    def write_mark(self, seqs: Mapping[str, int]) -> None:
+        """Note how far it has come, in a file beside it; nothing where another journal took its place.
+
+        Args:
+            seqs: the last number that each camera was given, on record or not.
+
+        Raises:
+            JournalError: it cannot be read, or the mark not be written.
+        """
+        if not self._file.is_supplanted:
+            with self._file.reading():
+                head = read_meta(self._connection, "head")
+            write_mark(self._path, Mark(*head, seqs))
 
     def close(self) -> None:
         """Close it; the WAL is folded into the file."""
@@ -195,7 +258,7 @@ class Journal:
 
     def _chain(self, closings: Sequence[Closing]) -> list[tuple[Any, ...]]:
         """The rows of `results` that follow the head, each with its hash."""
-        n, hash_ = self._read_meta("head")
+        n, hash_ = read_meta(self._connection, "head")
         written: dict[tuple[str, int], int] = {}  # in this batch
         rows = []
         for closing in closings:
@@ -213,89 +276,9 @@ class Journal:
         found = self._connection.execute(_FINAL, (camera, seq)).fetchone()
         return None if found is None else int(found[0])
 
-    def _count_older(self, anchor: int, before_utc_ns: int | None, limit: int) -> int:
-        if before_utc_ns is None:
-            return 0
-        query = "SELECT n FROM results WHERE n > ? AND n <= ? AND published_utc_ns >= ? ORDER BY n LIMIT 1"
-        first_kept = self._connection.execute(query, (anchor, anchor + limit, before_utc_ns)).fetchone()
-        return limit if first_kept is None else int(first_kept[0]) - anchor - 1
-
-    def _count_excess(self, rows: int, max_bytes: int | None) -> int:
-        """How many of all rows, each of average size, take what is too much."""
-        if max_bytes is None or rows == 0:
-            return 0
-        pages, free, page_bytes = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        used: int = (pages - free) * page_bytes
-        return math.ceil((used - max_bytes) * rows / used)
-
-    def _delete_until(self, n: int) -> None:
-        row = self._connection.execute("SELECT hash FROM results WHERE n = ?", (n,)).fetchone()
-        if row is None:
-            raise sqlite3.DataError(f"row {n} of results is missing")
-        (hash_,) = row
-        self._connection.execute(
-            "INSERT INTO pruned_seqs SELECT camera, MAX(seq) FROM results WHERE n <= ? GROUP BY camera"
-            " ON CONFLICT (camera) DO UPDATE SET seq = MAX(seq, excluded.seq)",
-            (n,),
-        )
-        self._connection.execute("DELETE FROM results WHERE n <= ?", (n,))
-        self._write_meta("anchor", (n, hash_))
-
-    def _shrink(self, pages: int) -> None:
-        """Give free pages back to the file system, where the file was made for it (from version 1 on)."""
-        with suppress(sqlite3.Error):  # the rows are gone; the pages go with the next call
-            # Not `execute`: it ends after the first page, as the pragma has rows without columns.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-
-    def _read_meta(self, name: str) -> tuple[int, bytes]:
-        row: tuple[int, bytes] = self._connection.execute("SELECT n, hash FROM meta WHERE name = ?", (name,)).fetchone()
-        return row
-
-    def _write_meta(self, name: str, row: tuple[int, bytes]) -> None:
-        self._connection.execute("UPDATE meta SET n = ?, hash = ? WHERE name = ?", (*row, name))
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, ValueError) as error:
-            raise JournalError(f"journal {self._path}: cannot be read: {error}") from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
-        except (sqlite3.Error, ValueError, OverflowError) as error:  # text that is not UTF-8, numbers beyond 64 bits
-            raise JournalError(f"journal {self._path}: cannot be written: {error}") from error
-        finally:
-            if self._connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-
 
 def _columns(r: Result) -> tuple[Any, ...]:
     """A row without `n`, `amends` and `hash`, its values as SQLite gives them back: NaN is NULL there, -0.0 is 0.0."""
     score = None if r.score is None or math.isnan(r.score) else r.score + 0.0
     return (r.camera, r.seq, r.boot_id, r.frame_id, r.part_id, r.verdict.value, int(r.reason), score,
             r.published_utc_ns, json.dumps(r.to_wire()))  # fmt: skip
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_TIMEOUT_S)
-    try:
-        read_version(connection)  # before anything is changed: another program's file stays as it is
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # heard only while there is no table
-        # WAL with FULL: one fsync per commit; what was committed survives a kill and a power cut.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
-        migrate(connection)
-    except (sqlite3.Error, JournalError):
-        connection.close()
-        raise
-    return connection

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inspector.sinks.journal_reader import open_reader
-from inspector.sinks.journal_schema import EVENT_COLUMNS, INSERT_EVENT, compute_hash, has_events
+from inspector.sinks.journal_schema import EVENT_COLUMNS, INSERT_EVENT, compute_hash, has_events, read_meta, write_meta
 
 MAX_EVENTS = 100_000
 """Kept, whatever their age; with more the oldest go. About 50 MB, and many years of a line that is let work."""
@@ -31,6 +31,7 @@ class Kind(StrEnum):
     DRAIN = "drain"
     RECIPE = "recipe"
     RELOAD = "reload"
+    JOURNAL = "journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class Event:
         boot_id: of the run it happened in, as in its results.
         camera: whose; None: the whole station's.
         who: name of the key that asked, `station file`, a signal or the user a process runs as.
-        outcome: switched, applied, refused, started, stopped, asked.
+        outcome: switched, applied, refused, replaced, started, stopped, asked, lost.
         details: JSON; of a recipe `old` and `new` (folder, recipe_id, recipe_sha256, model_sha256, threshold) or the
-            `recipe` refused, `reason` where there is one.
+            `recipe` refused or replaced, `reason` where there is one; of lost results `from_seq` and `to_seq`.
     """
 
     at_utc_ns: int
@@ -71,13 +72,13 @@ class Event:
 def append_events(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
     """Within the writer's transaction."""
     if events:
-        n, hash_ = connection.execute("SELECT n, hash FROM meta WHERE name = 'events_head'").fetchone()
+        n, hash_ = read_meta(connection, "events_head")
         for event in events:
             n += 1
             row = (n, *event.to_columns())
             hash_ = compute_hash(hash_, row)
             connection.execute(INSERT_EVENT, (*row, hash_))
-        connection.execute("UPDATE meta SET n = ?, hash = ? WHERE name = 'events_head'", (n, hash_))
+        write_meta(connection, "events_head", (n, hash_))
 
 
 def prune_events(connection: sqlite3.Connection, limit: int) -> None:
@@ -90,7 +91,7 @@ def prune_events(connection: sqlite3.Connection, limit: int) -> None:
         if row is None:
             raise sqlite3.DataError(f"event {anchor + count} is missing")
         connection.execute("DELETE FROM events WHERE n <= ?", (anchor + count,))
-        connection.execute("UPDATE meta SET n = ?, hash = ? WHERE name = 'events_anchor'", row)
+        write_meta(connection, "events_anchor", row)
 
 
 def read_last_judged(connection: sqlite3.Connection) -> dict[str, dict[str, Any] | None]:

@@ -37,6 +37,20 @@ class Row:
     wire: dict[str, Any]
 
 
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Read-only; where its folder cannot be written and no log is there (an archived copy), without locks."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True)
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
+    return connection
+
+
 @contextmanager
 def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection, closed at the end. Archived copies of version 1, which have no events, are read as well.
@@ -46,7 +60,7 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
     """
     connection = None
     try:
-        connection = _connect(path)
+        connection = connect_read_only(path)
         version = read_version(connection)
         if version == 0 and not is_legacy(connection):
             raise JournalError("it is no journal: it has no tables")
@@ -70,7 +84,7 @@ def read_journal_version(path: Path) -> int:
     """
     connection = None
     try:
-        connection = _connect(path)
+        connection = connect_read_only(path)
         return read_version(connection)
     except (OSError, sqlite3.Error, JournalError) as error:
         raise JournalError(f"journal {path}: cannot be read: {error}") from error
@@ -123,17 +137,3 @@ def select_rows(
 
 _RULES = ("camera = ?", "verdict = ?", "reason_code = ?", "part_id = ?", "frame_id = ?", "published_utc_ns >= ?",
           "published_utc_ns < ?")  # fmt: skip
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Read-only; where its folder cannot be written and no log is there (an archived copy), without locks."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True)
-    try:
-        connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
-            raise
-        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
-    return connection

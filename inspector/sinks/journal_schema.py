@@ -171,6 +171,18 @@ def _copy_legacy(connection: sqlite3.Connection, head: tuple[int, bytes]) -> tup
     return head
 
 
+def read_meta(connection: sqlite3.Connection, name: str) -> tuple[int, bytes]:
+    """A row of `meta`: number and hash."""
+    query = "SELECT n, CAST(hash AS BLOB) FROM meta WHERE name = ?"
+    row: tuple[int, bytes] = connection.execute(query, (name,)).fetchone()
+    return row
+
+
+def write_meta(connection: sqlite3.Connection, name: str, row: tuple[int, bytes]) -> None:
+    """Replace a row of `meta`."""
+    connection.execute("UPDATE meta SET n = ?, hash = ? WHERE name = ?", (*row, name))
+
+
 def _read_number(connection: sqlite3.Connection, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 

@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from inspector.sinks.journal_check import find_conflict
+from inspector.sinks.journal_mark import Mark, read_mark
 from inspector.sinks.journal_reader import open_reader
 from inspector.sinks.journal_schema import COLUMNS, EVENT_COLUMNS, compute_hash, has_events
 
@@ -34,6 +36,7 @@ class Verification:
         rows: rows of results, amended ones included; `amendments` of them amend another.
         head_n: number of the last row, and `head_hash` (hex) its running hash.
         events: rows of events; `events_head_n` and `events_head_hash` are of their running hash.
+        mark: what the station noted of it last; None where there is no such file beside it.
         cameras: of each camera that has results.
         faults: in words; empty where the journal is whole.
     """
@@ -46,6 +49,7 @@ class Verification:
     events: int
     events_head_n: int
     events_head_hash: str
+    mark: Mark | None
     cameras: dict[str, CameraSeqs]
     faults: tuple[str, ...]
 
@@ -65,16 +69,18 @@ class _Chain:
 def verify(path: Path) -> Verification:
     """Recompute the running hashes from the anchors to the heads, and look for gaps, in one read transaction.
 
-    Finds a row that was altered, deleted, added or moved, rows cut off at the end, and results never recorded. It
-    cannot find what someone does who may write the file and knows this program: compute all hashes anew, from any row
-    to the head, or put back an older copy. Against that, keep the heads' numbers and hashes elsewhere and compare. Nor
-    does it cover the frames still open, which are no record but a note for the next start.
+    Finds a row that was altered, deleted, added or moved, rows cut off at the end, results never recorded, and, by the
+    mark beside it, an older copy. It cannot find what someone does who may write the files and knows this program:
+    compute all hashes anew, from any row to the head, or put back an older copy and its mark. Against that, keep the
+    heads' numbers and hashes elsewhere and compare. Nor does it cover the frames still open, which are no record but a
+    note for the next start.
 
     Memory is constant, and the daemon goes on writing meanwhile.
 
     Raises:
-        JournalError: the journal cannot be read.
+        JournalError: the journal or its mark cannot be read.
     """
+    mark = read_mark(path)  # first: the journal may grow meanwhile
     with open_reader(path) as connection:
         # Text that is no UTF-8 is a row altered, not a file that cannot be read.
         connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
@@ -84,6 +90,7 @@ def verify(path: Path) -> Verification:
         }
         chain = _follow(connection.execute(_ROWS), _Chain("row", *meta["anchor"]))
         head_n, head_hash = meta["head"]
+        conflict = mark and find_conflict(connection, mark)
         chain.faults += _check_head(chain, head_n, head_hash)
         events, events_head = _Chain("event", 0, b""), (0, b"")
         if has_events(connection):
@@ -101,8 +108,9 @@ def verify(path: Path) -> Verification:
         events=events.rows,
         events_head_n=events_head[0],
         events_head_hash=events_head[1].hex(),
+        mark=mark,
         cameras=cameras,
-        faults=(*chain.faults, *events.faults, *faults),
+        faults=(*chain.faults, *events.faults, *faults, *([conflict] if conflict else ())),
     )
 
 

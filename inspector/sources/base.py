@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +19,14 @@ class Source(Protocol):
         cameras: the cameras whose frames it delivers.
         can_wait: nothing is lost by reading later (files on disk): a full buffer is waited for, never dropped into.
         connect_s: how long `connect` may take.
+        is_caught_up: when the last `read` began, nothing lay there unread.
     """
 
     name: str
     cameras: tuple[str, ...]
     can_wait: bool
     connect_s: float
+    is_caught_up: bool
 
     def connect(self) -> None:
         """Open it; does nothing where it is open.
@@ -49,15 +52,23 @@ class Source(Protocol):
     def answer(self, problem: str | None) -> None:
         """Tell it: None, the frame is on record and will be answered; else why not."""
 
+    def defer_answer(self) -> Callable[[str | None], None]:
+        """`answer` for later, by the thread that reads, when other frames have been read since."""
+
     def interrupt(self) -> None:
         """From another thread: let a `connect` or `read` under way end soon, if only by failing."""
 
     def close(self) -> None:
         """Release everything; `connect` may follow."""
 
+    def is_busy(self) -> bool:
+        """Whether a call or process of it, closed or not, is still under way and cannot be ended."""
+
 
 class Unanswering:
-    """What sources share whose frames nobody waits for, and that need not be interrupted."""
+    """What sources of one camera share whose frames nobody waits for, and that need not be interrupted."""
+
+    is_caught_up = True
 
     def interrupt(self) -> None:
         """See `Source`."""
@@ -68,6 +79,14 @@ class Unanswering:
 
     def answer(self, problem: str | None) -> None:
         """See `Source`."""
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        """See `Source`."""
+        return self.answer
+
+    def is_busy(self) -> bool:
+        """See `Source`."""
+        return False
 
 
 def build_frame(

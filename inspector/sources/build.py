@@ -10,6 +10,7 @@ from inspector.config import ImagezmqSource, Station
 from inspector.config import OpencvSource as OpencvConfig
 from inspector.config import ZmqSource as ZmqConfig
 from inspector.sources.base import Source
+from inspector.sources.detached import DetachedSource
 from inspector.sources.folder import FolderSource
 from inspector.sources.opencv import OpencvSource
 from inspector.sources.wire import FindFrameHw, FrameDecoder
@@ -28,7 +29,11 @@ def build_sources(
         source = camera.source
         if isinstance(source, FolderConfig):
             sources.append(
-                FolderSource(name, source.path, watch=source.watch, poll_s=source.poll_s, simulated=camera.simulated)
+                DetachedSource(
+                    FolderSource(
+                        name, source.path, watch=source.watch, poll_s=source.poll_s, simulated=camera.simulated
+                    )
+                )
             )
         elif isinstance(source, OpencvConfig):
             sources.append(

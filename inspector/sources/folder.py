@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import os
 import time
 from collections import deque
 from pathlib import Path
 
-from inspector.codec import IMAGE_SUFFIXES, decode_image
-from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
+from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
+from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError, UnsettledFileError
+from inspector.files import Stamp, read_stamp, read_whole
 from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
-_MAX_FILE_BYTES = 2**30
+_TICK_S = 0.01
+"""Of the clock that stamps files: two changes within one may bear the same time."""
+_DOUBT_S = 5.0
+"""How long a file that looks unfinished must stay as it is before it is taken as it is."""
+_UNFILLED = bytes(65_536)
+"""How a file ends that was made in zeros, at its full size, and is still being filled."""
+_OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+"""Faults of one link: gone, in a circle, or to where we may not look. Reading it will tell; the folder is there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sight:
+    """How a file looks (None: cannot be asked), since when, and whether what was read of it seemed unfinished."""
+
+    stamp: Stamp | None
+    since_s: float
+    is_doubted: bool = False
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """What tells a file written anew from the one before: not a change of its mode, nor a share mounted again."""
+        return None if self.stamp is None else (self.stamp.size, self.stamp.modified_ns)
+
+    def is_old(self) -> bool:
+        return time.monotonic() >= self.since_s + _DOUBT_S
 
 
 class FolderSource(Unanswering):
-    """One camera fed from files. A file that cannot be decoded is answered ERROR BAD_FRAME."""
+    """One camera fed from files. A file that cannot be decoded is answered ERROR BAD_FRAME.
+
+    A call takes as long as the disk or the share does, which may be for ever: see `DetachedSource`.
+    """
 
     can_wait = True
     connect_s = 5.0
@@ -26,11 +56,12 @@ class FolderSource(Unanswering):
         self.cameras: tuple[str, ...] = (camera,)
         self._path = path
         self._watch = watch
-        self._poll_s = poll_s
+        self._poll_s = max(poll_s, _TICK_S)
+        self._next_look = 0.0
         self._simulated = simulated
         self._waiting: deque[Path] = deque()
-        self._taken: dict[Path, tuple[int, int]] = {}
-        self._looks: dict[Path, tuple[int, int]] = {}
+        self._taken: dict[Path, tuple[int, int] | None] = {}
+        self._sights: dict[Path, _Sight] = {}
 
     def connect(self) -> None:
         """List the folder.
@@ -41,15 +72,12 @@ class FolderSource(Unanswering):
         if not os.path.isdir(self._path):  # noqa: PTH112 (raises nothing, whatever a network drive answers)
             raise NotConnectedError(f"folder {self._path} is not there")
         if not self._waiting:
-            self._list(settled=not self._watch)
+            self._list()
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`."""
         if not self._waiting:
-            if not self._watch:
-                raise SourceExhaustedError(f"folder {self._path}: all {len(self._taken)} files read")
-            time.sleep(min(self._poll_s, timeout_s))
-            self.connect()
+            self._wait(timeout_s)
             return None
         path = self._waiting.popleft()
         name = _name(path)
@@ -57,11 +85,13 @@ class FolderSource(Unanswering):
         received_utc_ns = time.time_ns()
         pixels, pixel_format, error = None, PixelFormat.RGB8, None
         try:
-            if (size := path.stat().st_size) > _MAX_FILE_BYTES:
-                raise BadFrameError(f"file: must be at most {_MAX_FILE_BYTES} bytes, got {size}")
-            pixels, pixel_format = decode_image(path.read_bytes())
-        except (OSError, BadFrameError) as fault:
+            pixels, pixel_format = self._decode(path)
+        except UnsettledFileError:
+            self._put_off(path)
+            return None
+        except (OSError, MemoryError, BadFrameError) as fault:
             error = f"{name}: {fault}"
+        self._taken[path] = self._sights[path].version
         return build_frame(
             self.name,
             name,
@@ -77,29 +107,80 @@ class FolderSource(Unanswering):
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _list(self, *, settled: bool) -> None:
+    # ------------------------------------------------------------ a file
+
+    def _decode(self, path: Path) -> tuple[Pixels, PixelFormat]:
+        """A file's pixels.
+
+        Raises:
+            OSError, BadFrameError: it has none.
+            UnsettledFileError: it is being written, or may be.
+        """
+        sight = self._sights[path]
+        may_be_unfinished = self._watch and not sight.is_old()
         try:
-            looks = {path: _look(path) for path in self._path.iterdir() if _is_image(path)}
+            content = read_whole(path, sight.stamp, may_have_holes=False)
+            if may_be_unfinished and content.endswith(_UNFILLED):
+                raise BadFrameError("file: ends in zeros")
+            return decode_image(content)
+        except UnsettledFileError:
+            raise
+        except BadFrameError as error:
+            if not may_be_unfinished:
+                raise
+            raise UnsettledFileError(str(error)) from error
+
+    def _put_off(self, path: Path) -> None:
+        """Read it once it has changed, or has stayed as it is for long; one that is not watched, after the others."""
+        self._sights[path] = dataclasses.replace(self._sights[path], is_doubted=True)
+        if not self._watch:
+            time.sleep(self._poll_s)
+            self._sights[path] = _Sight(_read_stamp(path), time.monotonic())
+            self._waiting.append(path)
+
+    # ------------------------------------------------------------ the folder
+
+    def _wait(self, timeout_s: float) -> None:
+        """Look again, if it is time to within `timeout_s`."""
+        if not self._watch:
+            raise SourceExhaustedError(f"folder {self._path}: all {len(self._taken)} files read")
+        wait_s = max(0.0, self._next_look - time.monotonic())
+        time.sleep(min(wait_s, timeout_s))
+        if wait_s <= timeout_s:
+            self.connect()
+
+    def _list(self) -> None:
+        self._next_look = time.monotonic() + self._poll_s
+        before = self._sights
+        try:
+            stamps = {path: _read_stamp(path) for path in sorted(self._path.iterdir()) if _is_image(path)}
         except OSError as error:
             raise NotConnectedError(f"folder {self._path}: {error}") from error
+        self._sights = {path: _see(stamp, before.get(path)) for path, stamp in stamps.items()}
         # A file written anew under its old name is another frame; names of files that are gone are forgotten.
-        new = sorted(path for path in looks if self._taken.get(path) != looks[path])
-        # A file still being written changes its size or, made full-size at once, its time: watching takes it once
-        # two looks agree.
-        ready = [path for path in new if settled or self._looks.get(path) == looks[path]]
-        self._looks = looks
-        self._taken = {path: look for path, look in self._taken.items() if path in looks}
-        self._taken |= {path: looks[path] for path in ready}
-        self._waiting.extend(ready)
+        self._taken = {path: version for path, version in self._taken.items() if path in stamps}
+        self._waiting.extend(path for path in stamps if self._is_ready(path, before.get(path)))
+
+    def _is_ready(self, path: Path, before: _Sight | None) -> bool:
+        """Whether it was not taken yet and, where it is watched, has settled: two looks agree."""
+        sight = self._sights[path]
+        if path in self._taken and self._taken[path] == sight.version:
+            return False
+        return not self._watch or (sight is before and (not sight.is_doubted or sight.is_old()))
 
 
-def _look(path: Path) -> tuple[int, int]:
-    """Size and time of change."""
+def _see(stamp: Stamp | None, before: _Sight | None) -> _Sight:
+    """A file still being written changes its size or, made full-size at once, its times."""
+    return before if before is not None and before.stamp == stamp else _Sight(stamp, time.monotonic())
+
+
+def _read_stamp(path: Path) -> Stamp | None:
     try:
-        status = path.stat()
-    except FileNotFoundError:  # a link to nowhere, or gone just now: reading it will tell; the folder is still there
-        return -1, 0
-    return status.st_size, status.st_mtime_ns
+        return read_stamp(path)
+    except OSError as error:
+        if error.errno not in _OF_THE_FILE:
+            raise
+        return None
 
 
 def _name(path: Path) -> str:

@@ -8,8 +8,9 @@ import itertools
 import json
 import multiprocessing
 import os
+import socket
 import time
-from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from inspector.types import Frame, PixelFormat
 
 _START_S = 20.0
 """How long the child may take to start Python and OpenCV, beside the open timeout."""
+_KILL_S = 0.5
+"""How long a child may take to be gone; one that takes longer hangs in the kernel, in its device's driver."""
 
 _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 """OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
@@ -31,23 +34,22 @@ _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 class OpencvSource(Unanswering):
     """One camera: a device index, a video file or a URL."""
 
-    can_wait = False
-
     def __init__(
         self, camera: str, device: int | str, *, open_timeout_s: float, read_timeout_s: float, simulated: bool = False
     ) -> None:
         self.name = camera
         self.cameras: tuple[str, ...] = (camera,)
-        self.can_wait = isinstance(device, str) and Path(device).is_file()
+        self.can_wait = False  # until a file was opened
         self.connect_s = _START_S + open_timeout_s + 2.0  # and to kill a child that does not answer
         self._device = device
         self._shown = mask_secrets(repr(device))  # for messages: a stream's URL may hold a password
         self._open_timeout_s = open_timeout_s
         self._read_timeout_s = read_timeout_s
         self._simulated = simulated
-        self._child: Any = None
+        self._child: BaseProcess | None = None
         self._is_interrupted = False
-        self._pipe: Connection | None = None
+        self._inbox: _Inbox | None = None
+        self._header: dict[str, Any] | None = None  # of a frame whose pixels are on their way
         self._last_frame = 0.0
         self._numbers = itertools.count(1)
 
@@ -57,45 +59,61 @@ class OpencvSource(Unanswering):
         Raises:
             NotConnectedError: it could not, in time.
         """
-        if self._pipe is not None:
+        if self._inbox is not None:
             return
-        context = multiprocessing.get_context("spawn")
-        self._pipe, far_end = context.Pipe()
-        timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
-        child = context.Process(
-            target=_capture, args=(far_end, self._device, *timeouts_ms), name=f"capture-{self.name}", daemon=True
-        )
-        child.start()
+        if self.is_busy():
+            raise NotConnectedError(f"camera {self.name}: {self._shown} hangs; its capture process cannot be ended")
+        self._inbox = self._start_child()
+        opened = self._receive(_START_S + self._open_timeout_s)
+        message = {} if opened is None else json.loads(bytes(opened))
+        if message.get("event") != "open":
+            self.close()
+            raise NotConnectedError(f"camera {self.name}: {self._shown} could not be opened")
+        self.can_wait = message["is_file"]
+        self._last_frame = time.monotonic()
+
+    def _start_child(self) -> _Inbox:
+        near_end, far_end = socket.socketpair()
+        with far_end:
+            timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
+            child = multiprocessing.get_context("spawn").Process(
+                target=_capture, args=(far_end, self._device, *timeouts_ms), name=f"capture-{self.name}", daemon=True
+            )
+            child.start()
         self._child = child  # only now: one that has not started cannot be killed
         if self._is_interrupted:
             child.kill()
-        far_end.close()
-        message = self._receive(_START_S + self._open_timeout_s)
-        if message is None or message.get("event") != "open":
-            self.close()
-            raise NotConnectedError(f"camera {self.name}: {self._shown} could not be opened")
-        self._last_frame = time.monotonic()
+        return _Inbox(near_end)
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`."""
-        message = self._receive(timeout_s)
-        if message is None:
+        deadline = time.monotonic() + timeout_s
+        if self._header is None and (message := self._receive(timeout_s)) is not None:
+            self._header = self._read_header(message)
+        if self._header is None or (pixels := self._receive(deadline - time.monotonic())) is None:
             if time.monotonic() - self._last_frame > self._read_timeout_s:
                 raise NotConnectedError(f"camera {self.name}: no frame for {self._read_timeout_s} s")
             return None
-        if message["event"] == "end":
+        header, self._header = self._header, None
+        self._last_frame = time.monotonic()
+        return self._build_frame(header, pixels)
+
+    def _read_header(self, message: np.ndarray[Any, Any]) -> dict[str, Any]:
+        header: dict[str, Any] = json.loads(bytes(message))
+        if header["event"] == "end":
             if self.can_wait:
                 raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}")
             raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering")
-        self._last_frame = time.monotonic()
-        pixels = np.frombuffer(self._receive_bytes(), dtype=np.uint8).reshape(message["shape"])
-        pixel_format = PixelFormat.BGR8 if pixels.ndim == 3 else PixelFormat.MONO8
+        return header
+
+    def _build_frame(self, header: dict[str, Any], content: np.ndarray[Any, Any]) -> Frame:
+        pixels = content.reshape(header["shape"])
         return build_frame(
             self.name,
             f"{self.name}-{next(self._numbers)}",
             pixels,
-            pixel_format,
-            captured_utc_ns=message["captured_utc_ns"],
+            PixelFormat.BGR8 if pixels.ndim == 3 else PixelFormat.MONO8,
+            captured_utc_ns=header["captured_utc_ns"],
             simulated=self._simulated,
         )
 
@@ -108,51 +126,88 @@ class OpencvSource(Unanswering):
 
     def close(self) -> None:
         """Kill the child: a blocked read cannot be asked to stop."""
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
+        if self._inbox is not None:
+            self._inbox.close()
+            self._inbox = self._header = None
         if self._child is not None:
             self._child.kill()
-            self._child.join(2.0)
-            self._child = None
+            self._child.join(_KILL_S)
+            if not self._child.is_alive():
+                self._child = None
 
-    def _receive(self, timeout_s: float) -> dict[str, Any] | None:
-        pipe = self._pipe
-        if pipe is None:
+    def is_busy(self) -> bool:
+        """See `Source`."""
+        return self._child is not None and self._child.is_alive()
+
+    def _receive(self, timeout_s: float) -> np.ndarray[Any, Any] | None:
+        if self._inbox is None:
             raise NotConnectedError(f"camera {self.name}: not connected")
         try:
-            if not pipe.poll(timeout_s):
-                return None
-            message: dict[str, Any] = json.loads(pipe.recv_bytes())
+            return self._inbox.receive(timeout_s)
         except (EOFError, OSError) as error:
             raise NotConnectedError(f"camera {self.name}: capture process ended: {error}") from error
+
+
+class _Inbox:
+    """Messages of a child, each after its length in 8 bytes. One that stops within a message holds up nobody."""
+
+    def __init__(self, near_end: socket.socket) -> None:
+        self._socket = near_end
+        self._expect(8, is_length=True)
+
+    def receive(self, timeout_s: float) -> np.ndarray[Any, Any] | None:
+        """The next message, as bytes; None where it is not whole yet.
+
+        Raises:
+            EOFError, OSError: the child has ended.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self._filled < self._buffer.size:
+            self._socket.settimeout(max(0.0, deadline - time.monotonic()))
+            try:
+                count = self._socket.recv_into(self._buffer[self._filled :].data)
+            except (TimeoutError, BlockingIOError):
+                return None
+            if not count:
+                raise EOFError("its socket was closed")
+            self._filled += count
+            if self._is_length and self._filled == self._buffer.size:
+                self._expect(int.from_bytes(self._buffer.tobytes()), is_length=False)
+        message = self._buffer
+        self._expect(8, is_length=True)
         return message
 
-    def _receive_bytes(self) -> bytes:
-        if self._pipe is None:
-            raise NotConnectedError(f"camera {self.name}: not connected")
-        try:
-            return self._pipe.recv_bytes()
-        except (EOFError, OSError) as error:
-            raise NotConnectedError(f"camera {self.name}: capture process ended: {error}") from error
+    def close(self) -> None:
+        self._socket.close()
+
+    def _expect(self, size: int, *, is_length: bool) -> None:
+        self._buffer, self._filled, self._is_length = np.empty(size, np.uint8), 0, is_length
 
 
-def _capture(pipe: Connection, device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> None:
-    """The child: open, then send each frame until the pipe closes or the device ends."""
+def _capture(far_end: socket.socket, device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> None:
+    """The child: open, then send each frame until the socket closes or the device ends."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         capture = _open(device, open_timeout_ms, read_timeout_ms)
         if not capture.isOpened():
-            pipe.send_bytes(b'{"event": "end"}')
+            _send(far_end, event="end")
             return
-        pipe.send_bytes(b'{"event": "open"}')
+        _send(far_end, event="open", is_file=isinstance(device, str) and Path(device).is_file())
         while True:
             good, image = capture.read()
             if not good:
-                pipe.send_bytes(b'{"event": "end"}')
+                _send(far_end, event="end")
                 return
-            header = {"event": "frame", "shape": image.shape, "captured_utc_ns": time.time_ns()}
-            pipe.send_bytes(json.dumps(header).encode())
-            pipe.send_bytes(np.ascontiguousarray(image).data.cast("B"))
+            _send(far_end, event="frame", shape=image.shape, captured_utc_ns=time.time_ns())
+            _send_bytes(far_end, np.ascontiguousarray(image).data.cast("B"))
+
+
+def _send(far_end: socket.socket, **message: Any) -> None:
+    _send_bytes(far_end, json.dumps(message).encode())
+
+
+def _send_bytes(far_end: socket.socket, content: bytes | memoryview) -> None:
+    far_end.sendall(len(content).to_bytes(8))
+    far_end.sendall(content)
 
 
 def _open(device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> cv2.VideoCapture:

@@ -34,13 +34,13 @@ class FrameDecoder:
         self._find_frame_hw = find_frame_hw
         self._simulated = {name: camera.simulated for name, camera in cameras.items()}
         self._colours: dict[str, PixelFormat] = {}
-        self._senders: dict[str, str] = {}
+        self._by_sender: dict[str, str] = {}
         for name, camera in cameras.items():
-            if isinstance(camera.source, ZmqSource):
+            if isinstance(camera.source, (ZmqSource, ImagezmqSource)):
                 self._colours[name] = camera.source.pixel_format
-            elif isinstance(camera.source, ImagezmqSource):
-                self._colours[name] = camera.source.pixel_format
-                self._senders[camera.source.sender or name] = name
+            if isinstance(camera.source, ImagezmqSource):
+                self._by_sender[camera.source.sender or name] = name
+        self._by_name = {name: name for name in self._colours}
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -62,6 +62,8 @@ class FrameDecoder:
         header = _parse(parts)
         camera = self._identify(header)
         admit(camera)
+        # A sender may say that a frame is simulated, never that it is not.
+        simulated = self._simulated[camera] or header.get("simulated") is True
         try:
             details = _read_details(header)
             pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
@@ -75,7 +77,7 @@ class FrameDecoder:
                 PixelFormat.RGB8,
                 part_id=_text_or_none(header.get("part_id")),
                 trigger_id=_text_or_none(header.get("trigger_id")),
-                simulated=self._simulated[camera],
+                simulated=simulated,
                 error=str(error),
                 error_reason=Reason.FRAME_MISMATCH if mismatch else Reason.BAD_FRAME,
                 **received,
@@ -85,21 +87,20 @@ class FrameDecoder:
             camera,
             pixels=pixels,
             pixel_format=pixel_format,
-            simulated=self._simulated[camera],
+            simulated=simulated,
             decode_ms=decode_ms,
             **details,
             **received,
         )
 
     def _identify(self, header: Mapping[str, Any]) -> str:
-        if "camera" in header:
-            name, known = header["camera"], header["camera"]
-        else:
-            name = header.get("msg")
-            known = self._senders.get(name, name) if isinstance(name, str) else None
-        if not isinstance(known, str) or known not in self._colours:
-            raise UnidentifiedFrameError("camera", f"camera: must be one of {self.cameras}, got {name!r:.80}")
-        return known
+        """A header names the camera; imagezmq's text names its sender, which is no other camera's name."""
+        name = header["camera"] if "camera" in header else header.get("msg")
+        known = self._by_name if "camera" in header else self._by_sender
+        if not isinstance(name, str) or name not in known:
+            what = "" if "camera" in header else "imagezmq's text "
+            raise UnidentifiedFrameError("camera", f"camera: {what}must be one of {tuple(known)}, got {name!r:.80}")
+        return known[name]
 
     def _decode_pixels(
         self, header: Mapping[str, Any], data: bytes | memoryview, camera: str
@@ -150,6 +151,8 @@ def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
     captured = 0 if captured is None else captured
     if type(captured) is not int or not 0 <= captured < 2**63:
         raise BadFrameError(f"captured_utc_ns: must be nanoseconds since 1970, got {captured!r:.80}")
+    if type(simulated := header.get("simulated", False)) is not bool:
+        raise BadFrameError(f"simulated: must be true or false, got {simulated!r:.80}")
     return {"frame_id": frame_id, "captured_utc_ns": captured} | {
         key: _optional_text(header, key) for key in ("part_id", "trigger_id")
     }

@@ -46,6 +46,7 @@ class ZmqSource:
         self._gates: dict[int, Gate] = {kind: access.build_gate(name) for name, kind in self._endpoints}
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
+        self.is_caught_up = True
         # Who sent the last frame, where it waits: what an answer begins with.
         self._asker: tuple[zmq.Socket[bytes], list[bytes]] | None = None
         self.bindings: list[Binding] = []
@@ -71,8 +72,9 @@ class ZmqSource:
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`."""
-        ready = dict(self._poller.poll(int(timeout_s * 1000)))
-        if not ready:
+        ready = dict(self._poller.poll(0))
+        self.is_caught_up = not ready
+        if not ready and not (ready := dict(self._poller.poll(int(timeout_s * 1000)))):
             return None
         # In turns: senders that never pause on one socket must not keep those on the other from being answered.
         socket = next(socket for socket in self._sockets if socket in ready)
@@ -100,15 +102,27 @@ class ZmqSource:
 
     def answer(self, problem: str | None) -> None:
         """See `Source`."""
-        if self._asker is None:
-            return
+        if self._asker is not None:
+            self.defer_answer()(problem)
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        """See `Source`."""
+        assert self._asker is not None  # noqa: S101 (`awaits_answer`)
         (socket, envelope), self._asker = self._asker, None
-        reply = b"OK" if problem is None else f"ERROR {problem}".encode()
-        # NOBLOCK: a sender that is gone must not hold this thread. One that sent no empty part is answered as a REQ.
-        socket.send_multipart([envelope[0], *(envelope[1:] or [b""]), reply], flags=zmq.NOBLOCK)
+
+        def answer(problem: str | None) -> None:
+            reply = b"OK" if problem is None else f"ERROR {problem}".encode()
+            # NOBLOCK: a sender that is gone must not hold this thread. One that sent no empty part is told as a REQ.
+            socket.send_multipart([envelope[0], *(envelope[1:] or [b""]), reply], flags=zmq.NOBLOCK)
+
+        return answer
 
     def interrupt(self) -> None:
         """See `Source`: nothing here takes long."""
+
+    def is_busy(self) -> bool:
+        """See `Source`."""
+        return False
 
     def close(self) -> None:
         """Unbind; senders that wait for answers are left to `leave`."""

@@ -17,11 +17,13 @@ from inspector.device import choose_device
 from inspector.errors import FrameError, RecipeError, TrainingError
 from inspector.files import write_whole
 from inspector.golden import prove_golden, verify_golden
+from inspector.looks import load_expectation
 from inspector.masks import load_roi, load_zones, read_roi
 from inspector.model.checkpoint import compute_sha256
 from inspector.preprocessing import preprocess
 from inspector.recipe_network import load_model
 from inspector.training.datasets import list_images, logger, read_image
+from inspector.training.expectations import adopt_expectation, measure_looks
 from inspector.training.good_frames import choose_frames, name_groups
 from inspector.training.proving import ProbeCollector, adopt_probe, adopt_quantised, drop_unused, score_proved
 from inspector.training.thresholds import (
@@ -240,6 +242,7 @@ def calibrate(
     if groups:
         update["groups"] = _check_groups(good[area], [group_of[path] for path in paths], fit)
     recipe = _set_thresholds(recipe, thresholds | {REST: threshold.model_copy(update=update)}, area)
+    recipe = adopt_expectation(recipe, measure_looks(list_images(good_dir), recipe.preprocessing), folder)
     _check_golden(recipe, detector, folder)
     write_whole(folder / RECIPE_FILE, dump_recipe(recipe).encode())
     drop_unused(folder, recipe)
@@ -293,7 +296,8 @@ def _check_golden(recipe: Recipe, detector: Detector, folder: Path) -> None:
     """A recipe that the daemon would refuse must not take the place of one that it runs with."""
     roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
     try:
-        prove_golden(Detector(recipe, detector.engine, roi=roi, zones=zones), folder)
+        expectation = load_expectation(recipe, folder)
+        prove_golden(Detector(recipe, detector.engine, roi=roi, zones=zones, expectation=expectation), folder)
     except RecipeError as error:
         raise TrainingError(
             f"{error}\nThe new threshold is not kept, recipe.yaml is as it was: the daemon would refuse the recipe. "

@@ -16,6 +16,8 @@ from torch import Tensor
 from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.config import Preprocessing
 from inspector.errors import BadFrameError, FrameError, TrainingError
+from inspector.files import read_whole
+from inspector.looks import Look, compute_look
 from inspector.preprocessing import preprocess
 from inspector.types import PixelFormat
 
@@ -49,32 +51,32 @@ def read_image(path: Path) -> tuple[Pixels, PixelFormat]:
     """Decode a file.
 
     Raises:
-        BadFrameError: it cannot be read; the message names it.
+        BadFrameError: it cannot be read, or changed meanwhile; the message names it.
     """
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(read_whole(path))
     except (OSError, BadFrameError) as error:
         raise BadFrameError(f"{path}: {error}") from error
 
 
 def survey(
     paths: Sequence[Path], scale: float, mono16_range: tuple[int, int], resize_hw: tuple[int, int] | None = None
-) -> tuple[Preprocessing, list[Path]]:
-    """What good frames have in common, and those that can be used; the others are named in the log.
+) -> tuple[Preprocessing, dict[Path, Look]]:
+    """What good frames have in common, and what each that can be used shows; the others are named in the log.
 
     The pixel format is the one most of them have; the size is stated where all agree.
 
     Raises:
         TrainingError: none can be read, or an option breaks a rule.
     """
-    found: dict[Path, tuple[tuple[int, int], PixelFormat]] = {}
+    found: dict[Path, tuple[Look, PixelFormat]] = {}
     for path in paths:
         try:
             pixels, pixel_format = read_image(path)
         except BadFrameError as error:
             logger.warning("left out: %s", error)
             continue
-        found[path] = ((pixels.shape[0], pixels.shape[1]), pixel_format)
+        found[path] = (compute_look(pixels, pixel_format, mono16_range), pixel_format)
     if not found:
         raise TrainingError(f"good frames: at least one must be readable, none of {len(paths)} is")
     formats = Counter(pixel_format for _, pixel_format in found.values())
@@ -82,7 +84,7 @@ def survey(
     for path in [path for path, (_, pixel_format) in found.items() if pixel_format is not common]:
         logger.warning("left out: %s: pixel format must be %s as in most frames, got %s", path, common, found[path][1])
         del found[path]
-    sizes = {size for size, _ in found.values()}
+    sizes = {look.frame_hw for look, _ in found.values()}
     frame_hw = sizes.pop() if len(sizes) == 1 else None
     try:
         preprocessing = Preprocessing(
@@ -90,7 +92,7 @@ def survey(
         )
     except ValidationError as error:
         raise TrainingError(f"options: {error.errors()[0]['msg']}, got {error.errors()[0]['input']}") from error
-    return preprocessing, list(found)
+    return preprocessing, {path: look for path, (look, _) in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

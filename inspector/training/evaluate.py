@@ -17,6 +17,7 @@ from inspector.config import Recipe
 from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import BadFrameError, FrameError, InspectorError, RecipeError, TrainingError
+from inspector.files import read_whole
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
 from inspector.training.image_metrics import GOOD, compute_image_metrics
@@ -33,6 +34,7 @@ class Sample:
 
     Attributes:
         kind: `good` or the kind of defect.
+        verdict: ERROR where the recipe refuses the frame, whatever it scores.
         mask_path: where its defects are marked; None where that is not known.
         frame_hw: its height and width in pixels.
         seconds: spent on reading and judging it.
@@ -79,7 +81,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge every test frame as the daemon would, and measure. Pixel metrics are None where there are no masks.
 
-    Frames that cannot be judged are named, counted in `n_skipped` and left out. Memory is bounded: maps wait on
+    Frames that the recipe refuses for what they show are scored all the same, and count as ERROR. Frames that cannot be
+    judged are named, counted in `n_skipped` and left out. Memory is bounded: maps wait on
     disk, at the network's scale.
 
     Raises:
@@ -103,7 +106,9 @@ def evaluate(
                 maps.append(map_path)
             advance(number, len(paths))
         _check_both_sorts(dataset_dir, [sample.kind for sample in samples])
-        metrics = compute_image_metrics([s.kind for s in samples], [s.score for s in samples], threshold.value)
+        refused = [sample.verdict is Verdict.ERROR for sample in samples]
+        kinds, scores = [sample.kind for sample in samples], [sample.score for sample in samples]
+        metrics = compute_image_metrics(kinds, scores, threshold.value, refused)
         pixel_metrics = _compute_pixel_metrics(samples, maps)
     by_kind = {kind: values | pixel_metrics.pop(kind, _NO_PIXELS) for kind, values in metrics.pop("by_kind").items()}
     metrics |= pixel_metrics[_ALL] | {
@@ -111,6 +116,7 @@ def evaluate(
         "frames_per_second": len(samples) / sum(sample.seconds for sample in samples),
         "threshold": threshold.value,
         "n_skipped": len(paths) - len(samples),
+        "n_refused": sum(refused),
         "duplicates_of_training": duplicates,
     }
     return Evaluation(detector.recipe, dataset_dir, threshold.value, metrics, tuple(samples))
@@ -163,7 +169,7 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     started = time.monotonic()
     try:
         pixels, pixel_format = read_image(path)
-        judgement = detector.judge(pixels, pixel_format)
+        judgement = detector.judge(pixels, pixel_format, any_frame=True)
     except FrameError as error:
         logger.warning("left out: %s: %s", path, str(error).removeprefix(f"{path}: "))
         return None
@@ -178,7 +184,14 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
         except OSError as error:
             raise InspectorError(f"{map_path.parent}: maps cannot be kept there (see TMPDIR): {error}") from error
     decision = judgement.decision
-    return Sample(path, kind, decision.score, decision.verdict, mask_path, (height, width), seconds)
+    verdict = decision.verdict
+    try:
+        if detector.expectation is not None:
+            detector.expectation.check(pixels, pixel_format, detector.recipe.preprocessing)
+    except FrameError as error:
+        logger.info("%s: ERROR whatever it scores: %s", path, error)
+        verdict = Verdict.ERROR
+    return Sample(path, kind, decision.score, verdict, mask_path, (height, width), seconds)
 
 
 def _find_mask(dataset_dir: Path, path: Path) -> Path | None:
@@ -196,7 +209,7 @@ def read_mask(path: Path, frame_hw: tuple[int, int]) -> Array:
         BadFrameError: it cannot be read, or is not of its image's size.
     """
     try:
-        pixels, _ = decode_image(path.read_bytes())
+        pixels, _ = decode_image(read_whole(path))
     except (OSError, BadFrameError) as error:
         raise BadFrameError(f"{path}: mask: must be an image that can be read: {error}") from error
     if pixels.shape[:2] != frame_hw:

@@ -13,8 +13,8 @@ from inspector.codec import IMAGE_SUFFIXES
 from inspector.config import RECIPE_FILE, Golden, GoldenVerdict, Recipe, dump_recipe, load_recipe
 from inspector.detector import Detector
 from inspector.device import choose_device
-from inspector.errors import InspectorError, RecipeError
-from inspector.files import write_whole
+from inspector.errors import BadFrameError, InspectorError, RecipeError
+from inspector.files import read_whole, write_whole
 from inspector.golden import judge_known, prove_golden
 
 _FOLDER = "golden"
@@ -77,8 +77,8 @@ def _judge(folder: Path, recipe: Recipe, frames: Sequence[KnownFrame], device: s
 
 def _judge_one(detector: Detector, frame: KnownFrame, known: dict[str, str]) -> _Judged:
     try:
-        content = frame.path.read_bytes()
-    except OSError as error:
+        content = read_whole(frame.path)
+    except (OSError, BadFrameError) as error:
         raise InspectorError(f"{frame.path}: cannot be read: {error}") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 in known:

@@ -15,24 +15,35 @@ GOOD = "good"
 """The kind of the frames without a defect."""
 
 
-def compute_image_metrics(kinds: Sequence[str], scores: Sequence[float], threshold: float) -> dict[str, Any]:
-    """Image-level metrics; `kinds` says `good` or the kind of defect. Intervals are two-sided, of 95 %."""
+def compute_image_metrics(
+    kinds: Sequence[str], scores: Sequence[float], threshold: float, refused: Sequence[bool] | None = None
+) -> dict[str, Any]:
+    """Image-level metrics. Intervals are two-sided, of 95 %.
+
+    Args:
+        kinds: `good` or the kind of defect, of each frame.
+        scores: what each scores.
+        threshold: a score above it is a reject.
+        refused: which frames are answered ERROR whatever they score: these do not escape. None: none.
+    """
     truth = np.array([kind != GOOD for kind in kinds])
     values = np.asarray(scores)
     precision, recall, _ = precision_recall_curve(truth, values)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     rejected = values > threshold
+    stopped = rejected | np.asarray(refused, dtype=bool) if refused is not None else rejected
     by_kind = {}
     for kind in sorted(set(kinds) - {GOOD}):
         mine = np.array([other == kind for other in kinds])
         auroc = float(roc_auc_score(truth[mine | ~truth], values[mine | ~truth]))
-        by_kind[kind] = {"n": int(mine.sum()), "image_auroc": auroc} | _rate("escape", ~rejected[mine])
+        by_kind[kind] = {"n": int(mine.sum()), "image_auroc": auroc} | _rate("escape", ~stopped[mine])
     return {
         "image_auroc": float(roc_auc_score(truth, values)),
         "image_ap": float(average_precision_score(truth, values)),
         "f1_max": float(f1.max()),
         **_rate("false_reject", rejected[~truth]),
-        **_rate("escape", ~rejected[truth]),
+        **_rate("false_error", (stopped & ~rejected)[~truth]),
+        **_rate("escape", ~stopped[truth]),
         "n_good": int((~truth).sum()),
         "n_defective": int(truth.sum()),
         "by_kind": by_kind,

@@ -146,9 +146,10 @@ def adopt_quantised(recipe: Recipe, model: ReverseDistillation, paths: Sequence[
 
 
 def drop_unused(folder: Path, recipe: Recipe) -> None:
-    """Remove probes and quantised networks that a recipe no longer names."""
-    for path in folder.glob("probe-*.safetensors"):
-        if path.name != recipe.probe:
+    """Remove probes, references and quantised networks that a recipe no longer names."""
+    named = {recipe.probe, recipe.expected_frames.references if recipe.expected_frames else None}
+    for path in itertools.chain(folder.glob("probe-*.safetensors"), folder.glob("references-*.safetensors")):
+        if path.name not in named:
             path.unlink(missing_ok=True)
     for path in folder.glob("int8-*"):
         if path.name != recipe.quantised:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,9 +12,11 @@ from safetensors import SafetensorError
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe
 from inspector.engine.probe import Probe
 from inspector.errors import TrainingError
+from inspector.looks import Look
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import save_weights
 from inspector.training.calibrate import adopt_roi
+from inspector.training.expectations import adopt_expectation
 from inspector.training.proving import adopt_probe
 from inspector.training.record import TrainingRecord, write_record
 
@@ -42,8 +45,9 @@ def write_recipe(
     roi_mask: Path | None = None,
     record: TrainingRecord | None = None,
     probe: Probe | None = None,
+    looks: Sequence[Look] = (),
 ) -> Recipe:
-    """Write weights, mask, probe, recipe.yaml and record beside `out`, then swap them in: never half a recipe.
+    """Write the folder beside `out`, then swap it in: never half a recipe.
 
     Raises:
         TrainingError: the disk does not take it; what was at `out` is still there.
@@ -59,6 +63,8 @@ def write_recipe(
             recipe = adopt_roi(recipe, roi_mask, new)
         if probe is not None:
             recipe = adopt_probe(recipe, probe, new)
+        if looks:
+            recipe = adopt_expectation(recipe, looks, new)
         if record is not None:
             write_record(record, new)
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")

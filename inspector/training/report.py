@@ -153,7 +153,7 @@ def _build_template() -> jinja2.Template:
 
 def _picture(evaluation: Evaluation, sample: Sample, detector: Detector, draw: DrawOverlay) -> Pictures:
     pixels, pixel_format = read_image(sample.path)
-    judgement = detector.judge(pixels, pixel_format)
+    judgement = detector.judge(pixels, pixel_format, any_frame=True)
     mask = None if sample.mask_path is None else read_mask(sample.mask_path, sample.frame_hw)
     xyxy = _choose_crop(mask, judgement.anomaly_map, sample.frame_hw)
     left, top, right, bottom = xyxy

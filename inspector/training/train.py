@@ -86,7 +86,8 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     torch.manual_seed(options.seed)
     # Each frame once, else one trained on could set the threshold; what it is now is what training sees.
     hashes = {path: sha256 for sha256, path in drop_duplicates(list_images(good_dir)).items()}
-    preprocessing, usable = survey(list(hashes), options.scale, options.mono16_range, options.resize_hw)
+    preprocessing, looks = survey(list(hashes), options.scale, options.mono16_range, options.resize_hw)
+    usable = list(looks)
     warn_if_few(len(usable))
     groups = name_groups(good_dir, usable, options.groups) if options.groups else None
     parts = split(usable, options.holdout, options.validation, options.seed, groups)
@@ -130,7 +131,7 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
         held_aside=_name_hashes(list(scores), hashes, good_dir),
         skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )
-    recipe = write_recipe(recipe, model, out, options.roi_mask, record, probe)
+    recipe = write_recipe(recipe, model, out, options.roi_mask, record, probe, list(looks.values()))
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
     return recipe
 

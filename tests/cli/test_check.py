@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import yaml
 
 from inspector.cli import checks
 from inspector.cli.finding import Finding
+from inspector.config import Station
+from inspector.sources.folder import FolderSource as Folder
 
 Run = Callable[..., tuple[int, str]]
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
@@ -86,6 +89,37 @@ def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, c
     assert "3 of " in printed
 
 
+FOLDER = {"type": "folder", "path": "in"}
+AGES: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "ok", "2000 ms; a frame that does not say when it was captured is judged"),
+    ({"deadline_ms": 700}, "ok", "700 ms; a frame that does not say when it was captured is judged"),
+    ({"max_age_ms": 300}, "ok", "300 ms; a frame that does not say when it was captured is answered ERROR STALE"),
+    ({"source": {"type": "opencv", "device": 0}}, "ok", "2000 ms; "),
+    ({"max_age_ms": None}, "WARN", "null: a frame is judged however long it was held on the way"),
+    ({"max_age_ms": None, "source": FOLDER}, "WARN", "null: a frame is judged"),
+    ({"source": FOLDER}, "WARN", "files do not say when they were captured"),
+    ({"max_age_ms": 300, "source": FOLDER}, "FAIL", "300: every frame will be answered ERROR STALE"),
+    ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's messages do not say when they were captured"),
+    ({"max_age_ms": 300, "source": {"type": "imagezmq"}}, "ok", "300 ms; "),
+]
+
+
+@pytest.mark.parametrize(("camera", "result", "words"), AGES)
+def test_camera_whose_frames_may_be_of_any_age_is_told(camera: dict[str, Any], result: str, words: str) -> None:
+    station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": camera}})
+    (finding,) = checks.check_ages(station)
+    assert (finding.what, finding.result) == ("cameras.top.max_age_ms", result)
+    assert (finding.problem or finding.detail).startswith(words)
+    assert bool(finding.mend) == (result != "ok")
+
+
+def test_age_of_frames_is_checked_with_its_place_in_the_file(run: Run, path: Path, config: dict[str, Any]) -> None:
+    config["cameras"]["top"]["max_age_ms"] = None
+    _, report = check(run, path, config, "--no-environment")
+    found = report["findings"]["cameras.top.max_age_ms"]
+    assert (found["result"], found["at"]) == ("WARN", f"{path}:20:5")
+
+
 def test_recipe_that_is_not_there_is_one_fault_and_not_its_engine_s_too(
     run: Run, path: Path, config: dict[str, Any]
 ) -> None:
@@ -95,6 +129,29 @@ def test_recipe_that_is_not_there_is_one_fault_and_not_its_engine_s_too(
     failed = [what for what, finding in report["findings"].items() if finding["result"] == "FAIL"]
     assert failed == ["cameras.top.recipe"]
     assert "cameras.top engine" not in report["findings"]
+
+
+def test_folder_that_does_not_answer_is_a_fault_and_the_rest_is_checked_all_the_same(
+    run: Run, path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    real_isdir = os.path.isdir
+
+    def isdir(folder: Any) -> bool:
+        assert not str(folder).endswith("share") or answers.wait(60)
+        return real_isdir(folder)
+
+    monkeypatch.setattr(os.path, "isdir", isdir)
+    monkeypatch.setattr(Folder, "connect_s", 0.1)
+    (path.parent / "inbox").mkdir()
+    config["cameras"] = {
+        name: {"source": {"type": "folder", "path": name}} for name in ("share", "inbox")
+    }  # fmt: skip
+    status, report = check(run, path, config)
+    answers.set()
+    assert status == 78
+    assert report["findings"]["cameras.share.source"]["problem"].startswith("share: no answer for ")
+    assert report["findings"]["cameras.inbox.source"]["detail"] == "folder: there"
 
 
 def test_running_daemon_is_said_to_run_and_left_alone(

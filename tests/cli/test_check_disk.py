@@ -15,6 +15,7 @@ from inspector.cli.check_disk import check_disk
 from inspector.cli.finding import Finding
 from inspector.config import Station
 from inspector.sinks.journal import Journal
+from inspector.sinks.journal_mark import Mark, write_mark
 
 Usage = namedtuple("Usage", "total used free")
 GIB = 1024**3
@@ -140,6 +141,25 @@ def test_journal_is_one_that_this_program_understands_or_it_is_said_why_not(
     assert finding.result == result
     assert words in (finding.problem or finding.detail)
     assert path.read_bytes() == before
+
+
+def test_journal_that_is_older_than_its_mark_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "press" / "journal.sqlite"
+    Journal(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("UPDATE meta SET n = 4 WHERE name IN ('head', 'anchor')")
+    write_mark(path, Mark(9, bytes(32), {"top": 7}))
+    finding = check(tmp_path)["journal"]
+    assert finding.result == "FAIL"
+    assert f"{path}: it is older than its mark: its last row is 4, but 9 were on record" in (finding.problem or "")
+    assert "Putting a journal back" in finding.mend
+
+
+def test_journal_that_is_gone_is_a_warning(tmp_path: Path) -> None:
+    write_mark(tmp_path / "press" / "journal.sqlite", Mark(9, bytes(32), {"top": 7}))
+    finding = check(tmp_path)["journal"]
+    assert finding.result == "WARN"
+    assert "must hold 9 rows, but is gone" in (finding.problem or "")
 
 
 def test_journal_that_is_no_database_is_a_fault(tmp_path: Path) -> None:

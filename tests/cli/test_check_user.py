@@ -14,7 +14,8 @@ import pytest
 from inspector.cli import check_user as module
 from inspector.cli.check_user import check_user
 from inspector.cli.finding import Finding
-from inspector.config import Station
+from inspector.config import Camera, Station
+from inspector.config import FolderSource as FolderConfig
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user")
 THEIRS = pwd.getpwnam("nobody")
@@ -234,3 +235,17 @@ def test_check_tells_of_a_station_file_that_the_user_cannot_read(
     status, printed = run("check", path, "--no-environment")
     assert status == 78
     assert "nobody, which the service runs as, cannot read" in " ".join(printed.replace("│", " ").split())
+
+
+def test_share_that_does_not_answer_is_not_asked_again(
+    station: Station, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PROBE", (*module._PROBE[:3], "import time; time.sleep(60)"))
+    monkeypatch.setattr(module, "_ANSWER_S", 0.1)
+    asked: list[Path] = []
+    monkeypatch.setattr(module, "_is_denied", asked.append)
+    share = Camera(source=FolderConfig(type="folder", path=folder / "share"))
+    station = station.model_copy(update={"cameras": station.cameras | {"shelf": share}})
+    assert find_problems(station, folder) == []
+    assert folder / "recipe" in asked
+    assert folder / "share" not in asked

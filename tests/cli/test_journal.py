@@ -17,8 +17,10 @@ import pytest
 
 from inspector.cli import journal_export
 from inspector.cli.journal_export import WIRE_KEYS
+from inspector.errors import JournalError
 from inspector.sinks.journal import Closing, Journal
 from inspector.sinks.journal_events import Event, Kind
+from inspector.sinks.journal_mark import Mark, find_mark, write_mark
 from inspector.types import Reason, Region, Result, Verdict
 
 Run = Callable[..., tuple[int, str]]
@@ -51,7 +53,7 @@ RESULTS = [
     ),
     dataclasses.replace(
         RESULT, seq=3, camera="side", frame_id="=1+1", part_id="-7", score=None, verdict=Verdict.ERROR,
-        reason=Reason.DEADLINE, message="m\udcfc", published_utc_ns=NOON_NS + 2 * HOUR_NS,
+        reason=Reason.DEADLINE, message="m\udcfc", published_utc_ns=NOON_NS + 2 * HOUR_NS, simulated=True,
     ),
 ]  # fmt: skip
 LATE = dataclasses.replace(RESULT, verdict=Verdict.ERROR, reason=Reason.DEADLINE, message="late", score=-0.5)
@@ -87,6 +89,22 @@ def test_verify_prints_counts_and_head_and_ends_with_0_when_nothing_is_wrong(run
     )
 
 
+def test_verify_shows_the_mark_and_tells_a_journal_that_is_older(run: Run, path: Path) -> None:
+    journal = Journal(path)
+    journal.write_mark({"top": 2, "side": 3})
+    journal.close()
+    status, printed = run("journal", "verify", path)
+    assert status == 0
+    with closing(sqlite3.connect(path)) as connection:
+        (head,) = connection.execute("SELECT hash FROM results WHERE n = 4").fetchone()
+    assert f"mark: row 4, sha256 {head.hex()}; numbers given, side up to 3, top up to 2 no fault found" in printed
+    mark = find_mark(path)
+    mark.write_text(mark.read_text().replace('"head": 4', '"head": 9'))
+    status, printed = run("journal", "verify", path)
+    assert status == 1
+    assert "FAULT it is older than its mark: its last row is 4, but 9 were on record" in printed
+
+
 def test_verify_names_the_fault_and_ends_with_1_when_a_row_was_altered(run: Run, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE results SET verdict = 'PASS', camera = 'to\x1b[2Jp' WHERE n = 2")
@@ -117,6 +135,55 @@ def test_journal_command_ends_with_1_and_makes_no_file_when_there_is_no_journal(
     assert status == 1
     assert "inspector: journal none.sqlite: cannot be read: unable to open" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- accept
+
+
+@pytest.fixture
+def station(path: Path, tmp_path: Path) -> Path:
+    """A station file whose journal is older than its mark."""
+    write_mark(path, Mark(9, bytes(32), {"top": 7}))
+    station = tmp_path / "station.yaml"
+    station.write_text("schema: 1\nstation: line1\nstate_dir: .\ncameras: {top: {}}\n")
+    return station
+
+
+def test_accept_lets_the_next_start_go_on_with_an_older_journal(
+    run: Run, station: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    with pytest.raises(JournalError, match="older than its mark"):
+        Journal(path)
+    assert run("journal", "accept", station) == (0, f"{path}: accepted up to row 4; 9 were on record")
+    journal = Journal(path)
+    (event,) = journal.skip_lost("boot")
+    journal.close()
+    assert (event.camera, event.details["reason"]) == ("top", "an older copy, accepted by ann")
+    assert run("journal", "accept", station) == (0, f"{path}: nothing to accept: the next start takes it as it is")
+    _, printed = run("journal", "events", path)
+    assert printed.endswith("top journal lost by station: numbers 3 to 10007; an older copy, accepted by ann")
+
+
+def test_accept_is_refused_while_the_station_runs(
+    run: Run, station: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspector.service.lock.find_daemon", lambda _: 4711)
+    before = find_mark(path).read_bytes()
+    status, printed = run("journal", "accept", station)
+    assert (status, printed) == (1, f"inspector: {station}: its station must be stopped, but process 4711 runs it")
+    assert find_mark(path).read_bytes() == before
+
+
+def test_damaged_journal_is_not_accepted(run: Run, station: Path, path: Path) -> None:
+    path.write_bytes(b"shopping list" * 400)
+    status, printed = run("journal", "accept", station)
+    assert (status, printed) == (1, f"inspector: journal {path}: cannot be accepted: file is not a database")
+
+
+def test_there_is_nothing_to_accept_when_there_is_no_journal(run: Run, station: Path, path: Path) -> None:
+    path.unlink()
+    assert run("journal", "accept", station)[0] == 0
 
 
 # ---------------------------------------------------------------- export
@@ -272,6 +339,7 @@ def test_query_prints_a_table_of_what_is_text_only(run: Run, path: Path) -> None
     status, printed = run("journal", "query", path)
     assert status == 0
     assert '2026-11-24 13:00:00.000 │ top │ 2 │ FAIL │ DEFECT │ 2.5 │ p7 │ a "b", c\\r\\nd;\\té№ │' in printed
+    assert "│ side │ 3 │ ERROR (simulated) │ DEADLINE │" in printed
     assert printed.index("│ top │ 1 │") < printed.index("│ side │ 3 │") < printed.index("│ top │ 2 │")
 
 

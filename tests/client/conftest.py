@@ -9,7 +9,7 @@ import pytest
 import zmq
 from fake_station import LAST, WAIT_S, Answers, Station
 
-from inspector.client import Event, StatusChanged, Subscriber
+from inspector.client import Event, StatusChanged, Subscriber, pulse
 
 
 @pytest.fixture
@@ -18,12 +18,20 @@ def station(context: zmq.Context[zmq.Socket[bytes]]) -> Station:
 
 
 @pytest.fixture
-def make_subscriber(station: Station) -> Iterator[Callable[..., Subscriber]]:
-    """A subscriber whose subscriptions have arrived. No heartbeat is missed in a test but where it says so."""
+def make_subscriber(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Subscriber]]:
+    """A subscriber whose subscriptions have arrived. No heartbeat is missed in a test but where it says so.
+
+    A tenth of a second of statuses establishes it: what takes longer is tested without sockets.
+    """
     made: list[Subscriber] = []
+    monkeypatch.setattr(pulse, "_SPAN_S", 0.1)
 
     def make(**options: Any) -> Subscriber:
-        made.append(Subscriber(station.results, **{"requests": station.requests, "heartbeat_s": 60.0} | options))
+        made.append(
+            Subscriber(
+                station.results, **{"station": "press-3", "requests": station.requests, "heartbeat_s": 60.0} | options
+            )
+        )
         station.join(1 + len(options.get("cameras") or [""]))
         return made[-1]
 
@@ -37,18 +45,13 @@ def collect(station: Station) -> Callable[[Subscriber], list[Event]]:
     """Every event of what was published so far."""
 
     def collect(subscriber: Subscriber) -> list[Event]:
-        station.status(state=LAST)
-        events: list[Event] = []
-        while not (events and isinstance(events[-1], StatusChanged) and events[-1].state == LAST):
-            event = subscriber.receive(WAIT_S)
-            assert event is not None, events
-            events.append(event)
+        events = station.settle(subscriber, state=LAST)
         while event := subscriber.receive(0.05):  # what that status itself brought to light
             events.append(event)
         station.status()
         back = subscriber.receive(WAIT_S)
         assert isinstance(back, StatusChanged)
-        return [event for event in events if not (isinstance(event, StatusChanged) and event.state == LAST)]
+        return [event for event in events if not isinstance(event, StatusChanged)]
 
     return collect
 
@@ -58,8 +61,7 @@ def subscriber(station: Station, make_subscriber: Callable[..., Subscriber]) -> 
     """One that knows of a running station with ten verdicts of camera `top` behind it."""
     made = make_subscriber()
     station.last_seq["top"] = 10
-    station.status()
-    assert isinstance(made.receive(WAIT_S), StatusChanged)
+    assert len(station.settle(made)) == 1
     return made
 
 

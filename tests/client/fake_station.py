@@ -8,22 +8,25 @@ from typing import Any
 
 import zmq
 
-from inspector.client import Subscriber
+from inspector.client import Event, StatusChanged, Subscriber, Verdict
 
 WAIT_S = 10.0
 """More than any message takes; nothing waits that long unless it fails."""
 
-LAST = "last"
+LAST = "READY"
 """Ends a `collect`: the state of a status that no test uses otherwise."""
 
 
 def make_result(seq: int, camera: str = "top", **changes: Any) -> dict[str, Any]:
     """A PASS as on the wire."""
+    score, threshold = changes.get("score", 0.5), changes.get("threshold", 1.0)
+    numbers = isinstance(score, int | float) and isinstance(threshold, int | float)
     return {
         "schema": 1, "station": "press-3", "boot_id": "b1", "seq": seq, "camera": camera, "frame_id": f"f{seq}",
         "part_id": f"p{seq}", "trigger_id": None, "verdict": "PASS", "reason": "OK", "reason_code": 0, "score": 0.5,
-        "threshold": 1.0, "margin": -0.5, "regions": [], "warn": False, "simulated": False, "replay": False,
-        "message": None,
+        "threshold": 1.0, "margin": score - threshold if numbers else None, "regions": [], "warn": False,
+        "simulated": False, "replay": False, "message": None, "recorded": True, "published_utc_ns": time.time_ns(),
+        "recipe_id": "lens", "recipe_sha256": "a" * 64, "model_sha256": "b" * 64,
     } | changes  # fmt: skip
 
 
@@ -57,12 +60,22 @@ class Station:
     def build_status(self, *, moves: bool = True, **changes: Any) -> dict[str, Any]:
         self.lifebit += moves
         return {
-            "schema": 1, "boot_id": self.boot_id, "state": "RUNNING", "lifebit": self.lifebit,
-            "last_seq": dict(self.last_seq), "last_result": {},
+            "schema": 1, "station": "press-3", "boot_id": self.boot_id, "state": "RUNNING", "lifebit": self.lifebit,
+            "last_seq": dict(self.last_seq), "last_result": {}, "published_utc_ns": time.time_ns(),
         } | changes  # fmt: skip
 
     def status(self, *, moves: bool = True, **changes: Any) -> None:
         self.send("status", self.build_status(moves=moves, **changes))
+
+    def settle(self, subscriber: Subscriber, **changes: Any) -> list[Event]:
+        """Statuses until the heartbeat is established and the state told; what is told meanwhile, that included."""
+        events: list[Event] = []
+        limit = time.monotonic() + WAIT_S
+        while not (events and isinstance(events[-1], StatusChanged)):
+            assert time.monotonic() < limit, events
+            self.status(**changes)
+            events += [event] if (event := subscriber.receive(0.03)) else []
+        return events
 
     def join(self, subscriptions: int) -> None:
         """Wait until so many subscriptions have arrived."""
@@ -72,18 +85,15 @@ class Station:
 
 
 class Answers:
-    """The requests side, served while the subscriber reads."""
+    """The requests side."""
 
     def __init__(self, station: Station) -> None:
         self._router = station.router
         self.requests: list[dict[str, Any]] = []
 
-    def take(self, subscriber: Subscriber) -> list[bytes]:
+    def take(self) -> list[bytes]:
         """The next request's envelope; the request itself is kept."""
-        deadline = time.monotonic() + WAIT_S
-        while not self._router.poll(10):
-            assert time.monotonic() < deadline
-            subscriber._pump(0)
+        assert self._router.poll(WAIT_S * 1000)
         *envelope, body = self._router.recv_multipart()
         self.requests.append(json.loads(body))
         return envelope
@@ -94,3 +104,26 @@ class Answers:
 
     def none_waits(self) -> bool:
         return not self._router.poll(100)
+
+
+def next_verdict(subscriber: Subscriber) -> Verdict:
+    """The next verdict; other events are left out."""
+    while not isinstance(event := subscriber.receive(WAIT_S), Verdict):
+        assert event is not None
+    return event
+
+
+def wait_for_state(subscriber: Subscriber, state: str) -> None:
+    """Until the subscriber's thread has read it; nothing is fetched."""
+    limit = time.monotonic() + WAIT_S
+    while subscriber._follower._state != state:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def wait_for_events(subscriber: Subscriber, number: int) -> None:
+    """Until so many wait to be fetched."""
+    limit = time.monotonic() + WAIT_S
+    while len(subscriber._follower._inbox._items) < number:
+        assert time.monotonic() < limit
+        time.sleep(0.01)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from fake_station import WAIT_S, Answers, Station, make_fail, make_result
 
-from inspector.client import Event, Gap, Lost, Restarted, StatusChanged, Subscriber, Verdict
-from inspector.client import subscriber as subscriber_module
+from inspector.client import Event, Gap, Lost, Restarted, StatusChanged, Subscriber, Verdict, connections
 
 Collect = Callable[[Subscriber], list[Event]]
 Make = Callable[..., Subscriber]
@@ -38,11 +37,10 @@ def test_newest_verdict_alone_comes_as_a_replay_when_the_station_ran_before(
     subscriber = make_subscriber()
     station.last_seq["top"] = 10
     newest = {"top": make_result(10, replay=True), "side": None}
-    station.status(last_result=newest)
-    station.status(last_result=newest)
+    events = station.settle(subscriber, last_result=newest)
+    assert [type(event) for event in events] == [Verdict, StatusChanged]
     station.publish(make_result(11))
-    events = collect(subscriber)
-    assert [type(event) for event in events] == [StatusChanged, Verdict, Verdict]
+    events += collect(subscriber)
     assert seqs(events) == [(10, True), (11, False)]
     assert [event.passed for event in events if isinstance(event, Verdict)] == [False, True]
     assert answers.none_waits()
@@ -55,7 +53,7 @@ def test_first_result_is_the_beginning_when_it_comes_before_a_status(
     station.publish(make_result(7))
     (verdict, *_) = collect(subscriber)
     assert isinstance(verdict, Verdict)
-    assert (verdict.seq, verdict.passed, verdict.doubt) == (7, False, "no status came yet")
+    assert (verdict.seq, verdict.passed, verdict.doubt) == (7, False, "no heartbeat yet")
     assert answers.none_waits()
 
 
@@ -63,9 +61,8 @@ def test_kept_place_is_gone_on_from_when_it_is_given(station: Station, make_subs
     subscriber = make_subscriber(from_seq={"top": 9})
     station.last_seq["top"] = 10
     station.status(last_result={"top": make_result(10, replay=True)})
-    assert isinstance(subscriber.receive(WAIT_S), StatusChanged)
     assert subscriber.receive(WAIT_S) == Gap("top", 9, 10)
-    answers.give(answers.take(subscriber), replay(9, 10))
+    answers.give(answers.take(), replay(9, 10))
     assert seqs(next_events(subscriber, 2)) == [(9, True), (10, True)]
 
 
@@ -99,7 +96,7 @@ def test_late_verdict_comes_once_and_not_again_when_it_is_replayed_too(
     station.last_seq["top"] = 14
     assert next_events(subscriber, 1) == [Gap("top", 11, 13)]
     assert seqs(next_events(subscriber, 2)) == [(14, False), (12, False)]
-    answers.give(answers.take(subscriber), replay(11, 12, 13, 14, 15))
+    answers.give(answers.take(), replay(11, 12, 13, 14, 15))
     assert seqs(next_events(subscriber, 2)) == [(11, True), (13, True)]
     station.publish(make_result(13), make_result(15))
     assert seqs(collect(subscriber)) == [(15, False)]  # fetched along, but not missing then: it is no replay
@@ -117,7 +114,7 @@ def test_gap_is_told_at_once_and_filled_by_replays_that_do_not_pass(
     (live,) = next_events(subscriber, 1)
     assert isinstance(live, Verdict)
     assert (live.seq, live.passed) == (13, True)
-    answers.give(answers.take(subscriber), {"ok": True, "results": [make_result(11), make_fail(12)]})
+    answers.give(answers.take(), {"ok": True, "results": [make_result(11), make_fail(12)]})
     first, second = next_events(subscriber, 2)
     assert isinstance(first, Verdict)
     assert isinstance(second, Verdict)
@@ -132,19 +129,19 @@ def test_lost_last_verdict_is_noticed_when_the_status_names_it(
     station.last_seq["top"] = 11
     station.status()
     assert subscriber.receive(WAIT_S) == Gap("top", 11, 11)
-    answers.give(answers.take(subscriber), replay(11))
+    answers.give(answers.take(), replay(11))
     assert seqs(next_events(subscriber, 1)) == [(11, True)]
 
 
 def test_results_go_on_and_what_is_missing_is_lost_when_no_answer_comes(
     station: Station, subscriber: Subscriber, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber_module, "_REPLAY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connections, "_REPLAY_TIMEOUT_S", 0.3)
     station.publish(make_result(13), make_result(14))
     assert next_events(subscriber, 1) == [Gap("top", 11, 12)]
     assert seqs(next_events(subscriber, 2)) == [(13, False), (14, False)]
     assert subscriber.receive(WAIT_S) == Lost("top", 11, 12, "no answer to the replay")
-    answers.give(answers.take(subscriber), replay(11, 12))
+    answers.give(answers.take(), replay(11, 12))
     station.publish(make_result(15))
     assert seqs(next_events(subscriber, 1)) == [(15, False)]
     assert subscriber.receive(0.1) is None  # too late is lost: it was told so
@@ -175,7 +172,7 @@ def test_gap_is_lost_when_the_answer_does_not_hold_it(
 ) -> None:
     station.publish(make_result(12))
     next_events(subscriber, 2)
-    answers.give(answers.take(subscriber), answer)
+    answers.give(answers.take(), answer)
     lost = subscriber.receive(WAIT_S)
     assert isinstance(lost, Lost)
     assert (lost.first_seq, lost.last_seq, lost.why[: len(why)]) == (11, 11, why)
@@ -188,7 +185,7 @@ def test_only_what_a_replay_lacks_is_lost_when_it_holds_the_rest(
 ) -> None:
     station.publish(make_result(16))
     next_events(subscriber, 2)
-    answers.give(answers.take(subscriber), replay(11, 13, 14))
+    answers.give(answers.take(), replay(11, 13, 14))
     events = next_events(subscriber, 5)
     assert seqs(events) == [(11, True), (13, True), (14, True)]
     assert [(lost.first_seq, lost.last_seq) for lost in events if isinstance(lost, Lost)] == [(12, 12), (15, 15)]
@@ -199,9 +196,9 @@ def test_pages_follow_one_another_when_the_answer_says_more(
 ) -> None:
     station.publish(make_result(16))
     next_events(subscriber, 2)
-    answers.give(answers.take(subscriber), replay(11, 13, more=True))
+    answers.give(answers.take(), replay(11, 13, more=True))
     events = next_events(subscriber, 3)
-    answers.give(answers.take(subscriber), replay(14, 15, 16, more=False))
+    answers.give(answers.take(), replay(14, 15, 16, more=False))
     events += next_events(subscriber, 2)
     assert seqs(events) == [(11, True), (13, True), (14, True), (15, True)]
     assert [event for event in events if isinstance(event, Lost)] == [Lost("top", 12, 12, "the replay lacks them")]
@@ -213,11 +210,11 @@ def test_one_request_is_under_way_for_each_camera_when_gaps_follow_one_another(
 ) -> None:
     station.publish(make_result(12), make_result(14), make_result(1, "side"), make_result(3, "side"))
     next_events(subscriber, 7)
-    envelopes = [answers.take(subscriber), answers.take(subscriber)]
+    envelopes = [answers.take(), answers.take()]
     assert answers.none_waits()
     answers.give(envelopes[0], replay(11))  # made before the second gap was known
     assert seqs(next_events(subscriber, 1)) == [(11, True)]
-    answers.give(answers.take(subscriber), replay(13))
+    answers.give(answers.take(), replay(13))
     assert seqs(next_events(subscriber, 1)) == [(13, True)]
     asked = [(request["camera"], request["from_seq"]) for request in answers.requests]
     assert asked == [("top", 11), ("side", 2), ("top", 13)]
@@ -252,8 +249,8 @@ def test_numbers_given_anew_are_taken_and_fetched_when_a_restart_lost_unrecorded
     assert restarted == Restarted("b1", "b2")
     assert gap == Gap("top", 12, 12)
     assert isinstance(verdict, Verdict)
-    assert (verdict.seq, verdict.boot_id, verdict.passed) == (13, "b2", True)
-    answers.give(answers.take(subscriber), {"ok": True, "results": [make_result(12, boot_id="b2")]})
+    assert (verdict.seq, verdict.boot_id, verdict.passed) == (13, "b2", False)  # its heartbeat is not there yet
+    answers.give(answers.take(), {"ok": True, "results": [make_result(12, boot_id="b2")]})
     assert seqs(next_events(subscriber, 1)) == [(12, True)]
 
 
@@ -278,11 +275,11 @@ def test_nothing_is_lost_when_the_station_is_killed_before_it_answers_the_replay
     station.last_seq["top"] = 12
     station.status()
     assert next_events(subscriber, 1) == [Gap("top", 11, 12)]
-    answers.take(subscriber)
+    answers.take()
     station.publish(restart(station, 13))
     assert next_events(subscriber, 2) == [Restarted("b1", "b2"), Gap("top", 11, 12)]
     assert seqs(next_events(subscriber, 1)) == [(13, False)]
-    answers.give(answers.take(subscriber), replay(11, 12))
+    answers.give(answers.take(), replay(11, 12))
     assert seqs(next_events(subscriber, 2)) == [(11, True), (12, True)]
 
 
@@ -292,14 +289,14 @@ def test_what_is_missing_is_told_once_more_when_a_restart_gives_its_numbers_anew
     station.last_seq["top"] = 12
     station.status()
     assert next_events(subscriber, 1) == [Gap("top", 11, 12)]
-    old = answers.take(subscriber)
+    old = answers.take()
     station.publish(restart(station, 12))
     *events, verdict = next_events(subscriber, 4)
     lost = Lost("top", 12, 12, "the station started anew")  # 11 may be on record; 12 is not, or 13 would follow
     assert events == [Restarted("b1", "b2"), lost, Gap("top", 11, 11)]
     assert seqs([verdict]) == [(12, False)]
     answers.give(old, replay(11))
-    answers.give(answers.take(subscriber), {"ok": True, "results": [make_result(11, boot_id="b2")]})
+    answers.give(answers.take(), {"ok": True, "results": [make_result(11, boot_id="b2")]})
     (replayed,) = next_events(subscriber, 1)
     assert isinstance(replayed, Verdict)
     assert replayed.boot_id == "b2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def test_fault_names_file_field_and_rule(write: Callable[..., Path], tmp_path: P
         load_key(tmp_path / "nowhere")
 
 
+def test_station_is_that_of_the_key_file_and_no_other(write: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"station: must be that of the key file, 'press-3', got 'press-4'"):
+        Subscriber("tcp://127.0.0.1:1", key=write(), station="press-4")
+    with Subscriber("tcp://127.0.0.1:1", key=write()) as subscriber:
+        assert subscriber._follower._speakers.station == "press-3"
+
+
 def receive_refusal(subscriber: Subscriber) -> Refused:
     event = subscriber.receive(WAIT_S)
     assert isinstance(event, Refused), event
@@ -94,10 +102,11 @@ def test_subscriber_is_let_in_once_a_station_without_keys_has_some(
                 break
             except zmq.ZMQError:
                 assert subscriber.receive(0.05) is None
-        status = {"schema": 1, "boot_id": "b1", "state": "RUNNING", "lifebit": 1, "last_seq": {}, "last_result": {}}
+        status = {"schema": 1, "station": "press-3", "boot_id": "b1", "state": "RUNNING", "last_seq": {}}
         event = None
-        for _ in range(200):
-            publisher.send_multipart([b"status", json.dumps(status).encode()])
+        for lifebit in range(200):
+            now = {"lifebit": lifebit, "published_utc_ns": time.time_ns()}
+            publisher.send_multipart([b"status", json.dumps(status | now).encode()])
             if event := subscriber.receive(0.05):
                 break
         assert isinstance(event, StatusChanged)

@@ -35,6 +35,12 @@ def context() -> Iterator[zmq.Context]:
         made.destroy(linger=0)
 
 
+def make_station(folder: Path, **camera: Any) -> Station:
+    sockets = {name: f"ipc://{folder}/{name}" for name in SOCKETS}
+    fields = {"schema": 1, "station": "press", "state_dir": folder, "device": "cpu", "sockets": sockets}
+    return Station.model_validate(fields | {"cameras": {"top": camera}})
+
+
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a name short enough for sockets in it."""
@@ -43,17 +49,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def build(folder: Path, health: Health, metrics: Metrics) -> Callable[..., Assembly]:
-    """A station's parts, nothing of them started; its sockets are files in the folder."""
+    """A station's parts, camera `top` as the file describes it; nothing is started. Sockets are files in the folder."""
 
-    def run(context: zmq.Context) -> Assembly:
-        sockets = {name: f"ipc://{folder}/{name}" for name in SOCKETS}
-        fields = {"schema": 1, "station": "press", "state_dir": folder, "device": "cpu", "sockets": sockets}
-        station = Station.model_validate(fields | {"cameras": {"top": {}}})
+    def run(context: zmq.Context, **camera: Any) -> Assembly:
         return Assembly(
-            station,
+            make_station(folder, **camera),
             folder / "station.yaml",
             context,
-            read_again=lambda: station,
+            read_again=lambda: make_station(folder, **camera),
             apply=lambda _: None,
             drain=lambda _: None,
             health=health,
@@ -165,3 +168,43 @@ def test_time_for_the_answers_is_kept_when_another_thread_takes_all_of_it(
         parts.start()
         assert {"requests", "refuser"}.isdisjoint(stop(parts, timeout_s=0.0))
         ends.set()
+
+
+# ---------------------------------------------------------------- cameras
+
+
+def test_age_of_frames_is_bounded_anew_when_a_reload_changes_the_limit_or_the_deadline_it_follows(
+    folder: Path, build: Callable[..., Assembly]
+) -> None:
+    with context() as made:
+        assembly = build(made, deadline_ms=300)
+        (thread,) = assembly._ingest
+        assert thread.cameras["top"].age_limit_ms == 300
+        for changed, limit_ms in (({"deadline_ms": 700}, 700), ({"max_age_ms": 50}, 50), ({"max_age_ms": None}, None)):
+            assembly.apply(make_station(folder, **changed))
+            assert thread.cameras["top"].age_limit_ms == limit_ms
+
+
+def test_camera_whose_frames_may_be_of_any_age_is_told_at_the_start_and_when_a_reload_makes_it_so(
+    folder: Path, build: Callable[..., Assembly], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = ["camera top: max_age_ms is null: a frame is judged however long it was held on the way"]
+    with context() as made:
+        assembly = build(made, max_age_ms=None)
+        assert caplog.messages == told
+        caplog.clear()
+        assembly.apply(make_station(folder))
+        assert caplog.messages == []
+        assembly.apply(make_station(folder, max_age_ms=None))
+        assert caplog.messages == told
+
+
+def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait_for_it(
+    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with context() as made:
+        assembly = build(made, source={"type": "folder", "path": folder})
+        assert not assembly.is_asking_outside
+        (thread,) = assembly._ingest
+        monkeypatch.setattr(thread._source, "is_busy", lambda: True)
+        assert assembly.is_asking_outside

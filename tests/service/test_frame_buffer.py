@@ -57,6 +57,15 @@ def test_put_waits_when_blocking_until_there_is_room() -> None:
     assert buffer.put(ticket("3"), timeout_s=5.0) == []
 
 
+def test_greedy_camera_pays_when_the_buffer_blocks_and_may_not() -> None:
+    buffer = FrameBuffer(30, WhenFull.BLOCK)
+    for name in ("a1", "a2", "a3"):
+        buffer.put(ticket(name, "a"))
+    assert names(buffer.put(ticket("b1", "b"), may_block=False)) == ["a1"]
+    assert names(buffer.put(ticket("a4", "a"), may_block=False)) == ["a2"]
+    assert buffer.put(ticket("b2", "b"), can_wait=True, may_block=False, timeout_s=0.01) is None
+
+
 def test_limits_count_from_the_next_ticket_on_when_they_are_changed() -> None:
     buffer = FrameBuffer(30, WhenFull.DROP_OLDEST)
     for name in "123":

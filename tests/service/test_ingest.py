@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inspector.config import WhenFull
+from inspector.config import Camera, WhenFull
 from inspector.errors import ConfigError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service import ingest as module
 from inspector.service.frame_buffer import FrameBuffer
@@ -19,6 +20,7 @@ from inspector.service.ingest import IngestThread
 from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket
 from inspector.service.metrics import Metrics
+from inspector.sources.detached import DetachedSource
 from inspector.types import Frame, Reason, Verdict
 
 Connection = BaseException | Sequence[Frame | BaseException | None]
@@ -38,6 +40,7 @@ class ScriptedSource:
         self.cameras = cameras
         self.can_wait = can_wait
         self.connect_s = 7.0
+        self.is_caught_up = True
         self.asks = False  # whether its senders wait to be told
         self.answers: list[str | None] = []
         self.calls: list[str] = []
@@ -75,6 +78,12 @@ class ScriptedSource:
 
     def answer(self, problem: str | None) -> None:
         self.answers.append(problem)
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        return self.answer
+
+    def is_busy(self) -> bool:
+        return False
 
     def close(self) -> None:
         self.calls.append("close")
@@ -117,7 +126,7 @@ class Line:
         self.recorder = StubRecorder()
         self.judges = Judges()
         self.judges.switch({"top": judge})
-        self.max_ages_ms: Mapping[str, int | None] = {"top": None, "side": None}
+        self.cameras: Mapping[str, Camera] = {"top": Camera(), "side": Camera()}
         self.outcomes: list[Outcome] = []
         self.ledger = ledger
         self._health = health
@@ -126,7 +135,7 @@ class Line:
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
             source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
-            max_ages_ms=self.max_ages_ms, health=self._health, metrics=self._metrics,
+            cameras=self.cameras, health=self._health, metrics=self._metrics,
         )  # fmt: skip
         if impatient is not None:
             thread._stop_asked = impatient
@@ -186,6 +195,18 @@ def test_pixels_are_refused_or_waited_for_when_frames_not_yet_answered_hold_too_
         (outcome,) = line.outcomes
         assert (outcome.reason, outcome.ticket.frame.pixels) == (Reason.OVERLOAD, None)
         assert line.recorder.opened == ["f1"]
+
+
+def test_camera_that_holds_little_has_room_when_another_floods(line: Line, make_frame: MakeFrame) -> None:
+    judge = line.judges.get("top")
+    assert judge is not None
+    line.judges.switch({"top": judge, "side": judge})
+    line.buffer.limit(10, WhenFull.DROP_OLDEST)
+    for number in range(7):
+        line.ledger.accept(make_frame(f"flood{number}"))
+    line.run(ScriptedSource([make_frame("more"), make_frame("other", "side")], cameras=("top", "side")))
+    assert [(name, reason) for name, _, reason, _ in line.answers()] == [("more", Reason.OVERLOAD)]
+    assert line.waiting() == ["other"]
 
 
 def test_thread_ends_and_closes_its_source_when_that_is_exhausted(line: Line, beats: queue.Queue[str]) -> None:
@@ -354,6 +375,7 @@ def test_frame_is_answered_not_ready_when_recipes_are_still_being_loaded(
 
 SECOND_NS = 1_000_000_000
 NOW_NS = 1_700_000_000 * SECOND_NS
+ADVICE = "synchronise them (NTP, PTP), or set max_age_ms"
 
 
 def run_aged(line: Line, make_frame: MakeFrame, *captured_utc_ns: int) -> list[tuple[Reason, str | None]]:
@@ -363,36 +385,89 @@ def run_aged(line: Line, make_frame: MakeFrame, *captured_utc_ns: int) -> list[t
     return [answer[2:] for answer in line.answers()]
 
 
-def test_no_frame_is_stale_when_the_camera_has_no_limit(line: Line, make_frame: MakeFrame) -> None:
+def test_no_frame_is_stale_when_the_limit_is_switched_off_in_words(line: Line, make_frame: MakeFrame) -> None:
+    line.cameras = {"top": Camera(max_age_ms=None)}
     assert run_aged(line, make_frame, 0, 1, NOW_NS - 3600 * SECOND_NS, NOW_NS + 3600 * SECOND_NS) == []
     assert len(line.waiting()) == 4
 
 
+def test_frame_is_stale_when_it_was_captured_longer_ago_than_its_deadline_and_the_file_says_nothing(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    line.cameras = {"top": Camera(deadline_ms=5000)}
+    young, old = NOW_NS - 5 * SECOND_NS, NOW_NS - 12 * SECOND_NS
+    why = "it was held on the way, or the clocks differ"
+    answers = run_aged(line, make_frame, young, old)
+    assert answers == [
+        (Reason.STALE, f"captured 12000 ms before it came; max_age_ms is 5000 (as deadline_ms): {why}: {ADVICE}")
+    ]
+    assert line.waiting() == [f"f{young}"]
+
+
+def test_frame_is_judged_when_neither_it_nor_the_file_says_how_old_it_may_be(line: Line, make_frame: MakeFrame) -> None:
+    line.cameras = {"top": Camera(deadline_ms=1)}
+    assert run_aged(line, make_frame, 0) == []
+
+
 def test_frame_is_stale_when_it_was_captured_too_long_ago(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"top": 500}
+    line.cameras = {"top": Camera(max_age_ms=500)}
     answers = run_aged(line, make_frame, NOW_NS - SECOND_NS // 2, NOW_NS - SECOND_NS * 3 // 4)
-    assert answers == [(Reason.STALE, "captured 750 ms before it came; max_age_ms is 500")]
+    why = "it was held on the way, or the clocks differ"
+    assert answers == [(Reason.STALE, f"captured 750 ms before it came; max_age_ms is 500: {why}: {ADVICE}")]
     assert line.waiting() == [f"f{NOW_NS - SECOND_NS // 2}"]
 
 
-def test_frame_is_stale_when_it_does_not_say_when_it_was_captured(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"top": 500}
+def test_frame_is_stale_when_it_does_not_say_when_it_was_captured_and_the_file_gives_a_number(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    line.cameras = {"top": Camera(max_age_ms=500)}
     answers = run_aged(line, make_frame, 0)
     assert answers == [(Reason.STALE, "captured_utc_ns: required, since max_age_ms is 500; got none")]
     assert line.waiting() == []
 
 
-def test_frame_is_stale_when_it_comes_from_the_future(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"top": 500}
+@pytest.mark.parametrize(
+    ("camera", "limit"), [(Camera(max_age_ms=500), "500"), (Camera(deadline_ms=500), "500 (as deadline_ms)")]
+)
+def test_frame_is_stale_when_it_comes_from_the_future(
+    line: Line, make_frame: MakeFrame, camera: Camera, limit: str
+) -> None:
+    line.cameras = {"top": camera}
     answers = run_aged(line, make_frame, NOW_NS + SECOND_NS // 2, NOW_NS + SECOND_NS)
-    why = "captured 1000 ms after it came: the clocks differ by more than max_age_ms, 500"
+    why = f"captured 1000 ms after it came: the clocks differ by more than max_age_ms, {limit}: {ADVICE}"
     assert answers == [(Reason.STALE, why)]
     assert line.waiting() == [f"f{NOW_NS + SECOND_NS // 2}"]
 
 
 def test_limit_holds_for_its_own_camera_when_others_have_none(line: Line, make_frame: MakeFrame) -> None:
-    line.max_ages_ms = {"side": 500, "top": None}
+    line.cameras = {"side": Camera(max_age_ms=500), "top": Camera(max_age_ms=None)}
     assert run_aged(line, make_frame, 1) == []
+
+
+def undated(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if "says when it was captured" in line]
+
+
+def test_camera_is_told_once_when_none_of_its_frames_says_when_it_was_captured(
+    line: Line, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [make_frame(f"f{number}") for number in range(250)]
+    line.run(ScriptedSource(frames[:99]))
+    assert undated(caplog) == []
+    line.run(ScriptedSource(frames))
+    (told,) = undated(caplog)
+    assert told.startswith("camera top: none of 100 frames says when it was captured (captured_utc_ns): one held on")
+
+
+def test_camera_is_not_told_of_when_frames_say_when_they_were_captured_or_the_file_says_more_than_the_default(
+    line: Line, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [make_frame(f"f{number}", captured_utc_ns=time.time_ns() if number % 50 else 0) for number in range(250)]
+    line.run(ScriptedSource(frames))
+    for camera in (Camera(max_age_ms=None), Camera(max_age_ms=500)):
+        line.cameras = {"top": camera}
+        line.run(ScriptedSource([make_frame(f"g{number}") for number in range(120)]))
+    assert undated(caplog) == []
 
 
 # ---------------------------------------------------------------- senders that are told
@@ -433,6 +508,61 @@ def test_sender_is_told_an_error_when_its_frame_is_not_on_record_in_time(
     thread = line.run(source)
     assert source.answers == ["not on record: the journal could not be written in time"] * 2
     assert line.waiting() == ["f1", "f2"]
+    assert thread.failure is None
+
+
+def test_frames_are_read_on_while_a_sender_waits_for_a_slow_disk(
+    line: Line, make_frame: MakeFrame, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 60.0)
+    handed: queue.Queue[threading.Event | None] = queue.Queue()
+    monkeypatch.setattr(line.recorder, "open", lambda ticket, recorded: handed.put(recorded))
+
+    class Asking(ScriptedSource):
+        def awaits_answer(self) -> bool:
+            return self.calls.count("read") <= 2
+
+    source = Asking([make_frame("asked1"), make_frame("asked2"), *(make_frame(f"f{n}") for n in range(20))])
+    thread = launch(line.build(source))
+    recorded = [handed.get(timeout=WAIT_S) for _ in range(22)]
+    assert [event is not None for event in recorded] == [True, True] + [False] * 20
+    assert source.answers == []
+    for event in recorded[:2]:
+        assert event is not None
+        event.set()
+    thread.join(WAIT_S)
+    assert source.answers == [None, None]
+
+
+def test_senders_are_told_as_soon_as_their_frames_are_on_record_while_none_comes(
+    line: Line, make_frame: MakeFrame, launch: Launch, monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", WAIT_S)
+    handed: queue.Queue[threading.Event] = queue.Queue()
+    told: queue.Queue[str | None] = queue.Queue()
+    monkeypatch.setattr(line.recorder, "open", lambda ticket, recorded: handed.put(recorded))
+
+    class Quiet(ScriptedSource):
+        def read(self, timeout_s: float) -> Frame | None:
+            if self.delivered.empty():
+                return super().read(timeout_s)
+            assert timeout_s <= 0.05 or on_record.is_set()
+            return None
+
+    on_record = threading.Event()
+    source = Quiet([make_frame("asked")])
+    source.asks = True
+    monkeypatch.setattr(source, "answer", told.put)
+    thread = launch(line.build(source))
+    recorded = handed.get(timeout=WAIT_S)
+    with pytest.raises(queue.Empty):
+        told.get(timeout=0.1)
+    on_record.set()
+    recorded.set()
+    assert told.get(timeout=WAIT_S) is None
+    monkeypatch.setattr(Quiet, "read", lambda self, timeout_s: None)
+    end(thread)
+    assert told.empty()  # once
     assert thread.failure is None
 
 
@@ -506,6 +636,130 @@ def test_frame_is_given_up_when_it_was_answered_while_it_waited_for_room(
     line.run(ScriptedSource([make_frame("f1"), make_frame("f2"), make_frame("bad", error="truncated")]))
     assert line.waiting() == ["f1"]
     assert [answer[0] for answer in line.answers()] == ["bad"]
+
+
+def test_frames_of_other_cameras_are_read_in_time_when_one_fills_a_buffer_that_blocks(
+    line: Line, make_frame: MakeFrame, launch: Launch
+) -> None:
+    line.buffer = FrameBuffer(20, WhenFull.BLOCK)
+    line.ledger.deadlines_ms = {"top": 60_000, "side": 400}
+    flood = [make_frame(f"f{number}") for number in range(5)]
+    source = ScriptedSource([*flood, make_frame("other", "side")], cameras=("top", "side"))
+    source.is_caught_up = False
+    judge = line.judges.get("top")
+    assert judge is not None
+    line.judges.switch({"top": judge, "side": judge})
+    started = time.monotonic()
+    launch(line.build(source)).join(WAIT_S)
+    assert 0.1 <= time.monotonic() - started < 5.0  # a quarter of the shortest deadline
+    assert [answer[0] for answer in line.answers()] == [f"f{number}" for number in range(4)]
+    assert {answer[2] for answer in line.answers()} == {Reason.OVERLOAD}
+    assert sorted(line.waiting()) == ["f4", "other"]
+
+
+def test_frames_lie_unread_while_the_buffer_is_full_and_all_were_read_a_moment_ago(
+    line: Line, make_frame: MakeFrame, launch: Launch
+) -> None:
+    line.buffer = FrameBuffer(20, WhenFull.BLOCK)
+    source = ScriptedSource([make_frame(f"f{number}") for number in range(6)], cameras=("top", "side"))
+    thread = line.build(source)
+    thread._caught_up -= 1000.0
+    launch(thread)
+    got = [ticket.frame.frame_id for _ in range(6) if (ticket := line.buffer.get(WAIT_S))]
+    thread.join(WAIT_S)
+    assert got == [f"f{number}" for number in range(6)]
+    assert line.outcomes == []
+
+
+def test_lone_camera_waits_for_room_however_long_its_frames_lie_unread(
+    line: Line, make_frame: MakeFrame, launch: Launch
+) -> None:
+    line.buffer = FrameBuffer(10, WhenFull.BLOCK)
+    line.ledger.deadlines_ms = {"top": 4}
+    source = ScriptedSource([make_frame("f1"), make_frame("f2")])
+    source.is_caught_up = False
+    thread = launch(line.build(source))
+    time.sleep(0.1)
+    assert line.outcomes == []
+    got = [ticket.frame.frame_id for _ in range(2) if (ticket := line.buffer.get(WAIT_S))]
+    thread.join(WAIT_S)
+    assert (got, line.outcomes) == (["f1", "f2"], [])
+
+
+# ---------------------------------------------------------------- hangs
+
+
+class HangingSource(ScriptedSource):
+    """Whose next call does not return before it is told to."""
+
+    def __init__(self, *script: Connection) -> None:
+        super().__init__(*script, can_wait=True)
+        self.connect_s = 0.2
+        self.hangs = threading.Event()
+        self.answers_again = threading.Event()
+
+    def connect(self) -> None:
+        self._hang()
+        super().connect()
+
+    def read(self, timeout_s: float) -> Frame | None:
+        self._hang()
+        return super().read(timeout_s)
+
+    def _hang(self) -> None:
+        if self.hangs.is_set():
+            self.hangs.clear()
+            assert self.answers_again.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("moment", ["connecting", "reading"])
+def test_source_that_hangs_is_told_by_name_and_no_stall_and_comes_back_by_itself(
+    line: Line, make_frame: MakeFrame, launch: Launch, value: Any, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_for(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < deadline
+            assert health.stalled() == []
+            time.sleep(0.01)
+
+    health = Health(stall_after_s=1.0)
+    monkeypatch.setattr(line, "_health", health)
+    health.enter(State.READY)
+    source = HangingSource([*(None for _ in range(100_000)), make_frame("f1")])
+    if moment == "connecting":
+        source.hangs.set()
+    thread = launch(line.build(DetachedSource(source)))
+    if moment == "reading":
+        wait_for(lambda: value("source_up", camera="top") == 1)
+        source.hangs.set()
+    wait_for(lambda: health.state is State.DEGRADED)
+    assert value("source_up", camera="top") == 0
+    assert (health.problem("source line") or "").startswith("line: no answer for ")
+    time.sleep(1.2)  # more than `stall_after_s`
+    assert health.stalled() == []
+    assert thread.is_alive()
+    source.answers_again.set()
+    wait_for(lambda: health.state is not State.DEGRADED)
+    wait_for(lambda: value("source_up", camera="top") == 1)
+
+
+def test_thread_ends_at_once_when_stopped_while_its_source_hangs(
+    line: Line, make_frame: MakeFrame, launch: Launch, end: Any
+) -> None:
+    source = HangingSource([make_frame("f1")])
+    source.connect_s = 60.0
+    source.hangs.set()
+    thread = launch(line.build(DetachedSource(source)))
+    deadline = time.monotonic() + WAIT_S
+    while source.hangs.is_set():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    end(thread)
+    assert thread.failure is None
+    assert thread.is_asking_outside
+    assert line.ledger.account().received["top"] == 0
+    source.answers_again.set()
 
 
 # ---------------------------------------------------------------- death

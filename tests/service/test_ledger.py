@@ -204,9 +204,9 @@ def test_ticket_is_recorded_before_anyone_can_close_it(ledger: Ledger, make_fram
 def test_bytes_of_open_frames_are_counted_until_they_are_closed(
     ledger: Ledger, make_frame: Callable[..., Frame]
 ) -> None:
-    first, second = (ledger.accept(make_frame(name, size=size)) for name, size in (("f1", 10), ("f2", 30)))
-    assert ledger.open_bytes == 40
+    first, second = ledger.accept(make_frame("f1", size=10)), ledger.accept(make_frame("f2", "side", size=30))
+    assert (ledger.open_bytes, ledger.open_bytes_of) == (40, {"top": 10, "side": 30})
     ledger.close(first, Verdict.PASS, Reason.OK)
-    assert ledger.open_bytes == 30
+    assert (ledger.open_bytes, ledger.open_bytes_of) == (30, {"top": 0, "side": 30})
     ledger.close(second, Verdict.PASS, Reason.OK)
-    assert ledger.open_bytes == 0
+    assert (ledger.open_bytes, ledger.open_bytes_of) == (0, {"top": 0, "side": 0})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from inspector.errors import ConfigError
 from inspector.service.lock import StationLock, find_daemon
+from inspector.transient import is_transient
 
 HOLD = """
 import sys
@@ -29,8 +32,11 @@ def test_station_is_found_and_refused_to_a_second_daemon_until_the_first_is_kill
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
         assert find_daemon(folder) == first.pid
-        with pytest.raises(ConfigError, match=f"station: must be run by one daemon, but process {first.pid} runs it"):
+        with pytest.raises(
+            ConfigError, match=f"station: must be run by one daemon, but process {first.pid} runs it"
+        ) as error:
             StationLock(folder)
+        assert is_transient(error.value)  # it may be one that is about to end
         first.kill()
     assert find_daemon(folder) is None
     StationLock(folder)
@@ -41,3 +47,18 @@ def test_folder_that_cannot_be_made_is_a_fault_of_state_dir(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="state_dir: must be a folder this process can write: ") as caught:
         StationLock(tmp_path / "state" / "press-3")
     assert caught.value.field == ("state_dir",)
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+def test_disk_that_is_read_only_may_pass_where_the_station_ran_before_and_is_its_sandbox_where_it_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran_before: bool
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if ran_before:
+        (tmp_path / "daemon.lock").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ConfigError, match=r"state_dir: must be a folder this process can write: .*Read-only") as error:
+        StationLock(tmp_path)
+    assert is_transient(error.value) == ran_before

@@ -181,6 +181,7 @@ TWO = (Region((0, 0, 1, 1), 2.0, 1), Region((4, 0, 5, 1), 1.5, 1))
         ({"score": 0.123456, "threshold": 0.7}, "score 0.1235 / 0.7  top f1  0 region(s)"),
         ({"part_id": "p9", "regions": TWO}, "score 0.5 / 1  top f1 part p9  2 region(s)"),
         ({"score": 0.95, "warn": True}, "WARN score 0.95 / 1  top f1  0 region(s)"),
+        ({"simulated": True}, "SIMULATED score 0.5 / 1  top f1  0 region(s)"),
         (
             {"score": None, "threshold": None, "verdict": Verdict.ERROR, "reason": Reason.OVERLOAD},
             "OVERLOAD  top f1  0 region(s)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ class RecordingJournal:
         self.events: list[Event] = []
         self.prunes: list[dict[str, Any]] = []
         self.prunable = 0
+        self.marks: queue.Queue[dict[str, int]] = queue.Queue()
+        self.rows = 0
         self.problem: Exception | None = None
+        self.displaced: Exception | None = None  # its files are not in their place
         self.moving = threading.Event()
         self.moving.set()
 
@@ -52,6 +55,21 @@ class RecordingJournal:
             raise self.problem
         self.events += events
         self.writes.put((list(opened), list(closings)))
+
+    def last_seqs(self) -> dict[str, int]:
+        return {"side": 7}
+
+    def check_place(self) -> None:
+        if self.displaced is not None:
+            raise self.displaced
+
+    def write_mark(self, seqs: Mapping[str, int]) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.marks.put(dict(seqs))
+
+    def count_rows(self) -> int:
+        return self.rows
 
     def prune(self, **limits: Any) -> int:
         self.prunes.append(limits)
@@ -294,27 +312,6 @@ def test_verdict_and_its_amendment_are_both_on_record_when_a_hung_disk_takes_the
 # ---------------------------------------------------------------- pruning
 
 
-def test_journal_is_pruned_to_what_the_station_asks_for(
-    make: Callable[..., Recorder], launch: Launch, end: End, journal: RecordingJournal
-) -> None:
-    before = time.time_ns()
-    recorder = launch(make(keep_days=2.0, max_bytes=1_000_000))
-    wait_until(lambda: bool(journal.prunes))
-    end(recorder)
-    (limits,) = journal.prunes  # nothing went, so that the next look has time
-    age_ns = time.time_ns() - limits.pop("before_utc_ns")
-    assert 2 * 86_400e9 <= age_ns <= 2 * 86_400e9 + (time.time_ns() - before)
-    assert limits == {"max_bytes": 1_000_000, "limit": 500}
-
-
-def test_journal_is_pruned_by_nothing_the_station_does_not_limit(
-    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal
-) -> None:
-    launch(make(keep_days=None, max_bytes=None))
-    wait_until(lambda: bool(journal.prunes))
-    assert journal.prunes[0] == {"before_utc_ns": None, "max_bytes": None, "limit": 500}
-
-
 def test_journal_is_pruned_when_verdicts_never_pause(
     make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, closing: MakeClosing
 ) -> None:
@@ -346,6 +343,67 @@ def test_flow_goes_on_when_the_journal_cannot_be_pruned(
     recorder.close(closing(1))
     assert told(written) == (["f1"], None)
     assert recorder.failure is None
+
+
+# ---------------------------------------------------------------- files that vanish, numbers that were given
+
+
+def test_station_is_not_ready_while_the_files_are_gone_though_nothing_comes(
+    make: Callable[..., Recorder],
+    launch: Launch,
+    journal: RecordingJournal,
+    running: Health,
+    registry: CollectorRegistry,
+) -> None:
+    launch(make())
+    journal.displaced = JournalError("journal: its files were deleted")
+    wait_until(lambda: running.ready() == (False, "DEGRADED: journal: journal: its files were deleted"))
+    assert registry.get_sample_value("inspector_journal_errors_total") > 0
+    journal.displaced = None
+    wait_until(lambda: running.ready() == (True, "RUNNING"))
+
+
+def test_look_at_the_files_does_not_talk_away_a_disk_that_is_full(
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, closing: MakeClosing, running: Health,
+    written: queue.Queue[Written], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    looked: queue.Queue[None] = queue.Queue()
+    monkeypatch.setattr(journal, "check_place", lambda: looked.put(None))
+    recorder = launch(make())
+    journal.problem = JournalError(DISK_FULL)
+    recorder.close(closing(1))
+    assert told(written) == (["f1"], DISK_FULL)
+    while not looked.empty():
+        looked.get_nowait()
+    looked.get(timeout=WAIT_S)
+    assert running.ready() == (False, f"DEGRADED: journal: {DISK_FULL}")
+
+
+def test_mark_is_written_at_once_when_writing_begins_to_fail_with_numbers_that_are_not_on_record(
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, closing: MakeClosing
+) -> None:
+    recorder = launch(make())
+    assert journal.marks.get(timeout=WAIT_S) == {"side": 7}  # at the start there may be none
+    journal.displaced = JournalError("journal: its files were deleted")
+    journal.marks.get(timeout=WAIT_S)
+    recorder.close(closing(3))
+    recorder.close(closing(2))
+    recorder.stop()
+    recorder.join(WAIT_S)
+    assert journal.marks.get(timeout=WAIT_S) == {"side": 7, "top": 3}
+
+
+def test_mark_has_all_numbers_that_were_given_when_the_recorder_ends(
+    make: Callable[..., Recorder], launch: Launch, end: End, journal: RecordingJournal, closing: MakeClosing
+) -> None:
+    recorder = launch(make())
+    journal.marks.get(timeout=WAIT_S)
+    for number in (1, 2, 3):
+        recorder.close(closing(number))
+    end(recorder)
+    assert journal.marks.get(timeout=WAIT_S) == {"side": 7, "top": 3}
+    assert journal.marks.empty()  # not with each result: it costs a way to the disk
 
 
 # ---------------------------------------------------------------- stop and death

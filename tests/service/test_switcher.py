@@ -102,10 +102,18 @@ class Bench:
     def ask(self, action: str, camera: str = "top", **more: Any) -> dict[str, Any]:
         return self.switcher.answer({"request": "recipe", "action": action, "camera": camera} | more, "engineer")
 
-    def prepare(self, recipe: str, camera: str = "top") -> dict[str, Any]:
+    def ask_as(self, who: str, action: str, **more: Any) -> dict[str, Any]:
+        return self.switcher.answer({"request": "recipe", "action": action, "camera": "top"} | more, who)
+
+    def prepare(self, recipe: str, camera: str = "top", who: str = "engineer") -> dict[str, Any]:
         """Ask, and wait until it is prepared or not."""
-        assert self.ask("prepare", camera, recipe=recipe)["state"] == "preparing"
+        request = {"action": "prepare", "camera": camera, "recipe": recipe}
+        assert self.switcher.answer(request, who)["state"] == "preparing"
         return self.wait(lambda status: status["last_switch"][camera])
+
+    def switch(self, recipe: str) -> dict[str, Any]:
+        """Prepare it for camera `top` and switch to it."""
+        return self.ask("switch", id=self.prepare(recipe)["id"])
 
     def reload(self, station: Any) -> dict[str, Any]:
         self.next_station = station
@@ -150,11 +158,11 @@ def test_prepared_recipe_judges_only_that_camera_and_only_once_switched(
     assert prepared["recipe"] == str(bench.folder / "lens2")
     assert prepared["asked_utc_ns"] <= prepared["ended_utc_ns"]
     assert bench.in_use() == AS_STARTED
-    assert bench.ask("switch")["state"] == "switched"
+    assert bench.ask("switch", id=prepared["id"])["state"] == "switched"
     assert bench.in_use() == AS_STARTED | {"top": ("lens2", False)}
     assert bench.ask("status")["last_switch"]["top"]["state"] == "switched"
     with pytest.raises(ValueError, match="camera: top must have a prepared recipe, the last asked for is switched"):
-        bench.ask("switch")
+        bench.ask("switch", id=prepared["id"])
     value = registry.get_sample_value
     labels = {"camera": "top", "outcome": "switched"}
     assert value("inspector_recipe_switches_total", labels) == 1
@@ -169,8 +177,8 @@ def test_old_recipe_stays_and_it_is_told_why_when_the_new_one_fails(
     refused = bench.prepare("lens2")
     assert (refused["state"], refused["error"]) == ("refused", str(error))
     assert str(error) in caplog.text
-    with pytest.raises(ValueError, match=f"the last asked for is refused: .*lens2: {error}"):
-        bench.ask("switch")
+    with pytest.raises(ValueError, match=rf"the last asked for is refused: .*lens2 by engineer \(id \w+\): {error}"):
+        bench.ask("switch", id=refused["id"])
     assert bench.in_use() == AS_STARTED
     assert health.state is State.READY
     assert registry.get_sample_value("inspector_recipe_switches_total", {"camera": "top", "outcome": "refused"}) == 1
@@ -178,11 +186,11 @@ def test_old_recipe_stays_and_it_is_told_why_when_the_new_one_fails(
 
 
 def test_nothing_is_prepared_any_more_when_a_second_recipe_is_refused(bench: Bench) -> None:
-    bench.prepare("lens2")
+    first = bench.prepare("lens2")
     bench.faults["lens3"] = RecipeError("torn")
     bench.prepare("lens3")
-    with pytest.raises(ValueError, match=r"refused: .*lens3: torn"):
-        bench.ask("switch")
+    with pytest.raises(ValueError, match=r"refused: .*lens3 by engineer .*: torn"):
+        bench.ask("switch", id=first["id"])
     assert bench.in_use() == AS_STARTED
 
 
@@ -192,15 +200,15 @@ def test_second_recipe_takes_the_place_of_the_first_when_asked_for_while_that_is
     bench.ask("prepare", recipe="lens2")
     assert bench.loading.wait(WAIT_S)
     bench.ask("prepare", recipe="lens")
-    bench.ask("prepare", recipe="lens3")
+    last = bench.ask("prepare", recipe="lens3")
     bench.gate.set()
     assert bench.loading_held.wait(WAIT_S)  # lens2 is loaded
     with pytest.raises(ValueError, match=r"the last asked for is preparing: .*lens3"):
-        bench.ask("switch")
+        bench.ask("switch", id=last["id"])
     bench.release.set()
     assert bench.wait(lambda status: status["last_switch"]["top"])["state"] == "prepared"
     assert bench.loaded == ["lens2", "lens3"]  # never the one in between
-    bench.ask("switch")
+    bench.ask("switch", id=last["id"])
     assert bench.in_use()["top"] == ("lens3", False)
 
 
@@ -261,6 +269,95 @@ def test_what_is_loaded_is_not_used_when_asked_to_stop_meanwhile(bench: Bench) -
     assert bench.applied == []
 
 
+# ---------------------------------------------------------------- a switch names what it puts in force
+
+
+def test_preparation_is_named_from_the_first_answer_on_and_its_recipe_once_it_is_loaded(bench: Bench) -> None:
+    answers = [bench.ask("prepare", recipe="lens2") for _ in range(2)]
+    assert answers[0]["id"] != answers[1]["id"]
+    assert (answers[1]["who"], answers[1]["recipe_sha256"]) == ("engineer", None)
+    prepared = bench.wait(lambda status: status["last_switch"]["top"])
+    assert (prepared["id"], prepared["who"]) == (answers[1]["id"], "engineer")
+    assert prepared["recipe_sha256"] == compute_sha256(bench.folder / "lens2" / "recipe.yaml")
+
+
+def test_switch_is_done_when_it_names_what_is_prepared_in_either_way_or_in_both(bench: Bench) -> None:
+    for names in (["id"], ["recipe_sha256"], ["id", "recipe_sha256"], ["id", "recipe"]):
+        bench.prepare("lens")
+        prepared = bench.prepare("lens2")
+        assert bench.ask("switch", **{name: prepared[name] for name in names})["state"] == "switched", names
+        assert bench.in_use()["top"] == ("lens2", False)
+
+
+@pytest.mark.parametrize("named", [{}, {"recipe": "lens2"}, {"id": None, "recipe_sha256": None}], ids=repr)
+def test_switch_is_refused_and_what_is_prepared_stays_when_it_does_not_say_which_recipe_is_meant(
+    bench: Bench, named: dict[str, Any]
+) -> None:
+    prepared = bench.prepare("lens2")
+    with pytest.raises(ValueError, match="id or recipe_sha256: required, to say which recipe is meant") as refused:
+        bench.ask("switch", **named)
+    for words in (str(bench.folder / "lens2"), "engineer", prepared["id"], prepared["recipe_sha256"]):
+        assert words in str(refused.value)
+    assert bench.in_use() == AS_STARTED
+    assert bench.ask("status")["last_switch"]["top"] == prepared
+
+
+def test_switch_is_refused_when_one_of_the_names_it_gives_is_not_that_of_what_is_prepared(bench: Bench) -> None:
+    right = bench.prepare("lens2")
+    sha256 = compute_sha256(bench.folder / "lens3" / "recipe.yaml")
+    wrong: list[dict[str, Any]] = [
+        {"id": "0" * 32}, {"id": 7}, {"id": [right["id"]]}, {"id": right["id"].upper()}, {"recipe_sha256": sha256},
+        {"id": right["id"], "recipe_sha256": sha256}, {"id": "", "recipe_sha256": right["recipe_sha256"]},
+        {"id": right["id"], "recipe": "lens3"}, {"id": right["id"], "recipe": "nowhere"},
+    ]  # fmt: skip
+    for named in wrong:
+        with pytest.raises(ValueError, match=r"(id|recipe_sha256|recipe): must be .* got "):
+            bench.ask("switch", **named)
+        assert bench.in_use() == AS_STARTED, named
+    assert bench.ask("switch", id=right["id"])["state"] == "switched"
+
+
+def test_switch_is_refused_when_somebody_else_prepared_another_recipe_meanwhile(bench: Bench) -> None:
+    first = bench.prepare("lens2", who="anna")
+    second = bench.prepare("lens3", who="ben")
+    for named in ({"id": first["id"]}, {"recipe_sha256": first["recipe_sha256"]}):
+        with pytest.raises(ValueError, match=r"prepared is .*lens3 by ben \(id"):
+            bench.ask_as("anna", "switch", **named)
+    assert bench.in_use() == AS_STARTED
+    assert bench.ask_as("ben", "switch", id=second["id"])["state"] == "switched"
+    with pytest.raises(ValueError, match=r"the last asked for is switched: .*lens3 by ben"):
+        bench.ask_as("anna", "switch", id=first["id"])
+    assert bench.in_use()["top"] == ("lens3", False)
+
+
+def test_recipe_prepared_for_another_camera_is_not_switched_to(bench: Bench) -> None:
+    top = bench.prepare("lens2")
+    bench.prepare("lens3", camera="side")
+    with pytest.raises(ValueError, match="id: must be that of the prepared recipe"):
+        bench.ask("switch", "side", id=top["id"])
+    assert bench.in_use() == AS_STARTED
+
+
+def test_recipe_that_was_loaded_is_what_a_switch_names_when_its_folder_changed_since(bench: Bench) -> None:
+    prepared = bench.prepare("lens2")
+    altered = compute_sha256(bench.write("lens2", "altered") / "recipe.yaml")
+    with pytest.raises(ValueError, match="recipe_sha256: must be that of the prepared recipe"):
+        bench.ask("switch", recipe_sha256=altered)
+    bench.ask("switch", recipe_sha256=prepared["recipe_sha256"])
+    judge = bench.judges.get("top")
+    assert judge is not None
+    assert judge.recipe_sha256 == prepared["recipe_sha256"] != altered
+
+
+def test_prepared_recipe_is_neither_used_nor_lost_when_the_station_file_is_reloaded(bench: Bench) -> None:
+    prepared = bench.prepare("lens2")
+    cameras = {name: {"recipe": bench.folder / "lens3"} for name in ("top", "side")}
+    bench.reload(bench.make_station(cameras=cameras))
+    assert bench.in_use()["top"] == ("lens3", True)
+    assert bench.ask("switch", id=prepared["id"])["state"] == "switched"
+    assert bench.in_use()["top"] == ("lens2", False)
+
+
 # ---------------------------------------------------------------- reload
 
 
@@ -292,21 +389,20 @@ def test_recipe_is_loaded_anew_when_a_file_in_the_same_folder_changed(bench: Ben
 
 
 def test_station_files_recipe_counts_again_when_another_was_switched_to(bench: Bench) -> None:
-    bench.prepare("lens2")
-    bench.ask("switch")
+    bench.switch("lens2")
     bench.reload(bench.station)
     assert bench.in_use() == AS_STARTED
 
 
 def test_switch_stays_when_it_came_while_a_reload_was_loading(bench: Bench) -> None:
-    bench.prepare("lens2")
+    prepared = bench.prepare("lens2")
     bench.held = "lens3"
     bench.next_station = bench.make_station(
         cameras={name: {"recipe": bench.folder / "lens3"} for name in ("top", "side")}
     )
     bench.switcher.reload()
     assert bench.loading_held.wait(WAIT_S)
-    assert bench.ask("switch")["state"] == "switched"
+    assert bench.ask("switch", id=prepared["id"])["state"] == "switched"
     bench.release.set()
     assert bench.wait(lambda status: status["last_reload"])["state"] == "applied"
     assert bench.in_use() == {"top": ("lens2", False), "side": ("lens3", True)}
@@ -376,9 +472,9 @@ def recorded(bench: Bench) -> list[tuple[Any, ...]]:
 
 
 def test_switch_is_on_record_with_who_and_both_recipes(bench: Bench) -> None:
-    bench.prepare("lens2")
+    prepared = bench.prepare("lens2")
     assert bench.events == []  # nothing is judged with it yet
-    bench.switcher.answer({"action": "switch", "camera": "top"}, "shift lead")
+    bench.ask_as("shift lead", "switch", id=prepared["id"])
     assert recorded(bench) == [("recipe", "switched", "shift lead", "top")]
     (event,) = bench.events
     old, new = event.details["old"], event.details["new"]
@@ -389,10 +485,10 @@ def test_switch_is_on_record_with_who_and_both_recipes(bench: Bench) -> None:
 
 
 def test_switch_is_on_record_before_frames_are_judged_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.prepare("lens2")
+    prepared = bench.prepare("lens2")
     switch, noted = bench.judges.switch, []
     monkeypatch.setattr(bench.judges, "switch", lambda judges: (noted.append(len(bench.events)), switch(judges)))
-    bench.ask("switch")
+    bench.ask("switch", id=prepared["id"])
     assert noted == [1]
 
 
@@ -401,6 +497,19 @@ def test_refused_recipe_is_on_record_with_who_and_why(bench: Bench) -> None:
     bench.prepare("lens2")
     assert recorded(bench) == [("recipe", "refused", "engineer", "top")]
     assert bench.events[0].details == {"recipe": str(bench.folder / "lens2"), "reason": "checksum"}
+
+
+def test_replaced_preparation_and_refused_switch_are_on_record_once_with_who(bench: Bench) -> None:
+    first = bench.prepare("lens2", who="anna")
+    bench.prepare("lens3", who="ben")
+    for _ in range(3):
+        with pytest.raises(ValueError, match="must be that of the prepared recipe"):
+            bench.ask_as("anna", "switch", id=first["id"])
+    assert recorded(bench) == [("recipe", "replaced", "ben", "top"), ("recipe", "refused", "anna", "top")]
+    replaced, refused = (event.details for event in bench.events)
+    assert replaced["recipe"] == str(bench.folder / "lens2")
+    assert replaced["reason"] == f"was prepared for anna (id {first['id']}); now {bench.folder / 'lens3'} is"
+    assert refused["reason"].startswith("switch: id: must be that of the prepared recipe")
 
 
 def test_reload_is_on_record_with_what_it_changed_or_why_not(bench: Bench) -> None:

@@ -159,9 +159,9 @@ def test_names_say_when_which_and_why_when_saved(folder: Path, make: Make) -> No
     store.save(PIXELS, PixelFormat.MONO8, result(17, frame_id="lens 4/7", published_utc_ns=moment))
     store.save(None, PixelFormat.MONO8, result(18, Verdict.ERROR, camera="side.2", published_utc_ns=moment))
     assert [str(path.relative_to(folder)) for path in files(folder)] == [
-        "top/2023-11-15/120101_001234-17-FAIL-DEFECT-lens_4_7.json",
-        "top/2023-11-15/120101_001234-17-FAIL-DEFECT-lens_4_7.png",
-        "side.2/2023-11-15/120101_001234-18-ERROR-BAD_FRAME-f18.json",
+        "top/2023-11-15/120101_001234-17-FAIL-DEFECT-lens_4_7+1.json",
+        "top/2023-11-15/120101_001234-17-FAIL-DEFECT-lens_4_7+1.png",
+        "side.2/2023-11-15/120101_001234-18-ERROR-BAD_FRAME-f18+2.json",
     ]
 
 
@@ -191,7 +191,7 @@ def test_json_is_the_result_as_published_when_read(folder: Path, make: Make) -> 
 )
 def test_frame_id_is_made_a_name_when_it_is_odd(folder: Path, make: Make, frame_id: str, name: str) -> None:
     save(make(), result(frame_id=frame_id))
-    stem = "120001_000000-1-FAIL-DEFECT-" + name
+    stem = f"120001_000000-1-FAIL-DEFECT-{name}+1"
     assert [path.name for path in files(folder)] == [f"{stem}.json", f"{stem}.png"]
     assert {path.parent for path in files(folder)} == {folder / "top" / "2023-11-15"}
     assert make().nbytes == count(folder)  # the next start knows it as its own
@@ -224,7 +224,7 @@ def test_oldest_pass_goes_first_then_the_oldest_of_the_rest_when_full(folder: Pa
 def test_order_is_the_same_when_another_store_goes_on(folder: Path, make: Make) -> None:
     max_bytes = 4 * measure(folder, make) + 100
     first = make(max_bytes=max_bytes)
-    # By time, not by camera or sequence; and a frame id that looks like a verdict is none.
+    # As written, not by camera or sequence; and a frame id that looks like a verdict is none.
     save(
         first,
         result(9, Verdict.PASS, camera="zoom", published_utc_ns=NOON_NS - 86_400 * SECOND_NS),
@@ -237,6 +237,33 @@ def test_order_is_the_same_when_another_store_goes_on(folder: Path, make: Make) 
         save(make(max_bytes=max_bytes), result(seq))
         seen.append(set(kept(folder)))
     assert seen == [{2, 1, 4, 5}, {2, 4, 5, 6}, {4, 5, 6, 7}]
+
+
+@pytest.mark.parametrize("step_s", [-6 * 365 * 86_400, 2 * 365 * 86_400])
+def test_oldest_is_what_was_written_first_when_the_clock_was_wrong_for_a_while(
+    folder: Path, make: Make, step_s: int
+) -> None:
+    max_bytes = 4 * measure(folder, make) + 200
+    wrong = NOON_NS + step_s * SECOND_NS
+    save(make(max_bytes=max_bytes), result(1), result(2))
+    save(make(max_bytes=max_bytes), *(result(seq, camera="side", published_utc_ns=wrong + seq) for seq in (3, 4)))
+    seen = []
+    for seq in range(5, 9):
+        save(make(max_bytes=max_bytes), result(seq))
+        seen.append(set(kept(folder)))
+    assert seen == [{2, 3, 4, 5}, {3, 4, 5, 6}, {4, 5, 6, 7}, {5, 6, 7, 8}]
+
+
+def test_files_of_earlier_versions_without_a_number_are_the_oldest_by_their_time(folder: Path, make: Make) -> None:
+    max_bytes = 3 * measure(folder, make) + 100
+    save(make(), result(2), result(1))
+    for path in files(folder):
+        path.rename(path.with_name(path.name.partition("+")[0] + path.suffix))
+    save(make(max_bytes=max_bytes), result(3, published_utc_ns=NOON_NS - SECOND_NS))
+    save(make(max_bytes=max_bytes), result(4))
+    assert set(kept(folder)) == {2, 3, 4}
+    save(make(max_bytes=max_bytes), result(5))
+    assert set(kept(folder)) == {3, 4, 5}
 
 
 def test_quota_holds_after_every_save_when_sizes_differ(folder: Path, make: Make) -> None:
@@ -349,7 +376,7 @@ def test_image_is_there_first_and_under_its_name_when_the_json_comes(
 
     monkeypatch.setattr(Path, "replace", record)
     save(make(), result())
-    stem = "120001_000000-1-FAIL-DEFECT-f1"
+    stem = "120001_000000-1-FAIL-DEFECT-f1+1"
     assert renamed == [
         (f".{stem}.png.part", f"{stem}.png", [f".{stem}.png.part"]),
         (f".{stem}.json.part", f"{stem}.json", renamed[1][2]),
@@ -390,7 +417,7 @@ def test_nothing_is_left_when_a_write_fails(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", fail)
-        with pytest.raises(EvidenceError, match=r"f2: cannot be written: .*No space left"):
+        with pytest.raises(EvidenceError, match=r"f2\+2: cannot be written: .*No space left"):
             save(store, result(2))
     assert kept(folder) == [1]
     assert store.nbytes == before == count(folder)

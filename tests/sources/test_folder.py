@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import socket as sockets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError, SourceExhaustedError
+from inspector.files import read_stamp
+from inspector.sources import folder as module
 from inspector.sources.folder import FolderSource
 from inspector.types import Frame, PixelFormat
 
@@ -54,7 +59,7 @@ def take(source: FolderSource) -> Frame:
 def described(frame: Frame) -> tuple[str, int]:
     assert frame.pixels is not None
     assert np.unique(frame.pixels).size == 1
-    return frame.frame_id, int(frame.pixels[0, 0])
+    return frame.frame_id, int(frame.pixels.flat[0])
 
 
 def test_files_come_in_the_order_of_their_names_when_read_once(tmp_path: Path) -> None:
@@ -136,7 +141,7 @@ def test_unreadable_file_becomes_a_frame_with_an_error_and_the_next_still_comes(
     for name, why in [
         ("b.png", "its end is missing"),
         ("c.jpg", "must be one OpenCV can decode"),
-        ("d.png", "Is a directory"),
+        ("d.png", "must be a regular file, is a directory"),
         ("e.png", "No such file"),
         ("f.png", "got 0 bytes"),
     ]:
@@ -153,6 +158,18 @@ def test_file_becomes_a_frame_with_an_error_unread_when_it_is_huge(tmp_path: Pat
     (tmp_path / "huge.png").touch()
     os.truncate(tmp_path / "huge.png", 2**42)  # no disk has it, and no memory would
     assert take(once(tmp_path)).error == f"huge.png: file: must be at most {2**30} bytes, got {2**42}"
+
+
+def test_file_becomes_a_frame_with_an_error_when_there_is_no_memory_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> bytes:
+        raise MemoryError("cannot allocate 1 GiB")
+
+    write(tmp_path, a=1)
+    source = once(tmp_path)
+    monkeypatch.setattr(module, "read_whole", fail)
+    assert take(source).error == "a.png: cannot allocate 1 GiB"
 
 
 def test_listed_file_becomes_a_frame_with_an_error_when_it_is_gone_before_it_is_read(tmp_path: Path) -> None:
@@ -288,7 +305,7 @@ def test_read_fails_when_a_watched_folder_goes_and_goes_on_when_it_is_back(tmp_p
     assert described(take(source)) == ("a.png", 1)
     folder.rename(away)
     with pytest.raises(NotConnectedError, match="is not there"):
-        source.read(0.001)
+        source.read(1.0)
     source.close()
     write(away, b=2)
     away.rename(folder)
@@ -301,9 +318,11 @@ def test_read_fails_when_a_watched_folder_goes_and_goes_on_when_it_is_back(tmp_p
 def test_read_waits_no_longer_than_it_may_when_the_poll_period_is_long(tmp_path: Path) -> None:
     source = FolderSource("top", tmp_path, watch=True, poll_s=60.0)
     source.connect()
+    write(tmp_path, a=1)
     started = time.monotonic()
     assert source.read(0.05) is None
     assert 0.05 <= time.monotonic() - started < 5.0
+    assert source._sights == {}  # and does not look before it is time
 
 
 def test_read_waits_between_looks_when_there_is_nothing_new(tmp_path: Path) -> None:
@@ -329,6 +348,21 @@ def test_file_is_another_frame_when_it_is_written_anew_under_its_old_name(tmp_pa
     look(source)
 
 
+def test_file_is_not_taken_again_when_only_its_mode_changes_or_its_share_is_mounted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = watch(tmp_path)
+    write(tmp_path, a=1)
+    look(source), look(source)
+    assert described(take(source)) == ("a.png", 1)
+    (tmp_path / "a.png").chmod(0o400)
+    for _ in range(3):
+        look(source)
+    monkeypatch.setattr(module, "read_stamp", lambda path: dataclasses.replace(read_stamp(path), device=99, inode=99))
+    for _ in range(3):
+        look(source)
+
+
 def test_names_of_files_that_are_gone_are_forgotten_when_watching(tmp_path: Path) -> None:
     source = watch(tmp_path)
     write(tmp_path, a=1, b=2)
@@ -337,3 +371,149 @@ def test_names_of_files_that_are_gone_are_forgotten_when_watching(tmp_path: Path
     (tmp_path / "a.png").unlink()
     look(source)
     assert [path.name for path in source._taken] == ["b.png"]
+
+
+def test_files_are_judged_all_the_same_when_a_link_between_them_leads_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "circle.png").symlink_to(tmp_path / "circle.png")
+    write(tmp_path, part=3)
+    source = once(tmp_path)
+    assert "Too many levels of symbolic links" in (take(source).error or "")
+    assert described(take(source)) == ("part.png", 3)
+
+
+# ---------------------------------------------------------------- unfinished files
+
+
+def bmp(value: int, height: int = 200, width: int = 200) -> bytes:
+    """A grey picture: its pixels as they are, last row first, and nothing that shows where they end."""
+    return cv2.imencode(".bmp", np.full((height, width, 3), value, np.uint8))[1].tobytes()
+
+
+def overwrite(path: Path, content: bytes, *, start: int = 0) -> None:
+    """In place: the same file, no shorter than it was."""
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(content)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute before what looks unfinished is taken as it is."""
+    monkeypatch.setattr(module, "_DOUBT_S", 60.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ever so little."""
+    monkeypatch.setattr(module, "_DOUBT_S", 0.05)
+
+
+def wait_for_frame(source: FolderSource) -> Frame:
+    """The next frame."""
+    deadline = time.monotonic() + 20
+    while (frame := source.read(1.0)) is None:
+        assert time.monotonic() < deadline
+    return frame
+
+
+def break_in(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Do something once, when a file has been opened and before it is read."""
+    actions, real_open = [action], os.open
+
+    def opens(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        descriptor = real_open(path, flags, *more, **options)
+        if actions and str(path).endswith(".bmp"):
+            actions.pop()()
+        return descriptor
+
+    monkeypatch.setattr("inspector.files.os.open", opens)
+
+
+@pytest.mark.parametrize("is_watched", [True, False], ids=["watched", "once"])
+def test_file_overwritten_while_it_is_read_comes_only_as_what_it_is_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_watched: bool
+) -> None:
+    path = tmp_path / "a.bmp"
+    path.write_bytes(bmp(10))
+    source = FolderSource("top", tmp_path, watch=is_watched, poll_s=0.001)
+    source.connect()
+    if is_watched:
+        look(source)
+    time.sleep(0.02)  # more than a tick of the clock that stamps files
+    break_in(monkeypatch, lambda: overwrite(path, bmp(200)[15_000:], start=15_000))
+    look(source)  # torn: half 10 and half 200
+    overwrite(path, bmp(200))
+    assert described(wait_for_frame(source)) == ("a.bmp", 200)
+    if is_watched:
+        look(source)
+
+
+def test_file_replaced_after_it_was_looked_at_is_looked_at_again(tmp_path: Path) -> None:
+    path, new = tmp_path / "a.bmp", tmp_path / "new"
+    path.write_bytes(bmp(10))
+    new.write_bytes(bmp(200))
+    source = watch(tmp_path)
+    look(source)
+    new.replace(path)
+    look(source)
+    look(source)
+    look(source)
+    assert described(take(source)) == ("a.bmp", 200)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("how", ["cut short", "made at its full size", "allocated", "filled with zeros"])
+def test_file_whose_writer_pauses_is_not_taken_until_it_is_whole(tmp_path: Path, how: str) -> None:
+    path, content, half = tmp_path / "part.bmp", bmp(90), len(bmp(90)) // 8
+    with path.open("wb") as file:
+        if how == "made at its full size":
+            file.truncate(len(content))
+        elif how == "allocated":
+            os.posix_fallocate(file.fileno(), 0, len(content))
+        elif how == "filled with zeros":
+            file.write(bytes(len(content)))
+            file.seek(0)
+        file.write(content[:half])
+    source = watch(tmp_path)
+    for _ in range(5):
+        look(source)
+    overwrite(path, content[half:], start=half)
+    assert described(wait_for_frame(source)) == ("part.bmp", 90)
+    look(source)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_unfinished_file_is_answered_once_it_has_stayed_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(png(1)[:-5])
+    with (tmp_path / "hole.bmp").open("wb") as file:
+        file.write(bmp(90)[:5000])
+        file.truncate(len(bmp(90)))
+    (tmp_path / "zeros.bmp").write_bytes(bmp(0))  # black, perhaps, and perhaps not written
+    (tmp_path / "whole.bmp").write_bytes(bmp(90))
+    started = time.monotonic()
+    source = watch(tmp_path)
+    frames = {frame.frame_id: frame for frame in (wait_for_frame(source) for _ in range(4))}
+    assert time.monotonic() - started >= 0.05
+    assert described(frames["whole.bmp"]) == ("whole.bmp", 90)
+    assert described(frames["zeros.bmp"]) == ("zeros.bmp", 0)
+    assert "its end is missing" in (frames["cut.png"].error or "")
+    assert "must be written to the end, but nothing was at byte" in (frames["hole.bmp"].error or "")
+    look(source)
+
+
+def test_what_is_no_file_is_answered_and_never_opened_when_it_is_called_like_an_image(
+    tmp_path: Path, impatient: None
+) -> None:
+    os.mkfifo(tmp_path / "a.png")  # opening it would wait for a writer
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    with sockets.socket(sockets.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "d.png"))
+    write(tmp_path, e=5)
+    for source in (once(tmp_path), watch(tmp_path)):
+        frames = {frame.frame_id: frame for frame in (wait_for_frame(source) for _ in range(5))}
+        kinds = [frames[f"{name}.png"].error for name in "abcd"]
+        words = ("pipe", "pipe", "device", "socket")
+        rule = "file: must be a regular file, is a"
+        assert kinds == [f"{name}.png: {rule} {kind}" for name, kind in zip("abcd", words, strict=True)]
+        assert described(frames["e.png"]) == ("e.png", 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import threading
@@ -56,6 +57,12 @@ def child_of(source: OpencvSource) -> Any:
     (child,) = multiprocessing.active_children()
     assert child.name == f"capture-{source.name}"
     return child
+
+
+def wait_for_data(source: OpencvSource) -> None:
+    """Until the child has sent something that nobody has read."""
+    assert source._inbox is not None
+    assert select.select([source._inbox._socket], [], [], WAIT_S)[0]
 
 
 def take(source: OpencvSource) -> Frame:
@@ -263,8 +270,7 @@ def test_read_fails_when_the_child_is_killed_in_the_middle_of_a_frame(
     video = write_video(tmp_path / "large.avi", grey(50, 960, 1280), grey(60, 960, 1280))  # more than a pipe holds
     source = open_source(closing, str(video))
     child = child_of(source)
-    assert source._pipe is not None
-    assert source._pipe.poll(WAIT_S)  # the frame's header is there, its pixels are on their way
+    wait_for_data(source)  # the frame's header is there, its pixels are on their way
     child.kill()
     child.join(WAIT_S)
     with pytest.raises(NotConnectedError, match="capture process ended"):
@@ -285,6 +291,70 @@ def test_read_fails_in_time_and_close_ends_it_when_the_child_is_frozen(
     assert time.monotonic() - started < READ_TIMEOUT_S + 5.0
     source.close()
     assert not child.is_alive()
+
+
+def test_read_returns_in_time_and_fails_when_the_child_stops_in_the_middle_of_a_frame(
+    tmp_path: Path, closing: contextlib.ExitStack
+) -> None:
+    video = write_video(tmp_path / "large.avi", grey(50, 960, 1280), grey(60, 960, 1280))  # more than a socket holds
+    source = open_source(closing, str(video))
+    child = child_of(source)
+    wait_for_data(source)
+    os.kill(child.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    error, frames, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    assert f"no frame for {READ_TIMEOUT_S} s" in str(error)
+    assert frames == []
+    assert time.monotonic() - started < READ_TIMEOUT_S + 5.0
+    source.close()
+    assert not child.is_alive()
+
+
+def test_frame_is_whole_when_the_child_goes_on_after_it_stopped_in_its_middle(
+    tmp_path: Path, closing: contextlib.ExitStack
+) -> None:
+    video = write_video(tmp_path / "large.avi", grey(50, 960, 1280), grey(60, 960, 1280))
+    source = OpencvSource("top", str(video), open_timeout_s=3.0, read_timeout_s=WAIT_S)
+    closing.callback(source.close)
+    source.connect()
+    child = child_of(source)
+    wait_for_data(source)
+    os.kill(child.pid, signal.SIGSTOP)
+    assert source.read(0.1) is None
+    os.kill(child.pid, signal.SIGCONT)
+    np.testing.assert_allclose([mean_colour(take(source)) for _ in range(2)], [[50] * 3, [60] * 3], atol=3)
+
+
+def test_no_second_child_is_started_while_the_first_cannot_be_ended(
+    camera: MjpegServer, closing: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(closing, camera.url)
+    child = child_of(source)
+    with monkeypatch.context() as patched:  # as one that hangs in its device's driver
+        patched.setattr(child, "kill", lambda: os.kill(child.pid, signal.SIGSTOP))
+        started = time.monotonic()
+        source.close()
+        assert time.monotonic() - started < 5.0
+        assert source.is_busy()
+        for _ in range(2):
+            with pytest.raises(NotConnectedError, match=r"camera top: 'http://.*' hangs; its capture process cannot"):
+                source.connect()
+        assert multiprocessing.active_children() == [child]
+    child.kill()
+    child.join(WAIT_S)
+    source.connect()
+    assert_live(source)
+    source.close()
+    assert not source.is_busy()
+
+
+def test_no_file_is_looked_at_when_the_source_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_: Any, **__: Any) -> os.stat_result:
+        raise AssertionError("a dead share would hold up the start of the whole station")
+
+    monkeypatch.setattr(os, "stat", hang)
+    make(str(tmp_path / "parts.avi"))
 
 
 def test_no_child_is_left_when_closed(camera: MjpegServer, closing: contextlib.ExitStack) -> None:

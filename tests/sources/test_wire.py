@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from inspector.config import Camera
+from inspector.config import Camera, FolderSource, ImagezmqSource, ZmqSource
 from inspector.errors import UnidentifiedFrameError
 from inspector.sources.wire import MAX_HEADER_BYTES, FrameDecoder
-from inspector.types import Reason
+from inspector.types import Frame, PixelFormat, Reason
 
 DECODER = FrameDecoder({"top": Camera()}, max_bytes=1000)
 HEADER: dict[str, Any] = {"camera": "top", "frame_id": "x", "encoding": "raw", "dtype": "uint8", "shape": [2, 2, 3]}
@@ -58,6 +59,80 @@ def test_bad_frame_keeps_what_the_line_knows_it_by() -> None:
     frame = decoder.decode([json.dumps(header).encode(), bytes(12)])
     assert (frame.frame_id, frame.part_id, frame.trigger_id, frame.simulated) == ("x", "p1", "t1", True)
     assert frame.error is not None
+
+
+# ---------------------------------------------------------------- simulated frames
+
+IMAGEZMQ: dict[str, Any] = {"msg": "pi", "dtype": "uint8", "shape": [2, 2, 3]}
+
+
+def decode_simulated(header: dict[str, Any], camera: Camera, pixels: bytes = bytes(12)) -> Frame:
+    return FrameDecoder({"top": camera}, max_bytes=1000).decode([json.dumps(header).encode(), pixels])
+
+
+@pytest.mark.parametrize("header", [HEADER, IMAGEZMQ], ids=["ours", "imagezmq's"])
+@pytest.mark.parametrize("of_camera", [False, True])
+@pytest.mark.parametrize("of_header", [None, False, True])
+def test_sender_can_mark_a_frame_as_simulated_and_never_take_the_cameras_mark_away(
+    header: dict[str, Any], of_camera: bool, of_header: bool | None
+) -> None:
+    source = ZmqSource() if "camera" in header else ImagezmqSource(type="imagezmq", sender="pi")
+    camera = Camera(source=source, simulated=of_camera)
+    mark = {} if of_header is None else {"simulated": of_header}
+    for pixels in (bytes(12), b"too few"):  # a bad frame's verdict is an ERROR, and marked as well
+        frame = decode_simulated(header | mark, camera, pixels)
+        assert frame.simulated is (of_camera or of_header is True)
+        assert (frame.error is None) == (len(pixels) == 12)
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "true", "false", "", [], {}, 1.0], ids=repr)
+def test_frame_is_bad_when_its_mark_is_neither_true_nor_false(value: object) -> None:
+    for camera, header in (
+        (Camera(), HEADER),
+        (Camera(simulated=True, source=ImagezmqSource(type="imagezmq", sender="pi")), IMAGEZMQ),
+    ):
+        frame = decode_simulated(header | {"simulated": value}, camera)
+        assert (frame.pixels, frame.error_reason) == (None, Reason.BAD_FRAME)
+        assert frame.error == f"simulated: must be true or false, got {value!r}"
+        assert frame.simulated is camera.simulated
+
+
+# ---------------------------------------------------------------- whose frame it is
+
+MIXED = FrameDecoder(
+    {
+        "top": Camera(),
+        "side": Camera(source=ImagezmqSource(type="imagezmq", sender="pi")),
+        "left": Camera(source=ImagezmqSource(type="imagezmq")),
+        "files": Camera(source=FolderSource(type="folder", path=Path("in"))),
+    },
+    max_bytes=1000,
+)
+
+
+@pytest.mark.parametrize(("text", "camera"), [("pi", "side"), ("left", "left")])
+def test_imagezmq_text_names_its_senders_camera(text: str, camera: str) -> None:
+    frame = MIXED.decode([json.dumps({"msg": text, "dtype": "uint8", "shape": [2, 2, 3]}).encode(), bytes(12)])
+    assert (frame.camera, frame.pixel_format, frame.error) == (camera, PixelFormat.BGR8, None)
+
+
+@pytest.mark.parametrize("text", ["top", "side", "files", "PI", "pi ", "", "Left"])
+def test_imagezmq_text_that_is_no_senders_is_never_taken_for_a_cameras_name(text: str) -> None:
+    with pytest.raises(UnidentifiedFrameError) as refused:
+        MIXED.decode([json.dumps({"msg": text, "dtype": "uint8", "shape": [2, 2, 3]}).encode(), bytes(12)])
+    assert refused.value.cause == "camera"
+    assert str(refused.value) == f"camera: imagezmq's text must be one of ('pi', 'left'), got {text!r}"
+
+
+def test_header_names_any_camera_that_takes_frames_from_a_socket_and_no_other() -> None:
+    frames = [MIXED.decode([json.dumps(HEADER | {"camera": name}).encode(), bytes(12)]) for name in ("top", "side")]
+    assert [(frame.camera, frame.pixel_format) for frame in frames] == [
+        ("top", PixelFormat.RGB8),
+        ("side", PixelFormat.BGR8),  # the camera's own, where the header does not say
+    ]
+    for name in ("pi", "files", "TOP", "top "):
+        with pytest.raises(UnidentifiedFrameError, match=r"camera: must be one of \('top', 'side', 'left'\), got"):
+            MIXED.decode([json.dumps(HEADER | {"camera": name, "msg": "pi"}).encode(), bytes(12)])
 
 
 # ---------------------------------------------------------------- what would cost more than it should

@@ -18,6 +18,7 @@ from inspector.access import Access
 from inspector.config import Camera, FolderSource, ImagezmqSource, Sockets, Station
 from inspector.errors import ConfigError, MessageRefusedError, UnidentifiedFrameError
 from inspector.sources.build import build_sources
+from inspector.sources.detached import DetachedSource
 from inspector.sources.wire import FrameDecoder
 from inspector.sources.zmq import ZmqSource
 from inspector.types import Frame, PixelFormat
@@ -313,6 +314,38 @@ def test_req_sender_is_answered_only_when_the_source_is_told_to(source: ZmqSourc
     assert not req.poll(100)
 
 
+def test_each_sender_gets_its_own_answer_when_it_is_given_after_others_frames_were_read(
+    connect: Connect, source: ZmqSource, endpoints: Sockets
+) -> None:
+    senders, answers = [connect(zmq.REQ, endpoints.imagezmq) for _ in range(2)], []
+    for number, sender in enumerate(senders):
+        send(sender, HEADER | {"frame_id": number})
+        take(source)
+        answers.append(source.defer_answer())
+        assert not source.awaits_answer()
+    answers[1](None)
+    answers[0]("the disk is full")
+    assert [sender.recv() for sender in senders] == [b"ERROR the disk is full", b"OK"]
+
+
+def test_source_knows_whether_anything_lay_unread(source: ZmqSource, push: zmq.Socket[bytes]) -> None:
+    assert source.read(0) is None
+    assert source.is_caught_up
+    send(push, HEADER)
+    take(source)
+    for number in range(3):
+        send(push, HEADER | {"frame_id": number})
+    take(source)  # once one has come, the others are there too, or will be soon
+    while source.is_caught_up:
+        send(push, HEADER)
+        send(push, HEADER)
+        time.sleep(0.05)
+        take(source)
+    while source.read(0.05) is not None:
+        pass
+    assert source.is_caught_up
+
+
 def test_no_sender_is_answered_when_a_pushed_frame_was_read(
     source: ZmqSource, push: zmq.Socket[bytes], req: zmq.Socket[bytes]
 ) -> None:
@@ -421,7 +454,9 @@ def test_each_station_has_one_zmq_source_when_any_camera_takes_its_frames_there(
     folder = Camera(source=FolderSource(type="folder", path=tmp_path))
     sources = build_sources(Station(schema=1, station="press", cameras=CAMERAS | {"files": folder}), context)
     assert [source.cameras for source in sources] == [("files",), ("top", "side")]
-    assert build_sources(Station(schema=1, station="press", cameras={"files": folder}), context)[0].name == "files"
+    (files,) = build_sources(Station(schema=1, station="press", cameras={"files": folder}), context)
+    assert files.name == "files"
+    assert isinstance(files, DetachedSource)  # a share may hang
     assert not any(source.awaits_answer() for source in sources)
 
 

@@ -11,6 +11,8 @@ clock
 journal, at each commit
     slow_commit_s: take so much longer. fail_commit: the disk is full. exit_before_commit, exit_after_commit: the
     process is gone.
+sources
+    hang_folder: looks into this folder take until the key is gone, as those on a share that died.
 threads
     kill_thread: the name of a thread that ends by SystemExit where it stands, once for each change of the file.
 """
@@ -113,6 +115,18 @@ def _after_commit(faults: Faults) -> None:
         os._exit(137)
 
 
+def break_folder(faults: Faults) -> None:
+    """Of a source; hangs where a dead share would, with the interpreter's lock free."""
+    real_isdir = os.path.isdir
+
+    def isdir(path: Any) -> bool:
+        while faults.get("hang_folder") == str(path):
+            time.sleep(_CHECK_S)
+        return real_isdir(path)
+
+    os.path.isdir = isdir
+
+
 def break_device(faults: Faults) -> None:
     """Every detector's engine, whichever it is."""
     import torch
@@ -163,6 +177,7 @@ def main() -> None:
     faults = Faults(Path(os.environ["INSPECTOR_FAULTS"]))
     break_clock(faults)
     break_journal(faults)
+    break_folder(faults)
     # The checkout's own package, and not this folder's modules.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     from inspector.cli.app import main as run

@@ -65,7 +65,7 @@ class Malformer:
 
     def _wrong_value(self, header: Header) -> Parts:
         key = self._random.choice(["camera", "frame_id", "encoding", "dtype", "shape", "pixel_format", "part_id",
-                                   "trigger_id", "captured_utc_ns"])  # fmt: skip
+                                   "trigger_id", "captured_utc_ns", "simulated"])  # fmt: skip
         text = json.dumps(header | {key: "PLACE"}).replace('"PLACE"', self._value())
         return [text.encode("utf-8", "surrogatepass"), self._random.choice([RAW[:-1], b"", b"pixels"])]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -94,7 +95,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB where the station keeps its evidence."""
     folder = tmp_path / "state" / "test" / "evidence"
     folder.mkdir(parents=True)
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    yield from mount(folder, "1m")
+
+
+@pytest.fixture
+def small_state(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB where the station keeps its state."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    yield from mount(folder, "8m")
+
+
+def mount(folder: Path, size: str) -> Iterator[Path]:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs root")
     yield folder
@@ -136,6 +149,69 @@ def test_verdicts_go_on_and_the_station_is_degraded_while_the_disk_for_evidence_
 # ---------------------------------------------------------------- the journal's file
 
 
+def test_frames_are_errors_while_the_journal_is_away_and_no_number_is_given_twice_once_it_is_lost(
+    start: StartStation,
+) -> None:
+    station = start(evidence={"frames": "none"})
+    files = [station.journal, *(station.journal.with_name(f"journal.sqlite-{end}") for end in ("wal", "shm"))]
+    with Line(station.config) as line:
+        line.send(2)
+        line.wait_answered()
+        for file in files:
+            file.rename(file.with_name(f"away-{file.name}"))
+        line.wait_for(lambda: station.get("/ready")[0] == 503, "DEGRADED, though no frame comes")
+        line.send(2)
+        line.wait_answered()
+        assert {arrival.message["reason"] for arrival in line.results[2:]} == {"NOT_READY"}
+        for file in files:
+            file.with_name(f"away-{file.name}").rename(file)
+        back = time.monotonic()
+        station.wait_ready(10)
+        line.send(2)
+        report("journal away", "ERROR NOT_READY", wait_for_pass(line, since=4) - back)
+        line.wait_answered()
+        assert line.account(station.journal).broken == {}
+        shutil.rmtree(station.journal.parent)
+        line.send(2)
+        line.wait_answered()
+        assert {(a.message["reason"], a.message["recorded"]) for a in line.results[6:]} == {("NOT_READY", False)}
+        assert station.stop() == 0
+        station = start(config=station.config)
+        line.send(2)
+        wait_for_pass(line, since=8)
+        line.wait_answered()
+        seqs = [arrival.message["seq"] for arrival in line.results if not arrival.message["replay"]]
+    assert seqs[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert seqs[8] > 8 + 1000
+    assert "8 results or more are not on record, from number 1 on" in station.log_text()
+    assert station.metric("inspector_journal_lost_total") == 8
+    assert verify(station.journal).returncode == 0
+    assert station.stop() == 0
+
+
+def test_station_whose_disk_is_full_is_started_again_and_comes_back_once_there_is_room(
+    small_state: Path, start: StartStation
+) -> None:
+    station = start(evidence={"frames": "none"})
+    with Line(station.config) as line:
+        line.send(1)
+        line.wait_answered()
+        station.process.kill()
+        station.process.wait()
+        with (small_state / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+        refused = start(config=station.config, wait=False)
+        assert refused.process.wait(60) == 1
+        assert "cannot start now" in refused.log_text()
+        (small_state / "filler").unlink()
+        start(config=station.config)
+        line.send(2)
+        wait_for_pass(line, since=1)
+        line.wait_answered()
+        assert line.account(station.journal).broken == {}
+
+
 def test_altered_row_is_named_by_verify_and_a_file_that_is_no_journal_stops_the_start(start: StartStation) -> None:
     station = start(evidence={"frames": "none"})
     with Line(station.config) as line:
@@ -160,9 +236,7 @@ def test_altered_row_is_named_by_verify_and_a_file_that_is_no_journal_stops_the_
     refused = start(config=station.config, wait=False)
     assert refused.process.wait(30) == 78
     report("journal replaced by another file", "exit 78, until a hand mends it", time.monotonic() - stopped)
-    assert f"state_dir: must be a folder this process can write: journal {station.journal}: cannot be opened" in (
-        refused.log_text()
-    )
+    assert f"state_dir: journal {station.journal}: cannot be opened: file is not a database" in refused.log_text()
     assert station.journal.read_bytes() == b"shopping list\n" * 100
 
 

@@ -23,9 +23,10 @@ def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: St
     station = start()
     results, overlays, push = station.subscribe(), station.open(zmq.SUB, "overlays"), station.open(zmq.PUSH, "frames")
     time.sleep(0.3)
+    captured_utc_ns = time.time_ns()
     for number in range(6):
         frame = bad_frame() if number % 2 else good_frame()
-        send_frame(push, frame, f"f{number}", part_id=f"p{number}", captured_utc_ns=number + 1)
+        send_frame(push, frame, f"f{number}", part_id=f"p{number}", captured_utc_ns=captured_utc_ns + number)
     got = [next_result(results) for _ in range(6)]
     assert [(r["frame_id"], r["verdict"], r["seq"]) for r in got] == [
         (f"f{n}", "FAIL" if n % 2 else "PASS", n + 1) for n in range(6)
@@ -33,7 +34,7 @@ def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: St
     assert got[1]["reason_code"] == 1
     assert got[1]["margin"] > 0
     assert got[1]["part_id"] == "p1"
-    assert got[1]["captured_utc_ns"] == 2
+    assert got[1]["captured_utc_ns"] == captured_utc_ns + 1
     left, top, right, bottom = got[1]["regions"][0]["xyxy"]
     assert 0 <= left < right <= 160
     assert 0 <= top < bottom <= 128
@@ -212,6 +213,10 @@ def test_send_and_tail_work_against_a_running_station(start: StartStation, tmp_p
     next_result(watcher)
     lines = [json.loads(line) for line in out.splitlines()]
     assert [(r["frame_id"], r["verdict"]) for r in lines] == [("images/a.png", "PASS"), ("images/b.png", "FAIL")]
+    assert [r["simulated"] for r in lines] == [True, True]  # pictures are no parts
+    assert station.stop() == 0  # evidence is written by then
+    (written,) = (station.journal.parent / "evidence").rglob("*FAIL*.json")
+    assert json.loads(written.read_text())["simulated"] is True
 
 
 def test_inspect_and_evaluate_give_the_daemons_score_for_the_same_frame(

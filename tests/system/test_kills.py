@@ -66,7 +66,10 @@ class Following(threading.Thread):
         super().__init__(name="following")
         sockets = config["sockets"]
         self._subscriber = Subscriber(
-            sockets["results"], requests=sockets["requests"], from_seq=dict.fromkeys(config["cameras"], 1)
+            sockets["results"],
+            station=config["station"],
+            requests=sockets["requests"],
+            from_seq=dict.fromkeys(config["cameras"], 1),
         )
         self._stop_asked = threading.Event()
         self.verdicts: list[Verdict] = []

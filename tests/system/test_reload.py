@@ -125,6 +125,12 @@ def prepare(station: RunningStation, recipe: str) -> dict[str, Any]:
     return change
 
 
+def switch(station: RunningStation, recipe: str) -> None:
+    """Prepare it and put it in place."""
+    sha256 = prepare(station, recipe)["recipe_sha256"]
+    assert ask(station, action="switch", camera="top", recipe_sha256=sha256)["ok"] is True
+
+
 def reload(station: RunningStation, config: dict[str, Any] | str) -> dict[str, Any]:
     """Write the station file, send SIGHUP and wait; how it ended."""
     asked = time.time_ns()
@@ -160,9 +166,11 @@ def test_each_result_is_one_recipes_when_recipes_are_switched_under_load(
     old, new = judged_with(recipes / "one"), judged_with(recipes / "two")
     load.wait_for(old)
     assert ask(station, action="switch", camera="top")["ok"] is False
-    assert prepare(station, "recipes/two")["state"] == "prepared"
+    prepared = prepare(station, "recipes/two")
+    assert prepared["state"] == "prepared"
     load.wait_for(old)
-    assert ask(station, action="switch", camera="top")["state"] == "switched"
+    assert ask(station, action="switch", camera="top", recipe="recipes/two")["ok"] is False
+    assert ask(station, action="switch", camera="top", id=prepared["id"])["state"] == "switched"
     load.wait_for(new)
     status = ask(station, action="status")
     used = status["recipes"]["top"]
@@ -181,8 +189,7 @@ def test_each_result_is_one_recipes_when_recipes_are_switched_under_load(
 def test_who_changed_what_is_on_record_when_it_was_asked_for_and_when_a_file_was_edited(
     start: StartStation, station: RunningStation, recipes: Path
 ) -> None:
-    prepare(station, "recipes/two")
-    ask(station, action="switch", camera="top")
+    switch(station, "recipes/two")
     assert ask(station, request="drain")["ok"] is True
     assert station.process.wait(20) == 0
     change_recipe(recipes / "one", threshold={"value": 7.0, "method": "manual"})
@@ -215,8 +222,7 @@ def test_station_files_recipe_counts_when_the_station_was_switched_and_started_a
 ) -> None:
     config = base_config(recipes / "one")
     station = start(config=config)
-    prepare(station, "recipes/two")
-    ask(station, action="switch", camera="top")
+    switch(station, "recipes/two")
     assert station.stop() == 0
     used = ask(start(config=config), action="status")["recipes"]["top"]
     assert (used["recipe_id"], used["from_station_file"]) == ("tiny", True)
@@ -248,7 +254,7 @@ def test_old_recipe_judges_on_without_a_gap_when_the_new_one_is_refused(
         assert refused["state"] == "refused"
         assert words in refused["error"]
         assert words in station.log_text()
-        switched = ask(station, action="switch", camera="top")
+        switched = ask(station, action="switch", camera="top", id=refused["id"])
         assert switched["ok"] is False
         assert words in switched["error"]
     missing = ask(station, action="prepare", camera="top", recipe="recipes/four")

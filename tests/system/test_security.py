@@ -18,7 +18,7 @@ import zmq
 from station_process import RunningStation, base_config, good_frame, next_result, send_frame
 
 from inspector.cli import online
-from inspector.client import Refused, Subscriber, Verdict
+from inspector.client import Refused, StatusChanged, Subscriber, Verdict
 from inspector.client.keys import ClientKey
 from inspector.errors import InspectorError
 from inspector.keys import Client, Role, edit_clients, load_clients, make_station_key, read_station_key
@@ -313,9 +313,9 @@ def test_our_own_clients_use_the_key_file_and_say_when_they_are_refused(
     endpoints = station.config["sockets"]
     cv2.imwrite(str(tmp_path / "part.png"), good_frame())
     with Subscriber(endpoints["results"], requests=endpoints["requests"], key=keys["plc"]) as subscriber:
-        assert subscriber.receive(WAIT_S) is not None
+        wait_until(lambda: isinstance(subscriber.receive(WAIT_S), StatusChanged))  # from then on parts pass
         online.send([tmp_path / "part.png"], to=endpoints["frames"], camera="top", count=1, key=keys["cam"], fps=0.0,
-                    timeout=WAIT_S)  # fmt: skip
+                    timeout=WAIT_S, live=True)  # fmt: skip
         verdict = subscriber.wait_for("top", frame_id="0-part.png", timeout_s=WAIT_S)
         assert verdict.passed, verdict
     with Subscriber(endpoints["results"], key=keys["cam"]) as subscriber:

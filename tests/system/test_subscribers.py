@@ -28,7 +28,10 @@ from inspector.client import Event, HeartbeatLost, Restarted, StatusChanged, Sub
 READER = """
 import json, sys
 from inspector.client import Gap, Lost, Subscriber, Verdict
-with Subscriber(sys.argv[1], requests=sys.argv[2], cameras=["fast"], from_seq={"fast": int(sys.argv[3])}) as subscriber:
+results, requests, station, first = sys.argv[1:]
+with Subscriber(
+    results, station=station, requests=requests, cameras=["fast"], from_seq={"fast": int(first)}
+) as subscriber:
     for event in subscriber:
         if isinstance(event, Verdict):
             print(json.dumps(["verdict", event.seq, event.seq, event.replay]), flush=True)
@@ -71,7 +74,8 @@ def test_subscriber_that_stood_still_has_each_result_once_and_others_were_not_de
     never.connect(station.config["sockets"]["results"])
     sockets = [station.config["sockets"][name] for name in ("results", "requests")]
     with (tmp_path / "events").open("wb") as events:
-        reader = subprocess.Popen([sys.executable, "-c", READER, *sockets, str(first)], stdout=events)
+        arguments = [*sockets, station.config["station"], str(first)]
+        reader = subprocess.Popen([sys.executable, "-c", READER, *arguments], stdout=events)
     try:
         wait_until(lambda: [event[0] for event in read_events(tmp_path)] == ["Gap", "verdict"])  # the first, replayed
         reader.send_signal(signal.SIGSTOP)
@@ -156,7 +160,9 @@ def test_client_lets_nothing_pass_from_a_kill_to_the_next_start_and_hears_of_bot
     station = serve()
     push = station.open(zmq.PUSH, "frames")
     sockets = station.config["sockets"]
-    with Subscriber(sockets["results"], requests=sockets["requests"], cameras=["top"]) as subscriber:
+    with Subscriber(
+        sockets["results"], station=station.config["station"], requests=sockets["requests"], cameras=["top"]
+    ) as subscriber:
         receive_until(subscriber, lambda event: isinstance(event, StatusChanged))
         send_frame(push, good_frame(), "part-1", part_id="p1")
         assert subscriber.wait_for("top", part_id="p1", timeout_s=20).passed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pwd
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,6 +189,18 @@ def test_stop_answers_what_was_accepted_and_ends_well(service: Service, line: Li
     assert "stopped; 0 frames unanswered" in service.manager.log(UNIT)
     assert len(line.results) > since
     assert line.account(service.journal).broken == {}
+
+
+def test_start_that_fails_for_what_may_pass_is_tried_again_until_it_has_passed(service: Service) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", service.config["http"]["port"]))
+        other.listen()
+        restarts = int(service.show("NRestarts"))
+        service.manager.run("systemctl", "start", "--no-block", UNIT)
+        service.manager.wait_for(UNIT, "NRestarts", str(restarts + 1))
+        assert "cannot start now, try again later" in service.manager.log(UNIT)
+    service.manager.wait_for(UNIT, "SubState", "running", timeout_s=120)
+    service.manager.run("systemctl", "stop", UNIT)
 
 
 def test_bad_configuration_is_not_tried_again(service: Service, line: Line) -> None:

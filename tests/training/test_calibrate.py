@@ -76,8 +76,9 @@ def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: 
     assert recipe.threshold.false_reject_bound == pytest.approx(stats.beta.ppf(0.95, 2, 3))
     assert (recipe.threshold.escape_rate, recipe.threshold.n_defective) == (pytest.approx(np.mean(escaped)), 3)
     assert recipe.threshold.escape_interval == compute_interval(sum(escaped), 3)
-    probe = load_recipe(recipe_dir).probe
-    assert sorted(path.name for path in recipe_dir.iterdir()) == [probe, "recipe.yaml", "weights.safetensors"]
+    assert recipe.expected_frames is not None
+    named = [recipe.probe, "recipe.yaml", recipe.expected_frames.references, "weights.safetensors"]
+    assert sorted(path.name for path in recipe_dir.iterdir()) == named
 
 
 def test_recipe_on_disk_stays_when_calibration_is_refused(recipe_dir: Path, tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def golden_recipe_dir(recipe_dir: Path, tmp_path: Path) -> Path:
     folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
     calibrate(folder, _write_noise(tmp_path / "good", range(4), 80, 120), device="cpu")
     frames = [
-        KnownFrame(_write_noise(tmp_path / "dark", range(20, 21), 70, 90) / "20.png", "PASS"),
+        KnownFrame(_write_noise(tmp_path / "dark", range(20, 21), 82, 118) / "20.png", "PASS"),
         KnownFrame(_write_noise(tmp_path / "bright", range(30, 31), 150, 190) / "30.png", "FAIL"),
     ]
     update_golden(folder, frames, device="cpu")
@@ -114,7 +115,7 @@ def test_recipe_on_disk_stays_when_a_golden_frame_would_not_hold(golden_recipe_d
         calibrate(golden_recipe_dir, _write_noise(tmp_path / "glare", range(40, 44), 180, 230), device="cpu")
     message = str(caught.value)
     assert f"{golden_recipe_dir}/golden/bad-1.png: golden frame: must be judged FAIL, got PASS: score " in message
-    assert "good-1.png" not in message
+    assert "good-1.png: golden frame: must be judged PASS, but cannot be judged: not what good frames show: " in message
     assert f"inspector golden {golden_recipe_dir} --clear" in message
     assert (golden_recipe_dir / "recipe.yaml").read_bytes() == before
     prove_golden(Detector.load(golden_recipe_dir, device=CPU), golden_recipe_dir)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,6 +36,27 @@ def test_images_are_listed_sorted_at_any_depth_and_in_any_case(tmp_path: Path) -
         (tmp_path / name).touch()
     assert list_images(tmp_path) == [tmp_path / name for name in ("a.jpeg", "b.PNG", "d.webp", "deep/er/c.Tif")]
     assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadFrameError, match=r"pipe\.png: file: must be a regular file, is a pipe"):
+        read_image(tmp_path / "pipe.png")
+
+
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "a.bmp", _grey(4, 6))
+    real_open = os.open
+
+    def open_and_write(name: Path, *rest: Any) -> int:
+        descriptor = real_open(name, *rest)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return descriptor
+
+    monkeypatch.setattr("inspector.files.os.open", open_and_write)
+    with pytest.raises(BadFrameError, match=r"a\.bmp: file: must not change while it is read"):
+        read_image(path)
 
 
 def test_colour_comes_out_as_rgb_when_the_file_is_blue(tmp_path: Path) -> None:

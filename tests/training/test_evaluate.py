@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from inspector.config import Preprocessing, dump_recipe, load_recipe
 from inspector.detector import Detector
 from inspector.errors import BadFrameError, RecipeError, TrainingError
 from inspector.model.checkpoint import compute_sha256
 from inspector.preprocessing import preprocess
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import evaluate, read_mask
+from inspector.training.expectations import adopt_expectation, measure_looks
 from inspector.training.record import TRAINING_FILE
 
 
@@ -191,3 +193,20 @@ def test_pixels_are_counted_when_there_are_more_frames_than_open_files_allowed(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert metrics["n_good"] == 38
     assert 0 <= metrics["aupro"] <= 1
+
+
+def test_frames_refused_for_what_they_show_are_scored_and_count_as_errors(
+    recipe_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
+    looks = measure_looks(sorted((dataset_dir / "test/good").iterdir()), Preprocessing())
+    recipe = adopt_expectation(load_recipe(folder), looks, folder)
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    cv2.imwrite(str(dataset_dir / "test/good/0.png"), np.zeros((64, 96, 3), np.uint8))
+    plain, evaluation = (evaluate(each, dataset_dir, device="cpu") for each in (recipe_dir, folder))
+    verdicts = {sample.path.name: sample.verdict.value for sample in evaluation.samples}
+    assert verdicts == {"0.png": "ERROR", "1.png": "PASS", "2.png": "ERROR", "3.png": "ERROR"}  # the dents are bright
+    metrics = evaluation.metrics
+    assert (metrics["n_refused"], metrics["n_skipped"], metrics["false_error_rate"]) == (3, 0, 0.5)
+    assert (metrics["escape_rate"], plain.metrics["escape_rate"]) == (0.0, 1.0)
+    assert metrics["image_auroc"] == plain.metrics["image_auroc"]

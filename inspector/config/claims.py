@@ -1,0 +1,45 @@
+"""What only one camera of a station may have: a name, a sender's text, a folder, a device."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One camera's, on something that would feed it or that it is known by.
+
+    Attributes:
+        field: the camera's name, and below it the field that says so.
+        what: name, sender, folder or device.
+        value: as people are to read it.
+        key: equal where two values mean the same thing, or could be taken for one another.
+    """
+
+    field: tuple[str, ...]
+    what: str
+    value: str
+    key: tuple[str, str]
+
+    @property
+    def camera(self) -> str:
+        """Whose it is."""
+        return self.field[0]
+
+
+def claim_text(field: tuple[str, ...], what: str, text: str) -> Claim:
+    """A camera's name, or the text its sender uses: one that people would take for another's is the same."""
+    return Claim(field, what, repr(text), ("text", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def find_conflicts(claims: Iterable[Claim]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each claim on what another camera has already: its field, and what is wrong."""
+    owners: dict[tuple[str, str], Claim] = {}
+    for claim in claims:
+        owner = owners.setdefault(claim.key, claim)
+        if owner.camera != claim.camera:
+            rule = f"must not be {'' if owner.value == claim.value else 'taken for '}the {owner.what} of camera"
+            its = "" if owner.value == claim.value else f" ({owner.value})"
+            yield claim.field, f"{rule} {owner.camera}{its}, got {claim.value}"

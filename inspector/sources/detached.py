@@ -1,0 +1,118 @@
+"""A source whose calls may never return, such as files on a share that died: each runs where it can be given up."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from inspector.errors import NotConnectedError
+from inspector.sources.base import Source, Unanswering
+from inspector.types import Frame
+
+
+class DetachedSource(Unanswering):
+    """Has its source called in a thread of its own, and waits no longer than it may.
+
+    A call that does not return in time is `NotConnectedError`. Nothing else is asked of the source until it has: so
+    no more than one thread hangs, and what the call brings after all is not lost.
+    """
+
+    def __init__(self, source: Source) -> None:
+        """Make it; a call of `source` may take its `connect_s`."""
+        self.name = source.name
+        self.cameras = source.cameras
+        self.can_wait = source.can_wait
+        self.connect_s = source.connect_s
+        self._source = source
+        self._calls: queue.SimpleQueue[_Call | None] | None = None  # None: no thread
+        self._call: _Call | None = None  # has not returned, or what it brought was not taken
+        self._is_interrupted = False
+
+    def connect(self) -> None:
+        """See `Source.connect`; or wait for a call that was given up."""
+        call = self._call or self._begin(self._source.connect)
+        if not self._await(call, self.connect_s):
+            raise self._give_up(call)
+        if call.frame is None:  # a frame that came late is what is read next
+            self._call = None
+        if call.error is not None:
+            raise call.error
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """See `Source.read`."""
+        call = self._call or self._begin(lambda: self._source.read(timeout_s))
+        if not self._await(call, timeout_s):
+            if call.age_s > self.connect_s:
+                raise self._give_up(call)
+            return None
+        self._call = None
+        if call.error is not None:
+            raise call.error
+        return call.frame
+
+    def interrupt(self) -> None:
+        """See `Source`."""
+        self._is_interrupted = True
+        self._source.interrupt()
+        if self._call is not None:
+            self._call.changed.set()
+
+    def close(self) -> None:
+        """See `Source`; a source that hangs stays as it is until it returns."""
+        if self._calls is not None and not self.is_busy():
+            self._calls.put(None)
+            self._calls = None
+            self._source.close()
+
+    def is_busy(self) -> bool:
+        """See `Source`."""
+        return self._call is not None and not self._call.is_over
+
+    def _begin(self, function: Callable[[], Frame | None]) -> _Call:
+        if self._calls is None:
+            self._calls = queue.SimpleQueue()
+            threading.Thread(target=_serve, args=(self._calls,), name=f"source-{self.name}", daemon=True).start()
+        self._call = _Call(function)
+        self._calls.put(self._call)
+        return self._call
+
+    def _await(self, call: _Call, timeout_s: float) -> bool:
+        """Whether it has returned."""
+        if not self._is_interrupted:
+            call.changed.wait(timeout_s)
+        return call.is_over
+
+    def _give_up(self, call: _Call) -> NotConnectedError:
+        return NotConnectedError(f"{self.name}: no answer for {call.age_s:.0f} s; waiting for it")
+
+
+class _Call:
+    """One call and what came of it; `changed` once it is over, or nobody waits for it any more."""
+
+    def __init__(self, function: Callable[[], Frame | None]) -> None:
+        self._function = function
+        self._began = time.monotonic()
+        self.changed = threading.Event()
+        self.is_over = False
+        self.frame: Frame | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._began
+
+    def run(self) -> None:
+        try:
+            self.frame = self._function()
+        except BaseException as error:  # noqa: BLE001 (raised again where it is waited for)
+            self.error = error
+        self.is_over = True
+        self.changed.set()
+
+
+def _serve(calls: queue.SimpleQueue[_Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        call.run()
+        del call  # with its frame, which may be large

@@ -1,0 +1,87 @@
+"""A verdict that contradicts itself is no verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from fake_station import WAIT_S, Station, make_result
+
+from inspector.client import Malformed, Subscriber
+from inspector.client.messages import MalformedError, load, parse_verdict
+from inspector.types import Reason, Region, Result, Verdict
+
+CONTRADICTIONS: dict[str, dict[str, Any]] = {
+    "recorded: must be true: only an ERROR may leave before it is on record, got False with PASS": {"recorded": False},
+    "score: must be a number up to the threshold for a PASS, got 1.5 with PASS": {"score": 1.5},
+    "score: must be a number up to the threshold for a PASS, got None with PASS": {"score": None},
+    "threshold: must be a number for a PASS, got None with PASS": {"threshold": None},
+    "margin: must be score minus threshold, got None with PASS": {"margin": None},
+    "margin: must be score minus threshold, got 0.5 with PASS": {"margin": 0.5},
+    "margin: must be score minus threshold, got inf with PASS": {"margin": float("inf")},
+    "regions: must be an empty list for a PASS, got [{}] with PASS": {"regions": [{}]},
+    "regions: must be an empty list for a PASS, got None with PASS": {"regions": None},
+    "reason: must be OK for a PASS and for nothing else, got 'DEFECT' with PASS": {"reason": "DEFECT"},
+    "reason: must be OK for a PASS and for nothing else, got 'OK' with FAIL": {"verdict": "FAIL"},
+    "reason_code: must be 0 for a PASS and for nothing else, got 1 with PASS": {"reason_code": 1},
+    "reason_code: must be 0 for a PASS and for nothing else, got 0 with ERROR":
+        {"verdict": "ERROR", "reason": "DEADLINE", "reason_code": 0},
+    **{f"{key}: must be text for a PASS: a recipe judged it, got {value!r} with PASS": {key: value}
+       for key in ("recipe_id", "recipe_sha256", "model_sha256") for value in (None, "", 7)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", CONTRADICTIONS)
+def test_verdict_that_contradicts_itself_is_malformed(rule: str) -> None:
+    with pytest.raises(MalformedError) as raised:
+        parse_verdict(make_result(11, **CONTRADICTIONS[rule]), "top", "press-3")
+    assert str(raised.value) == rule
+
+
+@pytest.mark.parametrize("key", ["margin", "regions", "recipe_id", "recipe_sha256", "model_sha256", "recorded"])
+def test_pass_that_lacks_what_a_pass_must_have_is_malformed(key: str) -> None:
+    result = {name: value for name, value in make_result(11).items() if name != key}
+    with pytest.raises(MalformedError, match=f"^{key}: must be "):
+        parse_verdict(result, "top", "press-3")
+
+
+def test_contradiction_is_told_with_its_rule_and_never_passes(station: Station, subscriber: Subscriber) -> None:
+    station.publish(make_result(11, recorded=False))
+    rule = "recorded: must be true: only an ERROR may leave before it is on record, got False with PASS"
+    assert subscriber.receive(WAIT_S) == Malformed(rule)
+    answer = subscriber.wait_for("top", frame_id="f11", timeout_s=0.1)
+    assert (answer.reason, answer.doubt) == ("NO_ANSWER", f"a malformed message came: {rule}")
+    assert subscriber.malformed == 1
+
+
+RESULT = Result(
+    station="press-3", boot_id="b1", seq=1, camera="top", frame_id="f", part_id=None, trigger_id=None,
+    verdict=Verdict.PASS, reason=Reason.OK, score=0.1 + 0.2, threshold=0.7, regions=(), captured_utc_ns=0,
+    received_utc_ns=1, published_utc_ns=2, deadline_ms=2000, recipe_id="lens", recipe_sha256="a", model_sha256="b",
+)  # fmt: skip
+ERROR: dict[str, Any] = {"verdict": Verdict.ERROR, "score": None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"score": 0.7, "warn": True},
+        {"score": 0, "threshold": 1},
+        {"simulated": True},
+        {"verdict": Verdict.FAIL, "reason": Reason.DEFECT, "score": 0.8, "regions": (Region((0, 0, 9, 9), 0.8, 81),)},
+        ERROR | {"reason": Reason.NOT_READY, "recorded": False, "threshold": None, "recipe_id": None},
+        ERROR | {"reason": Reason.DEADLINE, "score": 0.3, "recorded": False, "message": "judged, but too late"},
+    ],
+)
+def test_what_a_station_publishes_is_sound(changes: dict[str, Any]) -> None:
+    result = dataclasses.replace(RESULT, **changes)
+    verdict = parse_verdict(load(json.dumps(result.to_wire()).encode()), "top", "press-3")
+    assert (verdict.verdict, verdict.reason_code) == (result.verdict.value, int(result.reason))
+
+
+def test_replay_of_an_early_version_that_does_not_say_recorded_is_sound() -> None:
+    result = {name: value for name, value in make_result(11).items() if name != "recorded"}
+    assert parse_verdict(result, "top", "press-3", replayed=True).replay
