@@ -39,10 +39,10 @@ def listen(path: Path) -> int:
     # Who listens counts first: he may be of another program, or have lost his lock to a clean-up.
     listener = find_listener(path)
     if listener is not None:
-        raise OSError(f"{listener} listens there")
+        raise OSError(errno.EADDRINUSE, f"{listener} listens there")
     # The lock decides between two that start at once.
     if not hold(find_lock(path)):
-        raise OSError(f"{_describe(find_holder(find_lock(path)))} has it")
+        raise OSError(errno.EADDRINUSE, f"{_describe(find_holder(find_lock(path)))} has it")
     _remove_stale(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         made.bind(os.fspath(path))
@@ -86,7 +86,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError("what lies there is no socket")
+        raise OSError(errno.EEXIST, "what lies there is no socket")
     path.unlink()
 
 

@@ -88,7 +88,8 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, field: str, secret_key: bytes
         return Binding(field, endpoint, path, None if path is None else ipc.identify(path))
     except (OSError, zmq.ZMQError) as error:
         socket.close(linger=0)
-        message = f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {error}"
+        why = error.strerror if isinstance(error, OSError) and error.filename is None else error
+        message = f"{field}: must be an endpoint this process can bind, got {endpoint!r}: {why}"
         raise ConfigError(message, field=tuple(field.split("."))) from error
 
 

@@ -54,7 +54,7 @@ def test_path_is_refused_while_another_process_has_it_and_free_once_it_is_killed
     path: Path, have: Have, how: str, words: str
 ) -> None:
     other = have(path, how)
-    with pytest.raises(OSError, match=f"^process {other.pid} {words}$"):
+    with pytest.raises(OSError, match=f"process {other.pid} {words}$"):
         ipc.listen(path)
     other.kill()
     other.wait()

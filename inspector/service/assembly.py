@@ -197,7 +197,6 @@ class Assembly:
             *(thread for thread, source in zip(self._ingest, sources, strict=True) if isinstance(source, ZmqSource)),
         ]
         self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
-        _tell_of_any_age(station.cameras)
         self._refuser = Refuser()
         self._bindings = [results.binding, overlays.binding, self._requests.binding]
         for source in sources:
@@ -207,6 +206,7 @@ class Assembly:
                 # not answered waits for ever.
                 source.connect()
                 self._bindings += source.bindings
+        _tell_of_any_age(station.cameras)
 
     # ------------------------------------------------------------ start
 

@@ -30,7 +30,7 @@ class StationLock:
             raise ConfigError(message, field=("state_dir",)) from cause
         if not is_ours:
             message = f"station: must be run by one daemon, but process {find_daemon(folder)} runs it from {folder}"
-            raise ConfigError(message, field=("station",), transient=True)  # it may be one that is about to end
+            raise ConfigError(message, field=("station",), transient=True)
 
 
 def find_daemon(folder: Path) -> int | None:

@@ -112,8 +112,7 @@ class ZmqSource:
 
         def answer(problem: str | None) -> None:
             reply = b"OK" if problem is None else f"ERROR {problem}".encode()
-            # NOBLOCK: a sender that is gone must not hold this thread.
-            # One that sent no empty part is answered as a REQ.
+            # NOBLOCK: a sender that is gone must not hold this thread. One that sent no empty part is told as a REQ.
             socket.send_multipart([envelope[0], *(envelope[1:] or [b""]), reply], flags=zmq.NOBLOCK)
 
         return answer

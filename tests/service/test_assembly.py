@@ -36,7 +36,6 @@ def context() -> Iterator[zmq.Context]:
 
 
 def make_station(folder: Path, **camera: Any) -> Station:
-    """Camera `top` as its part of the file says; sockets are files in the folder."""
     sockets = {name: f"ipc://{folder}/{name}" for name in SOCKETS}
     fields = {"schema": 1, "station": "press", "state_dir": folder, "device": "cpu", "sockets": sockets}
     return Station.model_validate(fields | {"cameras": {"top": camera}})
@@ -50,15 +49,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def build(folder: Path, health: Health, metrics: Metrics) -> Callable[..., Assembly]:
-    """A station's parts, nothing of them started."""
+    """A station's parts, camera `top` as the file describes it; nothing is started. Sockets are files in the folder."""
 
     def run(context: zmq.Context, **camera: Any) -> Assembly:
-        station = make_station(folder, **camera)
         return Assembly(
-            station,
+            make_station(folder, **camera),
             folder / "station.yaml",
             context,
-            read_again=lambda: station,
+            read_again=lambda: make_station(folder, **camera),
             apply=lambda _: None,
             drain=lambda _: None,
             health=health,
@@ -66,43 +64,6 @@ def build(folder: Path, health: Health, metrics: Metrics) -> Callable[..., Assem
         )
 
     return run
-
-
-def test_age_of_frames_is_bounded_anew_when_a_reload_changes_the_limit_or_the_deadline_it_follows(
-    folder: Path, build: Callable[..., Assembly]
-) -> None:
-    with context() as made:
-        assembly = build(made, deadline_ms=300)
-        (thread,) = assembly._ingest
-        assert thread.cameras["top"].age_limit_ms == 300
-        for changed, limit_ms in (({"deadline_ms": 700}, 700), ({"max_age_ms": 50}, 50), ({"max_age_ms": None}, None)):
-            assembly.apply(make_station(folder, **changed))
-            assert thread.cameras["top"].age_limit_ms == limit_ms
-
-
-def test_camera_whose_frames_may_be_of_any_age_is_told_at_the_start_and_when_a_reload_makes_it_so(
-    folder: Path, build: Callable[..., Assembly], caplog: pytest.LogCaptureFixture
-) -> None:
-    told = ["camera top: max_age_ms is null: a frame is judged however long it was held on the way"]
-    with context() as made:
-        assembly = build(made, max_age_ms=None)
-        assert caplog.messages == told
-        caplog.clear()
-        assembly.apply(make_station(folder))
-        assert caplog.messages == []
-        assembly.apply(make_station(folder, max_age_ms=None))
-        assert caplog.messages == told
-
-
-def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait_for_it(
-    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with context() as made:
-        assembly = build(made, source={"type": "folder", "path": folder})
-        assert not assembly.is_asking_outside
-        (thread,) = assembly._ingest
-        monkeypatch.setattr(thread._source, "is_busy", lambda: True)
-        assert assembly.is_asking_outside
 
 
 def test_endpoints_of_the_daemon_that_runs_a_station_stay_its_own_when_another_is_started(
@@ -158,7 +119,7 @@ def can_end(context: zmq.Context) -> bool:
     return not term.is_alive()
 
 
-def stop(parts: Assembly, timeout_s: float = 2.0) -> list[str]:
+def stop(parts: Assembly, timeout_s: float) -> list[str]:
     return parts.stop(time.monotonic() + timeout_s, timeout_s=timeout_s, note=lambda: None)
 
 
@@ -166,7 +127,7 @@ def test_nothing_is_left_open_by_a_stop(folder: Path, build: Callable[..., Assem
     with context() as made:
         parts = build(made)
         parts.start()
-        assert stop(parts) == []
+        assert stop(parts, timeout_s=60.0) == []
         assert can_end(made)
     assert [name for name in SOCKETS if (folder / name).exists()] == []
 
@@ -193,16 +154,57 @@ def test_thread_that_ends_right_after_the_stop_looked_at_it_is_told_since_its_so
         parts = build(made)
         parts.start()
         monkeypatch.setattr(Overlayer, "is_alive", is_alive)
-        assert stop(parts) == ["overlays"]
+        assert "overlays" in stop(parts, timeout_s=2.0)
 
 
 def test_time_for_the_answers_is_kept_when_another_thread_takes_all_of_it(
-    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = threading.Event()
     monkeypatch.setattr(Overlayer, "run", lambda self: ends.wait(WAIT_S))
+    monkeypatch.setattr("inspector.service.assembly.FAREWELL_S", WAIT_S)
     with context() as made:
         parts = build(made)
         parts.start()
-        assert stop(parts, timeout_s=0.0) == ["overlays"]
+        assert {"requests", "refuser"}.isdisjoint(stop(parts, timeout_s=0.0))
         ends.set()
+
+
+# ---------------------------------------------------------------- cameras
+
+
+def test_age_of_frames_is_bounded_anew_when_a_reload_changes_the_limit_or_the_deadline_it_follows(
+    folder: Path, build: Callable[..., Assembly]
+) -> None:
+    with context() as made:
+        assembly = build(made, deadline_ms=300)
+        (thread,) = assembly._ingest
+        assert thread.cameras["top"].age_limit_ms == 300
+        for changed, limit_ms in (({"deadline_ms": 700}, 700), ({"max_age_ms": 50}, 50), ({"max_age_ms": None}, None)):
+            assembly.apply(make_station(folder, **changed))
+            assert thread.cameras["top"].age_limit_ms == limit_ms
+
+
+def test_camera_whose_frames_may_be_of_any_age_is_told_at_the_start_and_when_a_reload_makes_it_so(
+    folder: Path, build: Callable[..., Assembly], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = ["camera top: max_age_ms is null: a frame is judged however long it was held on the way"]
+    with context() as made:
+        assembly = build(made, max_age_ms=None)
+        assert caplog.messages == told
+        caplog.clear()
+        assembly.apply(make_station(folder))
+        assert caplog.messages == []
+        assembly.apply(make_station(folder, max_age_ms=None))
+        assert caplog.messages == told
+
+
+def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait_for_it(
+    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with context() as made:
+        assembly = build(made, source={"type": "folder", "path": folder})
+        assert not assembly.is_asking_outside
+        (thread,) = assembly._ingest
+        monkeypatch.setattr(thread._source, "is_busy", lambda: True)
+        assert assembly.is_asking_outside

@@ -110,9 +110,11 @@ def test_requests_leave_no_line_when_served(server: HttpThread, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
-def test_port_in_use_is_a_config_error_naming_it_when_bound(make: Make) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_port_in_use_is_a_config_error_naming_it_when_bound(make: Make, address: str) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((address, 0))
         taken.listen()
         port = taken.getsockname()[1]
         rule = f"http: must be an address this process can bind, got 127.0.0.1:{port}: "

@@ -122,7 +122,7 @@ def test_second_station_with_the_same_paths_is_refused_by_name_and_the_first_goe
     first = start(config=over_ipc)
     results = first.subscribe()
     second = start(config=over_ipc | {"station": "other", "http": {"port": free_port()}}, wait=False)
-    assert second.process.wait(WAIT_S) == 78
+    assert second.process.wait(WAIT_S) == 1  # the path may be free at the next try
     words = f"sockets.results: must be an endpoint this process can bind, got '{over_ipc['sockets']['results']}'"
     assert f"{words}: process {first.process.pid} listens there" in second.log_text()
     first.open(zmq.PUSH, "frames").send_multipart(build_message("top", "good-1", good_frame()))
