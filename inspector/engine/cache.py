@@ -47,7 +47,7 @@ def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Path | None:
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         _write(folder, make)
-        _drop_unused(cache)
+        _drop_longest_unused(cache)
     except OSError as error:
         logger.warning("%s: compiled artefacts cannot be kept, the next start will compile again: %s", cache, error)
         return None
@@ -87,9 +87,13 @@ def _write(folder: Path, make: Callable[[Path], None]) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _drop_unused(cache: Path) -> None:
-    oldest = time.time() - _KEEP_S
-    for folder in cache.iterdir():
-        ours = (folder / _MANIFEST).is_file() or folder.name.startswith(".new-")  # torch.compile keeps its own there
-        if ours and folder.stat().st_mtime < oldest:
-            shutil.rmtree(folder, ignore_errors=True)
+def _drop_longest_unused(cache: Path) -> None:
+    """One at most for each that is made: a clock that is years ahead must not take what others will start with."""
+    ours = (
+        folder
+        for folder in cache.iterdir()  # torch.compile keeps its own there
+        if (folder / _MANIFEST).is_file() or folder.name.startswith(".new-")
+    )
+    used, folder = min((folder.stat().st_mtime, folder) for folder in ours)
+    if used < time.time() - _KEEP_S:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -172,6 +172,19 @@ def test_folders_are_dropped_when_unused_for_30_days(tmp_path: Path, make: Maker
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "used", "young"]
 
 
+def test_one_folder_is_dropped_for_each_that_is_made_when_the_clock_is_years_ahead(
+    tmp_path: Path, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    for number in range(4):
+        fetch(tmp_path, f"{number}", make)
+        os.utime(tmp_path / f"{number}", (now - number, now - number))
+    monkeypatch.setattr(cache.time, "time", lambda: now + 700 * DAY_S)
+    fetch(tmp_path, "new", make)
+    os.utime(tmp_path / "new", (now + 700 * DAY_S, now + 700 * DAY_S))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "new"]
+
+
 def test_kernels_of_the_compiler_stay_when_they_lie_there_too(tmp_path: Path, make: Maker) -> None:
     (tmp_path / "inductor").mkdir()
     os.utime(tmp_path / "inductor", (0, 0))

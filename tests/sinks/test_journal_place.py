@@ -276,3 +276,22 @@ def test_journal_goes_on_when_another_program_only_touched_it(
     journal.append([make(3)])
     assert caplog.text.count("another program wrote to it; it is sound") == 1
     assert seqs(path) == [1, 2, 3]
+
+
+def test_deleted_files_can_be_copied_and_put_back_while_the_station_has_them_open(
+    make: Make, journal: Journal, path: Path
+) -> None:
+    journal.append([make(1), make(2)])
+    delete_folder(path)
+    with pytest.raises(JournalError, match=GONE):
+        journal.append([make(3)])
+    journal.write_mark({"top": 3})
+    open_files = {str(each.readlink()): each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
+    for file in with_log(path)[:2]:  # as docs/operations.md says
+        shutil.copyfile(open_files[f"{file} (deleted)"], file)
+    journal.close()
+    again = Journal(path)
+    assert [event.details["from_seq"] for event in again.skip_lost("boot")] == [3]
+    again.close()
+    assert seqs(path) == [1, 2]
+    assert verify(path).faults == ()
