@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_station import WAIT_S, Answers, Station, make_result, next_verdict
+from fake_station import WAIT_S, Answers, Station, make_result, next_verdict, wait_for_events
 
 from inspector.client import (
     Event,
@@ -117,6 +117,7 @@ def test_verdict_of_the_process_before_does_not_pass_when_it_is_handed_out_after
     station.publish(make_result(11))
     station.status(boot_id="b2")
     station.publish(make_result(12, boot_id="b2"))
+    wait_for_events(subscriber, 3)
     events = [subscriber.receive(WAIT_S) for _ in range(3)]
     assert [event.doubt for event in events if isinstance(event, Verdict)] == ["no heartbeat yet"] * 2
     assert Restarted("b1", "b2") in events
