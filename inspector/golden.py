@@ -9,6 +9,7 @@ from inspector.config import Golden, GoldenVerdict, Recipe
 from inspector.detector import Detector
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model.checkpoint import verify_sha256
+from inspector.transient import is_transient
 
 
 def verify_golden(recipe: Recipe, folder: Path) -> None:
@@ -35,7 +36,7 @@ def prove_golden(detector: Detector, folder: Path) -> None:
         except RecipeError as error:
             faults.append(error)
     if faults:
-        raise RecipeError("\n".join(map(str, faults))) from faults[0]
+        raise RecipeError("\n".join(map(str, faults))) from next(filter(is_transient, faults), faults[0])
 
 
 def _prove(detector: Detector, folder: Path, golden: Golden) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from inspector.errors import DeviceFaultError, RecipeError
 from inspector.golden import prove_golden, verify_golden
 from inspector.model.checkpoint import compute_sha256
 from inspector.service.judges import load_judges
+from inspector.transient import is_transient
 from inspector.types import PixelFormat
 
 CPU = torch.device("cpu")
@@ -158,6 +161,26 @@ def test_recipe_is_refused_when_it_has_no_threshold(store: Callable[..., Path]) 
     recipe = load_recipe(folder).model_copy(update={"threshold": None})
     (message,) = refusal(folder, Detector.load(folder, device=CPU, recipe=recipe))
     assert "threshold: must be set" in message
+
+
+def test_golden_frame_that_the_disk_does_not_give_for_now_may_be_there_later(
+    store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store(("a.png", good_frame(), "FAIL"), ("b.png", good_frame(), "PASS"))
+    detector, read = Detector.load(folder, device=CPU), Path.read_bytes
+
+    def refuse(self: Path) -> bytes:
+        if self.name == "b.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(self)
+
+    with pytest.raises(RecipeError) as caught:
+        prove_golden(detector, folder)
+    assert not is_transient(caught.value)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(RecipeError, match=r"golden frame: .*Errno 5") as caught:
+        prove_golden(detector, folder)
+    assert is_transient(caught.value)
 
 
 def test_device_fault_passes_through_when_the_device_fails_on_a_golden_frame(

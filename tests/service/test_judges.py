@@ -18,6 +18,7 @@ from inspector.recipe_network import build_model
 from inspector.service import judges as module
 from inspector.service.judges import Judge, Judges, load_judge, load_judges
 from inspector.training.recipe_writer import write_recipe
+from inspector.transient import is_transient
 
 MakeJudge = Callable[..., Judge]
 CPU = torch.device("cpu")
@@ -130,8 +131,9 @@ def test_recipe_is_refused_when_it_is_altered_while_it_is_loaded(
         (folder / "recipe.yaml").write_text(text.replace("100.0", "200.0"), encoding="utf-8")
 
     stand_in.warm_up = alter
-    with pytest.raises(RecipeError, match=r"recipe\.yaml: altered while it was loaded"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: altered while it was loaded") as error:
         load_judge(folder, CPU, 2, tmp_path)
+    assert is_transient(error.value)  # it is whole at the next try
 
 
 def test_doubts_about_a_recipe_are_logged_when_it_is_loaded(
