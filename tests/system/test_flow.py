@@ -60,6 +60,7 @@ def test_readme_subscriber_says_what_passes_when_run_as_it_stands(start: StartSt
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     station = start()
+    code = code.replace("press-3", station.config["station"])
     for name in ("results", "requests"):
         code = code.replace(getattr(Sockets(), name), station.config["sockets"][name])
     reader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
