@@ -49,6 +49,8 @@ from station_process import free_port
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
 from inspector.detector import Detector
 from inspector.device import choose_device
+from inspector.looks import compute_look
+from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 
 Frame = np.ndarray[Any, np.dtype[np.uint8]]
@@ -65,8 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     with tempfile.TemporaryDirectory(prefix="daemon-") as temporary:
         folder = Path(temporary)
-        recipe = _prepare(arguments, folder)
         frames = _make_frames(arguments)
+        recipe = _prepare(arguments, folder, frames)
         if arguments.scrapes_per_s:
             _compare_scraped(arguments, folder, recipe, frames)
         elif arguments.journal_share:
@@ -151,14 +153,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _prepare(arguments: argparse.Namespace, folder: Path) -> Path:
-    """A copy of the recipe that takes frames of any size, unscaled, and passes or fails them all."""
+def _prepare(arguments: argparse.Namespace, folder: Path, frames: list[Frame]) -> Path:
+    """A copy of the recipe that expects these frames, unscaled, and passes or fails them all."""
     target = folder / "recipe"
     shutil.copytree(arguments.recipe, target)
     recipe = load_recipe(target)
     plain = recipe.preprocessing.model_copy(update={"scale": 1.0, "resize_hw": None, "frame_hw": None})
     threshold = Threshold(value=1e-6 if arguments.fail else 1e6, method="manual")
     recipe = recipe.model_copy(update={"preprocessing": plain, "threshold": threshold})
+    recipe = adopt_expectation(recipe, [compute_look(frame, PixelFormat.RGB8) for frame in frames[:2]], target)
+    expected = recipe.expected_frames and recipe.expected_frames.model_copy(update={"off": ("repeated",)})
+    recipe = recipe.model_copy(update={"expected_frames": expected})
     (target / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
     return target
 
