@@ -221,7 +221,7 @@ def test_check_warns_where_nothing_proves_that_a_defect_fails(
     status, printed = run("check", station, "--no-environment", "--json")
     found = {row["what"]: row for row in json.loads(printed)["findings"] if row["result"] == "WARN"}
     assert status == 0
-    assert set(found) == {"cameras.top.recipe threshold", "cameras.top.recipe golden"}
+    assert set(found) == {f"cameras.top.recipe {name}" for name in ("threshold", "expected_frames", "golden")}
     for key, place in places.items():
         assert found[f"cameras.top.recipe {key}"]["problem"].startswith(f"{place}: {key}: ")
     run("golden", recipe_dir, "--bad", bad, "--device", "cpu")
