@@ -23,7 +23,7 @@ from line import Line
 from recovery import Serve, report
 from station_process import RunningStation, base_config, good_frame, send_frame
 
-from inspector.client import Event, HeartbeatLost, Restarted, StatusChanged, Subscriber, Verdict
+from inspector.client import Event, HeartbeatBack, HeartbeatLost, Restarted, StatusChanged, Subscriber, Verdict
 
 READER = """
 import json, sys
@@ -179,6 +179,8 @@ def test_client_lets_nothing_pass_from_a_kill_to_the_next_start_and_hears_of_bot
         seen = receive_until(subscriber, lambda event: isinstance(event, Verdict) and event.frame_id == "part-2")
         assert (seen[-1].verdict, seen[-1].reason, seen[-1].passed) == ("ERROR", "RESTART", False)
         assert any(isinstance(event, Restarted) for event in seen)
+        if not any(isinstance(event, HeartbeatBack) for event in seen):
+            receive_until(subscriber, lambda event: isinstance(event, HeartbeatBack))
         send_frame(push, good_frame(), "part-3", part_id="p3")
         assert subscriber.wait_for("top", part_id="p3", timeout_s=20).passed
         report("kill -9", "HeartbeatLost, then Restarted and ERROR RESTART", time.monotonic() - killed)
