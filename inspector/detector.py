@@ -26,7 +26,7 @@ from inspector.errors import (
     FrameMismatchError,
     RecipeError,
 )
-from inspector.looks import Expectation, Look, load_expectation
+from inspector.looks import Expectation, load_expectation
 from inspector.masks import MASK_ASPECT_TOLERANCE, check_area, check_parts, load_roi, load_zones
 from inspector.model.checkpoint import verify_sha256
 from inspector.preprocessing import Pixels, check_frame, preprocess
@@ -77,7 +77,6 @@ class FrameRun:
         self.computed: Any = None  # on a device that does not make us wait: its event after the last tile
         self.started = time.monotonic()
         self.preprocess_ms = 0.0
-        self.look: Look | None = None  # where the recipe says what frames must show
 
     def restart(self) -> None:
         """Forget what has run."""
@@ -204,14 +203,12 @@ class Detector:
         height, width = pixels.shape[:2]
         preprocessing = self.recipe.preprocessing
         check_frame(pixels, pixel_format, preprocessing)
-        look = None
-        if self.expectation is not None and not any_frame:
-            look = self.expectation.check(pixels, pixel_format, preprocessing)
         try:
+            if self.expectation is not None and not any_frame:
+                self.expectation.check(pixels, pixel_format, preprocessing)
             run = self._begin(preprocess(pixels, pixel_format, preprocessing), (height, width))
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
-        run.look = look
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 

@@ -75,10 +75,6 @@ class UnlikeGoodError(FrameError):
     """Raised when a frame as a whole looks like none of the good ones. Verdict ERROR, reason UNLIKE_GOOD."""
 
 
-class RepeatedFrameError(FrameError):
-    """Raised for a frame that is byte for byte its camera's last one. Verdict ERROR, reason REPEATED_FRAME."""
-
-
 class NotFiniteError(FrameError):
     """Raised when an anomaly map holds NaN or infinity. Verdict ERROR, reason NOT_FINITE."""
 

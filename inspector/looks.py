@@ -38,6 +38,7 @@ _BLACK, _WHITE = 5, 250
 _FINE_SIDE, _MIDDLE_SIDE, _COARSE_SIDE = 128, 64, 32
 """Of the reduced frames whose gradients are measured: squeezed, each out of the one before."""
 _CELLS, _DIRECTIONS = 4, 8
+_TEXTURE_VALUES = 7
 _OFFSET = 0.3
 """Grey levels added before a logarithm: less than that is noise."""
 
@@ -163,6 +164,22 @@ class References:
     layouts: Array
     layout_scale: Array
 
+    def check(self) -> None:
+        """See that looks can be compared with them.
+
+        Raises:
+            ValueError: another shape, or not finite.
+        """
+        texture, layout = _TEXTURE_VALUES, _CELLS * _CELLS * _DIRECTIONS
+        shapes = {
+            "texture_mean": (texture,), "texture_precision": (texture, texture),
+            "layouts": (max(1, len(self.layouts)), layout), "layout_scale": (layout,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values.shape != shape or not np.isfinite(values).all():
+                raise ValueError(f"{name} must be finite and of shape {shape}, got {values.shape}")
+
     def measure(self, look: Look) -> dict[str, float]:
         """All values that `EXPECTATIONS` bounds, by name; a distance is the root of the mean square over its values."""
         texture = compute_texture_distance(look.texture, self.texture_mean, self.texture_precision)
@@ -189,8 +206,8 @@ class Expectation:
         self._references = references
         self.refuses_repeats = "repeated" not in expected.off
 
-    def check(self, pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Look:
-        """See that a frame shows what good frames show; what it shows.
+    def check(self, pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
+        """See that a frame shows what good frames show.
 
         Raises:
             FrameMismatchError: another size than theirs.
@@ -206,7 +223,6 @@ class Expectation:
         if outside:
             text = "; ".join(outside.values())
             raise min((_ERRORS[name] for name in outside), key=_ORDER.index)(f"not what good frames show: {text}")
-        return look
 
 
 def find_outside(
@@ -259,6 +275,7 @@ def load_expectation(recipe: Recipe, folder: Path) -> Expectation | None:
         if hashlib.sha256(content).hexdigest() != expected.references_sha256:
             raise RecipeError(f"{path}: altered, its SHA-256 is not the recipe's expected_frames.references_sha256")
         references = References(**load(content))
-    except (OSError, SafetensorError, TypeError) as error:
+        references.check()
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise RecipeError(f"{path}: expected_frames.references: cannot be read: {error}") from error
     return Expectation(expected, references)

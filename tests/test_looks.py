@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from inspector.config import EXPECTATIONS, Bound, ExpectedFrames, Preprocessing, Recipe
 from inspector.errors import FrameMismatchError, ImageHealthError, RecipeError, UnlikeGoodError
-from inspector.looks import Expectation, compute_look, find_outside, load_expectation
+from inspector.looks import Expectation, References, compute_look, dump_references, find_outside, load_expectation
 from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 
@@ -206,6 +206,10 @@ def test_other_sizes_are_refused_when_good_frames_had_several(folder: Path) -> N
         check(expectation, draw_part(99, (220, 320)))
 
 
+SMALL = References(np.zeros(7), np.eye(7), np.zeros((1, 3)), np.ones(128))
+"""Of another version: layouts have other values."""
+
+
 def test_file_of_references_is_refused_when_it_is_altered_or_missing(recipe: Recipe, tmp_path: Path) -> None:
     assert recipe.expected_frames is not None
     path = tmp_path / recipe.expected_frames.references
@@ -214,10 +218,12 @@ def test_file_of_references_is_refused_when_it_is_altered_or_missing(recipe: Rec
     path.write_bytes(b"something else")
     with pytest.raises(RecipeError, match="altered"):
         load_expectation(recipe, tmp_path)
-    sha256 = hashlib.sha256(b"something else").hexdigest()
-    expected = recipe.expected_frames.model_copy(update={"references_sha256": sha256})
-    with pytest.raises(RecipeError, match="cannot be read"):
-        load_expectation(recipe.model_copy(update={"expected_frames": expected}), tmp_path)
+    for content, why in ((b"something else", "cannot be read"), (dump_references(SMALL), "layouts must be finite")):
+        path.write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        expected = recipe.expected_frames.model_copy(update={"references_sha256": sha256})
+        with pytest.raises(RecipeError, match=why):
+            load_expectation(recipe.model_copy(update={"expected_frames": expected}), tmp_path)
 
 
 def test_recipe_without_expectations_expects_nothing(tmp_path: Path) -> None:

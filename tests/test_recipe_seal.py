@@ -38,6 +38,10 @@ THRESHOLD = {
     "n_good": 6,
     "good_scores": {"median": 13.22105360031128, "p95": 21.413418292999268},
 }
+EXPECTED = {
+    "bounds": {name: {"high": 1.0} for name in EXPECTATIONS}, "references": "r", "references_sha256": SHA, "n_good": 9,
+    "n_outside": 0, "false_error_bound": 0.3,
+}  # fmt: skip
 WHOLE: dict[str, Any] = {
     "recipe_id": "lens",
     "backbone": "resnet18",
@@ -59,15 +63,10 @@ WHOLE: dict[str, Any] = {
         "name": "seam", "mask": "seam.png", "mask_sha256": SHA,
         "threshold": {"value": 40.5, "method": "gumbel", "good_scores": {"median": 20.0, "p95": 30.0}},
     }],
+    "expected_frames": EXPECTED,
     "weights_sha256": SHA,
 }  # fmt: skip
 """With something else than the default in most fields."""
-
-
-EXPECTED = {
-    "bounds": {name: {"high": 1.0} for name in EXPECTATIONS}, "references": "r", "references_sha256": SHA, "n_good": 9,
-    "n_outside": 0, "false_error_bound": 0.3,
-}  # fmt: skip
 
 
 def recipe_of(**changes: Any) -> Recipe:
@@ -488,6 +487,16 @@ def test_nothing_is_in_doubt_when_calibrated_and_a_bad_golden_frame_is_there() -
     assert str(doubt) == (
         "expected_frames.off: layout, repeated: a frame that these would refuse can PASS; empty the list"
     )
+    measured = {name: {"high": 2.0} for name in EXPECTATIONS} | {"layout": {"low": 0.5, "high": 0.9}}
+    (doubt,) = list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED | {"measured": measured})))
+    assert doubt.problem == "edited to let more through than good frames showed: layout"
+
+
+def test_expected_frames_may_be_edited_and_not_taken_out_once_a_threshold_was_set_with_them() -> None:
+    sealed = seal(recipe_of(threshold=THRESHOLD, golden=[BAD], expected_frames=EXPECTED))
+    assert list_faults(sealed) == []
+    faults = list_faults(sealed.model_copy(update={"expected_frames": None}))
+    assert str(faults[0]).startswith("expected_frames: must be there, with which the threshold was set, got nothing")
 
 
 def test_settings_leave_out_what_is_at_its_default() -> None:

@@ -90,8 +90,12 @@ def _check_age(what: str, camera: Camera) -> Finding:
         problem = "files do not say when they were captured: one that lay there for hours is judged as new"
         return Finding(what, problem=problem, mend="take away what is judged, and put nothing old there", fatal=False)
     if isinstance(camera.source, ImagezmqSource) and by_default:
-        problem = "imagezmq's messages do not say when they were captured: one held on the way is judged as new"
+        problem = "imagezmq's own messages do not say when they were captured: one held on the way is judged as new"
         return Finding(what, problem=problem, mend="have the sender give captured_utc_ns beside msg", fatal=False)
+    if isinstance(camera.source, OpencvSource):
+        problem = "the time is that of reading: a frame that a driver or network stream held back is judged as new"
+        mend = "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock"
+        return Finding(what, problem=problem, mend=mend, fatal=False)
     undated = "judged" if by_default else "answered ERROR STALE"
     return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
 

@@ -32,7 +32,8 @@ class Finals:
     def __init__(self) -> None:
         self._bits = bytearray(_BITS // 8)
         self._is_empty = True
-        self._ties: deque[tuple[str, Ids]] = deque(maxlen=_MAX_TIES)
+        self._ties: deque[list[Key]] = deque()
+        self._tied: dict[Key, list[list[Key]]] = {}  # each key of `_ties`, and the ties that it is in
 
     def holds(self, camera: str, ids: Ids) -> bool:
         """Whether a part with one of these ids was answered NO_ANSWER."""
@@ -42,15 +43,29 @@ class Finals:
         """A verdict has these ids: where one of them is final, all are, and where one becomes so, all do."""
         if self.holds(camera, ids):
             self._add(_list_keys(camera, ids))
-        self._ties.append((camera, ids))
+        keys = _list_keys(camera, ids)
+        self._ties.append(keys)
+        for key in keys:
+            self._tied.setdefault(key, []).append(keys)
+        if len(self._ties) > _MAX_TIES:
+            self._forget(self._ties.popleft())
+
+    def _forget(self, keys: list[Key]) -> None:
+        for key in keys:
+            ties = self._tied[key]
+            ties.pop(0)  # the oldest of all ties is the oldest of each of its keys
+            if not ties:
+                del self._tied[key]
 
     def close(self, camera: str, ids: Ids) -> None:
         """These ids were answered NO_ANSWER: they are final, with all that verdicts tied to them."""
-        closed, tied = [ids], [other for name, other in self._ties if name == camera]
-        for some in closed:  # grows meanwhile
-            closed += [other for other in tied if shares_id(some, other)]
-            tied = [other for other in tied if not shares_id(some, other)]
-        self._add(key for some in closed for key in _list_keys(camera, some))
+        closed = dict.fromkeys(_list_keys(camera, ids))
+        waiting = list(closed)
+        while waiting:  # each key is looked up once, so the time grows with the ids that are closed
+            for keys in self._tied.get(waiting.pop(), ()):
+                waiting += [key for key in keys if key not in closed]
+                closed.update(dict.fromkeys(keys))
+        self._add(closed)
 
     def _has(self, key: Key) -> bool:
         return all(self._bits[bit >> 3] >> (bit & 7) & 1 for bit in _compute_bits(key))

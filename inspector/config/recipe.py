@@ -190,6 +190,13 @@ class Bound(Strict):
     low: float | None = None
     high: float | None = None
 
+    def is_within(self, other: Bound | None) -> bool:
+        """Whether it lets through no more than another one; True where there is none."""
+        if other is None:
+            return True
+        lower = other.low is None or (self.low is not None and self.low >= other.low)
+        return lower and (other.high is None or (self.high is not None and self.high <= other.high))
+
     @model_validator(mode="after")
     def _bounds_something(self) -> Bound:
         if self.low is None and self.high is None:
@@ -209,7 +216,8 @@ class ExpectedFrames(Strict):
 
     Attributes:
         sizes_hw: the sizes of the good frames, all others are refused; null where nearly each had its own.
-        bounds: of each value.
+        bounds: of each value, in force.
+        measured: the bounds as the good frames gave them; they show which ones were edited.
         off: bounds that are not applied; also sizes_hw, and repeated: a frame equal to its camera's last one.
         references: the file that texture and layout are compared with.
         n_good: good frames measured.
@@ -219,12 +227,17 @@ class ExpectedFrames(Strict):
 
     sizes_hw: Annotated[tuple[tuple[Size, Size], ...], Field(min_length=1)] | None = None
     bounds: dict[Expected, Bound]
+    measured: dict[Expected, Bound] = Field(default_factory=dict)
     off: tuple[Expected | Literal["sizes_hw", "repeated"], ...] = ()
     references: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]  # never outside the recipe
     references_sha256: Sha256
     n_good: Annotated[int, Field(ge=1)]
     n_outside: Annotated[int, Field(ge=0)]
     false_error_bound: Share
+
+    def list_widened(self) -> list[str]:
+        """Bounds that were edited and now let more through than the good frames gave."""
+        return [name for name, bound in self.bounds.items() if not bound.is_within(self.measured.get(name))]
 
     @field_validator("bounds")
     @classmethod

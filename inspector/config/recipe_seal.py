@@ -100,7 +100,13 @@ def list_settings(recipe: Recipe) -> dict[str, Any]:
 
     Without the defaults, so that the settings of a recipe stay the same when a later version adds a field.
     """
-    return {field: value for field, value, default in _list_sealed(recipe, "") if value != default}
+    return {field: value for field, value, default in _list_settings(recipe) if value != default}
+
+
+def _list_settings(recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    yield from _list_sealed(recipe, "")
+    # Its bounds may be edited; that there are some may not.
+    yield "expected_frames", _NOTHING if recipe.expected_frames is None else "there", _NOTHING
 
 
 def _list_sealed(model: Strict, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -145,7 +151,7 @@ def list_changes(recipe: Recipe) -> list[Remark]:
 
 
 def _compare(settings: Mapping[str, Any], recipe: Recipe) -> list[Remark]:
-    sealed = {field: (default, value) for field, value, default in _list_sealed(recipe, "")}
+    sealed = {field: (default, value) for field, value, default in _list_settings(recipe)}
     differences = []
     for field in sorted({*settings, *sealed}):
         default, now = sealed.get(field, (_NOTHING, _NOTHING))
@@ -173,6 +179,9 @@ def list_doubts(recipe: Recipe) -> list[Remark]:
     elif recipe.expected_frames.off:
         problem = f"{', '.join(recipe.expected_frames.off)}: a frame that these would refuse can PASS"
         doubts.append(Remark(("expected_frames", "off"), problem, "empty the list"))
+    if recipe.expected_frames is not None and (widened := recipe.expected_frames.list_widened()):
+        problem = f"edited to let more through than good frames showed: {', '.join(widened)}"
+        doubts.append(Remark(("expected_frames", "bounds"), problem, "run inspector calibrate to measure them anew"))
     if not any(golden.verdict == "FAIL" for golden in recipe.golden):
         problem = "no frame here must FAIL: nothing proves at the start that a defective part is rejected"
         doubts.append(Remark(("golden",), problem, "run inspector golden RECIPE --bad FILE"))

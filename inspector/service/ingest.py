@@ -19,6 +19,7 @@ from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.metrics import Metrics
 from inspector.service.rate_limit import RateLimitedLog
 from inspector.service.recorder import Recorder
+from inspector.service.repeats import Repeats
 from inspector.sources.base import Source
 from inspector.types import Frame, Reason
 
@@ -82,6 +83,7 @@ class IngestThread(threading.Thread):
         self._log = RateLimitedLog(logger)
         self._backoff_s = _FIRST_BACKOFF_S
         self._undated: Counter[str] = Counter()
+        self._repeats = Repeats()
         self._caught_up = time.monotonic()
         self._asked: deque[_Asked] = deque()
         self.failure: BaseException | None = None
@@ -187,14 +189,18 @@ class IngestThread(threading.Thread):
         """Why this frame need not wait for the device."""
         if frame.error is not None:
             return frame.error_reason, frame.error
+        judge = self._judges.get(frame.camera)
+        is_repeat = (judge is None or judge.refuses_repeats) and self._repeats.note(frame)
         self._count_undated(frame)
         stale = _describe_age(frame, self.cameras[frame.camera])
         if stale is not None:
             return Reason.STALE, stale
         if not self._judges.are_loaded:
             return Reason.NOT_READY, "the station is starting: recipes are being loaded"
-        if self._judges.get(frame.camera) is None:
+        if judge is None:
             return Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"
+        if is_repeat and judge.refuses_repeats:
+            return Reason.REPEATED_FRAME, "its pixels are those of the camera's last frame: does the camera hang?"
         return None
 
     def _count_undated(self, frame: Frame) -> None:

@@ -30,6 +30,12 @@ class Judge:
     recipe_sha256: str
 
     @property
+    def refuses_repeats(self) -> bool:
+        """Whether a frame byte for byte its camera's last one must not be judged."""
+        expectation = self.detector.expectation
+        return expectation is not None and expectation.refuses_repeats
+
+    @property
     def threshold(self) -> float:
         """The recipe's."""
         return self._threshold.value

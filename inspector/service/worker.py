@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from inspector.detector import FrameRun
@@ -18,23 +17,19 @@ from inspector.errors import (
     FrameMismatchError,
     ImageHealthError,
     NotFiniteError,
-    RepeatedFrameError,
     UnlikeGoodError,
 )
-from inspector.looks import Look
-from inspector.preprocessing import Pixels
 from inspector.service.frame_buffer import FrameBuffer
 from inspector.service.health import Health
 from inspector.service.judges import Judge, Judges
 from inspector.service.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.metrics import Metrics
-from inspector.types import Frame, Reason, Result
+from inspector.types import Reason, Result
 
 logger = logging.getLogger(__name__)
 
 _REASONS: dict[type[Exception], Reason] = {
     FrameMismatchError: Reason.FRAME_MISMATCH,
-    RepeatedFrameError: Reason.REPEATED_FRAME,
     ImageHealthError: Reason.IMAGE_HEALTH,
     UnlikeGoodError: Reason.UNLIKE_GOOD,
     NotFiniteError: Reason.NOT_FINITE,
@@ -85,7 +80,6 @@ class DeviceWorker(threading.Thread):
         self._metrics = metrics
         self._under_way: deque[_UnderWay] = deque()
         self._set_aside: Ticket | None = None
-        self._last: dict[str, tuple[Look, Pixels]] = {}  # of each camera, its frame begun last
         self._service_times = service_times
         self._drain_asked = threading.Event()
         self._abandon_asked = threading.Event()
@@ -150,8 +144,6 @@ class DeviceWorker(threading.Thread):
         assert frame.pixels is not None  # noqa: S101 (nor do frames without pixels)
         try:
             run = judge.detector.begin(frame.pixels, frame.pixel_format)
-            if run.look is not None and not frame.simulated:
-                self._refuse_repeat(frame, run.look, judge)
         except _OF_ONE_FRAME as error:
             if isinstance(error, DeviceOutOfMemoryError) and self._under_way:
                 self._set_aside = ticket  # there is room once those under way are done
@@ -163,21 +155,6 @@ class DeviceWorker(threading.Thread):
         else:
             logger.debug("frame %d: begun after %.1f ms", ticket.number, queue_ms)
             self._under_way.append(_UnderWay(ticket, judge, run, queue_ms))
-
-    def _refuse_repeat(self, frame: Frame, look: Look, judge: Judge) -> None:
-        """Two exposures never give the same bytes: a frame that comes twice is a camera that hangs, or a file.
-
-        Simulated frames may come again and again: they let no part through.
-
-        Raises:
-            RepeatedFrameError: the camera's last frame had the same pixels.
-        """
-        assert frame.pixels is not None  # noqa: S101 (`_begin` saw to it)
-        last, self._last[frame.camera] = self._last.get(frame.camera), (look, frame.pixels)
-        if last is None or judge.detector.expectation is None or not judge.detector.expectation.refuses_repeats:
-            return
-        if last[0].statistics == look.statistics and np.array_equal(last[1], frame.pixels):
-            raise RepeatedFrameError("its pixels are those of the camera's last frame: does the camera hang?")
 
     def _go_on(self) -> None:
         """One micro-batch where tiles wait, then the end of the oldest frame if its result is there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -87,6 +88,10 @@ class Unanswering:
     def is_busy(self) -> bool:
         """See `Source`."""
         return False
+
+
+RUN = uuid.uuid4().hex[:8]
+"""In each frame id that a source makes: after a restart it is never one that a frame had before."""
 
 
 def build_frame(

@@ -16,6 +16,7 @@ from inspector.sources.base import Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
 _TICK_S = 0.01
+_PAUSE_S = 1.0
 """Of the clock that stamps files: two changes within one may bear the same time."""
 _DOUBT_S = 5.0
 """How long a file that looks unfinished must stay as it is before it is taken as it is."""
@@ -134,7 +135,7 @@ class FolderSource(Unanswering):
         """Read it once it has changed, or has stayed as it is for long; one that is not watched, after the others."""
         self._sights[path] = dataclasses.replace(self._sights[path], is_doubted=True)
         if not self._watch:
-            time.sleep(self._poll_s)
+            time.sleep(min(self._poll_s, _PAUSE_S))  # within one call, which must not look like a share that hangs
             self._sights[path] = _Sight(_read_stamp(path), time.monotonic())
             self._waiting.append(path)
 

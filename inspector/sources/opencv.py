@@ -19,7 +19,7 @@ import numpy as np
 
 from inspector.errors import NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
-from inspector.sources.base import Unanswering, build_frame
+from inspector.sources.base import RUN, Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
 
 _START_S = 20.0
@@ -110,7 +110,7 @@ class OpencvSource(Unanswering):
         pixels = content.reshape(header["shape"])
         return build_frame(
             self.name,
-            f"{self.name}-{next(self._numbers)}",
+            f"{self.name}-{RUN}-{next(self._numbers)}",
             pixels,
             PixelFormat.BGR8 if pixels.ndim == 3 else PixelFormat.MONO8,
             captured_utc_ns=header["captured_utc_ns"],

@@ -11,7 +11,7 @@ from typing import Any
 from inspector.codec import Pixels, decode_image, decode_raw
 from inspector.config import Camera, ImagezmqSource, ZmqSource
 from inspector.errors import BadFrameError, FrameMismatchError, UnidentifiedFrameError
-from inspector.sources.base import build_frame
+from inspector.sources.base import RUN, build_frame
 from inspector.types import Frame, PixelFormat, Reason
 
 MAX_HEADER_BYTES = 65_536
@@ -69,7 +69,7 @@ class FrameDecoder:
             pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
         except (BadFrameError, FrameMismatchError) as error:
             mismatch = isinstance(error, FrameMismatchError)
-            frame_id = _text_or_none(header.get("frame_id")) or f"unnamed-{next(_unnamed)}"
+            frame_id = _text_or_none(header.get("frame_id")) or f"unnamed-{RUN}-{next(_unnamed)}"
             return build_frame(
                 camera,
                 frame_id,
@@ -141,7 +141,7 @@ def _parse(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
 
 def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
     imagezmq = "camera" not in header
-    frame_id = f"{header.get('msg')}-{next(_unnamed)}" if imagezmq else _text_or_none(header.get("frame_id"))
+    frame_id = f"{header.get('msg')}-{RUN}-{next(_unnamed)}" if imagezmq else _text_or_none(header.get("frame_id"))
     if frame_id is None:
         raise BadFrameError(
             f"frame_id: required, text of 1 to {_TEXT_LIMIT} characters or a whole number, "

@@ -252,8 +252,8 @@ def calibrate(
     if groups:
         update["groups"] = _check_groups(good[area], [group_of[path] for path in paths], fit)
     recipe = _set_thresholds(recipe, thresholds | {REST: threshold.model_copy(update=update)}, area)
-    recipe = seal(recipe)
     recipe = adopt_expectation(recipe, measure_looks(list_images(good_dir), recipe.preprocessing), folder)
+    recipe = seal(recipe)
     _check_golden(recipe, detector, folder)
     write_whole(folder / RECIPE_FILE, dump_recipe(recipe).encode())
     drop_unused(folder, recipe)

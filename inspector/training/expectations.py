@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +21,12 @@ from inspector.preprocessing import check_frame
 from inspector.training.datasets import read_image
 from inspector.training.thresholds import compute_false_reject_bound
 
+logger = logging.getLogger(__name__)
+
 Array = np.ndarray[Any, Any]
 
 _FOLDS = 10
 _MAX_REFERENCES = 500
-_FRAMES_PER_SIZE = 3
-"""A list of sizes is kept where there are that many frames for each; else each frame has its own size."""
 _OFFSET = 0.5
 _LOGARITHMIC = {"height", "width", "contrast", "sharpness"}
 """Values whose changes are factors. Bounds are set on their logarithm."""
@@ -65,12 +66,15 @@ def adopt_expectation(recipe: Recipe, looks: Sequence[Look], folder: Path) -> Re
         InspectorError: it cannot be written.
     """
     bounds, references = fit(looks)
+    if recipe.expected_frames is not None:
+        _tell_of_edits(recipe.expected_frames, bounds)
     content = dump_references(references)
     sha256 = hashlib.sha256(content).hexdigest()
     n_outside = count_outside(looks)
     expected = ExpectedFrames(
         sizes_hw=_list_sizes(looks),
         bounds=bounds,
+        measured=bounds,
         off=recipe.expected_frames.off if recipe.expected_frames else (),
         references=f"references-{sha256[:12]}.safetensors",
         references_sha256=sha256,
@@ -80,6 +84,16 @@ def adopt_expectation(recipe: Recipe, looks: Sequence[Look], folder: Path) -> Re
     )
     write_whole(folder / expected.references, content)
     return recipe.model_copy(update={"expected_frames": expected})
+
+
+def _tell_of_edits(before: ExpectedFrames, bounds: Mapping[Expected, Bound]) -> None:
+    """Name bounds that were edited by hand and are now measured anew."""
+    for name, bound in before.bounds.items():
+        if name in before.measured and bound != before.measured[name]:
+            logger.warning(
+                "expected_frames.bounds.%s: it was edited to %s and is measured anew: %s; edit it again if need be",
+                name, bound.model_dump(), bounds[name].model_dump(),
+            )  # fmt: skip
 
 
 def count_outside(looks: Sequence[Look]) -> int:
@@ -167,6 +181,6 @@ def _find_nearest(layouts: Array) -> Array:
 
 def _list_sizes(looks: Sequence[Look]) -> tuple[tuple[int, int], ...] | None:
     sizes = Counter(look.frame_hw for look in looks)
-    if len(sizes) * _FRAMES_PER_SIZE > len(looks) and len(sizes) > 1:
+    if len(sizes) > max(1, len(looks) / 2):
         return None
     return tuple(sorted(sizes))

@@ -94,12 +94,12 @@ AGES: list[tuple[dict[str, Any], str, str]] = [
     ({}, "ok", "2000 ms; a frame that does not say when it was captured is judged"),
     ({"deadline_ms": 700}, "ok", "700 ms; a frame that does not say when it was captured is judged"),
     ({"max_age_ms": 300}, "ok", "300 ms; a frame that does not say when it was captured is answered ERROR STALE"),
-    ({"source": {"type": "opencv", "device": 0}}, "ok", "2000 ms; "),
+    ({"source": {"type": "opencv", "device": 0}}, "WARN", "the time is that of reading: "),
     ({"max_age_ms": None}, "WARN", "null: a frame is judged however long it was held on the way"),
     ({"max_age_ms": None, "source": FOLDER}, "WARN", "null: a frame is judged"),
     ({"source": FOLDER}, "WARN", "files do not say when they were captured"),
     ({"max_age_ms": 300, "source": FOLDER}, "FAIL", "300: every frame will be answered ERROR STALE"),
-    ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's messages do not say when they were captured"),
+    ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's own messages do not say"),
     ({"max_age_ms": 300, "source": {"type": "imagezmq"}}, "ok", "300 ms; "),
 ]
 

@@ -40,6 +40,25 @@ def test_ids_that_verdicts_tie_are_final_together(order: str) -> None:
     assert not finals.holds("side", (None, "p", None))
 
 
+def test_ties_of_ids_that_many_verdicts_share_are_found_by_their_ids_and_not_by_looking_at_all() -> None:
+    finals = Finals()
+    for number in range(20_000):  # twenty carriers that come round again and again, and a chain of parts
+        finals.tie("top", (f"f{number}", f"carrier-{number % 20}", None))
+    looked_up: list[object] = []
+
+    class Ties(dict):  # type: ignore[type-arg]
+        def get(self, key: object, default: object = None) -> object:
+            looked_up.append(key)
+            return super().get(key, default)
+
+    finals._tied = Ties(finals._tied)
+    finals.close("top", (None, "carrier-3", None))
+    assert len(looked_up) == len(set(looked_up)) == 1 + 500  # the carrier and the frames that it still has
+    assert finals.holds("top", ("f19983", None, None))
+    assert not finals.holds("top", ("f19984", "carrier-4", None))
+    assert sum(map(len, finals._tied.values())) == 2 * 10_000
+
+
 @pytest.mark.parametrize("odd", ["\ud800", "", "'", "a\0b", "é" * 256])
 def test_any_text_is_an_id(odd: str) -> None:
     finals = Finals()

@@ -208,7 +208,7 @@ def make_judge() -> Callable[..., Judge]:
             threshold=Threshold(value=threshold, method="manual", good_scores=good),
         )
         engine = SimpleNamespace(precision=Precision.FP32, name="fake")
-        detector = detector or SimpleNamespace(engine=engine)
+        detector = detector or SimpleNamespace(engine=engine, expectation=None)
         detector.recipe = recipe
         return Judge(detector, Path("recipes") / recipe_id, "aa")
 

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,6 +178,30 @@ def test_frames_reach_the_buffer_in_order_when_read(line: Line, make_frame: Make
     assert health.state is State.RUNNING
     assert line.recorder.opened == ["f1", "f2", "f3"]
     assert thread.failure is None
+
+
+@pytest.mark.parametrize("refuses", [True, False, None], ids=["refused", "switched off", "a recipe of before"])
+def test_frame_with_the_bytes_of_its_cameras_last_one_is_refused_when_the_recipe_minds(
+    line: Line, make_frame: MakeFrame, refuses: bool | None
+) -> None:
+    (judge,) = (judge for _, judge in line.judges)
+    judge.detector.expectation = None if refuses is None else SimpleNamespace(refuses_repeats=refuses)
+    line.run(ScriptedSource([make_frame("f1"), make_frame("f1"), make_frame("f2")]))
+    why = "its pixels are those of the camera's last frame: does the camera hang?"
+    answers = [("f2", Verdict.ERROR, Reason.REPEATED_FRAME, why)] if refuses else []
+    assert line.answers() == answers
+    assert line.waiting() == ["f1", "f1"] if refuses else ["f1", "f1", "f2"]
+
+
+def test_last_frame_of_a_camera_is_known_though_it_was_refused(line: Line, make_frame: MakeFrame) -> None:
+    (judge,) = (judge for _, judge in line.judges)
+    judge.detector.expectation = SimpleNamespace(refuses_repeats=True)
+    line.cameras = {"top": Camera(max_age_ms=1000), "side": Camera()}
+    now = time.time_ns()
+    line.run(ScriptedSource([make_frame("old", captured_utc_ns=1), make_frame("new", captured_utc_ns=now)]))
+    assert [(name, reason) for name, _, reason, _ in line.answers()] == [
+        ("old", Reason.STALE), ("new", Reason.REPEATED_FRAME),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("can_wait", [False, True])

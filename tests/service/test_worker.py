@@ -47,7 +47,6 @@ class ScriptedRun:
         self.step = step
         self.left = batches
         self.is_awaited = False
-        self.look: Any = None
         self.started = time.monotonic()
 
     @property
@@ -68,7 +67,6 @@ class ScriptedDetector:
         self.batches: list[int] = []
         self.finished: list[int] = []
         self.batches_per_frame = 2
-        self.expectation: Any = None
         self.is_slow = False  # results are there only once they are waited for
         self._script = iter(script)
         self._judgement = judgement
@@ -80,8 +78,6 @@ class ScriptedDetector:
             raise step
         run = ScriptedRun(pixels, step, self.batches_per_frame)
         run.is_awaited = self.is_slow
-        if self.expectation is not None:
-            run.look = SimpleNamespace(statistics={"brightness": float(pixels.mean())})
         return run
 
     def advance(self, runs: list[ScriptedRun]) -> None:
@@ -572,62 +568,7 @@ def test_worker_beats_before_each_frame_and_between_its_batches(
     assert list(beats.queue) == ["device"] * 5 + ["forget device"]
 
 
-# ---------------------------------------------------------------- the camera's last frame once more
-
-REPEATED = (Verdict.ERROR, Reason.REPEATED_FRAME)
-PASSED = (Verdict.PASS, Reason.OK)
-
-
-def judge_in_turn(bench: Bench, tickets: list[Ticket], *, refuses: bool | None = True) -> list[tuple[Verdict, Reason]]:
-    """Verdicts of a detector that knows what frames show (None: it does not) and minds repeats or not."""
-    worker = bench.build()
-    bench.detector.expectation = None if refuses is None else SimpleNamespace(refuses_repeats=refuses)
-    for ticket in tickets:
-        bench.buffer.put(ticket)
-    bench.drain(worker)
-    return [(outcome.verdict, outcome.reason) for outcome in bench.outcomes]
-
-
-def test_frame_is_refused_when_it_has_the_bytes_of_its_cameras_last_one(bench: Bench, accept: Accept) -> None:
-    frames = [accept(name) for name in "abc"]
-    assert judge_in_turn(bench, frames) == [PASSED, REPEATED, REPEATED]
-    assert "does the camera hang?" in str(bench.outcomes[1].message)
-
-
-def test_frame_is_judged_when_one_pixel_differs(bench: Bench, accept: Accept) -> None:
-    first, second, third = (accept(name) for name in "abc")
-    assert second.frame.pixels is not None
-    second.frame.pixels[0, 0] = 1
-    assert judge_in_turn(bench, [first, second, third]) == [PASSED, PASSED, PASSED]
-
-
-def test_frame_is_judged_when_its_look_is_equal_and_its_bytes_are_not(bench: Bench, accept: Accept) -> None:
-    first, second = (accept(name) for name in "ab")
-    for ticket, place in ((first, 0), (second, 1)):
-        assert ticket.frame.pixels is not None
-        ticket.frame.pixels[0, place] = 9  # the mean is the same
-    assert judge_in_turn(bench, [first, second]) == [PASSED, PASSED]
-
-
-@pytest.mark.parametrize("refuses", [False, None], ids=["switched off", "a recipe of before"])
-def test_repeated_frame_is_judged_when_nobody_minds(bench: Bench, accept: Accept, refuses: bool | None) -> None:
-    assert judge_in_turn(bench, [accept("a"), accept("b")], refuses=refuses) == [PASSED, PASSED]
-
-
-def test_simulated_frames_may_come_again(bench: Bench, accept: Accept) -> None:
-    assert judge_in_turn(bench, [accept("a", simulated=True), accept("b", simulated=True)]) == [PASSED, PASSED]
-
-
-def test_frame_like_another_cameras_last_one_is_judged(
-    bench: Bench, accept: Accept, make_judgement: MakeJudgement
-) -> None:
-    worker = bench.build(top=ScriptedDetector([], make_judgement()), side=ScriptedDetector([], make_judgement()))
-    for _, judge in bench.judges:
-        judge.detector.expectation = SimpleNamespace(refuses_repeats=True)
-    for ticket in (accept("a", "top"), accept("b", "side")):
-        bench.buffer.put(ticket)
-    bench.drain(worker)
-    assert {outcome.verdict for outcome in bench.outcomes} == {Verdict.PASS}
+# ---------------------------------------------------------------- frames that show not the part
 
 
 @pytest.mark.parametrize(

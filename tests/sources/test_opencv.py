@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError, SourceError, SourceExhaustedError
+from inspector.sources.base import RUN
 from inspector.sources.opencv import OpencvSource
 from inspector.types import Frame, PixelFormat
 
@@ -261,7 +262,7 @@ def test_read_fails_and_connect_works_again_when_the_child_is_killed(
     source.connect()
     again = take(source)
     # No two frames have the same name, over reconnections too.
-    assert [f.frame_id for f in (first, *frames, again)] == [f"top-{n}" for n in range(1, len(frames) + 3)]
+    assert [f.frame_id for f in (first, *frames, again)] == [f"top-{RUN}-{n}" for n in range(1, len(frames) + 3)]
 
 
 def test_read_fails_when_the_child_is_killed_in_the_middle_of_a_frame(
@@ -396,7 +397,7 @@ def test_video_file_is_read_to_its_end_when_it_is_whole(tmp_path: Path, closing:
     source = open_source(closing, str(video), simulated=True)
     frames = [take(source) for _ in range(4)]
     assert source.can_wait
-    assert [frame.frame_id for frame in frames] == ["top-1", "top-2", "top-3", "top-4"]
+    assert [frame.frame_id for frame in frames] == [f"top-{RUN}-{number}" for number in (1, 2, 3, 4)]
     np.testing.assert_allclose(
         [mean_colour(frame) for frame in frames], [[value] * 3 for value in (10, 90, 170, 250)], atol=3
     )

@@ -125,13 +125,14 @@ def test_malformed_requests_are_each_refused_and_the_next_is_answered(start: Sta
     station = start()
     malformer = Malformer(seed=2)
     dealer = station.open(zmq.DEALER, "requests")
-    for number in range(300):
-        # Frame messages are no requests: their headers are JSON of every kind and none of them asks for anything.
-        dealer.send_multipart([b"", malformer.make(number)[0][:MAX_HEADER]])
-    for number in range(300):
-        answer = json.loads(dealer.recv_multipart()[-1])
-        assert answer["ok"] is False, number
-        assert answer["error"]
+    for first in range(0, 300, 50):  # more than a hundred answers do not wait for a peer that reads none
+        for number in range(first, first + 50):
+            # Frame messages are no requests: their headers are JSON of every kind and none of them asks for anything.
+            dealer.send_multipart([b"", malformer.make(number)[0][:MAX_HEADER]])
+        for number in range(first, first + 50):
+            answer = json.loads(dealer.recv_multipart()[-1])
+            assert answer["ok"] is False, number
+            assert answer["error"]
     for request in _wrong_requests():
         dealer.send_multipart([b"", request])
         answer = json.loads(dealer.recv_multipart()[-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspector.config import EXPECTATIONS, Preprocessing, Recipe
+from inspector.config import EXPECTATIONS, Bound, Preprocessing, Recipe
 from inspector.looks import Look, compute_look, find_outside
 from inspector.training.expectations import adopt_expectation, count_outside, fit, measure_looks
 from inspector.training.thresholds import compute_false_reject_bound
@@ -60,6 +60,31 @@ def test_frames_that_are_all_alike_leave_room_for_light_that_drifts(count: int) 
         assert not find_outside(bounds, references.measure(look))
     dark = compute_look((frame * 0.5).astype(np.uint8), PixelFormat.RGB8)
     assert "brightness" in find_outside(bounds, references.measure(dark))
+
+
+@pytest.mark.parametrize("sizes", [[(40, 30)] * 2 + [(30, 40)] * 3, [(40, 30), (30, 40)] * 2])
+def test_sizes_are_a_list_when_there_were_several_and_each_came_again(
+    tmp_path: Path, sizes: list[tuple[int, int]]
+) -> None:
+    looks = [compute_look(np.full(size, 100, np.uint8), PixelFormat.MONO8) for size in sizes]
+    recipe = Recipe(recipe_id="r", backbone="resnet18", weights_sha256="0" * 64)
+    expected = adopt_expectation(recipe, looks, tmp_path).expected_frames
+    assert expected is not None
+    assert expected.sizes_hw == ((30, 40), (40, 30))
+
+
+def test_bound_edited_by_hand_is_named_when_bounds_are_set_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = [compute_look(np.full((64, 64), 100, np.uint8), PixelFormat.MONO8)] * 4
+    recipe = adopt_expectation(Recipe(recipe_id="r", backbone="resnet18", weights_sha256="0" * 64), looks, tmp_path)
+    expected = recipe.expected_frames
+    assert expected is not None
+    assert expected.list_widened() == []
+    edited = expected.model_copy(update={"bounds": expected.bounds | {"brightness": Bound(low=1, high=254)}})
+    assert edited.list_widened() == ["brightness"]
+    adopt_expectation(recipe.model_copy(update={"expected_frames": edited}), looks, tmp_path)
+    assert "expected_frames.bounds.brightness: it was edited to {'low': 1.0, 'high': 254.0}" in caplog.text
 
 
 def test_sizes_are_a_range_when_nearly_each_frame_has_its_own(tmp_path: Path) -> None:
