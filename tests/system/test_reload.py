@@ -56,7 +56,7 @@ class Load:
                 topic, body = self._in.recv_multipart()
                 if topic != b"status":
                     self.results.append(json.loads(body))
-            if deadline is None and self._stop.is_set():
+            if deadline is None and not self._threads[0].is_alive():  # it may still be sending one when it is stopped
                 deadline = time.monotonic() + 10
 
     def wait_for(self, what: Callable[[dict[str, Any]], bool], count: int = 3) -> None:
