@@ -5,7 +5,7 @@ part. So every frame is measured before it is judged, on its pixels alone: no ne
 same on every device and in every precision, and they cost a few milliseconds (`benchmarks/looks.py`).
 
 - `statistics`: light, contrast, sharpness, colour, and pixels that carry nothing. Each has a bound of its own.
-- `texture`: how strong grey levels change over 1, 16 and 64 steps of the frame, and what belongs to that, compared
+- `texture`: how strong grey levels change from pixel to pixel and over 1/128 and 1/32 of the frame, compared
   with the good frames' by the Mahalanobis distance: blurred, empty and noisy frames break the relation between them.
 - `layout`: where edges lie and which way they run (histograms of oriented gradients on a grid of 4 × 4 cells, Dalal and
   Triggs 2005), compared with the most similar good frame: a part moved, turned, swapped or cut off.

@@ -22,15 +22,16 @@ class Repeats:
     def note(self, frame: Frame) -> bool:
         """Whether its pixels are those of the camera's last frame.
 
-        One with the last one's ids and time of capture too is that frame, sent again: it is none. Simulated frames may
-        come again and again: they let no part through.
+        One with the last one's ids and time of capture too is that frame, sent again: it is none. Without a time
+        nothing tells that from a sender that gives each frame the same name. Simulated frames may come again: they let
+        no part through.
         """
         if frame.pixels is None or frame.simulated:
             return False
         ids = (frame.frame_id, frame.part_id, frame.trigger_id, frame.captured_utc_ns)
         digest = compute_digest(frame.pixels)
         last, self._last[frame.camera] = self._last.get(frame.camera), (digest, ids)
-        return last is not None and last[0] == digest and last[1] != ids
+        return last is not None and last[0] == digest and (last[1] != ids or not frame.captured_utc_ns)
 
 
 def compute_digest(pixels: np.ndarray[Any, Any]) -> bytes:

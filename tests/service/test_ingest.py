@@ -186,7 +186,8 @@ def test_frame_with_the_bytes_of_its_cameras_last_one_is_refused_when_the_recipe
 ) -> None:
     (judge,) = (judge for _, judge in line.judges)
     judge.detector.expectation = None if refuses is None else SimpleNamespace(refuses_repeats=refuses)
-    line.run(ScriptedSource([make_frame("f1"), make_frame("f1"), make_frame("f2")]))
+    now = {"captured_utc_ns": time.time_ns()}
+    line.run(ScriptedSource([make_frame("f1", **now), make_frame("f1", **now), make_frame("f2", **now)]))
     why = "its pixels are those of the camera's last frame: does the camera hang?"
     answers = [("f2", Verdict.ERROR, Reason.REPEATED_FRAME, why)] if refuses else []
     assert line.answers() == answers

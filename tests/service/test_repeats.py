@@ -30,6 +30,9 @@ def test_frame_that_is_sent_again_with_its_ids_is_no_repeat() -> None:
     repeats = Repeats()
     ids = {"part_id": "p", "trigger_id": "t", "captured_utc_ns": 7}
     assert [repeats.note(frame_of("a", **ids)) for _ in range(2)] == [False, False]
+    assert repeats.note(frame_of("a", part_id="p", trigger_id="t"))
+    assert repeats.note(frame_of("a", part_id="p", trigger_id="t"))  # one name for each frame, and no time
+    assert repeats.note(frame_of("a", **ids))
     for changed in ({"part_id": "q"}, {"trigger_id": "u"}, {"captured_utc_ns": 8}):
         assert repeats.note(frame_of("a", **ids | changed))
 
