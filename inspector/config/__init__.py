@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inspector.config.base import SCHEMA, Name, SchemaVersion, Size, Strict
+from inspector.config.base import SCHEMA, Name, SchemaVersion, Sha256, Share, Size, Strict
+from inspector.config.expected_frames import EXPECTATIONS, Bound, Expected, ExpectedFrames
 from inspector.config.loading import (
     dump_recipe,
     load_edited_recipe,
@@ -12,12 +13,8 @@ from inspector.config.loading import (
     locate_field,
 )
 from inspector.config.recipe import (
-    EXPECTATIONS,
     RECIPE_FILE,
     WEIGHTS_FILE,
-    Bound,
-    Expected,
-    ExpectedFrames,
     Golden,
     GoldenFile,
     GoldenVerdict,
@@ -28,8 +25,6 @@ from inspector.config.recipe import (
     PrecisionChoice,
     Preprocessing,
     Recipe,
-    Sha256,
-    Share,
     Tail,
     Threshold,
     Tiling,

@@ -17,6 +17,8 @@ def _refuse_bool(value: object) -> object:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Size = Annotated[int, Field(ge=1, le=65_536)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 SchemaVersion = Annotated[Literal[1], BeforeValidator(_refuse_bool)]
 
 

@@ -1,0 +1,79 @@
+"""What a recipe says of the frames it may judge: measured on good frames, see `inspector.looks`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from inspector.config.base import Sha256, Share, Size, Strict
+
+Expected = Literal[
+    "height", "width", "brightness", "contrast", "sharpness", "red", "blue", "black_share", "white_share",
+    "repeated_share", "texture", "layout",
+]  # fmt: skip
+EXPECTATIONS: tuple[str, ...] = get_args(Expected)
+"""What is measured on each frame and bounded: see `inspector.looks`."""
+
+
+class Bound(Strict):
+    """The lowest and highest value that may be judged; one of them may be left open."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def is_within(self, other: Bound | None) -> bool:
+        """Whether it lets through no more than another one; True where there is none."""
+        if other is None:
+            return True
+        lower = other.low is None or (self.low is not None and self.low >= other.low)
+        return lower and (other.high is None or (self.high is not None and self.high <= other.high))
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Bound:
+        if self.low is None and self.high is None:
+            raise ValueError("low or high must be given; to do without this bound, name it in expected_frames.off")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low must be at most high ({self.high}), got {self.low}")
+        return self
+
+
+class ExpectedFrames(Strict):
+    """What good frames show; a frame outside is answered ERROR and never judged. May be edited by hand.
+
+    height, width: in pixels. brightness, contrast: mean and standard deviation of the grey levels, 0 to 255.
+    sharpness: mean difference of neighbouring pixels, in grey levels. red, blue: mean level above green's.
+    black_share, white_share: share of pixels up to 5, and from 250 on. repeated_share: share of pixels equal to the one
+    below, as in lost lines and synthetic pictures. texture, layout: distances from the good frames.
+
+    Attributes:
+        sizes_hw: the sizes of the good frames, all others are refused; null where nearly each had its own.
+        bounds: of each value, in force.
+        measured: the bounds as the good frames gave them; they show which ones were edited.
+        off: bounds that are not applied; also sizes_hw, and repeated: a frame equal to its camera's last one.
+        references: the file that texture and layout are compared with.
+        n_good: good frames measured.
+        n_outside: of these, how many lie outside bounds that were set without them (ten folds).
+        false_error_bound: upper 95 % Clopper-Pearson bound on the share of good frames refused, from these two.
+    """
+
+    sizes_hw: Annotated[tuple[tuple[Size, Size], ...], Field(min_length=1)] | None = None
+    bounds: dict[Expected, Bound]
+    measured: dict[Expected, Bound] = Field(default_factory=dict)
+    off: tuple[Expected | Literal["sizes_hw", "repeated"], ...] = ()
+    references: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]  # never outside the recipe
+    references_sha256: Sha256
+    n_good: Annotated[int, Field(ge=1)]
+    n_outside: Annotated[int, Field(ge=0)]
+    false_error_bound: Share
+
+    def list_widened(self) -> list[str]:
+        """Bounds that were edited and now let more through than the good frames gave."""
+        return [name for name, bound in self.bounds.items() if not bound.is_within(self.measured.get(name))]
+
+    @field_validator("bounds")
+    @classmethod
+    def _all_there(cls, value: dict[Expected, Bound]) -> dict[Expected, Bound]:
+        if missing := [name for name in EXPECTATIONS if name not in value]:
+            raise ValueError(f"each value must have a bound (off switches one off by name), got none for {missing}")
+        return value
