@@ -80,6 +80,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--resize", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="squeeze frames to this")
+    parser.add_argument("--short-side", type=int, metavar="PIXELS", help="scale frames, aspect kept, to this")
     parser.add_argument("--tile-size", type=int, default=256)
     parser.add_argument("--stride", type=int, help="of ours; theirs does not overlap tiles")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -106,7 +107,7 @@ def _run(name: str, seed: int, arguments: argparse.Namespace) -> list[dict[str, 
 
     torch.manual_seed(seed)
     paths = list_images(arguments.dataset / "train" / "good")
-    preprocessing, paths = survey(paths, arguments.scale, (0, 65_535), arguments.resize)
+    preprocessing, paths = survey(paths, arguments.scale, (0, 65_535), arguments.resize, arguments.short_side)
     frames = FrameSet(paths, preprocessing)
     stride = arguments.stride if arguments.stride and name != "anomalib" else arguments.tile_size
     recipe = Recipe(

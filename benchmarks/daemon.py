@@ -158,7 +158,9 @@ def _prepare(arguments: argparse.Namespace, folder: Path, frames: list[Frame]) -
     target = folder / "recipe"
     shutil.copytree(arguments.recipe, target)
     recipe = load_recipe(target)
-    plain = recipe.preprocessing.model_copy(update={"scale": 1.0, "resize_hw": None, "frame_hw": None})
+    plain = recipe.preprocessing.model_copy(
+        update={"scale": 1.0, "resize_hw": None, "short_side": None, "frame_hw": None}
+    )
     threshold = Threshold(value=1e-6 if arguments.fail else 1e6, method="manual")
     recipe = recipe.model_copy(update={"preprocessing": plain, "threshold": threshold})
     recipe = adopt_expectation(recipe, [compute_look(frame, PixelFormat.RGB8) for frame in frames[:2]], target)

@@ -195,6 +195,12 @@ def _region(
     inside = labels[y : y + height, x : x + width] == label
     peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
     down, across = scale_hw
-    corners = np.array([x, y, x + width, y + height]) / (across, down, across, down)
-    left, top, right, bottom = (round(value) for value in corners)
+    left, right = _to_sensor(x, x + width, across)
+    top, bottom = _to_sensor(y, y + height, down)
     return Region((left, top, right, bottom), peak, max(1, round(area / (down * across))))
+
+
+def _to_sensor(start: int, stop: int, scale: float) -> tuple[int, int]:
+    """The nearest whole sensor pixels, at least one: in an enlarged map a region can be smaller."""
+    first, last = round(start / scale), round(stop / scale)
+    return (first, last) if first < last else (int(start / scale), int(start / scale) + 1)

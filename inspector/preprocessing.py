@@ -15,6 +15,9 @@ from inspector.types import PixelFormat
 
 Pixels = np.ndarray[Any, Any]
 
+_MAX_SIDE = 65_536
+"""Of a frame that is enlarged: a thin strip off the wire must not claim gigabytes."""
+
 
 def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Tensor:
     """Check a frame and bring it to the network's scale; the same function serves training and the daemon.
@@ -25,10 +28,10 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
         preprocessing: what the recipe expects.
 
     Returns:
-        (3, h, w) uint8 RGB, h and w scaled, or `resize_hw`; Mono16 is float32 in [0, 255].
+        (3, h, w) uint8 RGB, h and w as `Preprocessing.scale_hw` says; Mono16 is float32 in [0, 255].
 
     Raises:
-        FrameMismatchError: another size or pixel format than the recipe's.
+        FrameMismatchError: as `check_frame`.
     """
     check_frame(pixels, pixel_format, preprocessing)
     if pixel_format is PixelFormat.MONO16:
@@ -36,7 +39,12 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
         pixels = np.clip((pixels.astype(np.float32) - low) * (255.0 / (high - low)), 0, 255)
     height, width = preprocessing.scale_hw((pixels.shape[0], pixels.shape[1]))
     if (height, width) != pixels.shape[:2]:
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        # Area means nothing where pixels become more: OpenCV then repeats them. Linear adds no overshoot to edges, as
+        # cubic does, and OpenCV's exact one gives 8-bit pixels the same values on every machine. resize_hw stays with
+        # area, which the thresholds of recipes in use were set with.
+        enlarges = preprocessing.short_side is not None and height > pixels.shape[0]
+        interpolation = cv2.INTER_LINEAR_EXACT if enlarges else cv2.INTER_AREA
+        pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
     if pixel_format is PixelFormat.BGR8:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
@@ -47,18 +55,23 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
 
 
 def check_frame(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
-    """See that a frame has the recipe's size and pixel format.
+    """See that a frame has the recipe's size and pixel format, and that scaling it takes no memory beyond reason.
 
     Raises:
-        FrameMismatchError: another one.
+        FrameMismatchError: it has not, or it does.
     """
     expected = preprocessing.pixel_format
     same_colours = {pixel_format, expected} == {PixelFormat.RGB8, PixelFormat.BGR8}
     if pixel_format is not expected and not same_colours:
         raise FrameMismatchError(f"pixel_format: the recipe expects {expected}, got {pixel_format}")
-    size = tuple(pixels.shape[:2])
+    size = (pixels.shape[0], pixels.shape[1])
     if preprocessing.frame_hw is not None and size != preprocessing.frame_hw:
         raise FrameMismatchError(f"frame_hw: the recipe expects {preprocessing.frame_hw}, got {size}")
+    if preprocessing.short_side is not None and max(preprocessing.scale_hw(size)) > _MAX_SIDE:
+        raise FrameMismatchError(
+            f"short_side: must give the longer side at most {_MAX_SIDE} pixels, got {preprocessing.short_side} for a "
+            f"frame of {size}"
+        )
 
 
 def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:

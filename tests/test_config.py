@@ -611,9 +611,23 @@ def test_threshold_is_frozen_when_set() -> None:
         threshold.value = 2.0  # type: ignore[misc]
 
 
-def test_frames_are_shrunk_in_one_way_only() -> None:
-    with pytest.raises(ValidationError, match=r"scale must be 1 where resize_hw is given, got 0\.5"):
-        Preprocessing(scale=0.5, resize_hw=(256, 256))
+@pytest.mark.parametrize(
+    ("ways", "named"),
+    [
+        ({"scale": 0.5, "resize_hw": (256, 256)}, r"scale 0\.5, resize_hw \(256, 256\)"),
+        ({"scale": 0.5, "short_side": 256}, r"scale 0\.5, short_side 256"),
+        ({"resize_hw": (256, 256), "short_side": 256}, r"resize_hw \(256, 256\), short_side 256"),
+    ],
+)
+def test_frames_are_scaled_in_one_way_only(ways: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=f"at most one of scale, resize_hw, short_side may be given, got {named}"):
+        Preprocessing(**ways)
+
+
+@pytest.mark.parametrize("short_side", [31, 4097])
+def test_short_side_is_refused_when_no_tile_has_such_a_side(short_side: int) -> None:
+    with pytest.raises(ValidationError, match="short_side"):
+        Preprocessing(short_side=short_side)
 
 
 PROTECTED = {

@@ -127,6 +127,13 @@ def test_regions_are_in_sensor_pixels_when_the_frame_was_scaled() -> None:
     assert decide(anomaly_map, 1.0, scale_hw=(0.25, 0.25)).regions == (Region((32, 16, 48, 24), 2.0, 128),)
 
 
+@pytest.mark.parametrize(("column", "left"), [(0, 0), (3, 1), (29, 11)])
+def test_region_has_a_sensor_pixel_when_it_is_smaller_in_an_enlarged_map(column: int, left: int) -> None:
+    anomaly_map = blank()  # 20 × 30, of a frame of 8 × 12
+    anomaly_map[7, column] = 2.0
+    assert decide(anomaly_map, 1.0, scale_hw=(2.5, 2.5)).regions == (Region((left, 2, left + 1, 3), 2.0, 1),)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("outside", [False, True])
 def test_frame_is_refused_when_the_map_is_not_finite(value: float, outside: bool) -> None:

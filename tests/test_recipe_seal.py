@@ -137,6 +137,7 @@ SEALED_EDITS: dict[str, st.SearchStrategy[Any]] = {
     "preprocessing.frame_hw": st.none() | sizes,
     "preprocessing.scale": st.floats(0.001, 1),
     "preprocessing.resize_hw": st.none() | sizes,
+    "preprocessing.short_side": st.none() | st.integers(32, 4096),
     "preprocessing.mono16_range": st.tuples(st.integers(0, 100), st.integers(101, 65_535)).map(list),
     "preprocessing.normalisation.mean": three,
     "preprocessing.normalisation.std": three,
@@ -323,6 +324,17 @@ weights_sha256: {SHA}
 """
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     assert load_recipe(tmp_path).recipe_id == "lens"
+
+
+def test_short_side_is_left_out_of_the_settings_unless_it_is_given_and_then_its_edit_is_found() -> None:
+    recipe = recipe_of(threshold=threshold_of(2.5, "gumbel"))
+    assert not [field for field in list_settings(recipe) if field.startswith("preprocessing.")]
+    sealed = seal(recipe_of(threshold=threshold_of(2.5, "gumbel"), preprocessing={"short_side": 256}))
+    assert list_settings(sealed)["preprocessing.short_side"] == 256
+    edited = parse(dump_recipe(sealed).replace("\n  short_side: 256", "\n  short_side: 128"))
+    assert str(list_changes(edited)[0]) == (
+        "preprocessing.short_side: must be 256, with which the threshold was set, got 128"
+    )
 
 
 # ---------------------------------------------------------------- what is refused

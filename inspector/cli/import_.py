@@ -12,6 +12,7 @@ from inspector.cli.options import (
     RecipeId,
     Resize,
     Scale,
+    ShortSide,
     Stride,
     TileSize,
     check_backbone,
@@ -38,6 +39,7 @@ def import_(
     stride: Stride = None,
     scale: Scale = 1.0,
     resize: Resize = None,
+    short_side: ShortSide = None,
     anomaly_map_mode: Annotated[
         Literal["add", "multiply"] | None, typer.Option(help="How layers are fused; the checkpoint's by default.")
     ] = None,
@@ -52,8 +54,8 @@ def import_(
     No code in the file is run: tensors are read from it, and a file that pickles anything but a model is refused.
 
     The weights and maps are the other program's. It squeezes each whole frame to its image size: --resize does the
-    same here; without it frames are tiled, and --scale should make a tile show the part as large. RGB is
-    normalised as the checkpoint says; ImageNet's mean and deviation, the default of both, where it says nothing.
+    same here; without it frames are tiled, and --scale or --short-side should make a tile show the part as large.
+    RGB is normalised as the checkpoint says; ImageNet's mean and deviation, the default of both, where it says nothing.
     """
     from inspector.cli.train import show_recipe
     from inspector.model.foreign import CheckpointFormat
@@ -69,6 +71,7 @@ def import_(
         stride=stride,
         scale=scale,
         resize_hw=resize,
+        short_side=short_side,
         anomaly_map_mode=anomaly_map_mode,
         pixel_format=PixelFormat(pixel_format),
         mono16_range=mono16_range,

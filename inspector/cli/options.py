@@ -45,6 +45,12 @@ Scale = Annotated[float, typer.Option(min=0.01, max=1, help="Frames are shrunk b
 Resize = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width that frames are squeezed to, instead of a scale.")
 ]
+ShortSide = Annotated[
+    int | None,
+    typer.Option(
+        min=32, max=4096, help="Pixels of the shorter side, instead of a scale: shrinks or enlarges, keeps the aspect."
+    ),
+]
 Mono16Range = Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")]
 RecipeId = Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")]
 ClientKeyFile = Annotated[

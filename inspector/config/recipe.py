@@ -34,6 +34,10 @@ class Normalisation(Strict):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
+ShortSide = Annotated[int, Field(ge=32, le=4096)]
+"""Not below the smallest tile: there, rounding the longer side would change the aspect by more than a mask may have."""
+
+
 class Preprocessing(Strict):
     """What a frame must be and how it becomes the network's input; the same in training and in the daemon."""
 
@@ -41,6 +45,7 @@ class Preprocessing(Strict):
     frame_hw: tuple[Size, Size] | None = None
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     resize_hw: tuple[Size, Size] | None = None  # instead of a scale: every frame is squeezed to this size
+    short_side: ShortSide | None = None  # instead of a scale: pixels of each scaled frame's shorter side
     mono16_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=65_535)]] = (0, 65_535)
     normalisation: Normalisation = Normalisation()
 
@@ -58,13 +63,17 @@ class Preprocessing(Strict):
 
     def scale_hw(self, frame_hw: tuple[int, int]) -> tuple[int, int]:
         """The size of the map of a frame."""
-        height, width = (max(1, round(side * self.scale)) for side in frame_hw)
+        factor = self.short_side / min(frame_hw) if self.short_side else self.scale
+        height, width = (max(1, round(side * factor)) for side in frame_hw)
         return self.resize_hw or (height, width)
 
     @model_validator(mode="after")
-    def _one_way_to_shrink(self) -> Preprocessing:
-        if self.resize_hw is not None and self.scale != 1.0:
-            raise ValueError(f"scale must be 1 where resize_hw is given, got {self.scale}")
+    def _one_way_to_scale(self) -> Preprocessing:
+        given = {name: getattr(self, name) for name in ("scale", "resize_hw", "short_side")}
+        chosen = {name: value for name, value in given.items() if value not in (None, 1.0)}
+        if len(chosen) > 1:
+            named = ", ".join(f"{name} {value}" for name, value in chosen.items())
+            raise ValueError(f"at most one of {', '.join(given)} may be given, got {named}")
         return self
 
 

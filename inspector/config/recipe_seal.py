@@ -19,7 +19,9 @@ SEALED: Mapping[type[Strict], frozenset[str]] = {
         "tiling", "threshold", "min_region_area", "precision", "calibrated_in", "probe_sha256", "quantised_sha256",
         "roi_mask_sha256", "zones", "weights_sha256",
     }),
-    Preprocessing: frozenset({"pixel_format", "frame_hw", "scale", "resize_hw", "mono16_range", "normalisation"}),
+    Preprocessing: frozenset({
+        "pixel_format", "frame_hw", "scale", "resize_hw", "short_side", "mono16_range", "normalisation",
+    }),
     Normalisation: frozenset({"mean", "std"}),
     Tiling: frozenset({"tile_size", "stride"}),
     Threshold: frozenset({"value", "warn_above", "good_scores"}),

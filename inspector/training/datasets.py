@@ -60,7 +60,11 @@ def read_image(path: Path) -> tuple[Pixels, PixelFormat]:
 
 
 def survey(
-    paths: Sequence[Path], scale: float, mono16_range: tuple[int, int], resize_hw: tuple[int, int] | None = None
+    paths: Sequence[Path],
+    scale: float,
+    mono16_range: tuple[int, int],
+    resize_hw: tuple[int, int] | None = None,
+    short_side: int | None = None,
 ) -> tuple[Preprocessing, dict[Path, Look]]:
     """What good frames have in common, and what each that can be used shows; the others are named in the log.
 
@@ -88,10 +92,17 @@ def survey(
     frame_hw = sizes.pop() if len(sizes) == 1 else None
     try:
         preprocessing = Preprocessing(
-            pixel_format=common, frame_hw=frame_hw, scale=scale, resize_hw=resize_hw, mono16_range=mono16_range
+            pixel_format=common,
+            frame_hw=frame_hw,
+            scale=scale,
+            resize_hw=resize_hw,
+            short_side=short_side,
+            mono16_range=mono16_range,
         )
     except ValidationError as error:
-        raise TrainingError(f"options: {error.errors()[0]['msg']}, got {error.errors()[0]['input']}") from error
+        fault = error.errors()[0]
+        got = f", got {fault['input']}" if fault["loc"] else ""  # a rule between fields names the values itself
+        raise TrainingError(f"options: {fault['msg'].removeprefix('Value error, ')}{got}") from error
     return preprocessing, {path: look for path, (look, _) in found.items()}
 
 

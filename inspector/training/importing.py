@@ -38,6 +38,7 @@ class ImportOptions:
     stride: int | None = None
     scale: float = 1.0
     resize_hw: tuple[int, int] | None = None
+    short_side: int | None = None
     anomaly_map_mode: Literal["add", "multiply"] | None = None
     pixel_format: PixelFormat = PixelFormat.RGB8
     mono16_range: tuple[int, int] = (0, 65_535)
@@ -93,6 +94,7 @@ def _plan_recipe(
                 pixel_format=options.pixel_format,
                 scale=options.scale,
                 resize_hw=options.resize_hw,
+                short_side=options.short_side,
                 mono16_range=options.mono16_range,
                 normalisation=_plan_normalisation(checkpoint),
             ),

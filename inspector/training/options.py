@@ -49,6 +49,7 @@ class TrainOptions:
     stride: int | None = None
     scale: float = 1.0
     resize_hw: tuple[int, int] | None = None
+    short_side: int | None = None
     epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None

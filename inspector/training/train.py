@@ -34,6 +34,7 @@ from inspector.recipe_network import build_model
 from inspector.tiling import Tiler
 from inspector.training.calibrate import score_frames, warn_of_outliers
 from inspector.training.datasets import FrameSet, list_images, split, survey
+from inspector.training.frame_shapes import warn_of_shapes
 from inspector.training.good_frames import drop_duplicates, name_groups, warn_if_few
 from inspector.training.options import TrainOptions
 from inspector.training.proving import score_proved
@@ -86,9 +87,12 @@ def train(good_dir: Path, out: Path, options: TrainOptions, report: Report = lam
     torch.manual_seed(options.seed)
     # Each frame once, else one trained on could set the threshold; what it is now is what training sees.
     hashes = {path: sha256 for sha256, path in drop_duplicates(list_images(good_dir)).items()}
-    preprocessing, looks = survey(list(hashes), options.scale, options.mono16_range, options.resize_hw)
+    preprocessing, looks = survey(
+        list(hashes), options.scale, options.mono16_range, options.resize_hw, options.short_side
+    )
     usable = list(looks)
     warn_if_few(len(usable))
+    warn_of_shapes([look.frame_hw for look in looks.values()], preprocessing, options.tile_size)
     groups = name_groups(good_dir, usable, options.groups) if options.groups else None
     parts = split(usable, options.holdout, options.validation, options.seed, groups)
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.name)

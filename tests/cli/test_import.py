@@ -38,7 +38,7 @@ def test_recipe_is_written_and_calibrate_named_when_a_checkpoint_is_imported(run
     status, printed = run(
         *("import", folder / "rd.pth", "--out", folder / "lens", "--format", "rd4ad"),
         *("--encoder-weights", folder / "encoder.pth", "--tile-size", 64, "--anomaly-map-mode", "multiply"),
-        *("--pixel-format", "Mono16", "--mono16-range", 10, 4095),
+        *("--pixel-format", "Mono16", "--mono16-range", 10, 4095, "--short-side", 96),
     )
     assert status == 0
     assert "imported: from rd.pth (rd4ad), sha256 " in printed
@@ -46,6 +46,7 @@ def test_recipe_is_written_and_calibrate_named_when_a_checkpoint_is_imported(run
     recipe = load_recipe(folder / "lens")
     assert (recipe.recipe_id, recipe.anomaly_map_mode, recipe.tiling.tile_size) == ("lens", "multiply", 64)
     assert (recipe.preprocessing.pixel_format, recipe.preprocessing.mono16_range) == ("Mono16", (10, 4095))
+    assert recipe.preprocessing.short_side == 96
 
 
 def test_import_ends_with_1_and_runs_nothing_when_the_file_is_malicious(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 Run = Callable[..., tuple[int, str]]
@@ -18,6 +20,8 @@ Run = Callable[..., tuple[int, str]]
         ("--backbone", "resnet18d.ra4_e3600_r224_in1k", "(a timm tag may follow), got 'resnet18d.ra4_e3600_r224_in1k'"),
         ("--tile-size", "100", "must be a multiple of 32, got 100"),
         ("--tile-size", "8192", "4096"),
+        ("--short-side", "16", "32"),
+        ("--short-side", "5000", "4096"),
         ("--stride", "300", "must be at most --tile-size (256), got 300"),
     ],
 )
@@ -35,3 +39,17 @@ def test_option_is_accepted_when_a_tag_follows_the_backbone(run: Run, tmp_path: 
     status, printed = run("train", tmp_path, "--out", tmp_path / "recipe", "--backbone", "resnet18.a1_in1k")
     assert status == 1  # no frames in the folder
     assert "Invalid value" not in printed
+
+
+def test_training_is_refused_when_frames_would_be_scaled_in_two_ways(run: Run, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    cv2.imwrite(str(good / "0.png"), np.zeros((40, 60), np.uint8))
+    arguments = ("train", good, "--out", tmp_path / "recipe")
+    rule = "at most one of scale, resize_hw, short_side may be given, got"
+    status, printed = run(*arguments, "--scale", 0.5, "--short-side", 96)
+    assert status == 1
+    assert printed.endswith(f"options: {rule} scale 0.5, short_side 96")
+    status, printed = run(*arguments, "--resize", 64, 64, "--short-side", 96)
+    assert status == 1
+    assert printed.endswith(f"options: {rule} resize_hw (64, 64), short_side 96")

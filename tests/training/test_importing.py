@@ -144,10 +144,10 @@ def test_maps_equal_the_peers_when_rd4ads_file_and_an_encoder_are_imported(folde
     theirs = build_network("resnet18")
     torch.save(official(theirs), folder / "wres50_lens.pth")
     weights = encoder_file(theirs, folder / "encoder.pth")
-    options = ImportOptions(tile_size=TILE, encoder_weights=weights, stride=48, scale=0.5, recipe_id="lens")
+    options = ImportOptions(tile_size=TILE, encoder_weights=weights, stride=48, short_side=96, recipe_id="lens")
     recipe = import_checkpoint(folder / "wres50_lens.pth", folder / "recipe", options)
     assert_maps_equal(theirs, folder / "recipe")
-    assert (recipe.recipe_id, recipe.tiling.stride, recipe.preprocessing.scale) == ("lens", 48, 0.5)
+    assert (recipe.recipe_id, recipe.tiling.stride, recipe.preprocessing.short_side) == ("lens", 48, 96)
     assert (recipe.anomaly_map_mode, recipe.training["format"]) == ("add", "rd4ad")
     assert recipe.preprocessing.normalisation == Normalisation()
     assert recipe.encoder_weights == f"encoder.pth sha256:{compute_sha256(folder / 'encoder.pth')[:16]}"

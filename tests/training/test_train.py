@@ -266,3 +266,41 @@ def test_recipe_holds_the_region_of_interest_when_a_mask_is_given(good_dir: Path
     assert recipe.roi_mask is not None
     assert (tmp_path / "recipe" / recipe.roi_mask).read_bytes() == (tmp_path / "mask.png").read_bytes()
     assert Detector.load(tmp_path / "recipe", device=torch.device("cpu")).recipe == recipe
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+@pytest.mark.parametrize(
+    ("frame_hw", "short_side", "map_hw"),
+    [((50, 150), None, (50, 150)), ((150, 50), None, (150, 50)), ((150, 50), 64, (192, 64))],
+)
+def test_frames_keep_their_aspect_and_a_defect_is_found_where_it_is(
+    frame_hw: tuple[int, int],
+    short_side: int | None,
+    map_hw: tuple[int, int],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "good").mkdir()
+    frames = np.random.default_rng(7).integers(80, 120, (6, *frame_hw, 3), dtype=np.uint8)
+    for number, pixels in enumerate(frames):
+        cv2.imwrite(str(tmp_path / "good" / f"{number}.png"), pixels)
+    recipe = train(tmp_path / "good", tmp_path / "recipe", dataclasses.replace(OPTIONS, short_side=short_side))
+    assert (recipe.preprocessing.map_hw, recipe.preprocessing.resize_hw) == (map_hw, None)
+    assert ("6 of 6 frames are smaller than a tile, and mirrored" in caplog.text) is (short_side is None)
+
+    top, left = (100, 20) if frame_hw[0] > frame_hw[1] else (20, 100)
+    frames[0, top : top + 16, left : left + 16] = 255
+    detector = Detector.load(tmp_path / "recipe", device=torch.device("cpu"))
+    anomaly_map = detector.judge(frames[0], PixelFormat.BGR8, any_frame=True).anomaly_map
+    worst = detector.decide(anomaly_map, float(anomaly_map.max()) * 0.99, frame_hw).regions[0]
+    x0, y0, x1, y1 = worst.xyxy
+    assert left - 4 <= x0 < x1 <= left + 20
+    assert top - 4 <= y0 < y1 <= top + 20
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
+def test_squeezing_is_warned_of_when_frames_lose_their_aspect(
+    good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, resize_hw=(64, 64), steps=1))
+    assert "--resize 64 64 squeezes 6 of 6 frames out of shape, those of 96 × 128 the most" in caplog.text
