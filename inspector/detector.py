@@ -367,15 +367,22 @@ class Detector:
             if abs(mask.shape[1] * shape[0] / (mask.shape[0] * shape[1]) - 1) > MASK_ASPECT_TOLERANCE:
                 raise FrameMismatchError(f"frame: must have the aspect of its mask {mask.shape}, got a map of {shape}")
 
-    def compute_anomaly_map(self, image: Tensor) -> Map:
+    def get_parts(self, map_hw: tuple[int, int]) -> Parts:
+        """Where anomalies count in maps of this size. Raises FrameMismatchError where the masks do not fit it."""
+        return self._lay_out(map_hw).parts
+
+    def compute_anomaly_map(self, image: Tensor, where: Mask | None = None) -> Map:
         """Anomaly map (h, w) float32 of a preprocessed frame (3, h, w).
 
         It is weighed so that the recipe's one threshold holds in all zones, and 0 in tiles where nothing counts.
+        `where` (h, w) is above 0 at the pixels asked for: tiles that have none of them are not run, and 0, too.
         Memory: the frame, the map and one micro-batch.
         """
         height, width = image.shape[-2:]
         try:
             run = self._begin(image, (height, width))
+            if where is not None:
+                run.tiles = sorted({*run.tiles} & {*run.grid.overlapping(where)})
             while not run.is_done:
                 self.advance([run])
             return self._fetch(run.grid.crop(run.canvas)[0])

@@ -99,6 +99,31 @@ def test_map_equals_the_models_own_when_tiled_by_hand(
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
+def test_map_is_whole_where_it_is_asked_for_and_other_tiles_do_not_run(
+    make: Callable[..., Detector], frame: Any
+) -> None:
+    detector = make()
+    image = preprocess(frame, PixelFormat.RGB8, detector.recipe.preprocessing)
+    where = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    where[10, 20] = 1  # in the first tile alone
+    found, whole = detector.compute_anomaly_map(image, where), detector.compute_anomaly_map(image)
+    assert found[:36, :48] == pytest.approx(whole[:36, :48], abs=1e-6)
+    assert not found[64:].any()
+    assert not found[:, 64:].any()
+    where[50, 60] = 1  # in four
+    found = detector.compute_anomaly_map(image, where)
+    assert found[50, 60] == pytest.approx(whole[50, 60], abs=1e-6)
+
+
+def test_parts_are_none_without_masks_and_the_stretched_mask_with_one(make: Callable[..., Detector]) -> None:
+    assert make().get_parts((HEIGHT, WIDTH)).masks == (None,)
+    roi = np.zeros((HEIGHT // 2, WIDTH // 2), dtype=np.uint8)
+    roi[:10] = 1
+    mask = make(roi=roi).get_parts((HEIGHT, WIDTH)).masks[0]
+    assert mask is not None
+    assert np.array_equal(mask.any(axis=1), np.arange(HEIGHT) < 20)
+
+
 def test_maps_are_equal_when_the_frame_comes_as_bgr(make: Callable[..., Detector], frame: Any) -> None:
     detector = make()
     rgb = map_of(detector, frame, PixelFormat.RGB8)

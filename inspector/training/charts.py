@@ -11,9 +11,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter, ScalarFormatter
 from sklearn.metrics import roc_curve
 
+from inspector.config.qualification import DefectKind, DetectionCurve, Qualification
 from inspector.training.image_metrics import GOOD
 from inspector.training.record import HistoryPoint
 
@@ -22,6 +24,10 @@ OTHER_COLOUR = "#8a8a8a"
 KIND_COLOURS = ("#e8853a", "#d9534f", "#a06cd5", "#2a9d8f", "#d6609f", "#b8902a", "#5b9e3f", "#a1745a")
 """Middle tones: each is told apart on white and on black."""
 
+_CONTRAST_COLOURS = (GOOD_COLOUR, KIND_COLOURS[3], KIND_COLOURS[0], KIND_COLOURS[1])
+"""Of a weak to a strong contrast."""
+
+_EXTENTS = {DefectKind.LINE: "width", DefectKind.SPOT: "diameter", DefectKind.DENT: "diameter"}
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -106,6 +112,45 @@ def draw_training(history: Sequence[HistoryPoint]) -> str:
             lower[0].set(ylabel="learning rate", ylim=(0, None))
         (lower or [upper])[-1].set_xlabel("tiles seen")
         return _to_svg(figure, "Loss during training")
+
+
+def draw_detection(qualification: Qualification) -> str:
+    """How often artificial defects are caught, over their size: a panel for each kind, a line for each contrast.
+
+    Dashed: the lower 95 % bound. Dotted: 90 %, which a90/95 asks for.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 3.6), layout="constrained")
+        panels = figure.subplots(1, len(qualification.kinds), sharey=True, squeeze=False)[0]
+        for axes, (kind, curve) in zip(panels, qualification.kinds.items(), strict=True):
+            axes.set_title(f"{kind}s, {curve.caught} of {curve.n} caught", fontsize=9)
+            _draw_curve(axes, curve)
+            axes.set(xscale="log", xlabel=f"{_EXTENTS[kind]} (sensor px)", ylim=(0, 1))
+            axes.set_xticks([1, 2, 5, 10, 20], minor=False)
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xlim(curve.size_px.low, curve.size_px.high)
+        panels[0].set_ylabel("caught")
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+        lines = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+        shown = {label: line for label, line in lines.items() if not str(label).startswith("_")}
+        shown["at least, at 95 % confidence"] = Line2D([], [], color=OTHER_COLOUR, linewidth=1, linestyle="--")
+        figure.legend(shown.values(), shown.keys(), frameon=False, loc="outside lower center", ncols=6)
+        return _to_svg(figure, "Probability of detection of artificial defects")
+
+
+def _draw_curve(axes: Axes, curve: DetectionCurve) -> None:
+    axes.axhline(0.9, color=OTHER_COLOUR, linewidth=1, linestyle=":")
+    if not curve.rises:
+        text = "the larger and stronger ones\nare not caught more often"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+        return
+    sizes = np.geomspace(curve.size_px.low, curve.size_px.high, 80).tolist()
+    for colour, contrast in zip(_CONTRAST_COLOURS, (each.contrast for each in curve.a90_95), strict=False):
+        bounds = [curve.compute_lower_bound(size, contrast) for size in sizes]
+        shares = [curve.compute_probability(size, contrast) for size in sizes]
+        axes.plot(sizes, bounds, color=colour, linewidth=1, linestyle="--")
+        axes.plot(sizes, shares, color=colour, linewidth=2, label=f"{contrast:g} grey levels")
 
 
 def _start(x_label: str, y_label: str) -> tuple[Figure, Axes]:

@@ -100,7 +100,7 @@ def evaluate(
         samples, maps = [], []
         for number, path in enumerate(paths, start=1):
             map_path = Path(temporary) / f"{number}.npy"
-            sample = _judge(detector, path, _find_mask(dataset_dir, path), map_path)
+            sample = _judge(detector, path, find_mask(dataset_dir, path), map_path)
             if sample is not None:
                 samples.append(sample)
                 maps.append(map_path)
@@ -194,7 +194,8 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     return Sample(path, kind, decision.score, verdict, mask_path, (height, width), seconds)
 
 
-def _find_mask(dataset_dir: Path, path: Path) -> Path | None:
+def find_mask(dataset_dir: Path, path: Path) -> Path | None:
+    """The mask of a frame of test/<kind>; None for a good one, or where there is none."""
     if path.parent.name == GOOD:
         return None
     masks = dataset_dir / "ground_truth" / path.parent.name

@@ -6,11 +6,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from inspector.config.qualification import DefectKind, DetectionCurve, Qualification
 from inspector.training.charts import (
     GOOD_COLOUR,
     KIND_COLOURS,
     OTHER_COLOUR,
     colour_kinds,
+    draw_detection,
     draw_histogram,
     draw_roc,
     draw_training,
@@ -65,3 +67,37 @@ def test_training_curve_shows_what_is_known() -> None:
     assert not {"validation", "learning rate"} & _texts(draw_training(bare))
     full = [point.model_copy(update={"validation_loss": 1.0, "learning_rate": 0.005}) for point in bare]
     assert {"training", "validation", "learning rate", "tiles seen"} <= _texts(draw_training(full))
+
+
+def qualification_of(**kinds: bool) -> Qualification:
+    curves = {
+        DefectKind(kind): DetectionCurve.model_validate(
+            {
+                "n": 120,
+                "caught": 70,
+                "size_px": {"low": 1.0, "high": 32.0},
+                "contrast": {"low": 5.0, "high": 120.0},
+                "coefficients": (-14.0, 2.5, 3.0),
+                "covariance": ((4.0, 0.0, 0.0), (0.0, 0.2, 0.0), (0.0, 0.0, 0.2)),
+                "rises": rises,
+                "a90_95": [{"contrast": contrast, "size_px": None} for contrast in (15.0, 120.0)],
+            }
+        )
+        for kind, rises in kinds.items()
+    }
+    return Qualification(threshold=1.0, n_frames=8, kinds=curves)
+
+
+def test_detection_is_drawn_for_each_kind_and_contrast_in_the_pages_ink() -> None:
+    svg = draw_detection(qualification_of(line=True, spot=True))
+    wanted = {"lines, 70 of 120 caught", "spots, 70 of 120 caught", "15 grey levels", "120 grey levels"}
+    assert wanted <= _texts(svg)
+    assert {"width (sensor px)", "diameter (sensor px)", "caught", "20"} <= _texts(svg)
+    assert "currentColor" in svg
+    assert "#000000" not in svg
+
+
+def test_detection_that_does_not_rise_says_so_and_shows_no_curve() -> None:
+    svg = draw_detection(qualification_of(dent=False))
+    assert "are not caught more often" in " ".join(_texts(svg))
+    assert "15 grey levels" not in _texts(svg)
