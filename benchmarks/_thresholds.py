@@ -1,0 +1,118 @@
+"""Methods at a threshold of their own, set as a user would set it, and at true false-reject rates."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from _rates import compute_true_threshold, describe_threshold, format_range
+from _training import PEER, choose_options, count_steps, make_scratch, plan_recipe, train_peer
+from rich.console import Console
+from rich.table import Table
+
+from inspector.config import Recipe, Threshold
+from inspector.detector import Detector
+from inspector.device import choose_device
+from inspector.model import ReverseDistillation
+from inspector.training.calibrate import score_frames
+from inspector.training.datasets import FrameSet, list_images, split, survey
+from inspector.training.evaluate import Evaluation, evaluate
+from inspector.training.good_frames import drop_duplicates
+from inspector.training.recipe_writer import write_recipe
+from inspector.training.train import train
+from inspector.types import Verdict
+
+KEPT_ASIDE = 0.2
+"""Share of the peer's good frames that its threshold is set from."""
+
+RANKINGS = ("image_auroc", "aupro")
+
+
+def measure_thresholds(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train a method on train/good with all it needs for a threshold, and measure it there and at the true rates."""
+    with make_scratch() as scratch:
+        make = _make_peer if name == PEER else _make_ours
+        recipe = make(name, seed, arguments, scratch / "recipe")
+        evaluation = evaluate(scratch / "recipe", arguments.dataset, device=arguments.device)
+    return describe(recipe, evaluation, arguments.rates)
+
+
+def _make_ours(name: str, seed: int, arguments: argparse.Namespace, out: Path) -> Recipe:
+    return train(arguments.dataset / "train" / "good", out, choose_options(name, seed, arguments))
+
+
+def _make_peer(name: str, seed: int, arguments: argparse.Namespace, out: Path) -> Recipe:
+    """Its own threshold needs defects; without any it is the highest score of good frames kept aside."""
+    torch.manual_seed(seed)
+    distinct = list(drop_duplicates(list_images(arguments.dataset / "train" / "good")).values())
+    preprocessing, looks = survey(distinct, arguments.scale, (0, 65_535), arguments.resize, arguments.short_side)
+    parts = split(list(looks), KEPT_ASIDE, 0, seed)
+    frames = FrameSet([*parts.training, *parts.validation], preprocessing)  # it validates with none
+    made = []
+
+    def complete(model: ReverseDistillation, recipe: Recipe, _: int) -> None:
+        write_recipe(recipe, model, out)
+        scores = score_frames(Detector.load(out, device=choose_device(arguments.device)), parts.calibration)
+        threshold = Threshold(value=max(scores.values()), method="manual", n_good=len(scores))
+        made.append(write_recipe(recipe.model_copy(update={"threshold": threshold}), model, out))
+
+    last = count_steps(arguments)
+    train_peer(frames, plan_recipe(name, preprocessing, arguments), seed, arguments, {last}, complete)
+    return made[0]
+
+
+def describe(recipe: Recipe, evaluation: Evaluation, rates: Sequence[float]) -> dict[str, Any]:
+    """What is kept of a run; the frames' scores among it, so that any other threshold can be looked at later."""
+    assert recipe.threshold is not None  # noqa: S101 (an evaluation has one)
+    kinds = [sample.kind for sample in evaluation.samples]
+    scores = [sample.score for sample in evaluation.samples]
+    refused = [sample.verdict is Verdict.ERROR for sample in evaluation.samples]
+    at_rates = {
+        str(rate): describe_threshold(kinds, scores, refused, compute_true_threshold(kinds, scores, rate))
+        for rate in rates
+    }
+    return {
+        **{metric: evaluation.metrics[metric] for metric in RANKINGS},
+        "own": describe_threshold(kinds, scores, refused, recipe.threshold.value),
+        "own_threshold": recipe.threshold.model_dump(mode="json", exclude={"set_with"}),
+        "at_rates": at_rates,
+        "frames": evaluation.to_json()["frames"],
+    }
+
+
+def print_thresholds(title: str, runs: Sequence[dict[str, Any]]) -> None:
+    """A line for each method and threshold: the mean over the seeds, and the lowest to the highest."""
+    columns = ("false rejects", "false errors", "escapes", "by score alone", "stated bound")
+    table = Table("method", "seeds", *RANKINGS, "threshold", *columns, title=title, caption=_CAPTION)
+    for method in dict.fromkeys(run["method"] for run in runs):
+        mine = [run for run in runs if run["method"] == method]
+        ranks = [format_range([run[metric] for run in mine], "{:.3f}") for metric in RANKINGS]
+        bounds = [run["own_threshold"]["false_reject_bound"] for run in mine]
+        table.add_row(
+            method,
+            str(len(mine)),
+            *ranks,
+            "own",
+            *_describe([run["own"] for run in mine]),
+            format_range(bounds, "{:.1%}"),
+        )
+        for rate in mine[0]["at_rates"]:
+            at_rate = [run["at_rates"][rate] for run in mine]
+            table.add_row("", "", "", "", f"true {float(rate):.1%}", *_describe(at_rate), "–")
+        table.add_section()
+    Console(width=190).print(table)
+
+
+_CAPTION = (
+    "own: ours as train() sets it; anomalib's the highest score of a fifth of train/good, kept aside. "
+    "true: at most that share of test/good lies above it, so it cannot be had without the test set. "
+    "Escapes: neither rejected nor refused for what the frame shows; by score alone: if none were refused."
+)
+
+
+def _describe(found: Sequence[dict[str, Any]]) -> list[str]:
+    names = ("false_reject_rate", "false_error_rate", "escape_rate", "escape_rate_by_score")
+    return [format_range([each[name] for each in found], "{:.1%}") for name in names]
