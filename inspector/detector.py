@@ -338,6 +338,12 @@ class Detector:
             for mask in self._lay_out(anomaly_map.shape).parts.masks
         ]
 
+    def hide_uncounted(self, anomaly_map: Map) -> Map:
+        """A map (h, w) with 0 where anomalies do not count."""
+        masks = self._lay_out(anomaly_map.shape).parts.masks
+        counted = [mask > 0 for mask in masks if mask is not None]
+        return np.where(np.logical_or.reduce(counted), anomaly_map, np.float32(0)) if counted else anomaly_map
+
     def _lay_out(self, shape: tuple[int, ...]) -> _Layout:
         """For maps of `shape`: the parts of the frame, and the tiles in which anything counts."""
         if shape not in self._layouts:

@@ -174,6 +174,7 @@ FREE_EDITS: dict[str, st.SearchStrategy[Any]] = {
     "expected_frames": st.lists(st.sampled_from([*EXPECTATIONS, "sizes_hw", "repeated"]), unique=True).map(
         lambda names: EXPECTED | {"off": names}
     ),
+    "qualification": st.none(),
     "training": st.dictionaries(words, counts),
     "metrics": st.dictionaries(words, shares),
     "versions": st.dictionaries(words, words),
@@ -183,6 +184,9 @@ FREE_EDITS: dict[str, st.SearchStrategy[Any]] = {
         for name, values in {
             "n_good": counts,
             "n_defective": counts,
+            "n_outliers": counts,
+            "cross_validated": st.none(),
+            "defect_scores": st.none(),
             "false_reject_bound": shares,
             "escape_rate": shares,
             "target_escape_rate": shares,

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from inspector.cli.options import Device, RecipeDir, RoiMask
+from inspector.cli.options import Device, KeepOutliers, Policy, Qualification, RecipeDir, RoiMask, Trim
 from inspector.cli.progress import show_progress
-from inspector.cli.train import show_recipe
+from inspector.cli.summary import show_recipe
 
 
 def _check_area(value: str | None) -> str | None:
@@ -40,8 +40,17 @@ def _check_groups(value: str | None) -> str | None:
 
 def calibrate(
     recipe: RecipeDir,
-    good_dir: Annotated[Path, typer.Argument(metavar="GOOD_DIR", help="Good frames that training never saw.")],
+    good_dir: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[GOOD_DIR]",
+            help="Good frames that training never saw; by default, the scores kept from the last time.",
+        ),
+    ] = None,
     false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target, for whole frames.")] = 0.01,
+    policy: Policy = "near",
+    trim: Trim = False,
+    keep_outliers: KeepOutliers = False,
     warn_rate: Annotated[
         float | None,
         typer.Option(min=1e-6, max=0.9, help="Share of good frames in the warn band or above; 5 × the target."),
@@ -68,6 +77,7 @@ def calibrate(
         bool, typer.Option("--set-from-defects", help="They do set it: the highest that lets --escape-rate pass.")
     ] = False,
     escape_rate: Annotated[float, typer.Option(min=0, max=0.99, help="For --set-from-defects.")] = 0.0,
+    qualification: Qualification = 120,
     roi_mask: RoiMask = None,
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
@@ -75,11 +85,13 @@ def calibrate(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Set a recipe's threshold from good frames."""
+    """Set a recipe's threshold from good frames, or anew from the scores it was set from."""
     from inspector.training.calibrate import calibrate as run_calibration
 
     if set_from_defects and defects is None:
         raise typer.BadParameter("must come with --defects", param_hint="--set-from-defects")
+    if trim and keep_outliers:
+        raise typer.BadParameter("must not come with --keep-outliers", param_hint="--trim")
     area: int | Literal["auto"] | None = "auto"
     if min_region_area != "auto":
         area = int(min_region_area) if min_region_area else None
@@ -88,6 +100,9 @@ def calibrate(
             recipe,
             good_dir,
             false_reject_rate=false_reject_rate,
+            policy=policy,
+            trim=trim,
+            keep_outliers=keep_outliers,
             warn_rate=warn_rate,
             groups=groups,
             min_region_area=area,
@@ -95,6 +110,7 @@ def calibrate(
             defects_dir=defects,
             set_from_defects=set_from_defects,
             escape_rate=escape_rate,
+            qualification=qualification,
             roi_mask=roi_mask,
             precision=precision,
             device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,6 +53,21 @@ ShortSide = Annotated[
 ]
 Mono16Range = Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")]
 RecipeId = Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")]
+Policy = Annotated[
+    Literal["near", "extrapolate"],
+    typer.Option(
+        help="Where frames are too few for the target: a threshold near the highest good score, or where a law over "
+        "the good frames' peaks puts the target."
+    ),
+]
+Trim = Annotated[bool, typer.Option("--trim", help="Leave good frames out that stand out.")]
+KeepOutliers = Annotated[
+    bool,
+    typer.Option("--keep-outliers", help="Frames that stand out are good: the threshold lies above them."),
+]
+Qualification = Annotated[
+    int, typer.Option(min=0, max=10_000, help="Artificial defects of each kind that the recipe is tried on; 0: none.")
+]
 ClientKeyFile = Annotated[
     Path | None, typer.Option("--key", help="Key file for a station with security; see inspector keys new.")
 ]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from inspector.cli.options import (
     Device,
+    KeepOutliers,
     Mono16Range,
+    Policy,
+    Qualification,
     RecipeId,
     Resize,
     RoiMask,
@@ -19,13 +20,16 @@ from inspector.cli.options import (
     ShortSide,
     Stride,
     TileSize,
+    Trim,
     check_backbone,
     check_stride,
 )
 from inspector.cli.progress import show_progress
+from inspector.cli.summary import show_recipe
 
 if TYPE_CHECKING:
-    from inspector.config import ExpectedFrames, Recipe, Threshold
+    from inspector.detector import Judgement
+    from inspector.types import PixelFormat
 
 
 def train(
@@ -70,13 +74,28 @@ def train(
     device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     bottleneck_width: Annotated[Literal["official", "anomalib"], typer.Option(help="Whose student.")] = "official",
-    holdout: Annotated[float, typer.Option(min=0.05, max=0.9, help="Share of frames kept for calibration.")] = 0.2,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Networks that score frames they never saw, for the threshold. 0: frames are held aside for it; by "
+            "default 2, where a fifth of the frames would be too few for the target.",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(min=0.05, max=0.9, help="Share of frames kept for the threshold, instead of folds; 0.2 of many."),
+    ] = None,
     validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share kept for the validation loss.")] = 0.1,
     groups: Annotated[
         str | None,
         typer.Option(help="Lots stay together: `folder`, or a regular expression with one group over the path."),
     ] = None,
     false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target for the threshold.")] = 0.01,
+    policy: Policy = "near",
+    trim: Trim = False,
+    keep_outliers: KeepOutliers = False,
+    qualification: Qualification = 120,
     sigma: Annotated[float, typer.Option(min=0, help="Of the map's Gaussian, in tile pixels.")] = 4.0,
     anomaly_map_mode: Annotated[
         Literal["add", "multiply"], typer.Option(help="How layers are fused; multiply needs map normalisation none.")
@@ -86,8 +105,8 @@ def train(
     recipe_id: RecipeId = None,
 ) -> None:
     """Train on good frames and calibrate on those kept aside: one command gives a usable recipe."""
+    from inspector.training.lesson import TrainingProgress
     from inspector.training.options import REFERENCE, TrainOptions
-    from inspector.training.train import TrainingProgress
     from inspector.training.train import train as run_training
 
     check_stride(stride, tile_size)
@@ -120,10 +139,15 @@ def train(
         bottleneck_width=bottleneck_width,
         anomaly_map_mode=anomaly_map_mode,
         sigma=sigma,
+        folds=folds,
         holdout=holdout,
         validation=validation,
         groups=groups,
         false_reject_rate=false_reject_rate,
+        policy=policy,
+        trim=trim,
+        keep_outliers=keep_outliers,
+        qualification=qualification,
         mono16_range=mono16_range,
         roi_mask=roi_mask,
         recipe_id=recipe_id,
@@ -133,76 +157,17 @@ def train(
 
         def report(progress: TrainingProgress) -> None:
             text = f"step {progress.steps} loss {progress.loss:.4f} {progress.tiles_per_second:.1f} tiles/s"
-            update(progress.stage, progress.share, text if progress.stage == "train" else "")
+            update(progress.stage, progress.share, text if progress.steps else "")
 
-        recipe = run_training(good_dir, out, options, report)
+        recipe = run_training(good_dir, out, options, report, _draw)
     show_recipe(recipe, out)
 
 
-def show_recipe(recipe: Recipe, folder: Path) -> None:
-    from inspector.config import list_doubts
+def _draw(pixels: Any, pixel_format: PixelFormat, judgement: Judgement, threshold: float) -> Any:
+    from inspector.sinks.overlays import render_overlay
 
-    threshold = recipe.threshold
-    typer.echo(f"recipe {recipe.recipe_id} in {folder}")
-    facts = recipe.training
-    if "imported_from" in facts:
-        typer.echo(f"imported: from {facts['imported_from']} ({facts['format']}), sha256 {facts['sha256']}")
-    elif facts:
-        typer.echo(f"trained: {facts['steps']} steps, {facts['tiles_seen']} tiles, {facts['seconds']} s")
-        if facts.get("n_skipped"):
-            typer.echo(f"  {facts['n_skipped']} good frames could not be used; training.json names them")
-    if threshold is not None:
-        for line in describe_threshold(threshold, len(recipe.zones)):
-            typer.echo(line)
-    if recipe.expected_frames is not None:
-        typer.echo(describe_expectation(recipe.expected_frames))
-    if recipe.min_region_area > 1:
-        typer.echo(f"minimum region area {recipe.min_region_area} pixels of the map")
-    for zone in recipe.zones:
-        if zone.threshold is not None:
-            typer.echo(f"zone {zone.name}: threshold {zone.threshold.value:.5g} ({zone.threshold.method})")
-    for doubt in list_doubts(recipe):
-        typer.echo(f"hint: {doubt}")
-
-
-def describe_expectation(expected: ExpectedFrames) -> str:
-    """What frames are refused by, and what that costs."""
-    sizes = " or ".join("×".join(map(str, size)) for size in expected.sizes_hw or ()) or "about the good frames' sizes"
-    return (
-        f"frames must be {sizes} and show what {expected.n_good} good frames show (expected_frames), else ERROR; "
-        f"that refuses at most {expected.false_error_bound:.1%} of good frames at 95 % confidence"
-        + (f"; switched off: {', '.join(expected.off)}" if expected.off else "")
+    decision = judgement.decision
+    text = f"score {decision.score:.4g} / {threshold:.4g}"
+    return render_overlay(
+        pixels, pixel_format, judgement.anomaly_map, text, threshold, decision.regions, decision.verdict
     )
-
-
-def describe_threshold(threshold: Threshold, zones: int = 0) -> Iterator[str]:
-    """Lines that say how it was set and what the frames show of it."""
-    line = f"threshold {threshold.value:.5g} ({threshold.method}, {threshold.n_good} good frames never trained on)"
-    if threshold.false_reject_bound is not None:
-        line += f"; false rejects at most {threshold.false_reject_bound:.1%} at 95 % confidence"
-    yield line
-    target = threshold.target_false_reject_rate
-    if target is not None and threshold.n_good * target < 1 + zones:
-        # (1 - rate)^n = 0.05, in each of the parts that share the target and the doubt: about 3 / target for one.
-        needed = math.ceil(math.log(20 * (1 + zones)) * (1 + zones) / target)
-        yield (
-            f"  {threshold.n_good} good frames cannot show less; for the target of {100 * target:.3g}% at least "
-            f"{needed} with no reject are needed, so the threshold extrapolates"
-        )
-    if threshold.tail is not None:
-        low, high = threshold.tail.rate_interval
-        yield f"  by the fitted tail, {low:.2%} to {high:.2%} of good frames score above it; that is no bound"
-    if threshold.warn_above is not None:
-        yield f"  warns above {threshold.warn_above:.5g}"
-    if threshold.groups is not None:
-        groups = threshold.groups
-        yield (
-            f"  groups left out in turn: {groups.false_reject_rate:.1%} rejected ({groups.interval[0]:.1%} to "
-            f"{groups.interval[1]:.1%}); worst {groups.worst_group} with {groups.worst_false_reject_rate:.1%}"
-        )
-    if threshold.escape_rate is not None:
-        low, high = threshold.escape_interval or (0.0, 1.0)
-        yield (
-            f"escapes: {threshold.escape_rate:.1%} of {threshold.n_defective} defective frames "
-            f"({low:.1%} to {high:.1%} at 95 % confidence)"
-        )

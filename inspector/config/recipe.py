@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from inspector.config.base import Name, SchemaVersion, Sha256, Share, Size, Strict
 from inspector.config.expected_frames import ExpectedFrames
+from inspector.config.qualification import Qualification
 from inspector.types import PixelFormat
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -80,17 +81,22 @@ class Preprocessing(Strict):
 Interval = tuple[Share, Share]
 
 
-class Tail(Strict):
-    """A generalised Pareto law over the highest good scores, where these are too few to count.
+Policy = Literal["near", "extrapolate"]
+"""How a threshold is set from good frames that are too few for the target rate: near the highest, or by their tail."""
 
-    `rate_interval` is where the false-reject rate lies with 95 % confidence if scores do follow that law:
-    an extrapolation, so no bound.
+
+class Tail(Strict):
+    """A generalised Pareto law over the highest peaks of good frames, where these are too few to count.
+
+    `rate` is the false-reject rate at the threshold, and `rate_interval` where it lies with 95 % confidence, if peaks
+    do follow that law: an extrapolation, so no bound.
     """
 
     location: float
     scale: Annotated[float, Field(gt=0)]
     shape: float
     exceedances: Annotated[int, Field(ge=1)]
+    rate: Share | None = None  # unknown before there was such a field
     rate_interval: Interval
 
 
@@ -123,21 +129,51 @@ class GoodScores(Strict):
         return self
 
 
+class DefectScores(Strict):
+    """What labelled defective frames scored."""
+
+    lowest: float
+    median: float
+
+
+class CrossValidation(Strict):
+    """Each good frame was scored by a network that never saw it: one of `n_folds`, trained on the other folds.
+
+    The network that judges is another one, trained on all frames. Scores of fold k were multiplied by `gains[k]`: the
+    median ratio of its scores and those of a fold's, of frames that both were trained on. `deployed_above` of
+    `n_deployed` such frames score above the threshold by the network that judges.
+
+    What that guarantees: a false-reject bound for networks trained as the folds' were. That the one trained on more
+    frames does no worse is likely and not proved.
+    """
+
+    n_folds: Annotated[int, Field(ge=2)]
+    steps: Annotated[int, Field(ge=1)]
+    gains: tuple[Annotated[float, Field(gt=0)], ...]
+    deployed_above: Annotated[int, Field(ge=0)] = 0
+    n_deployed: Annotated[int, Field(ge=1)]
+
+
 class Threshold(Strict):
     """The score above which a frame fails, and how it was set.
 
     `false_reject_bound` is the upper 95 % Clopper–Pearson bound on the false-reject rate that the `n_good`
-    calibration frames support by themselves, whatever the method hopes for. A frame that passes with a score above
+    calibration frames support by themselves, whatever the method hopes for. `n_outliers` of them stood out and lie
+    above the threshold: the bound counts them as rejects. A frame that passes with a score above
     `warn_above` carries a warning. `escape_interval` is the two-sided 95 % Clopper–Pearson interval.
+
+    `cross_validated`: how the scores came about, where no frame was held aside.
 
     `set_with` are the settings it holds for, zones' thresholds among them, see `recipe_seal`; a zone's has none.
     `method: manual`: a person answers for it. `far_above_good`: it lies far above the good scores on purpose.
     """
 
     value: Annotated[float, Field(gt=0)]
-    method: Literal["order_statistic", "generalised_pareto", "gumbel", "defects", "manual"]
+    method: Literal["order_statistic", "near_highest", "generalised_pareto", "gumbel", "defects", "manual"]
     warn_above: Annotated[float, Field(gt=0)] | None = None
     n_good: Annotated[int, Field(ge=0)] = 0
+    n_outliers: Annotated[int, Field(ge=0)] = 0
+    cross_validated: CrossValidation | None = None
     good_scores: GoodScores | None = None  # unknown where it was set by hand, or before there was such a field
     target_false_reject_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     false_reject_bound: Share | None = None
@@ -146,6 +182,7 @@ class Threshold(Strict):
     target_escape_rate: Share | None = None
     escape_rate: Share | None = None
     escape_interval: Interval | None = None
+    defect_scores: DefectScores | None = None
     n_defective: Annotated[int, Field(ge=0)] = 0
     far_above_good: bool = False
     set_with: dict[str, JsonValue] | None = None  # unknown where it was set by hand, or before there was such a field
@@ -226,6 +263,7 @@ class Recipe(Strict):
     zones: tuple[Zone, ...] = ()
     golden: tuple[Golden, ...] = ()
     expected_frames: ExpectedFrames | None = None
+    qualification: Qualification | None = None
     encoder_weights: str = "unknown"
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)

@@ -33,6 +33,7 @@ SEALED: Mapping[type[Strict], frozenset[str]] = {
 FREE: Mapping[type[Strict], frozenset[str]] = {
     Recipe: frozenset({
         "schema_version", "recipe_id", "golden", "encoder_weights", "training", "metrics", "versions",
+        "qualification",  # what was found
         "expected_frames",  # bounds that are there to be adjusted by hand
         "probe", "quantised", "roi_mask",  # names of files that are known by their sha256
     }),
@@ -42,8 +43,8 @@ FREE: Mapping[type[Strict], frozenset[str]] = {
     Threshold: frozenset({
         "method", "far_above_good", "set_with", "set_with_sha256",
         # what is said of it
-        "n_good", "target_false_reject_rate", "false_reject_bound", "tail", "groups", "target_escape_rate",
-        "escape_rate", "escape_interval", "n_defective",
+        "n_good", "n_outliers", "cross_validated", "target_false_reject_rate", "false_reject_bound", "tail", "groups",
+        "target_escape_rate", "escape_rate", "escape_interval", "defect_scores", "n_defective",
     }),
     GoodScores: frozenset(),
     Zone: frozenset({"mask"}),

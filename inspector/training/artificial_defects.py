@@ -86,7 +86,7 @@ def draw_defects(kind: DefectKind, n: int, room_px: float, generator: np.random.
     if largest <= SIZES_PX[0]:
         raise TrainingError(f"artificial defects: frames must be more than {4 * SIZES_PX[0]:g} px, got {room_px:g}")
     # scipy calls this argument `rng` from 1.15 on, and still takes its old name.
-    plane = qmc.LatinHypercube(2, seed=generator, optimization="random-cd").random(n)
+    plane = qmc.LatinHypercube(2, seed=generator).random(n)
     sizes, contrasts = (
         low * (high / low) ** places
         for (low, high), places in zip(((SIZES_PX[0], largest), CONTRASTS), plane.T, strict=True)

@@ -18,6 +18,7 @@ from sklearn.metrics import roc_curve
 from inspector.config.qualification import DefectKind, DetectionCurve, Qualification
 from inspector.training.image_metrics import GOOD
 from inspector.training.record import HistoryPoint
+from inspector.training.trade_off import TradeOff
 
 GOOD_COLOUR = "#4a8fd0"
 OTHER_COLOUR = "#8a8a8a"
@@ -112,6 +113,30 @@ def draw_training(history: Sequence[HistoryPoint]) -> str:
             lower[0].set(ylabel="learning rate", ylim=(0, None))
         (lower or [upper])[-1].set_xlabel("tiles seen")
         return _to_svg(figure, "Loss during training")
+
+
+def draw_trade_off(rows: Sequence[TradeOff]) -> str:
+    """False rejects and artificial defects that pass, over the threshold; the chosen one marked."""
+    levels = [row.threshold for row in rows]
+    with mpl.rc_context(_STYLE):
+        figure, axes = _start("threshold", "share")
+        axes.plot(levels, [row.rejected / row.n_good for row in rows], "o-", color=GOOD_COLOUR, label="good, rejected")
+        known = [row for row in rows if row.interval is not None]
+        if known:
+            axes.fill_between(
+                [row.threshold for row in known],
+                [row.interval[0] for row in known if row.interval],
+                [row.interval[1] for row in known if row.interval],
+                color=GOOD_COLOUR, alpha=0.25, linewidth=0, label="good, expected (95 %)",
+            )  # fmt: skip
+        if rows[0].passed is not None:
+            passed = [np.nan if row.passed is None else row.passed for row in rows]
+            axes.plot(levels, passed, "s-", color=KIND_COLOURS[0], label="artificial defects, passed")
+        axes.axvline(next(row.threshold for row in rows if row.chosen), color=_INK, linewidth=1.2, linestyle="--")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(0, 1)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
+        return _to_svg(figure, "False rejects and artificial defects that pass, over the threshold")
 
 
 def draw_detection(qualification: Qualification) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def split(
 
     Args:
         paths: the frames.
-        calibration: share of them, at least 2.
+        calibration: share of them, at least 2; 0: none.
         validation: share of them, at least 1.
         seed: of the choice.
         groups: frames of a group stay together, where given.
@@ -135,17 +136,19 @@ def split(
     units: dict[str, list[Path]] = {}
     for path in sorted(paths):
         units.setdefault(groups[path] if groups else str(path), []).append(path)
-    if len(units) < 3:
-        raise TrainingError(f"groups: at least 3 are needed to keep some aside, got {sorted(units)}")
+    least = 3 if calibration else 2
+    if len(units) < least:
+        raise TrainingError(f"groups: at least {least} are needed to keep some aside, got {sorted(units)}")
     names = list(units)
     random.Random(seed).shuffle(names)
     parts: list[list[Path]] = []
-    for wanted in (max(2, round(calibration * len(paths))), max(1, round(validation * len(paths)))):
+    kept = max(2, round(calibration * len(paths))) if calibration else 0
+    for wanted in (kept, max(1, round(validation * len(paths)))):
         part: list[Path] = []
         while len(part) < wanted and len(names) > 1 + (not parts):  # one for each part that is still to come
             part += units[names.pop(0)]
         parts.append(sorted(part))
-    if len(parts[0]) < 2:
+    if calibration and len(parts[0]) < 2:
         raise TrainingError(f"groups: at least 2 frames must be left to calibrate on, got {parts[0]}; try another seed")
     return Split(sorted(path for name in names for path in units[name]), parts[1], parts[0])
 
@@ -186,10 +189,23 @@ class FrameSet:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def select(self, paths: Collection[Path]) -> FrameSet:
+        """Some of the frames, in memory that is shared with these.
+
+        Raises:
+            TrainingError: none is left.
+        """
+        chosen = [number for number, path in enumerate(self.paths) if path in paths]
+        if not chosen:
+            raise TrainingError(f"good frames: at least one must be usable, none of {len(paths)} is")
+        part = copy.copy(self)
+        part.paths, part.sizes = [self.paths[n] for n in chosen], [self.sizes[n] for n in chosen]
+        return part
+
     @property
     def all_cached(self) -> bool:
         """Whether no frame has to be decoded again."""
-        return len(self._cache) == len(self.paths)
+        return all(path in self._cache for path in self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
         """Frame (3, h, w), [0, 255]."""

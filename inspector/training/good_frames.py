@@ -33,8 +33,8 @@ def drop_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
     return chosen
 
 
-def choose_frames(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    """Frames that the recipe in `folder` was not trained on, each once; those left out are named and counted.
+def choose_frames(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """Frames that the recipe in `folder` was not trained on, each once, and their SHA-256; the others are named.
 
     Raises:
         RecipeError: the record of training cannot be used.
@@ -46,9 +46,12 @@ def choose_frames(folder: Path, paths: Sequence[Path]) -> list[Path]:
     used = record.name_used() if record else {}
     found = drop_duplicates(paths)
     _warn("left out, the recipe was trained on them", [p for sha, p in found.items() if sha in used], len(paths))
-    chosen = [path for sha256, path in found.items() if sha256 not in used]
+    chosen = {path: sha256 for sha256, path in found.items() if sha256 not in used}
     if not chosen:
-        raise TrainingError(f"good frames: at least 2 never trained on are needed, got 0 of {len(paths)}")
+        raise TrainingError(
+            f"good frames: at least 2 never trained on are needed, got 0 of {len(paths)}; without GOOD_DIR the scores "
+            "are used that training found"
+        )
     warn_if_few(len(chosen))
     return chosen
 

@@ -19,8 +19,9 @@ from inspector.model.foreign import (
     load_checkpoint,
 )
 from inspector.recipe_network import build_model
+from inspector.training.fitting import build_network, describe_weights
 from inspector.training.recipe_writer import check_out, write_recipe
-from inspector.training.train import build_network, collect_versions, describe_weights
+from inspector.training.train import collect_versions
 from inspector.types import PixelFormat
 
 

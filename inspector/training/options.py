@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from inspector.config import Policy
+from inspector.errors import TrainingError
 from inspector.model.encoder import PRETRAINED
 
 OFFICIAL_STEPS = 3000
 """The official 200 epochs on an MVTec category of 240 images, in steps of 16."""
+
+HOLDOUT = 0.2
+_FOLDS = 2
+"""Each is trained for as many epochs as the network that judges: two double the time, three triple it."""
 
 REFERENCE: dict[str, Any] = {
     "schedule": "constant",
@@ -37,10 +43,17 @@ class TrainOptions:
         pseudo_defect_share: of the tiles that the student sees with a pseudo-defect; 0: none.
         keep: the weights with the lowest validation loss, or the last.
         precision: of the network; auto is bf16 where the device has it.
-        holdout: share of the frames that calibrate the threshold, never trained on nor validated with.
+        folds: so many networks more, each trained without a part of the frames, score that part for the threshold. 0:
+            frames are held aside for it instead. None: 2 where the frames held aside would be too few for the target.
+        holdout: share of the frames that calibrate the threshold, never trained on nor validated with; given, no
+            folds are trained.
         validation: share of the frames that the validation loss is measured on.
         groups: frames that share a group stay together when frames are kept aside: `folder`, or a regular expression
             with one group over the path below the folder.
+        policy: how the threshold is set where frames are too few for the target, see `compute_threshold`.
+        trim: leave good frames out that stand out, and train the folds anew without them.
+        keep_outliers: take those for good as the others are: the threshold lies above them.
+        qualification: artificial defects of each kind that the recipe is tried on; 0: none.
     """
 
     backbone: str = "resnet18"
@@ -67,11 +80,32 @@ class TrainOptions:
     anomaly_map_mode: Literal["add", "multiply"] = "add"
     sigma: float = 4.0
     map_normalisation: Literal["none", "position"] = "position"
-    holdout: float = 0.2
+    folds: int | None = None
+    holdout: float | None = None
     validation: float = 0.1
     groups: str | None = None
     false_reject_rate: float = 0.01
+    policy: Policy = "near"
+    trim: bool = False
+    keep_outliers: bool = False
+    qualification: int = 120
     mono16_range: tuple[int, int] = (0, 65_535)
     roi_mask: Path | None = None
     recipe_id: str | None = None
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.folds == 1 or (self.folds or 0) < 0:
+            raise TrainingError(f"--folds: must be 0 or at least 2, got {self.folds}")
+        if self.folds and self.holdout:
+            raise TrainingError(f"--holdout: must not be given with --folds {self.folds}: no frame is held aside then")
+        if self.trim and self.keep_outliers:
+            raise TrainingError("--trim: must not be given with --keep-outliers, which takes them for good")
+
+    def choose_folds(self, count: int) -> int:
+        """Folds for so many frames; 0: hold frames aside. Two where too few for the target would be held aside."""
+        if self.folds is not None:
+            return self.folds
+        if self.holdout is not None or count * HOLDOUT * self.false_reject_rate >= 1:
+            return 0
+        return _FOLDS

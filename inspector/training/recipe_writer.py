@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,10 +16,14 @@ from inspector.errors import TrainingError
 from inspector.looks import Look
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import save_weights
-from inspector.training.calibrate import adopt_roi
+from inspector.training.adopting import adopt_roi
 from inspector.training.expectations import adopt_expectation
 from inspector.training.proving import adopt_probe
 from inspector.training.record import TrainingRecord, write_record
+from inspector.training.score_record import ScoreRecord, write_scores
+
+SUSPECTS_DIR = "suspects"
+"""Pictures of good frames that stand out."""
 
 
 def check_out(out: Path) -> None:
@@ -38,15 +43,28 @@ def check_out(out: Path) -> None:
         raise TrainingError(f"--out: must be in a folder that can be written, got {out}: {error}") from error
 
 
-def write_recipe(
-    recipe: Recipe,
-    model: ReverseDistillation,
-    out: Path,
-    roi_mask: Path | None = None,
-    record: TrainingRecord | None = None,
-    probe: Probe | None = None,
-    looks: Sequence[Look] = (),
-) -> Recipe:
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What lies in a recipe's folder beside the recipe and its weights.
+
+    Attributes:
+        roi_mask: file to copy.
+        record: of the training.
+        scores: that the threshold was set from.
+        probe: of the network.
+        looks: of the good frames.
+        pictures: JPEG by name, of good frames that stand out.
+    """
+
+    roi_mask: Path | None = None
+    record: TrainingRecord | None = None
+    scores: ScoreRecord | None = None
+    probe: Probe | None = None
+    looks: Sequence[Look] = ()
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path, extras: Extras | None = None) -> Recipe:
     """Write the folder beside `out`, then swap it in: never half a recipe.
 
     Raises:
@@ -59,15 +77,7 @@ def write_recipe(
         raise TrainingError(f"--out: {out} cannot be written: {error}") from error
     try:
         recipe = recipe.model_copy(update={"weights_sha256": save_weights(model, new / WEIGHTS_FILE)})
-        if roi_mask is not None:
-            recipe = adopt_roi(recipe, roi_mask, new)
-        if probe is not None:
-            recipe = adopt_probe(recipe, probe, new)
-        if looks:
-            recipe = adopt_expectation(recipe, looks, new)
-        recipe = seal(recipe)
-        if record is not None:
-            write_record(record, new)
+        recipe = seal(_add(recipe, extras or Extras(), new))
         (new / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
         new.chmod(0o755)
         _swap(new, out)
@@ -75,6 +85,24 @@ def write_recipe(
         raise TrainingError(f"--out: {out} cannot be written, nothing there was changed: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    return recipe
+
+
+def _add(recipe: Recipe, extras: Extras, folder: Path) -> Recipe:
+    """Write what there is into the folder; the recipe that uses it."""
+    if extras.roi_mask is not None:
+        recipe = adopt_roi(recipe, extras.roi_mask, folder)
+    if extras.probe is not None:
+        recipe = adopt_probe(recipe, extras.probe, folder)
+    if extras.looks:
+        recipe = adopt_expectation(recipe, extras.looks, folder)
+    if extras.record is not None:
+        write_record(extras.record, folder)
+    if extras.scores is not None:
+        write_scores(extras.scores, folder)
+    for name, picture in extras.pictures.items():
+        (folder / SUSPECTS_DIR).mkdir(exist_ok=True)
+        (folder / SUSPECTS_DIR / name).write_bytes(picture)
     return recipe
 
 

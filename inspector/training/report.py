@@ -17,15 +17,24 @@ from markupsafe import Markup
 
 import inspector
 from inspector.codec import Pixels
-from inspector.config import RECIPE_FILE, Recipe
+from inspector.config import RECIPE_FILE, Recipe, describe_qualification
 from inspector.detector import Detector, Judgement
 from inspector.files import write_whole
 from inspector.model.checkpoint import compute_sha256
-from inspector.training.charts import colour_kinds, draw_histogram, draw_roc, draw_training
+from inspector.training.charts import (
+    colour_kinds,
+    draw_detection,
+    draw_histogram,
+    draw_roc,
+    draw_trade_off,
+    draw_training,
+)
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import Evaluation, Sample, read_mask
 from inspector.training.image_metrics import GOOD
 from inspector.training.record import load_record
+from inspector.training.score_record import SCORES_FILE, load_scores
+from inspector.training.trade_off import TradeOff, compute_trade_off
 from inspector.types import PixelFormat, Verdict
 
 Array = np.ndarray[Any, Any]
@@ -71,6 +80,8 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
     """
     escapes, rejects = select_escapes(evaluation.samples), select_false_rejects(evaluation.samples)
     record = load_record(folder)
+    qualification = evaluation.recipe.qualification
+    trade_off = _find_trade_off(folder, evaluation.recipe)
     kinds = [sample.kind for sample in evaluation.samples]
     scores = [sample.score for sample in evaluation.samples]
     page = _build_template().render(
@@ -86,6 +97,10 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
         colours=colour_kinds(kinds),
         roc=Markup(draw_roc(kinds, scores, evaluation.threshold)),  # noqa: S704 (no text from outside)
         histogram=Markup(draw_histogram(kinds, scores, evaluation.threshold)),  # noqa: S704
+        trade_off=trade_off,
+        trade_off_chart=Markup(draw_trade_off(trade_off)) if trade_off else None,  # noqa: S704
+        qualified=describe_qualification(qualification) if qualification else [],
+        detection=Markup(draw_detection(qualification)) if qualification else None,  # noqa: S704
         training=Markup(draw_training(record.history)) if record and record.history else None,  # noqa: S704
         escaped=any(sample.verdict is Verdict.PASS for sample in escapes),
         escapes=[_picture(evaluation, sample, detector, draw) for sample in escapes],
@@ -96,8 +111,18 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
 
 
 def _state_once(recipe: Recipe) -> dict[str, Any]:
-    """Without what the threshold was set with: the settings themselves, or the recipe would not have loaded."""
-    return recipe.model_dump(mode="json", by_alias=True, exclude={"threshold": {"set_with"}})
+    """Without what the threshold was set with: the settings themselves, or the recipe would not have loaded.
+
+    Nor what artificial defects showed, which is drawn.
+    """
+    return recipe.model_dump(mode="json", by_alias=True, exclude={"threshold": {"set_with"}, "qualification": True})
+
+
+def _find_trade_off(folder: Path, recipe: Recipe) -> list[TradeOff]:
+    """What other thresholds would cost, where that is known: each zone has one of its own."""
+    if recipe.threshold is None or recipe.zones or not (folder / SCORES_FILE).is_file():
+        return []
+    return compute_trade_off(load_scores(folder), recipe.threshold.value)
 
 
 def select_escapes(samples: Sequence[Sample]) -> list[Sample]:
@@ -118,8 +143,11 @@ def describe_bound(recipe: Recipe) -> str:
     if threshold is None or threshold.false_reject_bound is None or threshold.set_by == "hand":
         return "The threshold was set by hand: the recipe states no bound on false rejects."
     seen = f"{threshold.n_good} good frames that training never saw"
+    if threshold.cross_validated is not None:
+        seen = f"{threshold.n_good} good frames, each scored by a network that never saw it"
     how = {
         "order_statistic": f"on {seen}, as their order statistic",
+        "near_highest": f"on {seen}, near the highest plausible score",
         "generalised_pareto": f"on {seen}, by a generalised Pareto law over their highest scores",
         "gumbel": f"on {seen}, by a Gumbel fit to their scores",
         "defects": f"on defective frames, and checked on {seen}",

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from inspector.config import GoodScores, GroupCheck, Tail, Threshold
+from inspector.config import GoodScores, GroupCheck, Policy, Threshold
 from inspector.decision import compute_gain
 from inspector.errors import TrainingError
+from inspector.training.outliers import count_candidates, count_outliers
+from inspector.training.tail import Peaks, fit_tail
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Scores = Mapping[str, Array]
@@ -21,10 +23,6 @@ REST = ""
 CONFIDENCE = 0.95
 WARN_FACTOR = 5
 """Of the target false-reject rate: how many good frames may carry a warning."""
-
-_FEWEST_FOR_TAIL = 20
-_SHAPES = (-0.5, 0.5)  # from a triangle's tail to one without variance: tens of frames cannot tell more
-_RESAMPLES = 1000
 
 
 def compute_false_reject_bound(rejects: int, n: int, confidence: float = CONFIDENCE) -> float:
@@ -53,20 +51,30 @@ def compute_threshold(
     scores: Sequence[float] | Array,
     false_reject_rate: float,
     *,
+    policy: Policy = "near",
     confidence: float = CONFIDENCE,
     warn_rate: float | None = None,
+    peaks: Peaks | None = None,
+    outliers: bool = True,
 ) -> Threshold:
     """Set the threshold from good frames' scores.
 
-    With enough frames for the rate, the order statistic. With fewer the tail is extrapolated, never below the highest
-    score seen: from 20 frames on by a generalised Pareto law over the highest tenth or ten, below by Gumbel's (shape
-    0), as a frame's score is a maximum. The bound stays what the frames show by themselves.
+    With enough frames for the rate, the order statistic. With fewer, by the policy:
+
+    - `near`: the highest plausible score, and at most one mean excess above it, see `_lie_near`.
+    - `extrapolate`: where a law over the highest peaks puts the target, never below the highest plausible score: a
+      generalised Pareto law, or Gumbel's where there are fewer than 20, as a frame's score is a maximum.
+
+    Outliers stay above it and count as rejects in the bound, which is what the frames show by themselves.
 
     Args:
         scores: of frames never trained on.
         false_reject_rate: the target.
+        policy: see above.
         confidence: of the bound; above 95 % where this is one of several thresholds on the same frames.
         warn_rate: share of good frames that may lie in the warn band or above; 5 times the target by default.
+        peaks: of each frame's map; None: the scores are all that is known.
+        outliers: whether scores that stand out are implausible; False: each frame is as good as the others.
 
     Raises:
         TrainingError: fewer than 2 scores, one not finite, or a threshold that would not lie above 0.
@@ -76,10 +84,19 @@ def compute_threshold(
     if n < 2 or not np.isfinite(values).all():
         raise TrainingError(f"calibration: at least 2 finite scores are needed, got {list(scores)}")
     statistic, allowed = compute_order_statistic(values, false_reject_rate)
-    value, method, tail = float(statistic), "order_statistic", None
-    if not allowed and n >= _FEWEST_FOR_TAIL and values[-1] > values[n - 1 - _count_exceedances(n)]:
-        method = "generalised_pareto"
-        value, tail = _extrapolate(values, false_reject_rate)
+    n_outliers = count_outliers(values) if outliers else 0
+    plausible = values[: n - n_outliers]
+    fit = fit_tail(select_peaks(plausible, peaks))
+    value, method = float(statistic), "order_statistic"
+    if n_outliers > allowed:
+        lowest = math.nextafter(values[n - n_outliers], 0)
+        value, method, allowed = min(_lie_near(plausible, false_reject_rate), lowest), "near_highest", n_outliers
+        # How many stand out was not known beforehand: each number that was possible has its share of the doubt.
+        confidence = 1 - (1 - confidence) / count_candidates(n)
+    elif not allowed and policy == "near":
+        value, method = _lie_near(plausible, false_reject_rate), "near_highest"
+    elif not allowed and fit is not None:
+        value, method = max(value, fit.find_level(false_reject_rate)), "generalised_pareto"
     elif not allowed:
         value, method = max(value, _gumbel_quantile(values, false_reject_rate)), "gumbel"
     if value <= 0 or values[-1] <= 0:  # a tail may be put over nothing, too
@@ -91,11 +108,32 @@ def compute_threshold(
         method=method,  # type: ignore[arg-type]
         warn_above=compute_warn_level(values, warn_rate or WARN_FACTOR * false_reject_rate, value),
         n_good=n,
+        n_outliers=n_outliers,
         good_scores=describe_scores(values),
         target_false_reject_rate=false_reject_rate,
         false_reject_bound=compute_false_reject_bound(allowed, n, confidence),
-        tail=tail,
+        tail=fit.describe(value) if fit is not None and value >= fit.location else None,
     )
+
+
+def select_peaks(plausible: Array, peaks: Peaks | None) -> Peaks:
+    """Peaks of the frames that score no more than the highest plausible one: what a law is fitted to."""
+    if peaks is None:
+        return [np.array([score]) for score in plausible]
+    highest = float(np.max(plausible, initial=-np.inf))
+    return [each for each in peaks if each[0] <= highest]
+
+
+def _lie_near(plausible: Array, false_reject_rate: float) -> float:
+    """The highest of sorted plausible scores, and above it as much as lowers an exponential tail to the target.
+
+    At most the tail's scale, the mean excess over the median: one more would be an extrapolation. The highest of n
+    scores is exceeded at a rate of about 1 / n, so this brings it to a third at the most.
+    """
+    median = float(np.median(plausible))
+    excesses = plausible[plausible > median] - median
+    scale = float(excesses.mean()) if len(excesses) else 0.0
+    return float(plausible[-1]) + scale * min(1.0, max(0.0, -math.log(false_reject_rate * len(plausible))))
 
 
 def describe_scores(scores: Array) -> GoodScores:
@@ -117,52 +155,20 @@ def _gumbel_quantile(values: Array, rate: float) -> float:
     return float(stats.gumbel_r.ppf(1 - rate, centre, spread or 1e-12))
 
 
-def _count_exceedances(n: int) -> int:
-    return max(10, n // 10)
-
-
-def _extrapolate(values: Array, rate: float) -> tuple[float, Tail]:
-    """Threshold at `rate` by peaks over a high score, and the law; the interval is a parametric bootstrap's, seeded.
-
-    The bootstrap rather than the likelihood's profile: it needs no more than the fit itself and holds the shape's
-    limits. Each resample draws how many frames exceed and by how much, fits anew, and says the threshold's rate.
-    Of a hundred draws of 20 to 90 normal, exponential, Gumbel or Student-t scores it held the true rate in 87 to 99.
-    """
-    n = len(values)
-    m = _count_exceedances(n)
-    location = float(values[n - 1 - m])
-    shape, scale = _fit_pareto(values[n - m :] - location)
-    value = max(float(values[-1]), location + float(stats.genpareto.ppf(1 - rate * n / m, shape, scale=scale)))
-    generator = np.random.default_rng(0)
-    drawn = stats.genpareto.rvs(shape, scale=scale, size=(_RESAMPLES, m), random_state=generator)
-    shapes, scales = _fit_pareto(np.sort(drawn, axis=1))
-    shares = generator.binomial(n, m / n, _RESAMPLES) / n
-    rates = shares * stats.genpareto.sf(value - location, shapes, scale=scales)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    interval = (float(low), float(high))
-    tail = Tail(location=location, scale=float(scale), shape=float(shape), exceedances=m, rate_interval=interval)
-    return value, tail
-
-
-def _fit_pareto(excesses: Array) -> tuple[Array, Array]:
-    """Shape and scale from L-moments of sorted excesses (..., m): steadier than likelihood below some 500 of them.
-
-    Hosking and Wallis (1987), Technometrics 29(3).
-    """
-    m = excesses.shape[-1]
-    first = excesses.mean(axis=-1)
-    second = 2 * (excesses * np.arange(m)).sum(axis=-1) / (m * (m - 1)) - first
-    shape = np.clip(2 - first / np.maximum(second, 1e-300), *_SHAPES)
-    return shape, np.maximum((1 - shape) * first, 1e-300)
-
-
 def compute_thresholds(
-    scores: Scores, false_reject_rate: float, confidence: float = CONFIDENCE
+    scores: Scores,
+    false_reject_rate: float,
+    *,
+    policy: Policy = "near",
+    confidence: float = CONFIDENCE,
+    peaks: Peaks | None = None,
+    outliers: bool = True,
 ) -> dict[str, Threshold]:
     """One threshold for each part of the frame, so that the frame keeps the target (Bonferroni).
 
     Each of m parts gets a mth of the rate, and a bound that fails with a mth of the probability: the sum of the
-    bounds then holds for the frame, however the parts depend on each other.
+    bounds then holds for the frame, however the parts depend on each other. Peaks are of whole frames, so that they
+    tell nothing of several parts.
 
     Raises:
         TrainingError: as `compute_threshold`; it names the part.
@@ -171,7 +177,14 @@ def compute_thresholds(
     thresholds = {}
     for name, values in scores.items():
         try:
-            thresholds[name] = compute_threshold(values, false_reject_rate / m, confidence=1 - (1 - confidence) / m)
+            thresholds[name] = compute_threshold(
+                values,
+                false_reject_rate / m,
+                policy=policy,
+                confidence=1 - (1 - confidence) / m,
+                peaks=peaks if m == 1 else None,
+                outliers=outliers,
+            )
         except TrainingError as error:
             if m == 1:
                 raise

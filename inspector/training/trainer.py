@@ -137,7 +137,8 @@ class Trainer:
             report(self._report(loss))
             if self.state.step % self._validate_every == 0 or self._find_limit():
                 self._validate()
-                if checkpoint is not None and time.monotonic() >= save_at:
+                # At the end, too: other networks may have to be trained before all is done.
+                if checkpoint is not None and (time.monotonic() >= save_at or self._find_limit()):
                     self._save(checkpoint)
                     save_at = time.monotonic() + _SAVE_EVERY_S
         self._keep(reason)

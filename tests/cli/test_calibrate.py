@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from inspector.cli.app import app
-from inspector.cli.train import describe_threshold
-from inspector.config import GroupCheck, Recipe, Tail, Threshold
+from inspector.cli.summary import describe_threshold
+from inspector.config import CrossValidation, DefectScores, GoodScores, GroupCheck, Recipe, Tail, Threshold
 
 RECIPE = Recipe.model_validate(
     {
@@ -63,7 +63,7 @@ def test_options_are_handed_on_when_given(given: dict[str, Any]) -> None:
     arguments = (
         "calibrate recipe good --false-reject-rate 0.02 --warn-rate 0.2 --groups folder --min-region-area auto "
         "--zone seam=a=b.png --zone edge=e.png --defects bad --set-from-defects --escape-rate 0.1 "
-        "--precision int8 --device cpu"
+        "--precision int8 --device cpu --policy extrapolate --trim --qualification 7"
     )
     done = CliRunner().invoke(app, arguments.split())
     assert done.exit_code == 0, done.output
@@ -72,6 +72,10 @@ def test_options_are_handed_on_when_given(given: dict[str, Any]) -> None:
         "folder": Path("recipe"),
         "good_dir": Path("good"),
         "false_reject_rate": 0.02,
+        "policy": "extrapolate",
+        "trim": True,
+        "keep_outliers": False,
+        "qualification": 7,
         "warn_rate": 0.2,
         "groups": "folder",
         "min_region_area": "auto",
@@ -83,7 +87,8 @@ def test_options_are_handed_on_when_given(given: dict[str, Any]) -> None:
         "precision": "int8",
         "device": "cpu",
     }
-    assert "threshold 2 (order_statistic, 400 good frames never trained on); false rejects at most 2.0%" in done.stdout
+    assert "threshold 2 (as the target asks, 400 good frames never trained on)\n" in done.stdout
+    assert "  false rejects: at most 2.0% at 95 % confidence\n" in done.stdout
     assert "zone seam: threshold 3 (gumbel)" in done.stdout
     assert "hint: golden: no frame here must FAIL" in done.stdout
 
@@ -103,7 +108,7 @@ def test_all_that_the_frames_show_is_said_when_they_are_too_few() -> None:
         n_good=40,
         target_false_reject_rate=0.01,
         false_reject_bound=0.0722,
-        tail=Tail(location=1.0, scale=0.5, shape=0.1, exceedances=10, rate_interval=(0.001, 0.03)),
+        tail=Tail(location=1.0, scale=0.5, shape=0.1, exceedances=10, rate=0.01, rate_interval=(0.001, 0.03)),
         groups=GroupCheck(
             n_groups=4, false_reject_rate=0.05, interval=(0.01, 0.17), worst_group="b", worst_false_reject_rate=0.2
         ),
@@ -112,11 +117,10 @@ def test_all_that_the_frames_show_is_said_when_they_are_too_few() -> None:
         n_defective=8,
     )
     assert list(describe_threshold(threshold)) == [
-        "threshold 2.5 (generalised_pareto, 40 good frames never trained on); "
-        "false rejects at most 7.2% at 95 % confidence",
-        "  40 good frames cannot show less; for the target of 1% at least 300 with no reject are needed, so the "
-        "threshold extrapolates",
-        "  by the fitted tail, 0.10% to 3.00% of good frames score above it; that is no bound",
+        "threshold 2.5 (extrapolated by a Pareto law, 40 good frames never trained on)",
+        "  false rejects: at most 7.2% at 95 % confidence",
+        "  a law over their highest peaks expects 1.00% (0.10% to 3.00%); that is no bound",
+        "  40 good frames cannot show the target of 1 %, so the threshold extrapolates; 300 with no reject would",
         "  warns above 2.25",
         "  groups left out in turn: 5.0% rejected (1.0% to 17.0%); worst b with 20.0%",
         "escapes: 25.0% of 8 defective frames (3.0% to 65.0% at 95 % confidence)",
@@ -125,4 +129,39 @@ def test_all_that_the_frames_show_is_said_when_they_are_too_few() -> None:
 
 def test_a_threshold_set_by_hand_has_one_line() -> None:
     lines = list(describe_threshold(Threshold(value=2.0, method="manual")))
-    assert lines == ["threshold 2 (manual, 0 good frames never trained on)"]
+    assert lines == ["threshold 2 (set by hand, 0 good frames never trained on)"]
+
+
+def test_what_folds_guarantee_and_which_frames_stand_out_is_said() -> None:
+    threshold = Threshold(
+        value=2.5,
+        method="near_highest",
+        n_good=30,
+        n_outliers=2,
+        target_false_reject_rate=0.01,
+        false_reject_bound=0.195,
+        good_scores=GoodScores(median=1.0, p95=2.0),
+        cross_validated=CrossValidation(n_folds=2, steps=5, gains=(1.0, 1.1), deployed_above=0, n_deployed=3),
+        escape_rate=0.0,
+        escape_interval=(0.0, 0.6),
+        defect_scores=DefectScores(lowest=3.0, median=4.0),
+        n_defective=4,
+    )
+    assert list(describe_threshold(threshold)) == [
+        "threshold 2.5 (near the highest plausible score, 30 good frames each scored by a network that never saw it)",
+        "  false rejects: at most 19.5% at 95 % confidence",
+        "  2 of the good frames stand out and lie above it: look at them; --trim leaves them out, "
+        "--keep-outliers takes them for good",
+        "  cross-validated: the bound is that of 2 networks like this one, each trained on the other frames; of 3 "
+        "frames that this one was not trained on 0 lie above",
+        "  30 good frames cannot show the target of 1 %, so the threshold lies near their highest score; 300 with no "
+        "reject would",
+        "escapes: 0.0% of 4 defective frames (0.0% to 60.0% at 95 % confidence)",
+        "  good frames score 1 (median) to 2 (95 %), the threshold is 2.5, defective ones from 3, median 4",
+    ]
+
+
+def test_trimming_and_keeping_outliers_at_once_is_refused() -> None:
+    done = CliRunner().invoke(app, ["calibrate", "recipe", "--trim", "--keep-outliers"])
+    assert done.exit_code == 2
+    assert "must not come with --keep-outliers" in done.output

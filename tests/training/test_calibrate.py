@@ -20,13 +20,18 @@ from inspector.detector import Detector
 from inspector.errors import RecipeError, TrainingError
 from inspector.golden import prove_golden
 from inspector.preprocessing import preprocess
-from inspector.training.calibrate import calibrate, score_frames, warn_of_outliers
+from inspector.training import scoring
+from inspector.training.calibrate import calibrate
 from inspector.training.datasets import list_images, read_image
 from inspector.training.golden import KnownFrame, update_golden
+from inspector.training.recipe_writer import write_recipe
 from inspector.training.thresholds import compute_false_reject_bound, compute_interval
-from inspector.training.train import write_recipe
 
 CPU = torch.device("cpu")
+
+
+def score_frames(detector: Detector, paths: list[Path]) -> dict[Path, float]:
+    return {path: frame.score for path, frame in scoring.score_frames(detector, paths).items()}
 
 
 class Brightness(nn.Module):
@@ -78,7 +83,7 @@ def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: 
     assert (recipe.threshold.escape_rate, recipe.threshold.n_defective) == (pytest.approx(np.mean(escaped)), 3)
     assert recipe.threshold.escape_interval == compute_interval(sum(escaped), 3)
     assert recipe.expected_frames is not None
-    named = [recipe.probe, "recipe.yaml", recipe.expected_frames.references, "weights.safetensors"]
+    named = [recipe.probe, "recipe.yaml", recipe.expected_frames.references, "scores.json", "weights.safetensors"]
     assert sorted(path.name for path in recipe_dir.iterdir()) == named
 
 
@@ -194,18 +199,6 @@ def test_recipe_on_disk_stays_when_the_mask_is_all_black(recipe_dir: Path, tmp_p
     with pytest.raises(RecipeError, match=r"mask\.png: roi_mask: must be a grey image with at least one pixel above 0"):
         calibrate(recipe_dir, tmp_path, roi_mask=tmp_path / "mask.png", device="cpu")
     assert (recipe_dir / "recipe.yaml").read_bytes() == before
-
-
-def test_good_frames_far_above_the_rest_are_named_when_they_lift_the_threshold(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    scores = {Path(f"{n}.png"): 15.0 + 0.5 * n for n in range(6)} | {Path("dirty.png"): 41.0, Path("worse.png"): 60.0}
-    assert warn_of_outliers(scores) == [Path("worse.png"), Path("dirty.png")]
-    assert [record.getMessage()[:37] for record in caplog.records] == [
-        "good frame worse.png scores 60, the m",
-        "good frame dirty.png scores 41, the m",
-    ]
-    assert warn_of_outliers({Path(f"{n}.png"): 15.0 + 0.5 * n for n in range(8)}) == []
 
 
 # ---------------------------------------------------------------- zones, groups, areas, defects

@@ -36,7 +36,7 @@ def test_frames_are_left_out_by_content_when_training_saw_them(
 ) -> None:
     recipe = record(tmp_path / "recipe", a="A", b="B")
     paths = write(tmp_path / "good", renamed="A", b="another", c="C")
-    assert choose_frames(recipe, paths) == paths[1:]
+    assert list(choose_frames(recipe, paths)) == paths[1:]
     assert "1 of 3 good frames left out, the recipe was trained on them: " in caplog.text
     assert "renamed.png" in caplog.text
 
@@ -46,7 +46,7 @@ def test_frames_that_chose_the_weights_are_left_out_and_those_held_aside_are_not
         json.dumps({"validation_frames": {"v.png": sha256("V")}, "held_aside": {"h.png": sha256("H")}})
     )
     paths = write(tmp_path / "good", v="V", h="H")
-    assert choose_frames(tmp_path, paths) == paths[1:]
+    assert list(choose_frames(tmp_path, paths)) == paths[1:]
 
 
 def test_calibration_is_refused_when_training_saw_all_frames(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_calibration_is_refused_when_training_saw_all_frames(tmp_path: Path) -> 
 
 def test_copies_count_once_when_frames_repeat(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = write(tmp_path / "good", a="A", b="B", c="A")
-    assert choose_frames(tmp_path, paths) == paths[:2]
+    assert list(choose_frames(tmp_path, paths)) == paths[:2]
     assert "1 of 3 good frames counted once" in caplog.text
     assert "only 2 good frames" in caplog.text
 
@@ -65,7 +65,7 @@ def test_copies_count_once_when_frames_repeat(tmp_path: Path, caplog: pytest.Log
 def test_nothing_is_warned_of_when_ten_frames_are_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     paths = write(tmp_path / "good", **{f"f{n}": str(n) for n in range(10)})
-    assert choose_frames(record(tmp_path / "recipe", a="A"), paths) == paths
+    assert list(choose_frames(record(tmp_path / "recipe", a="A"), paths)) == paths
     assert caplog.text == ""
 
 

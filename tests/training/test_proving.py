@@ -18,7 +18,7 @@ from inspector.engine.build import build_eager
 from inspector.engine.probe import load_probe
 from inspector.errors import RecipeError, TrainingError
 from inspector.recipe_network import build_model
-from inspector.training.calibrate import calibrate, score_frames
+from inspector.training.calibrate import calibrate
 from inspector.training.datasets import list_images
 from inspector.training.proving import (
     PROBE_TILES,
@@ -29,6 +29,7 @@ from inspector.training.proving import (
     score_proved,
 )
 from inspector.training.recipe_writer import write_recipe
+from inspector.training.scoring import score_frames
 
 CPU = torch.device("cpu")
 
@@ -183,7 +184,7 @@ def test_recipe_runs_in_int8_and_back_when_calibrated_so(recipe: Recipe, model: 
     assert detector.engine.precision is Precision.INT8
     scores = score_frames(detector, list_images(good))
     assert quantised.threshold is not None
-    assert quantised.threshold.value >= max(scores.values())  # set from what int8 gives
+    assert quantised.threshold.value >= max(frame.score for frame in scores.values())  # set from what int8 gives
 
     (folder / str(quantised.quantised) / "distances.bin").write_bytes(b"altered")
     with pytest.raises(RecipeError, match=r"distances\.bin: altered"):

@@ -20,12 +20,22 @@ from inspector.model import ReverseDistillationLoss
 from inspector.model.checkpoint import compute_sha256
 from inspector.recipe_network import build_model
 from inspector.training.datasets import split
-from inspector.training.options import REFERENCE, TrainOptions
+from inspector.training.lesson import TrainingProgress
+from inspector.training.options import HOLDOUT, REFERENCE, TrainOptions
 from inspector.training.recipe_writer import write_recipe
-from inspector.training.train import TrainingProgress, train
+from inspector.training.train import train
 from inspector.types import PixelFormat
 
-OPTIONS = TrainOptions(encoder_weights="none", tile_size=64, sigma=2.0, batch_size=2, steps=2, device="cpu")
+OPTIONS = TrainOptions(
+    encoder_weights="none",
+    tile_size=64,
+    sigma=2.0,
+    batch_size=2,
+    steps=2,
+    device="cpu",
+    folds=0,
+    qualification=0,
+)
 
 
 @pytest.fixture
@@ -174,7 +184,7 @@ def test_frames_may_go_away_once_training_has_begun(good_dir: Path, tmp_path: Pa
     hashes = {path.name: compute_sha256(path) for path in good_dir.iterdir()}
 
     def take_away(progress: TrainingProgress) -> None:
-        for path in split(sorted(good_dir.iterdir()), OPTIONS.holdout, OPTIONS.validation, OPTIONS.seed).training:
+        for path in split(sorted(good_dir.iterdir()), HOLDOUT, OPTIONS.validation, OPTIONS.seed).training:
             path.write_bytes(b"overwritten")
 
     train(good_dir, tmp_path / "recipe", OPTIONS, take_away)

@@ -1,0 +1,145 @@
+"""Scores of good frames that all were trained on: each by a network of a fold that never saw it.
+
+Where good frames are few, none can be spared for the threshold alone. So they are dealt into folds, and a network is
+trained for each on the frames of the others, for as many epochs as the one that judges: trained shorter it would have
+learned its frames less by heart, and frames that it never saw would score lower than they do on the line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inspector.detector import Detector
+from inspector.errors import TrainingError
+from inspector.training.datasets import FrameSet
+from inspector.training.fitting import fit_network
+from inspector.training.lesson import Lesson
+from inspector.training.options import TrainOptions
+from inspector.training.outliers import find_outliers
+from inspector.training.schedule import find_limits
+from inspector.training.scoring import FrameScore, score_frames
+from inspector.training.tiles import TileStream
+
+_MAPPING_FRAMES = 30
+"""Frames that a fold's scale is compared on: the median of their ratios is then known to some hundredths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold's network, and what it says.
+
+    Attributes:
+        unseen: scores of the frames it never saw.
+        seen: scores of some it was trained on.
+    """
+
+    detector: Detector
+    steps: int
+    unseen: dict[Path, FrameScore]
+    seen: dict[Path, float]
+
+    @property
+    def scale(self) -> float:
+        """Median score of frames it was trained on."""
+        return float(np.median(list(self.seen.values())))
+
+
+def deal(paths: Sequence[Path], count: int, seed: int, groups: Mapping[Path, str] | None = None) -> list[list[Path]]:
+    """Deal frames into folds of about the same size, at random; frames of a group stay together.
+
+    Raises:
+        TrainingError: fewer frames, or groups, than folds.
+    """
+    units: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        units.setdefault(groups[path] if groups else str(path), []).append(path)
+    if len(units) < count:
+        what = "groups" if groups else "good frames"
+        raise TrainingError(f"--folds: must be at most the number of {what}, {len(units)}, got {count}")
+    names = list(units)
+    random.Random(seed).shuffle(names)
+    folds: list[list[Path]] = [[] for _ in range(count)]
+    for name in sorted(names, key=lambda name: -len(units[name])):  # stable, so still at random among equals
+        min(folds, key=len).extend(units[name])
+    return [sorted(fold) for fold in folds]
+
+
+def train_folds(lesson: Lesson, folds: Sequence[Sequence[Path]]) -> list[Fold]:
+    """Train a network for each fold on the other folds' frames, and score.
+
+    Raises:
+        TrainingError: a loss that is not finite; it names the fold.
+    """
+    every = math.ceil(len(lesson.frames) / _MAPPING_FRAMES)
+    compared = lesson.frames.paths[::every]
+    return [_train_fold(lesson, number, folds, compared) for number in range(len(folds))]
+
+
+def _train_fold(lesson: Lesson, number: int, folds: Sequence[Sequence[Path]], compared: Sequence[Path]) -> Fold:
+    name = f"fold {number + 1} of {len(folds)}"
+    frames = lesson.frames.select({path for other, fold in enumerate(folds) if other != number for path in fold})
+    options = plan_fold(lesson.options, lesson.frames, frames, number)
+    try:
+        fitted = fit_network(
+            lesson.recipe, frames, frames, lesson.hashes, options, lesson.device,
+            lesson.workspace / f"fold-{number}.pt", lesson.tell_step(f"train {name}"),
+        )  # fmt: skip
+    except TrainingError as error:
+        raise TrainingError(f"{name}: {error}") from error
+    if fitted.reason == "not_finite":
+        raise TrainingError(f"{name}: loss: must be finite, got nan at step {fitted.trainer.state.step + 1}")
+    detector = lesson.build_detector(fitted.model, lesson.recipe)
+    paths = [*folds[number], *(path for path in compared if path in set(frames.paths))]
+    scores = score_frames(detector, paths, lesson.tell_share(f"judge {name}"))
+    unseen = {path: score for path, score in scores.items() if path in folds[number]}
+    seen = {path: score.score for path, score in scores.items() if path not in unseen}
+    return Fold(detector, fitted.trainer.state.step, unseen, seen)
+
+
+def plan_fold(options: TrainOptions, frames: FrameSet, part: FrameSet, number: int) -> TrainOptions:
+    """The options of one fold's training: as many epochs over its `part` of the frames, other random numbers."""
+    whole, tiles = (TileStream(each, options.tile_size, 0).tiles_per_epoch for each in (frames, part))
+    steps, _ = find_limits(whole, options)
+    return dataclasses.replace(
+        options,
+        steps=math.ceil(steps * tiles / whole) if math.isfinite(steps) else None,
+        minutes=options.minutes and options.minutes * tiles / whole,
+        seed=options.seed + 1000 * (number + 1),
+    )
+
+
+def find_suspects(folds: Sequence[Fold]) -> set[Path]:
+    """Frames that stand out among all, each fold's scores relative to those of frames it was trained on."""
+    scores = {path: score.score / fold.scale for fold in folds for path, score in fold.unseen.items()}
+    found = find_outliers(np.array(list(scores.values())))
+    return {path for path, outlier in zip(scores, found, strict=True) if outlier}
+
+
+def compute_gains(folds: Sequence[Fold], judged: Mapping[Path, float], trained: Collection[Path]) -> list[float]:
+    """What each fold's scores are multiplied by, to be on the scale of the network that judges.
+
+    The median ratio of scores over frames that both networks were trained on.
+
+    Args:
+        folds: the folds.
+        judged: scores by the network that judges.
+        trained: frames it was trained on.
+
+    Raises:
+        TrainingError: no such frame, or scores that are not above 0.
+    """
+    gains = []
+    for number, fold in enumerate(folds, start=1):
+        shared = [path for path in fold.seen if path in trained and path in judged]
+        ratios = [judged[path] / fold.seen[path] for path in shared if fold.seen[path] > 0]
+        if not ratios or not np.median(ratios) > 0:
+            raise TrainingError(f"fold {number}: scores must be above 0 on frames that were trained on, got none")
+        gains.append(float(np.median(ratios)))
+    return gains
