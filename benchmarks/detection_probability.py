@@ -34,7 +34,7 @@ from inspector.preprocessing import preprocess
 from inspector.training.artificial_defects import Footprint
 from inspector.training.datasets import list_images, read_image
 from inspector.training.detection_probability import build_qualification
-from inspector.training.evaluate import find_mask, read_mask
+from inspector.training.ground_truth import find_mask, read_mask
 from inspector.training.image_metrics import GOOD
 from inspector.training.qualification import PER_KIND, Vicinity, qualify
 from inspector.training.thresholds import compute_interval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from collections.abc import Callable
 
@@ -72,6 +74,7 @@ app.add_typer(keys.app, name="keys")
 
 def main() -> None:
     """Entry point: errors become one message on stderr and an exit status."""
+    _write_any_name()
     try:
         app()
     except ConfigError as error:
@@ -82,6 +85,15 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _write_any_name() -> None:
+    """What the terminal's encoding lacks, or a file name holds that is no text, is written escaped and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where it is closed
+            # Typer takes ASCII for a locale that nobody chose, and writes UTF-8: with a ? for what is no text.
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
 
 
 if __name__ == "__main__":

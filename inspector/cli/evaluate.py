@@ -10,8 +10,11 @@ import typer
 
 from inspector.cli.options import Device, RecipeDir
 from inspector.cli.progress import show_progress
+from inspector.logs import lines
 
 if TYPE_CHECKING:
+    from rich.table import Column, Table
+
     from inspector.detector import Judgement
     from inspector.training.evaluate import Evaluation
     from inspector.types import PixelFormat
@@ -57,26 +60,38 @@ def evaluate(
 
 def _print(evaluation: Evaluation) -> None:
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
+    from rich.table import Table
 
     console = Console()
     table = Table("metric", "value", "95 % interval")
     metrics = dict(evaluation.metrics)
-    by_kind = metrics.pop("by_kind")
+    by_kind, by_label = metrics.pop("by_kind"), metrics.pop("by_label")
     duplicates = metrics.pop("duplicates_of_training")
     metrics["n_duplicates_of_training"] = "not known" if duplicates is None else len(duplicates)
     for name, value in metrics.items():
         if not isinstance(value, list):
             table.add_row(name, _show(value), _show(metrics.get(f"{name.removesuffix('_rate')}_interval", "")))
     console.print(table)
+    for title, rows in (("kind", by_kind), ("label", by_label)):
+        if rows:
+            console.print(_list_rows(title, rows))
+
+
+def _list_rows(title: str, rows: dict[str, dict[str, Any]]) -> Table:
+    """What was measured of each kind of defect, or of each label of the masks."""
+    from rich.markup import escape
+    from rich.table import Column, Table
+
     interval = Column("95 % interval", min_width=11)  # whole, on a narrow terminal, too
-    kinds = Table("kind", "n", "AUROC", "escapes", interval, "pixel AUROC", "AUPRO", "AUPRO 0.05")
-    columns = ("n", "image_auroc", "escape_rate", "escape_interval", "pixel_auroc", "aupro", "aupro_0_05")
-    for kind, row in by_kind.items():
-        name = escape(kind.encode("utf-8", "replace").decode())
-        kinds.add_row(name, *(_show(row[column]) for column in columns))
-    console.print(kinds)
+    columns: dict[str, str | Column] = {
+        "n": "n", "image_auroc": "AUROC", "escape_rate": "escapes", "escape_interval": interval,
+        "pixel_auroc": "pixel AUROC", "aupro": "AUPRO", "aupro_0_05": "AUPRO 0.05",
+    }  # fmt: skip
+    shown = [column for column in columns if all(column in row for row in rows.values())]
+    table = Table(title, *(columns[column] for column in shown))
+    for name, row in rows.items():
+        table.add_row(escape(lines.escape(name)), *(_show(row[column]) for column in shown))
+    return table
 
 
 def _show(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inspector.cli.options import Device, RecipeDir
+from inspector.logs.lines import escape
 
 if TYPE_CHECKING:
     from inspector.detector import Detector
@@ -55,6 +56,7 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
     import cv2
 
     from inspector.errors import FrameError, InspectorError
+    from inspector.files import write_whole
     from inspector.sinks.overlays import render_overlay
     from inspector.training.datasets import read_image
 
@@ -81,8 +83,8 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
         picture = render_overlay(
             pixels, pixel_format, judgement.anomaly_map, text, threshold, decision.regions, decision.verdict
         )
-        if not cv2.imwrite(str(overlay), picture):
-            raise InspectorError(f"--overlays: cannot write {overlay}")
+        # Not by OpenCV, which ends the process over a name that is no UTF-8.
+        write_whole(overlay, cv2.imencode(".jpg", picture)[1].tobytes())
         record["overlay"] = str(overlay)
     regions = [{"xyxy": r.xyxy, "peak": r.peak, "area": r.area} for r in decision.regions]
     return record | {
@@ -94,8 +96,9 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
 
 
 def _line(record: dict[str, Any]) -> str:
+    """A record in one line, as text: its file's name comes from elsewhere."""
     if record["score"] is None:
-        return f"ERROR {record['path']}: {record['message']}"
+        return escape(f"ERROR {record['path']}: {record['message']}")
     scores = f"score {record['score']:.4g}/{record['threshold']:.4g}"
     warning = " WARN" if record["warn"] else ""
-    return f"{record['verdict']:<5} {record['path']} {scores} {len(record['regions'])} region(s){warning}"
+    return escape(f"{record['verdict']:<5} {record['path']} {scores} {len(record['regions'])} region(s){warning}")

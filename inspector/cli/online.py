@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inspector import logs
 from inspector.cli.options import ClientKeyFile, StationFile
 from inspector.cli.peer import Peer
-from inspector.errors import ConfigError, InspectorError, StartError
+from inspector.errors import ConfigError, FrameError, InspectorError, StartError
 from inspector.logs.lines import escape
 from inspector.transient import is_transient
+
+if TYPE_CHECKING:
+    from inspector.codec import Pixels
+    from inspector.types import PixelFormat
 
 FRAMES_ENDPOINT = "tcp://127.0.0.1:5555"
 RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
@@ -59,43 +64,73 @@ def send(
     ] = False,
     key: ClientKeyFile = None,
 ) -> None:
-    """Send images to a running daemon, as raw pixels. With --count the images repeat.
+    """Send images to a running daemon, as raw pixels; exits 1 when one could not be sent. With --count they repeat.
 
     Verdicts are marked `simulated`, so that nobody lets a part through for them, unless --live is given.
     """
-    import itertools
-
     import zmq
 
-    from inspector.training.datasets import list_images, read_image
+    from inspector.training.datasets import list_images
 
     # Named with their folder, so that good/000.png and dent/000.png stay apart.
-    files = [(file.relative_to(path.parent).as_posix(), file) for path in paths for file in list_images(path)]
+    files = [(_name_frame(file, path), file) for path in paths for file in list_images(path)]
     if not files:
         raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
-    wanted = itertools.islice(itertools.cycle(files), count) if count else iter(files)
+    left_out: list[str] = []
     sent, started = 0, time.monotonic()
     # Immediate: no frame counts as sent before a daemon has let us in.
     settings = {zmq.SNDHWM: 4, zmq.IMMEDIATE: 1}
     with Peer(zmq.PUSH, to, key, option="--to", linger_s=timeout, settings=settings) as peer:
-        for number, (name, file) in enumerate(wanted):
-            pixels, pixel_format = read_image(file)
+        for name, pixels, pixel_format in _read_frames(files, count, left_out):
             header = {
                 "camera": camera,
-                "frame_id": f"{number}-{name}" if count else name,
+                "frame_id": f"{sent}-{name}" if count else name,
                 "encoding": "raw",
                 "dtype": str(pixels.dtype),
                 "shape": pixels.shape,
                 "simulated": not live,
             } | ({"pixel_format": str(pixel_format)} if pixels.ndim == 3 else {})
             if fps:
-                time.sleep(max(0.0, started + number / fps - time.monotonic()))
+                time.sleep(max(0.0, started + sent / fps - time.monotonic()))
             if not peer.wait(timeout, zmq.POLLOUT):
                 raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent")
             header["captured_utc_ns"] = time.time_ns()  # only now: the waiting here is not the network's
             peer.socket.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
             sent += 1
     typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
+    if left_out:
+        names = ", ".join(map(escape, left_out))
+        raise InspectorError(f"{len(left_out)} of {len(files)} files could not be sent: {names}")
+
+
+def _name_frame(file: Path, path: Path) -> str:
+    """A frame's id: the file's name from the folder given on; the daemon takes text of 256 characters at most."""
+    name = file.relative_to(path.parent).as_posix()
+    return name.encode("utf-8", "backslashreplace").decode()[-200:]
+
+
+def _read_frames(
+    files: list[tuple[str, Path]], count: int, left_out: list[str]
+) -> Iterator[tuple[str, Pixels, PixelFormat]]:
+    """Frames by name, each once, or `count` of them, repeating; one that cannot be read is named in `left_out`."""
+    from inspector.training.datasets import read_image
+
+    usable, read = list(files), 0
+    while usable:
+        for name, file in list(usable):
+            try:
+                frame = read_image(file)
+            except FrameError as error:
+                typer.echo(escape(f"not sent: {error}"), err=True)
+                left_out.append(str(file))
+                usable.remove((name, file))
+                continue
+            yield name, *frame
+            read += 1
+            if read == count:
+                return
+        if not count:
+            return
 
 
 def tail(

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from inspector.config.base import SCHEMA
 from inspector.config.faults import (
+    describe_bools,
+    describe_doubts,
     describe_duplicates,
     describe_missing_schema,
     describe_remark,
@@ -18,6 +20,7 @@ from inspector.config.faults import (
     describe_syntax,
     describe_values,
     describe_version,
+    is_no_text,
     locate,
 )
 from inspector.config.recipe import RECIPE_FILE, Recipe
@@ -98,13 +101,21 @@ def locate_field(path: Path, field: tuple[int | str, ...]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Says where a value stands that cannot be made: an impossible date, say."""
+    """Takes every key for text, and says where a value stands that cannot be made: an impossible date, say."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if is_no_text(key):  # told by `describe_doubts`; as text, it does not hide what is below it
+                key.tag = self.DEFAULT_SCALAR_TAG
+        return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+            hint = f"; if it is text, write it in quotes: '{node.value}'" if is_no_text(node) else ""
+            problem = f"{error}{hint}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def load_strict(
@@ -130,7 +141,7 @@ def load_strict(
         raise error(f"{path}: cannot be read: {fault}") from fault
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        faults = list(describe_duplicates(path, node))
+        faults = [*describe_duplicates(path, node), *describe_doubts(path, node)]
         data = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as fault:  # odd keys and aliases raise these
         raise error(describe_syntax(path, text, fault)) from fault
@@ -145,6 +156,7 @@ def load_strict(
         raise error("\n".join(faults + describe_values(path, node, model, fault))) from fault
     if "schema_version" not in loaded.model_fields_set:  # a default of the model, for recipes that are made here
         faults.append(describe_missing_schema(path))
+    faults += describe_bools(path, node, data, loaded.model_dump(by_alias=True))
     faults += [describe_remark(path, node, remark) for remark in find(loaded)]
     if faults:
         raise error("\n".join(faults))

@@ -9,44 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from inspector.codec import decode_image
 from inspector.config import Recipe
 from inspector.detector import Detector
 from inspector.device import choose_device
-from inspector.errors import BadFrameError, FrameError, InspectorError, RecipeError, TrainingError
-from inspector.files import read_whole
+from inspector.errors import FrameError, InspectorError, RecipeError, TrainingError
 from inspector.model.checkpoint import compute_sha256
 from inspector.training.datasets import list_images, logger, read_image
+from inspector.training.ground_truth import find_mask, read_labels
 from inspector.training.image_metrics import GOOD, compute_image_metrics
-from inspector.training.pixel_metrics import PixelCounts, choose_levels, count_pixels
+from inspector.training.pixel_evaluation import NO_PIXELS, compute_pixel_metrics
 from inspector.training.record import load_record
+from inspector.training.samples import Sample
 from inspector.types import Verdict
-
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One test frame as it was judged.
-
-    Attributes:
-        kind: `good` or the kind of defect.
-        verdict: ERROR where the recipe refuses the frame, whatever it scores.
-        mask_path: where its defects are marked; None where that is not known.
-        frame_hw: its height and width in pixels.
-        seconds: spent on reading and judging it.
-    """
-
-    path: Path
-    kind: str
-    score: float
-    verdict: Verdict
-    mask_path: Path | None
-    frame_hw: tuple[int, int]
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +85,12 @@ def evaluate(
         refused = [sample.verdict is Verdict.ERROR for sample in samples]
         kinds, scores = [sample.kind for sample in samples], [sample.score for sample in samples]
         metrics = compute_image_metrics(kinds, scores, threshold.value, refused)
-        pixel_metrics = _compute_pixel_metrics(samples, maps)
-    by_kind = {kind: values | pixel_metrics.pop(kind, _NO_PIXELS) for kind, values in metrics.pop("by_kind").items()}
-    metrics |= pixel_metrics[_ALL] | {
-        "by_kind": by_kind,
+        pixel_metrics = compute_pixel_metrics(samples, maps)
+    metrics |= pixel_metrics.whole | {
+        "by_kind": {
+            kind: values | pixel_metrics.by_kind.get(kind, NO_PIXELS) for kind, values in metrics["by_kind"].items()
+        },
+        "by_label": pixel_metrics.by_label,
         "frames_per_second": len(samples) / sum(sample.seconds for sample in samples),
         "threshold": threshold.value,
         "n_skipped": len(paths) - len(samples),
@@ -176,8 +154,9 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     seconds = time.monotonic() - started
     height, width = pixels.shape[:2]
     kind = path.parent.name
-    if mask_path is not None:
-        read_mask(mask_path, (height, width))  # a fault in it is told now, not when all frames are judged
+    labels: frozenset[int] = frozenset()
+    if mask_path is not None:  # a fault in it is told now, not when all frames are judged
+        labels = frozenset(np.unique(read_labels(mask_path, (height, width))).tolist()) - {0}
     if mask_path is not None or kind == GOOD:
         try:
             np.save(map_path, judgement.anomaly_map)
@@ -191,103 +170,4 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     except FrameError as error:
         logger.info("%s: ERROR whatever it scores: %s", path, error)
         verdict = Verdict.ERROR
-    return Sample(path, kind, decision.score, verdict, mask_path, (height, width), seconds)
-
-
-def find_mask(dataset_dir: Path, path: Path) -> Path | None:
-    """The mask of a frame of test/<kind>; None for a good one, or where there is none."""
-    if path.parent.name == GOOD:
-        return None
-    masks = dataset_dir / "ground_truth" / path.parent.name
-    candidates = (masks / f"{path.stem}_mask.png", masks / f"{path.stem}.png")
-    return next((mask for mask in candidates if mask.is_file()), None)
-
-
-def read_mask(path: Path, frame_hw: tuple[int, int]) -> Array:
-    """Mask (H, W) uint8, 1 on defects: where the file is above half its highest value.
-
-    Raises:
-        BadFrameError: it cannot be read, or is not of its image's size.
-    """
-    try:
-        pixels, _ = decode_image(read_whole(path))
-    except (OSError, BadFrameError) as error:
-        raise BadFrameError(f"{path}: mask: must be an image that can be read: {error}") from error
-    if pixels.shape[:2] != frame_hw:
-        raise BadFrameError(f"{path}: mask: must have its image's size {frame_hw}, got {pixels.shape[:2]}")
-    grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
-    return np.asarray(grey > grey.max() / 2, dtype=np.uint8)
-
-
-# ---------------------------------------------------------------- pixels
-
-_ALL = ""
-_NO_PIXELS = {"n_masks": 0, "pixel_auroc": None, "aupro": None, "aupro_0_05": None}
-
-
-@dataclass(frozen=True, slots=True)
-class _Maps(Sequence[Array]):
-    """Maps at their frames' size, read from disk when asked for: together they would not fit in memory."""
-
-    paths: Sequence[Path]
-    samples: Sequence[Sample]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: Any) -> Any:
-        height, width = self.samples[index].frame_hw
-        return cv2.resize(np.load(self.paths[index]), (width, height))
-
-
-@dataclass(frozen=True, slots=True)
-class _Masks(Sequence[Array]):
-    """Masks, read from disk when asked for; black for good frames."""
-
-    samples: Sequence[Sample]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = self.samples[index]
-        if sample.mask_path is None:
-            return np.zeros(sample.frame_hw, dtype=np.uint8)
-        return read_mask(sample.mask_path, sample.frame_hw)
-
-
-def _compute_pixel_metrics(samples: Sequence[Sample], map_paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Pixel metrics over all frames, under `_ALL`, and for each kind of defect that has masks."""
-    usable = [number for number, s in enumerate(samples) if s.mask_path is not None or s.kind == GOOD]
-    _warn_of_missing_masks(samples)
-    if all(samples[number].mask_path is None for number in usable):
-        return {_ALL: _NO_PIXELS}
-    chosen = [samples[number] for number in usable]
-    maps, masks = _Maps([map_paths[number] for number in usable], chosen), _Masks(chosen)
-    levels = choose_levels(maps, masks)
-    counts: dict[str, PixelCounts] = {}
-    for sample, anomaly_map, mask in zip(chosen, maps, masks, strict=True):
-        counted = count_pixels(anomaly_map, mask, levels)
-        counts[sample.kind] = counts[sample.kind] + counted if sample.kind in counts else counted
-    good = counts.pop(GOOD)
-    numbers = {kind: sum(sample.kind == kind for sample in chosen) for kind in counts}
-    metrics = {kind: _describe(good + counted, numbers[kind]) for kind, counted in counts.items()}
-    return metrics | {_ALL: _describe(sum(counts.values(), good), sum(numbers.values()))}
-
-
-def _warn_of_missing_masks(samples: Sequence[Sample]) -> None:
-    bare = [sample for sample in samples if sample.kind != GOOD and sample.mask_path is None]
-    for sample in bare if len(bare) < sum(sample.kind != GOOD for sample in samples) else []:
-        logger.warning("no mask for %s: it is left out of the pixel metrics", sample.path)
-
-
-def _describe(counts: PixelCounts, n_masks: int) -> dict[str, Any]:
-    if not counts.regions:
-        return _NO_PIXELS | {"n_masks": n_masks}  # all of them black
-    curves = counts.curves()
-    return {
-        "n_masks": n_masks,
-        "pixel_auroc": curves.auroc(),
-        "aupro": curves.aupro(0.3),
-        "aupro_0_05": curves.aupro(0.05),
-    }
+    return Sample(path, kind, decision.score, verdict, mask_path, (height, width), seconds, labels)

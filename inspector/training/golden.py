@@ -21,7 +21,7 @@ from inspector.config import (
 )
 from inspector.detector import Detector
 from inspector.device import choose_device
-from inspector.errors import BadFrameError, InspectorError, RecipeError
+from inspector.errors import BadFrameError, DeviceFaultError, DeviceOutOfMemoryError, InspectorError, RecipeError
 from inspector.files import read_whole, write_whole
 from inspector.golden import judge_known, prove_golden
 
@@ -53,7 +53,8 @@ def update_golden(folder: Path, frames: Sequence[KnownFrame], *, clear: bool = F
     All are judged first: nothing is written unless each gets its verdict.
 
     Raises:
-        InspectorError: a frame gets another verdict, cannot be judged, is there already, or cannot be written.
+        InspectorError: frames get another verdict, cannot be judged, are there already, or cannot be written; each
+            is named.
         RecipeError: the recipe cannot be used, has no threshold, or one of its golden frames does not hold.
         DeviceFaultError: the device's fault.
     """
@@ -76,10 +77,18 @@ def _judge(folder: Path, recipe: Recipe, frames: Sequence[KnownFrame], device: s
     detector = Detector.load(folder, device=choose_device(device), recipe=recipe)
     prove_golden(detector, folder)
     known = {golden.sha256: golden.file for golden in recipe.golden}
-    judged = []
+    judged, faults = [], []
     for frame in frames:
-        judged.append(_judge_one(detector, frame, known))
+        try:
+            judged.append(_judge_one(detector, frame, known))
+        except (DeviceFaultError, DeviceOutOfMemoryError):
+            raise
+        except InspectorError as error:  # the others are judged all the same, so that all faults are told at once
+            faults.append(f"{error}; nothing was stored")
+            continue
         known[judged[-1].sha256] = str(frame.path)
+    if faults:
+        raise InspectorError("\n".join(faults))
     return judged
 
 
@@ -94,7 +103,7 @@ def _judge_one(detector: Detector, frame: KnownFrame, known: dict[str, str]) -> 
     try:
         return _Judged(frame, content, sha256, judge_known(detector, content, frame.verdict))
     except RecipeError as error:
-        raise InspectorError(f"{frame.path}: {error}; nothing was stored") from error
+        raise InspectorError(f"{frame.path}: {error}") from error
 
 
 def _store(folder: Path, recipe: Recipe, judged: Sequence[_Judged]) -> Recipe:

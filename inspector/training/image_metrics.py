@@ -36,21 +36,21 @@ def compute_image_metrics(
     for kind in sorted(set(kinds) - {GOOD}):
         mine = np.array([other == kind for other in kinds])
         auroc = float(roc_auc_score(truth[mine | ~truth], values[mine | ~truth]))
-        by_kind[kind] = {"n": int(mine.sum()), "image_auroc": auroc} | _rate("escape", ~stopped[mine])
+        by_kind[kind] = {"n": int(mine.sum()), "image_auroc": auroc} | compute_rate("escape", ~stopped[mine])
     return {
         "image_auroc": float(roc_auc_score(truth, values)),
         "image_ap": float(average_precision_score(truth, values)),
         "f1_max": float(f1.max()),
-        **_rate("false_reject", rejected[~truth]),
-        **_rate("false_error", (stopped & ~rejected)[~truth]),
-        **_rate("escape", ~stopped[truth]),
+        **compute_rate("false_reject", rejected[~truth]),
+        **compute_rate("false_error", (stopped & ~rejected)[~truth]),
+        **compute_rate("escape", ~stopped[truth]),
         "n_good": int((~truth).sum()),
         "n_defective": int(truth.sum()),
         "by_kind": by_kind,
     }
 
 
-def _rate(name: str, hits: Array) -> dict[str, Any]:
-    """A share and its two-sided 95 % Clopper–Pearson interval."""
+def compute_rate(name: str, hits: Array) -> dict[str, Any]:
+    """A share and its two-sided 95 % Clopper–Pearson interval, as `<name>_rate` and `<name>_interval`."""
     interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="exact")
     return {f"{name}_rate": float(hits.mean()), f"{name}_interval": [float(interval.low), float(interval.high)]}

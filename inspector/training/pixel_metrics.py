@@ -103,7 +103,7 @@ def _label(mask: Array) -> tuple[Array, Array]:
     return labels, stats[:, cv2.CC_STAT_AREA]
 
 
-def count_pixels(anomaly_map: Array, mask: Array, levels: Array) -> PixelCounts:
+def count_pixels(anomaly_map: Array, mask: Array, levels: Array, defect: Array | None = None) -> PixelCounts:
     """Count one frame.
 
     Args:
@@ -111,14 +111,17 @@ def count_pixels(anomaly_map: Array, mask: Array, levels: Array) -> PixelCounts:
         mask: (H, W) uint8, 1 on defects. Pixels that touch by side or corner are one defect (8-connectivity, as
             anomalib counts; MVTec's own script does so, too).
         levels: falling, from `choose_levels`.
+        defect: (H, W) uint8, 1 on the defects that count, some of `mask`; the others are neither found nor normal.
+            None: all.
     """
-    labels, sizes = _label(mask)
-    inside = mask > 0
+    defect = mask if defect is None else defect
+    labels, sizes = _label(defect)
+    inside = defect > 0
     values, shares = anomaly_map[inside], 1 / sizes[labels[inside]]
     order = np.argsort(values)
     found = len(values) - np.searchsorted(values[order], levels)
     overlap = np.concatenate([[0.0], np.cumsum(shares[order][::-1])])[found]
-    normal = np.sort(anomaly_map[~inside])
+    normal = np.sort(anomaly_map[mask == 0])
     return PixelCounts(len(normal) - np.searchsorted(normal, levels), found, overlap, len(sizes) - 1)
 
 

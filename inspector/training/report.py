@@ -30,9 +30,11 @@ from inspector.training.charts import (
     draw_training,
 )
 from inspector.training.datasets import read_image
-from inspector.training.evaluate import Evaluation, Sample, read_mask
+from inspector.training.evaluate import Evaluation
+from inspector.training.ground_truth import read_mask
 from inspector.training.image_metrics import GOOD
 from inspector.training.record import load_record
+from inspector.training.samples import Sample
 from inspector.training.score_record import SCORES_FILE, load_scores
 from inspector.training.trade_off import TradeOff, compute_trade_off
 from inspector.types import PixelFormat, Verdict

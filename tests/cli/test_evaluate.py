@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from inspector.cli.app import app
 from inspector.config import Recipe
 from inspector.training import evaluate as evaluation_module
-from inspector.training.evaluate import Evaluation, Sample
+from inspector.training.evaluate import Evaluation
 from inspector.training.image_metrics import compute_image_metrics
+from inspector.training.samples import Sample
 from inspector.types import Verdict
 
 
@@ -20,7 +21,8 @@ from inspector.types import Verdict
 def evaluation(monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     """What the command is given instead of measuring."""
     no_pixels = {"pixel_auroc": None, "aupro": None, "aupro_0_05": None}
-    metrics = compute_image_metrics(["good", "[red]"], [0.1, 0.9], 0.5) | no_pixels | {"duplicates_of_training": None}
+    metrics = compute_image_metrics(["good", "[red]"], [0.1, 0.9], 0.5) | no_pixels
+    metrics |= {"by_label": {}, "duplicates_of_training": None}
     metrics["by_kind"]["[red]"] |= no_pixels
     recipe = Recipe(recipe_id="random", backbone="resnet18", weights_sha256="0" * 64)
     sample = Sample(Path("set/test/good/0.png"), "good", 0.1, Verdict.PASS, None, (8, 8), 0.1)

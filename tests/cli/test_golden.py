@@ -107,6 +107,20 @@ def test_nothing_is_stored_when_a_frame_gets_another_verdict(
     assert not (recipe_dir / "golden").exists()
 
 
+def test_every_frame_that_cannot_be_stored_is_named_at_once(
+    run: Run, recipe_dir: Path, good: Path, bad: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    options = ("--good", broken, "--good", bad, "--good", good, "--bad", bad)
+    status, printed = run("golden", recipe_dir, *options, "--device", "cpu")
+    assert status == 1
+    assert f"{broken}: must be judged PASS, but cannot be judged: " in printed
+    assert f"{bad}: must be judged PASS, got FAIL: score " in printed
+    assert printed.count("; nothing was stored") == 2
+    assert golden_files(recipe_dir) == []
+
+
 def test_frame_is_refused_when_it_is_golden_already(run: Run, recipe_dir: Path, good: Path, tmp_path: Path) -> None:
     copy = shutil.copy(good, tmp_path / "copy.jpg")
     status, printed = run("golden", recipe_dir, "--good", good, "--good", copy, "--device", "cpu")

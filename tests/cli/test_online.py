@@ -84,6 +84,47 @@ def test_picture_is_captured_when_it_is_sent_and_not_when_it_began_to_wait_for_t
     assert all(bound_utc_ns[0] < header["captured_utc_ns"] < time.time_ns() for header in receive(daemon))
 
 
+@pytest.mark.parametrize("options", [(), ("--count", "2")], ids=["each once", "repeating"])
+def test_file_that_cannot_be_read_is_named_and_the_others_are_sent(
+    run: Run, context: zmq.Context[zmq.Socket[bytes]], pictures: Path, options: tuple[str, ...]
+) -> None:
+    (pictures / "a-broken.png").write_bytes(b"no image")
+    (pictures / "aa-dangling.png").symlink_to("nowhere.png")
+    daemon = context.socket(zmq.PULL)
+    port = daemon.bind_to_random_port("tcp://127.0.0.1")
+    status, printed = run("send", pictures, "--to", f"tcp://127.0.0.1:{port}", *options)
+    names = [header["frame_id"].rpartition("/")[2] for header in receive(daemon)]
+    assert names == ["a.png", "b.png"]
+    assert (status, "2 frames sent" in printed) == (1, True), printed
+    broken, dangling = pictures / "a-broken.png", pictures / "aa-dangling.png"
+    assert f"2 of 4 files could not be sent: {broken}, {dangling}" in printed
+    assert printed.count(f"not sent: {broken}: ") == 1
+
+
+def test_sending_ends_when_no_file_can_be_read(
+    run: Run, context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    daemon = context.socket(zmq.PULL)
+    port = daemon.bind_to_random_port("tcp://127.0.0.1")
+    status, printed = run("send", tmp_path, "--to", f"tcp://127.0.0.1:{port}", "--count", "5")
+    assert (status, "0 frames sent" in printed, "1 of 1 files could not be sent" in printed) == (1, True, True)
+
+
+def test_frame_is_named_by_text_that_the_daemon_takes_whatever_its_file_is_called(
+    run: Run, context: zmq.Context[zmq.Socket[bytes]], pictures: Path
+) -> None:
+    (pictures / "a.png").rename(pictures / "a-\udcff.png")
+    (pictures / "b.png").rename(pictures / f"{'b' * 250}.png")
+    daemon = context.socket(zmq.PULL)
+    port = daemon.bind_to_random_port("tcp://127.0.0.1")
+    status, printed = run("send", pictures, "--to", f"tcp://127.0.0.1:{port}")
+    assert status == 0, printed
+    first, second = (header["frame_id"] for header in receive(daemon))
+    assert first.endswith("/a-\\udcff.png")
+    assert second == f"{'b' * 196}.png"
+
+
 # ---------------------------------------------------------------- a start that fails
 
 

@@ -18,7 +18,7 @@ from inspector.errors import BadFrameError, RecipeError, TrainingError
 from inspector.model.checkpoint import compute_sha256
 from inspector.preprocessing import preprocess
 from inspector.training.datasets import read_image
-from inspector.training.evaluate import evaluate, read_mask
+from inspector.training.evaluate import evaluate
 from inspector.training.expectations import adopt_expectation, measure_looks
 from inspector.training.record import TRAINING_FILE
 
@@ -112,13 +112,38 @@ def test_mask_is_refused_as_unreadable_when_it_is_cut_short(recipe_dir: Path, da
         evaluate(recipe_dir, dataset_dir, device="cpu")
 
 
-@pytest.mark.parametrize("high", [1, 255, 65_535])
-def test_mask_marks_what_is_above_half_its_highest_value(high: int, tmp_path: Path) -> None:
-    mask = np.zeros((8, 8), np.uint16 if high > 255 else np.uint8)
-    mask[2:4, 2:5] = high
-    mask[6, 6] = high // 3
-    cv2.imwrite(str(tmp_path / "mask.png"), mask)
-    assert read_mask(tmp_path / "mask.png", (8, 8)).sum() == 6
+def test_labels_of_a_mask_measure_as_one_mask_and_each_by_itself(recipe_dir: Path, dataset_dir: Path) -> None:
+    masks = sorted((dataset_dir / "ground_truth/dent").iterdir())
+    for mask in masks:
+        pixels = np.zeros((64, 96), np.uint8)
+        pixels[20:40, 30:50] = pixels[5:9, 70:80] = 255
+        cv2.imwrite(str(mask), pixels)
+    plain = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert plain["by_label"] == {}
+    for mask in masks:
+        pixels = np.zeros((64, 96), np.uint8)
+        pixels[20:40, 30:50], pixels[5:9, 70:80] = 2, 1
+        cv2.imwrite(str(mask), pixels)
+    labelled = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    assert [labelled[name] for name in ("pixel_auroc", "aupro", "aupro_0_05", "n_masks")] == [
+        plain[name] for name in ("pixel_auroc", "aupro", "aupro_0_05", "n_masks")
+    ]
+    by_label = labelled["by_label"]
+    assert list(by_label) == ["1", "2"]
+    for row in by_label.values():
+        assert (row["n"], row["n_masks"], row["escape_rate"]) == (2, 2, 1.0)
+    # All normal pixels are the same for both, and PRO is the mean over regions, of which each label has as many.
+    assert by_label["1"]["aupro"] + by_label["2"]["aupro"] == pytest.approx(2 * labelled["aupro"], abs=1e-4)
+    assert by_label["2"]["aupro"] != pytest.approx(by_label["1"]["aupro"], abs=0.02)
+
+
+def test_label_escapes_with_the_frames_that_show_it_and_pass(recipe_dir: Path, dataset_dir: Path) -> None:
+    for name, value in (("2_mask.png", 1), ("3.png", 3)):
+        mask = np.zeros((64, 96), np.uint8)
+        mask[20:40, 30:50] = value
+        cv2.imwrite(str(dataset_dir / "ground_truth/dent" / name), mask)
+    by_label = evaluate(recipe_dir, dataset_dir, device="cpu").metrics["by_label"]
+    assert {label: (row["n"], row["escape_rate"]) for label, row in by_label.items()} == {"1": (1, 1.0), "3": (1, 1.0)}
 
 
 def test_unreadable_frames_are_named_and_counted_while_the_rest_goes_on(

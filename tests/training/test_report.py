@@ -23,7 +23,7 @@ from inspector.config import Threshold, dump_recipe, load_recipe
 from inspector.detector import Detector, Judgement
 from inspector.errors import InspectorError
 from inspector.model.checkpoint import compute_sha256
-from inspector.training.evaluate import Evaluation, Sample, evaluate
+from inspector.training.evaluate import Evaluation, evaluate
 from inspector.training.report import (
     describe_bound,
     flatten,
@@ -31,6 +31,7 @@ from inspector.training.report import (
     select_false_rejects,
     write_report,
 )
+from inspector.training.samples import Sample
 from inspector.types import PixelFormat, Verdict
 
 HOSTILE = "<script>alert(1)<-script>&'\"{{7*7}}"
