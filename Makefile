@@ -21,8 +21,9 @@ test-networks:
 test-parts:
 	$(BIN)/python -m pytest $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
 
-chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, a subscriber's histories; what they counted is printed.
-	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system tests/client/test_histories.py
+chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
+	-$(BIN)/pip install --quiet --editable '.[fuzz]'
+	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system tests/client/test_histories.py tests/codec/test_fuzz.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -23,9 +23,9 @@ from inspector.model.foreign import fill_network, load_checkpoint
 from inspector.preprocessing import normalise
 from inspector.recipe_network import build_model
 from inspector.training.datasets import FrameSet
+from inspector.training.fitting import fit_normalisation
 from inspector.training.options import REFERENCE, TrainOptions
 from inspector.training.tiles import TileStream
-from inspector.training.train import fit_normalisation
 from inspector.training.trainer import Trainer
 
 PEER = "anomalib"

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from inspector.codec import decode_image
 from inspector.config import Recipe
 from inspector.decision import Mask, Parts, build_parts, measure_largest
-from inspector.errors import RecipeError
+from inspector.errors import BadFrameError, RecipeError
+from inspector.files import read_whole
 from inspector.model.checkpoint import verify_sha256
 
 MASK_ASPECT_TOLERANCE = 0.02
@@ -96,12 +99,18 @@ def check_aspect(mask: Mask, field: str, frame_hw: tuple[int, int] | None) -> No
 
 
 def read_roi(path: Path, field: str = "roi_mask") -> Mask:
-    """Region of interest or zone (H, W) uint8 from an image file: anomalies count where it is above 0.
+    """Region of interest or zone (H, W) uint8 from an image file, by the rules for frames: anomalies count where it is
+    above 0 in any channel.
 
     Raises:
         RecipeError: unreadable, or 0 everywhere.
     """
-    mask: Mask | None = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None or not mask.any():
+    try:
+        pixels, _ = decode_image(read_whole(path))
+    except (OSError, BadFrameError) as error:
+        raise RecipeError(f"{path}: {field}: must be an image that can be read: {error}") from error
+    if not pixels.any():
         raise RecipeError(f"{path}: {field}: must be a grey image with at least one pixel above 0")
-    return mask
+    if pixels.ndim == 2 and pixels.dtype == np.uint8:
+        return pixels
+    return np.where(pixels if pixels.ndim == 2 else pixels.any(axis=2), np.uint8(255), np.uint8(0))

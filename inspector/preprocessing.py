@@ -63,7 +63,9 @@ def check_frame(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Prepro
     expected = preprocessing.pixel_format
     same_colours = {pixel_format, expected} == {PixelFormat.RGB8, PixelFormat.BGR8}
     if pixel_format is not expected and not same_colours:
-        raise FrameMismatchError(f"pixel_format: the recipe expects {expected}, got {pixel_format}")
+        raise FrameMismatchError(
+            f"pixel_format: the recipe expects {expected}, got {pixel_format}{_hint(expected, pixel_format)}"
+        )
     size = (pixels.shape[0], pixels.shape[1])
     if preprocessing.frame_hw is not None and size != preprocessing.frame_hw:
         raise FrameMismatchError(f"frame_hw: the recipe expects {preprocessing.frame_hw}, got {size}")
@@ -72,6 +74,13 @@ def check_frame(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Prepro
             f"short_side: must give the longer side at most {_MAX_SIDE} pixels, got {preprocessing.short_side} for a "
             f"frame of {size}"
         )
+
+
+def _hint(expected: PixelFormat, got: PixelFormat) -> str:
+    """Files that look grey may hold colours: their pixels alone do not tell."""
+    if expected is PixelFormat.MONO8 and got is PixelFormat.RGB8:
+        return " (every WebP is RGB8, and so is a palette or JPEG of colours, however grey: write grey PNG)"
+    return ""
 
 
 def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:

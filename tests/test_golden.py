@@ -115,8 +115,8 @@ def test_golden_frame_is_named_when_its_file_is_altered_or_gone(store: Callable[
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"no image", "image: must be one OpenCV can decode"),
-        (b"\x89PNG" * 40, "its end is missing"),
+        (b"no image", "image: must be JPEG, PNG, TIFF, WebP, BMP or PNM"),
+        (b"\x89PNG\r\n\x1a\n" * 40, "image: must be a whole PNG"),
         (good_frame()[:-1], r"frame_hw: the recipe expects \(128, 160\), got \(127, 160\)"),
         (good_frame()[..., 0], "pixel_format: the recipe expects RGB8, got Mono8"),
     ],

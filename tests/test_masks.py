@@ -8,10 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from inspector.config import Recipe
 from inspector.errors import RecipeError
-from inspector.masks import check_area, load_roi, load_zones
+from inspector.masks import check_area, load_roi, load_zones, read_roi
 from inspector.model.checkpoint import compute_sha256
 
 
@@ -123,3 +124,31 @@ def test_area_is_not_judged_before_there_is_a_threshold_or_a_size() -> None:
     check_area(area_recipe(10**6, {}), None, {})
     recipe = area_recipe(10**6, PREPROCESSING["scaled"])
     check_area(recipe.model_copy(update={"threshold": None}), None, {})
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "bmp"])
+def test_mask_counts_where_it_is_above_zero_in_any_channel_whatever_its_depth(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mask.{suffix}"
+    colours = np.zeros((40, 60, 3), np.uint8)
+    colours[:10, :, 0], colours[10:20, :, 2] = 1, 255
+    deep = np.zeros((40, 60), np.uint16)
+    deep[:20] = 1  # the high byte is 0
+    for pixels in [colours, deep] if suffix != "bmp" else [colours]:
+        cv2.imwrite(str(path), pixels)
+        assert np.array_equal(read_roi(path), np.where(np.arange(40)[:, None] < 20, 255, np.zeros((40, 60))))
+
+
+def test_mask_is_refused_by_the_rules_for_frames(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.fromarray(columns(0, 20)).save(path, exif=exif)
+    with pytest.raises(RecipeError, match=r"mask\.png: seam: must be .* orientation: must be 1 .* got 3"):
+        read_roi(path, "seam")
+    cv2.imwrite(str(path), columns(0, 20))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RecipeError, match="its end is missing"):
+        read_roi(path)

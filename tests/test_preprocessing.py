@@ -89,3 +89,11 @@ def test_thin_strip_is_refused_when_enlarging_it_would_take_gigabytes() -> None:
     with pytest.raises(FrameMismatchError, match=rule):
         check_frame(np.zeros((1, 257), np.uint8), PixelFormat.MONO8, preprocessing)
     check_frame(np.zeros((1, 70_000), np.uint8), PixelFormat.MONO8, Preprocessing(pixel_format=PixelFormat.MONO8))
+
+
+def test_colours_are_refused_with_a_hint_when_the_recipe_is_for_grey() -> None:
+    grey = Preprocessing.model_validate({"pixel_format": "Mono8"})
+    with pytest.raises(FrameMismatchError, match=r"expects Mono8, got RGB8 .every WebP is RGB8, and so is a palette"):
+        check_frame(np.zeros((4, 4, 3), np.uint8), PixelFormat.RGB8, grey)
+    with pytest.raises(FrameMismatchError, match=r"expects Mono8, got Mono16$"):
+        check_frame(np.zeros((4, 4), np.uint16), PixelFormat.MONO16, grey)

@@ -21,9 +21,13 @@ def inspect(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
     overlays: Annotated[Path | None, typer.Option(help="Write overlays here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what each file is, what was assumed, and what the network sees.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Judge images offline, as the daemon would; exits 1 when one could not be judged."""
+    from inspector.cli.explanation import explain_file
     from inspector.detector import Detector
     from inspector.device import choose_device
     from inspector.errors import InspectorError
@@ -37,7 +41,11 @@ def inspect(
     for path, name in zip(files, _name_overlays(files), strict=True):
         record = _inspect_one(detector, path, overlays / name if overlays else None)
         failed |= record["verdict"] == "ERROR"
+        if explain:
+            record |= {"explanation": explain_file(path, detector.recipe.preprocessing)}
         typer.echo(json.dumps(record) if as_json else _line(record))
+        for subject, text in record.get("explanation", {}).items() if not as_json else ():
+            typer.echo(f"      {subject}: {text}")
     if failed:
         raise typer.Exit(1)
 

@@ -38,8 +38,12 @@ def _describe_training(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _describe_judging(recipe: Recipe) -> Iterator[str]:
+    from inspector.types import PixelFormat
+
     if recipe.threshold is not None:
         yield from describe_threshold(recipe.threshold, len(recipe.zones))
+    if recipe.preprocessing.pixel_format is PixelFormat.MONO16:
+        yield "16-bit frames: black is {}, white {} (mono16_range)".format(*recipe.preprocessing.mono16_range)
     if recipe.expected_frames is not None:
         yield describe_expectation(recipe.expected_frames)
     if recipe.min_region_area > 1:

@@ -10,7 +10,6 @@ import typer
 from inspector.cli.options import (
     Device,
     KeepOutliers,
-    Mono16Range,
     Policy,
     Qualification,
     RecipeId,
@@ -100,7 +99,10 @@ def train(
     anomaly_map_mode: Annotated[
         Literal["add", "multiply"], typer.Option(help="How layers are fused; multiply needs map normalisation none.")
     ] = "add",
-    mono16_range: Mono16Range = (0, 65_535),
+    mono16_range: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Black and white of 16-bit frames; by default those of the 10, 12, 14 or 16 bits they use."),
+    ] = None,
     roi_mask: RoiMask = None,
     recipe_id: RecipeId = None,
 ) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from inspector.errors import NotConnectedError, SourceExhaustedError
+from inspector.codec import name_video_format
+from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
 from inspector.sources.base import RUN, Unanswering, build_frame
 from inspector.types import Frame, PixelFormat
@@ -107,14 +108,20 @@ class OpencvSource(Unanswering):
         return header
 
     def _build_frame(self, header: dict[str, Any], content: np.ndarray[Any, Any]) -> Frame:
-        pixels = content.reshape(header["shape"])
+        pixels = content.view(header["dtype"]).reshape(header["shape"])
+        pixel_format, error = PixelFormat.BGR8, None
+        try:
+            pixel_format = name_video_format(pixels, header["turned"])
+        except BadFrameError as fault:
+            error = str(fault)
         return build_frame(
             self.name,
             f"{self.name}-{RUN}-{next(self._numbers)}",
-            pixels,
-            PixelFormat.BGR8 if pixels.ndim == 3 else PixelFormat.MONO8,
+            None if error else pixels,
+            pixel_format,
             captured_utc_ns=header["captured_utc_ns"],
             simulated=self._simulated,
+            error=error,
         )
 
     def interrupt(self) -> None:
@@ -191,13 +198,21 @@ def _capture(far_end: socket.socket, device: int | str, open_timeout_ms: int, re
         if not capture.isOpened():
             _send(far_end, event="end")
             return
+        turned = max(0, int(capture.get(cv2.CAP_PROP_ORIENTATION_META)))  # below 0: this backend does not know
         _send(far_end, event="open", is_file=isinstance(device, str) and Path(device).is_file())
         while True:
             good, image = capture.read()
             if not good:
                 _send(far_end, event="end")
                 return
-            _send(far_end, event="frame", shape=image.shape, captured_utc_ns=time.time_ns())
+            _send(
+                far_end,
+                event="frame",
+                shape=image.shape,
+                dtype=str(image.dtype),
+                turned=turned,
+                captured_utc_ns=time.time_ns(),
+            )
             _send_bytes(far_end, np.ascontiguousarray(image).data.cast("B"))
 
 
@@ -216,4 +231,6 @@ def _open(device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> cv2.
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _FFMPEG_OPTIONS)  # of the whole process: the child's own
     # The timeouts only work when given in the open call.
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_timeout_ms]
-    return cv2.VideoCapture(device, cv2.CAP_FFMPEG, timeouts)
+    capture = cv2.VideoCapture(device, cv2.CAP_FFMPEG, timeouts)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # not among what the open call takes
+    return capture

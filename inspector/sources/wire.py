@@ -110,7 +110,7 @@ class FrameDecoder:
         imagezmq = "camera" not in header
         encoding = ("raw" if "dtype" in header else "jpeg") if imagezmq else header.get("encoding")
         if encoding in ("jpeg", "png"):  # a tuple: senders also send what cannot be hashed
-            if not bytes(data[:4]).startswith(_STARTS[encoding]):  # OpenCV reads much more, and believes its headers
+            if not bytes(data[:4]).startswith(_STARTS[encoding]):  # files may be more
                 raise BadFrameError(f"pixels: must be {encoding} as their header says, start with {bytes(data[:4])!r}")
             return decode_image(data, max_bytes=self._max_bytes, frame_hw=self._find_frame_hw(camera))
         if encoding == "raw":

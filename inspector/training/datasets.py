@@ -24,6 +24,9 @@ from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
 
+FULL_RANGE = (0, 65_535)
+"""All that 16 bits hold."""
+
 
 def choose_cache_bytes() -> int:
     """Half of the memory that is free now, the control group's limit respected."""
@@ -60,36 +63,42 @@ def read_image(path: Path) -> tuple[Pixels, PixelFormat]:
         raise BadFrameError(f"{path}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A good frame that could be read. `look` waits, None, where what is white in 16 bits is yet to be found."""
+
+    pixel_format: PixelFormat
+    highest: int
+    look: Look | None
+
+
 def survey(
     paths: Sequence[Path],
     scale: float,
-    mono16_range: tuple[int, int],
+    mono16_range: tuple[int, int] | None,
     resize_hw: tuple[int, int] | None = None,
     short_side: int | None = None,
 ) -> tuple[Preprocessing, dict[Path, Look]]:
     """What good frames have in common, and what each that can be used shows; the others are named in the log.
 
-    The pixel format is the one most of them have; the size is stated where all agree.
+    The pixel format is the one most of them have; the size is stated where all agree. `mono16_range` None: see
+    `choose_mono16_range`.
 
     Raises:
         TrainingError: none can be read, or an option breaks a rule.
     """
-    found: dict[Path, tuple[Look, PixelFormat]] = {}
-    for path in paths:
-        try:
-            pixels, pixel_format = read_image(path)
-        except BadFrameError as error:
-            logger.warning("left out: %s", error)
-            continue
-        found[path] = (compute_look(pixels, pixel_format, mono16_range), pixel_format)
+    found = _see(paths, mono16_range)
     if not found:
         raise TrainingError(f"good frames: at least one must be readable, none of {len(paths)} is")
-    formats = Counter(pixel_format for _, pixel_format in found.values())
-    common = formats.most_common(1)[0][0]
-    for path in [path for path, (_, pixel_format) in found.items() if pixel_format is not common]:
-        logger.warning("left out: %s: pixel format must be %s as in most frames, got %s", path, common, found[path][1])
-        del found[path]
-    sizes = {look.frame_hw for look, _ in found.values()}
+    common = Counter(seen.pixel_format for seen in found.values()).most_common(1)[0][0]
+    for path in [path for path, seen in found.items() if seen.pixel_format is not common]:
+        got = found.pop(path).pixel_format
+        logger.warning("left out: %s: pixel format must be %s as in most frames, got %s", path, common, got)
+    if common is PixelFormat.MONO16:
+        mono16_range = choose_mono16_range(max(seen.highest for seen in found.values()), mono16_range)
+    mono16_range = mono16_range or FULL_RANGE
+    looks = _complete(found, mono16_range)
+    sizes = {look.frame_hw for look in looks.values()}
     frame_hw = sizes.pop() if len(sizes) == 1 else None
     try:
         preprocessing = Preprocessing(
@@ -102,9 +111,56 @@ def survey(
         )
     except ValidationError as error:
         fault = error.errors()[0]
-        got = f", got {fault['input']}" if fault["loc"] else ""  # a rule between fields names the values itself
-        raise TrainingError(f"options: {fault['msg'].removeprefix('Value error, ')}{got}") from error
-    return preprocessing, {path: look for path, (look, _) in found.items()}
+        received = f", got {fault['input']}" if fault["loc"] else ""  # a rule between fields names the values itself
+        raise TrainingError(f"options: {fault['msg'].removeprefix('Value error, ')}{received}") from error
+    return preprocessing, looks
+
+
+def _see(paths: Sequence[Path], mono16_range: tuple[int, int] | None) -> dict[Path, _Seen]:
+    found = {}
+    for path in paths:
+        try:
+            pixels, pixel_format = read_image(path)
+        except BadFrameError as error:
+            logger.warning("left out: %s", error)
+            continue
+        must_wait = pixel_format is PixelFormat.MONO16 and mono16_range is None
+        look = None if must_wait else compute_look(pixels, pixel_format, mono16_range or FULL_RANGE)
+        found[path] = _Seen(pixel_format, int(pixels.max()), look)
+    return found
+
+
+def choose_mono16_range(highest: int, wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """What is black and white in frames of 16 bits; the log says so.
+
+    Cameras of 10, 12 or 14 bits leave the upper bits empty: taken for 16 bits, their frames are all but black.
+
+    Args:
+        highest: value in the good frames.
+        wanted: by the user; else black is 0, and white the highest value of 10, 12, 14 or 16 bits, the fewest that
+            hold `highest`.
+    """
+    if wanted is not None:
+        if highest > wanted[1]:
+            logger.warning("--mono16-range: white is %d, and values up to %d are all shown as it", wanted[1], highest)
+        return wanted
+    bits = next(bits for bits in (10, 12, 14, 16) if highest < 2**bits)
+    logger.info(
+        "16-bit frames: their highest value is %d, so they are taken for %d bits: mono16_range 0 to %d; "
+        "--mono16-range sets another", highest, bits, 2**bits - 1,
+    )  # fmt: skip
+    return 0, 2**bits - 1
+
+
+def _complete(found: Mapping[Path, _Seen], mono16_range: tuple[int, int]) -> dict[Path, Look]:
+    """Every frame's look; those that waited are read again."""
+    looks = {}
+    for path, seen in found.items():
+        try:
+            looks[path] = seen.look or compute_look(*read_image(path), mono16_range)
+        except BadFrameError as error:
+            logger.warning("left out: %s", error)
+    return looks
 
 
 @dataclass(frozen=True, slots=True)

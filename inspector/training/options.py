@@ -89,7 +89,7 @@ class TrainOptions:
     trim: bool = False
     keep_outliers: bool = False
     qualification: int = 120
-    mono16_range: tuple[int, int] = (0, 65_535)
+    mono16_range: tuple[int, int] | None = None
     roi_mask: Path | None = None
     recipe_id: str | None = None
     resume: bool = False

@@ -140,7 +140,7 @@ def test_unreadable_file_becomes_a_frame_with_an_error_and_the_next_still_comes(
     assert described(take(source)) == ("a.png", 1)
     for name, why in [
         ("b.png", "its end is missing"),
-        ("c.jpg", "must be one OpenCV can decode"),
+        ("c.jpg", "must be JPEG, PNG, TIFF, WebP, BMP or PNM"),
         ("d.png", "must be a regular file, is a directory"),
         ("e.png", "No such file"),
         ("f.png", "got 0 bytes"),

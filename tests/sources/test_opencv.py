@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError, SourceError, SourceExhaustedError
+from inspector.sources import opencv as module
 from inspector.sources.base import RUN
 from inspector.sources.opencv import OpencvSource
 from inspector.types import Frame, PixelFormat
@@ -408,6 +410,38 @@ def test_video_file_is_read_to_its_end_when_it_is_whole(tmp_path: Path, closing:
         assert before < frame.captured_utc_ns <= frame.received_utc_ns <= time.time_ns()
     with pytest.raises(SourceExhaustedError, match=r"camera top: end of .*parts\.avi"):
         take(source)
+
+
+@pytest.mark.parametrize(("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1))])
+def test_frames_are_refused_and_not_turned_when_the_video_asks_for_it(
+    degrees: int, matrix: tuple[int, ...], tmp_path: Path, closing: contextlib.ExitStack
+) -> None:
+    path = write_mp4(tmp_path / "turned.mp4", matrix)
+    assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()[1].shape[:2] == ((64, 48) if degrees == 90 else (48, 64))
+    assert module._open(str(path), 3000, 3000).read()[1].shape[:2] == (48, 64)
+    frame = take(open_source(closing, str(path)))
+    assert frame.pixels is None
+    assert frame.error == f"orientation: must be that of the pixels, got a video to be turned by {degrees} degrees"
+
+
+def test_frames_are_delivered_when_the_video_is_upright(tmp_path: Path, closing: contextlib.ExitStack) -> None:
+    frame = take(open_source(closing, str(write_mp4(tmp_path / "upright.mp4", (1, 0, 0, 1)))))
+    assert frame.pixels is not None
+    assert frame.pixels.shape == (48, 64, 3)
+
+
+def write_mp4(path: Path, matrix: tuple[int, ...]) -> Path:
+    """Three frames, and how players are to turn them (ISO/IEC 14496-12, 8.3.2: a fixed-point matrix)."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    for _ in range(3):
+        writer.write(NOISE)
+    writer.release()
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    a, b, c, d = (each * 65_536 for each in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
 
 
 def test_last_frame_is_never_delivered_when_the_file_ends_in_its_middle(

@@ -49,6 +49,7 @@ def threshold_recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights_sha256="0" * 64,
     )
     folder = tmp_path_factory.mktemp("recipes") / "random"
+    torch.manual_seed(0)
     write_recipe(recipe, build_model(recipe), folder)
     return folder
 

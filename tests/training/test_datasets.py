@@ -68,9 +68,9 @@ def test_colour_comes_out_as_rgb_when_the_file_is_blue(tmp_path: Path) -> None:
     assert pixels[0, 0].tolist() == [0, 0, 200]
 
 
-def test_alpha_is_dropped_when_there_are_four_channels(tmp_path: Path) -> None:
+def test_alpha_is_dropped_when_it_is_opaque(tmp_path: Path) -> None:
     bgra = np.zeros((4, 6, 4), np.uint8)
-    bgra[...] = (10, 20, 30, 7)
+    bgra[...] = (10, 20, 30, 255)
     pixels, pixel_format = read_image(_write(tmp_path / "alpha.png", bgra))
     assert pixel_format is PixelFormat.RGB8
     assert pixels[3, 5].tolist() == [30, 20, 10]
@@ -149,6 +149,41 @@ def test_preprocessing_names_the_size_only_when_all_frames_share_it(tmp_path: Pa
     assert (shared.pixel_format, shared.frame_hw, shared.scale) == (PixelFormat.MONO8, (20, 30), 0.5)
     paths.append(_write(tmp_path / "other.png", _grey(21, 30)))
     assert survey(paths, 0.5, RANGE)[0].frame_hw is None
+
+
+@pytest.mark.parametrize(
+    ("highest", "white"),
+    [(0, 1023), (1023, 1023), (1024, 4095), (4080, 4095), (16_383, 16_383), (16_384, 65_535), (65_520, 65_535)],
+)
+def test_white_of_sixteen_bits_is_that_of_the_fewest_that_hold_the_highest_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, highest: int, white: int
+) -> None:
+    caplog.set_level("INFO", logger="inspector")
+    values = [highest // 2, highest]
+    paths = [_write(tmp_path / f"{n}.png", np.full((20, 30), value, np.uint16)) for n, value in enumerate(values)]
+    preprocessing, looks = survey(paths, 1.0, None)
+    assert preprocessing.mono16_range == (0, white)
+    assert f"their highest value is {highest}" in caplog.text
+    assert f"mono16_range 0 to {white}; --mono16-range sets another" in caplog.text
+    assert looks[paths[1]].statistics["brightness"] == pytest.approx(255 * highest / white, abs=1)
+
+
+def test_white_of_sixteen_bits_is_the_users_when_it_is_given_and_what_it_cuts_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [_write(tmp_path / "0.png", np.full((20, 30), 5000, np.uint16))]
+    assert survey(paths, 1.0, (10, 4095))[0].mono16_range == (10, 4095)
+    assert "--mono16-range: white is 4095, and values up to 5000 are all shown as it" in caplog.text
+    caplog.clear()
+    assert survey(paths, 1.0, (0, 5000))[0].mono16_range == (0, 5000)
+    assert caplog.text == ""
+
+
+def test_eight_bits_have_no_range_to_choose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="inspector")
+    paths = [_write(tmp_path / "0.png", _grey(20, 30))]
+    assert survey(paths, 1.0, None)[0].mono16_range == RANGE
+    assert caplog.text == ""
 
 
 def test_frames_are_the_same_when_they_no_longer_fit_the_cache(tmp_path: Path) -> None:

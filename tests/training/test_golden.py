@@ -13,7 +13,7 @@ from inspector.config import load_recipe
 from inspector.errors import InspectorError, RecipeError
 from inspector.recipe_network import load_model
 from inspector.training.golden import KnownFrame, update_golden
-from inspector.training.train import write_recipe
+from inspector.training.recipe_writer import write_recipe
 
 
 @pytest.fixture

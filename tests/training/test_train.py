@@ -304,8 +304,8 @@ def test_frames_keep_their_aspect_and_a_defect_is_found_where_it_is(
     anomaly_map = detector.judge(frames[0], PixelFormat.BGR8, any_frame=True).anomaly_map
     worst = detector.decide(anomaly_map, float(anomaly_map.max()) * 0.99, frame_hw).regions[0]
     x0, y0, x1, y1 = worst.xyxy
-    assert left - 4 <= x0 < x1 <= left + 20
-    assert top - 4 <= y0 < y1 <= top + 20
+    assert left - 8 <= x0 < x1 <= left + 24  # half the defect's width about it: a few features
+    assert top - 8 <= y0 < y1 <= top + 24
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")

@@ -1,0 +1,114 @@
+"""Directories of tags: those of a TIFF file, which Exif shares (TIFF 6.0, section 2; Exif 2.32, 4.6.2)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inspector.errors import BadFrameError
+
+ORIENTATION = 274
+_STARTS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+"""Byte order, and whether it is BigTIFF."""
+_WHOLE_NUMBERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+"""numpy's name of each type of tag that holds unsigned whole numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Tags by number, each read when it is asked for, and where the next directory stands; 0: there is none."""
+
+    data: memoryview
+    order: str
+    entries: Mapping[int, tuple[int, int, int]]
+    next_offset: int
+
+    def read(self, tag: int) -> np.ndarray[Any, Any]:
+        """A tag's values, a view; empty where it is missing or holds no whole numbers.
+
+        Raises:
+            BadFrameError: it claims more than the file has.
+        """
+        type_, count, at = self.entries.get(tag, (0, 0, 0))
+        if type_ not in _WHOLE_NUMBERS:
+            return np.empty(0, np.uint8)
+        dtype = np.dtype(self.order + _WHOLE_NUMBERS[type_])
+        if at + count * dtype.itemsize > len(self.data):
+            raise BadFrameError(f"image: must be a whole TIFF, got {len(self.data)} bytes, tag {tag} lies past them")
+        return np.frombuffer(self.data, dtype, count, at)
+
+    def first(self, tag: int, default: int) -> int:
+        """A tag's first value."""
+        values = self.read(tag)
+        return int(values[0]) if values.size else default
+
+
+def is_tiff(data: memoryview) -> bool:
+    """Whether it starts as a TIFF file does."""
+    return bytes(data[:4]) in _STARTS
+
+
+def read_first(data: memoryview) -> Directory:
+    """The first directory of a TIFF file or of Exif data.
+
+    Raises:
+        BadFrameError: it does not start so, or claims more than there is.
+    """
+    order, is_big = _STARTS.get(bytes(data[:4]), ("", False))
+    if not order:
+        raise BadFrameError(f"image: tags must start as TIFF does, got {bytes(data[:4])!r}")
+    try:
+        (offset,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
+        return read_at(data, order, is_big, offset)
+    except (struct.error, OverflowError) as error:
+        raise BadFrameError(f"image: must be a whole TIFF, got {len(data)} bytes, its tags lie past them") from error
+
+
+def count_directories(data: memoryview, first: Directory, limit: int) -> int:
+    """How many there are in the file, no further than `limit`: they may lead round in a circle."""
+    is_big = bytes(data[:4])[2:4].strip(b"\0") == b"+"
+    count, directory = 1, first
+    while directory.next_offset and count < limit:
+        count += 1
+        try:
+            directory = read_at(data, first.order, is_big, directory.next_offset)
+        except (struct.error, OverflowError):
+            break
+    return count
+
+
+def read_at(data: memoryview, order: str, is_big: bool, offset: int) -> Directory:
+    """The directory at an offset.
+
+    Raises:
+        struct.error, OverflowError: it does not lie within the data.
+    """
+    entry, size, inline = (order + "HHQ", 20, 8) if is_big else (order + "HHI", 12, 4)
+    number = order + ("Q" if is_big else "I")
+    (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), data, offset)
+    start = offset + (8 if is_big else 2)
+    entries: dict[int, tuple[int, int, int]] = {}
+    if start + count * size > len(data):
+        raise struct.error("past the end")
+    for at in range(start, start + count * size, size):
+        tag, type_, values = struct.unpack_from(entry, data, at)
+        place = at + size - inline
+        dtype = _WHOLE_NUMBERS.get(type_)
+        if dtype is not None and values * np.dtype(dtype).itemsize > inline:
+            (place,) = struct.unpack_from(number, data, place)
+        entries[tag] = (type_, values, place)
+    return Directory(data, order, entries, struct.unpack_from(number, data, start + count * size)[0])
+
+
+def read_exif_orientation(exif: memoryview) -> int:
+    """What Exif data says of how to turn the picture; 1, upright, where it says nothing or cannot be read."""
+    if bytes(exif[:6]) == b"Exif\0\0":
+        exif = exif[6:]
+    try:
+        return read_first(exif).first(ORIENTATION, 1)
+    except BadFrameError:
+        return 1
