@@ -152,7 +152,7 @@ def calibrate(
     threshold = threshold.model_copy(update=update)
     tell_outliers(record, threshold)
     recipe = _set_thresholds(judged.recipe, thresholds | {REST: threshold}, area)
-    record.responses = _qualify(recipe, judged, folder, good_dir, qualification)
+    record.responses, record.n_qualified = _qualify(recipe, judged, folder, good_dir, qualification)
     if good_dir is not None:
         recipe = adopt_expectation(recipe, measure_looks(list_images(good_dir), recipe.preprocessing), folder)
     recipe = seal(recipe.model_copy(update={"qualification": record.qualify(threshold.value)}))
@@ -264,17 +264,19 @@ def _measure_escapes(scores: Array, threshold: float) -> dict[str, object]:
     }
 
 
-def _qualify(recipe: Recipe, judged: _Judged, folder: Path, good_dir: Path | None, per_kind: int) -> list[Response]:
-    """Responses to artificial defects; without frames those of before, unless zones weighed them."""
+def _qualify(
+    recipe: Recipe, judged: _Judged, folder: Path, good_dir: Path | None, per_kind: int
+) -> tuple[list[Response], int]:
+    """Responses to artificial defects, and frames; without frames those of before, unless zones weighed them."""
     record = judged.records[recipe.min_region_area]
     if good_dir is None:
-        return [] if recipe.zones else record.responses
+        return ([], 0) if recipe.zones else (record.responses, record.n_qualified)
     if not per_kind:
-        return []
+        return [], 0
     root = good_dir if good_dir.is_dir() else good_dir.parent
     roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
     detector = Detector(recipe, judged.detector.engine, roi=roi, zones=zones)
-    return qualify(detector, [root / frame.path for frame in record.frames], np.random.default_rng(0), per_kind)[0]
+    return qualify(detector, [root / frame.path for frame in record.frames], np.random.default_rng(0), per_kind)
 
 
 def _check_groups(scores: Scores, groups: Sequence[str], fit: Fit) -> GroupCheck | None:

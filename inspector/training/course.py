@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,26 +169,23 @@ def conclude(lesson: Lesson, course: Course, good_dir: Path) -> tuple[Recipe, Sc
         record.cross_validated = _check(course, threshold)
         threshold = threshold.model_copy(update={"cross_validated": record.cross_validated})
     tell_outliers(record, threshold)
-    record.responses = _try_defects(lesson, course, threshold.value)
+    record.responses, record.n_qualified = _try_defects(lesson, course, threshold.value)
     update = {"threshold": threshold, "qualification": record.qualify(threshold.value)}
     return course.recipe.model_copy(update=update), record
 
 
-def _try_defects(lesson: Lesson, course: Course, threshold: float) -> list[Response]:
-    """Responses to artificial defects on good frames, each by a network that never saw the frame."""
-    judges = [(fold.detector, list(fold.unseen), gain) for fold, gain in zip(course.folds, course.gains, strict=True)]
-    judges = judges or [(course.detector, list(course.unseen), 1.0)]
-    per_kind = math.ceil(lesson.options.qualification / len(judges))
-    if not per_kind:
-        return []
+def _try_defects(lesson: Lesson, course: Course, threshold: float) -> tuple[list[Response], int]:
+    """Responses to artificial defects, and on how many good frames: by the network that judges, on frames it never saw.
+
+    Where folds scored the frames those are the few that chose its weights: a fold's network, trained on fewer frames
+    for fewer steps, would miss more than this one does.
+    """
+    scores = course.checked or {path: score.score for path, score in course.unseen.items()}
+    if not lesson.options.qualification:
+        return [], 0
+    plausible = [path for path, score in scores.items() if score <= threshold] or list(scores)
     generator = np.random.default_rng(lesson.options.seed)
-    responses = []
-    for number, (detector, paths, gain) in enumerate(judges):
-        advance = lesson.tell_share(f"qualify {number + 1} of {len(judges)}")
-        plausible = [path for path in paths if course.unseen[path].score <= threshold] or paths
-        found, _ = qualify(detector, plausible, generator, per_kind, advance)
-        responses += [dataclasses.replace(each, response=each.response * gain) for each in found]
-    return responses
+    return qualify(course.detector, plausible, generator, lesson.options.qualification, lesson.tell_share("qualify"))
 
 
 def _describe(lesson: Lesson, course: Course, good_dir: Path, path: Path, score: FrameScore) -> GoodFrame:

@@ -44,7 +44,8 @@ class ScoreRecord(BaseModel):
         frames: those that count.
         trimmed: those that stood out and were left out.
         cross_validated: how folds were scored, if they were.
-        responses: to artificial defects on these frames, on the scale of the network that judges.
+        responses: of the network that judges to artificial defects on good frames that it never saw.
+        n_qualified: those frames.
     """
 
     min_region_area: int = 1
@@ -52,6 +53,7 @@ class ScoreRecord(BaseModel):
     trimmed: list[GoodFrame] = []
     cross_validated: CrossValidation | None = None
     responses: list[Response] = []
+    n_qualified: int = 0
 
     def to_scores(self) -> Scores:
         """Scores by part of the frame."""
@@ -67,7 +69,7 @@ class ScoreRecord(BaseModel):
         """What a threshold catches of the artificial defects; None where none was tried."""
         if not self.responses:
             return None
-        return build_qualification(self.responses, threshold, len(self.frames))
+        return build_qualification(self.responses, threshold, self.n_qualified)
 
 
 def load_scores(folder: Path) -> ScoreRecord:

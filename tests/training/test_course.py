@@ -67,10 +67,11 @@ def test_each_frame_counts_when_folds_score_them(good_dir: Path, tmp_path: Path)
     stages = list(dict.fromkeys(progress.stage for progress in seen))
     assert stages == [
         "train fold 1 of 2", "judge fold 1 of 2", "train fold 2 of 2", "judge fold 2 of 2", "train", "calibrate",
-        "qualify 1 of 2", "qualify 2 of 2",
+        "qualify",
     ]  # fmt: skip
     assert recipe.qualification is not None
-    assert {curve.n for curve in recipe.qualification.kinds.values()} == {6}
+    assert all(4 <= curve.n <= 6 for curve in recipe.qualification.kinds.values())  # one frame has not room for all
+    assert recipe.qualification.n_frames == 1  # the one that the network that judges was not trained on
     assert not list(tmp_path.glob(".recipe*"))
 
 
