@@ -234,5 +234,5 @@ def draw_suspects(lesson: Lesson, course: Course, recipe: Recipe, draw: Draw) ->
         judge = Detector(by_hand, fold.engine, roi=lesson.roi)
         pixels, pixel_format = read_image(path)
         picture = draw(pixels, pixel_format, judge.judge(pixels, pixel_format), value)
-        pictures[f"{len(pictures):03}-{path.stem}.jpg"] = cv2.imencode(".jpg", picture)[1].tobytes()
+        pictures[f"{len(pictures):03}-{path.stem[:60]}.jpg"] = cv2.imencode(".jpg", picture)[1].tobytes()
     return pictures

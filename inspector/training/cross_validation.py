@@ -47,8 +47,15 @@ class Fold:
 
     @property
     def scale(self) -> float:
-        """Median score of frames it was trained on."""
-        return float(np.median(list(self.seen.values())))
+        """Median score of frames it was trained on.
+
+        Raises:
+            TrainingError: it is not above 0, so that nothing can be compared with it.
+        """
+        scale = float(np.median(list(self.seen.values()))) if self.seen else 0.0
+        if scale <= 0:
+            raise TrainingError(f"folds: frames that were trained on must score above 0, got a median of {scale:g}")
+        return scale
 
 
 def deal(paths: Sequence[Path], count: int, seed: int, groups: Mapping[Path, str] | None = None) -> list[list[Path]]:

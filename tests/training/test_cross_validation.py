@@ -105,3 +105,9 @@ def test_suspects_are_found_on_one_scale_when_folds_differ_in_theirs() -> None:
     seen = {"x": 9.0, "y": 10.0, "z": 11.0}
     folds = [fold(first | {"odd": 40.0}, seen), fold(second, {name: 5 * score for name, score in seen.items()})]
     assert find_suspects(folds) == {Path("odd")}
+
+
+@pytest.mark.parametrize("seen", [{}, {"x": 0.0, "y": 0.0}])
+def test_folds_that_show_nothing_are_refused_in_words(seen: dict[str, float]) -> None:
+    with pytest.raises(TrainingError, match="folds: frames that were trained on must score above 0, got a median of 0"):
+        find_suspects([fold({"a": 1.0}, seen)])
