@@ -23,6 +23,7 @@ from inspector.engine.cache import find_user_cache
 from inspector.engine.upload import Uploader
 from inspector.errors import (
     DeviceFaultError,
+    FrameError,
     FrameMismatchError,
     RecipeError,
 )
@@ -65,6 +66,9 @@ class _Layout:
 
 class FrameRun:
     """One frame on its way through the device. Made by `Detector.begin`; `is_done` once all its tiles have run."""
+
+    doubt: FrameError | None = None
+    """Raised in place of a PASS: what the frame shows, which only a defect explains."""
 
     def __init__(self, image: Tensor, grid: TileGrid, tiles: Sequence[int], frame_hw: tuple[int, int]) -> None:
         """Make it; `image` (3, h, w), padded, is on the device, `tiles` are those that must run."""
@@ -204,11 +208,13 @@ class Detector:
         preprocessing = self.recipe.preprocessing
         check_frame(pixels, pixel_format, preprocessing)
         try:
+            doubt = None
             if self.expectation is not None and not any_frame:
-                self.expectation.check(pixels, pixel_format, preprocessing)
+                doubt = self.expectation.check(pixels, pixel_format, preprocessing)
             run = self._begin(preprocess(pixels, pixel_format, preprocessing), (height, width))
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
+        run.doubt = doubt
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 
@@ -276,6 +282,8 @@ class Detector:
                 decision = self.decide(anomaly_map, self.recipe.threshold.value, run.frame_hw)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
+        if run.doubt is not None and decision.verdict is Verdict.PASS:
+            raise run.doubt
         latency_ms = {
             "preprocess": run.preprocess_ms,
             "infer": (inferred - run.started) * 1e3,

@@ -9,6 +9,10 @@ same on every device and in every precision, and they cost a few milliseconds (`
   with the good frames' by the Mahalanobis distance: blurred, empty and noisy frames break the relation between them.
 - `layout`: where edges lie and which way they run (histograms of oriented gradients on a grid of 4 × 4 cells, Dalal and
   Triggs 2005), compared with the most similar good frame: a part moved, turned, swapped or cut off.
+
+A large defect on a small part changes texture and layout, too. A frame that differs by no more than a defect can add,
+in at most a quarter of the cells, is therefore shown to the network: FAIL if it finds a defect, else UNLIKE_GOOD. It
+never passes.
 """
 
 from __future__ import annotations
@@ -38,6 +42,8 @@ _BLACK, _WHITE = 5, 250
 _FINE_SIDE, _MIDDLE_SIDE, _COARSE_SIDE = 128, 64, 32
 """Of the reduced frames whose gradients are measured: squeezed, each out of the one before."""
 _CELLS, _DIRECTIONS = 4, 8
+_CELLS_OF_DEFECTS = 4
+"""As many a defect may change, of all 16; a part that is moved, turned or another one changes more."""
 _TEXTURE_VALUES = 7
 _OFFSET = 0.3
 """Grey levels added before a logarithm: less than that is noise."""
@@ -183,8 +189,18 @@ class References:
     def measure(self, look: Look) -> dict[str, float]:
         """All values that `EXPECTATIONS` bounds, by name; a distance is the root of the mean square over its values."""
         texture = compute_texture_distance(look.texture, self.texture_mean, self.texture_precision)
-        layout = float(np.sqrt((((self.layouts - look.layout) / self.layout_scale) ** 2).mean(axis=1).min()))
-        return {**look.statistics, "texture": texture, "layout": layout}
+        return {**look.statistics, "texture": texture, "layout": float(np.sqrt(self._square(look).mean(axis=1).min()))}
+
+    def measure_beside_defects(self, look: Look) -> dict[str, float]:
+        """Both distances without what a defect can add: all edges and contrast, and the cells that differ most."""
+        lacks = np.minimum(look.texture - self.texture_mean, 0)
+        texture = float(np.sqrt(lacks @ self.texture_precision @ lacks / len(lacks)))
+        cells = np.sort(self._square(look).reshape(-1, _CELLS * _CELLS, _DIRECTIONS).mean(axis=2))
+        return {"texture": texture, "layout": float(np.sqrt(cells[:, :-_CELLS_OF_DEFECTS].mean(axis=1).min()))}
+
+    def _square(self, look: Look) -> Array:
+        """(n, 128): how far its layout lies from each good frame's."""
+        return np.asarray(((self.layouts - look.layout) / self.layout_scale) ** 2)
 
 
 def compute_texture_distance(texture: Array, mean: Array, precision: Array) -> float:
@@ -206,8 +222,11 @@ class Expectation:
         self._references = references
         self.refuses_repeats = "repeated" not in expected.off
 
-    def check(self, pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:
+    def check(self, pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> UnlikeGoodError | None:
         """See that a frame shows what good frames show.
+
+        Returns:
+            None, or the error to raise if the network finds no defect in it: a large one can make a frame look so.
 
         Raises:
             FrameMismatchError: another size than theirs.
@@ -220,9 +239,17 @@ class Expectation:
             raise FrameMismatchError(f"sizes_hw: good frames had {_list_sizes(sizes)}, got {list(size)}")
         look = compute_look(pixels, pixel_format, preprocessing.mono16_range)
         outside = find_outside(self.expected.bounds, self._references.measure(look), self.expected.off)
-        if outside:
-            text = "; ".join(outside.values())
-            raise min((_ERRORS[name] for name in outside), key=_ORDER.index)(f"not what good frames show: {text}")
+        if not outside:
+            return None
+        kind = min((_ERRORS[name] for name in outside), key=_ORDER.index)
+        error = kind(f"not what good frames show: {'; '.join(outside.values())}")
+        if isinstance(error, UnlikeGoodError) and self._may_be_a_defect(look, outside):
+            return error
+        raise error
+
+    def _may_be_a_defect(self, look: Look, outside: Mapping[str, str]) -> bool:
+        bounds = {name: bound for name, bound in self.expected.bounds.items() if name in outside}
+        return not find_outside(bounds, self._references.measure_beside_defects(look))
 
 
 def find_outside(

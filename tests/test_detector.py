@@ -609,3 +609,24 @@ def test_frame_is_refused_before_inference_when_it_does_not_show_what_good_frame
     monkeypatch.setattr(detector.engine, "infer", lambda count: pytest.fail("it was judged"))
     with pytest.raises(UnlikeGoodError, match="not what good frames show"):
         detector.judge(frame, PixelFormat.RGB8)
+
+
+class Doubting:
+    """An expectation of frames that only a defect explains."""
+
+    def check(self, pixels: Any, pixel_format: PixelFormat, preprocessing: Any) -> Any:
+        return UnlikeGoodError("layout must be at most 1, got 2")
+
+
+def test_frame_that_only_a_defect_explains_fails_or_is_refused_and_never_passes(
+    make: Callable[..., Detector], frame: Any
+) -> None:
+    for threshold, verdict in ((1e6, Verdict.PASS), (1e-6, Verdict.FAIL)):
+        detector = make(threshold={"value": threshold, "method": "manual"})
+        assert detector.judge(frame, PixelFormat.RGB8).decision.verdict is verdict
+        detector.expectation = Doubting()  # type: ignore[assignment]
+        if verdict is Verdict.FAIL:
+            assert detector.judge(frame, PixelFormat.RGB8).decision.regions
+        else:
+            with pytest.raises(UnlikeGoodError, match="at most 1, got 2"):
+                detector.judge(frame, PixelFormat.RGB8)

@@ -68,8 +68,10 @@ def edit(recipe: Recipe, folder: Path, **changes: Any) -> Expectation:
     return loaded
 
 
-def check(expectation: Expectation, pixels: Pixels, pixel_format: PixelFormat = PixelFormat.RGB8) -> None:
-    expectation.check(np.ascontiguousarray(pixels), pixel_format, Preprocessing())
+def check(
+    expectation: Expectation, pixels: Pixels, pixel_format: PixelFormat = PixelFormat.RGB8
+) -> UnlikeGoodError | None:
+    return expectation.check(np.ascontiguousarray(pixels), pixel_format, Preprocessing())
 
 
 # ---------------------------------------------------------------- frames that show no part, or not this one
@@ -112,13 +114,40 @@ def test_frame_is_refused_when_it_shows_no_part_or_not_this_one(expectation: Exp
 
 def test_good_frames_are_not_refused_when_bounds_come_from_forty_others(expectation: Expectation) -> None:
     for seed in range(500, 540):
-        check(expectation, draw_part(seed))
+        assert check(expectation, draw_part(seed)) is None
 
 
 def test_small_defects_are_left_to_the_network(expectation: Expectation) -> None:
     scratched = draw_part(700)
     cv2.line(scratched, (120, 80), (160, 120), (20, 20, 20), 2)
-    check(expectation, scratched)
+    assert check(expectation, scratched) is None
+
+
+def draw_spot(pixels: Pixels) -> None:
+    cv2.circle(pixels, (280, 40), 20, (230, 230, 230), -1)
+
+
+def draw_scratches(pixels: Pixels) -> None:
+    for x in range(60, 120, 12):
+        cv2.line(pixels, (x, 70), (x + 40, 110), (20, 20, 20), 3)
+
+
+@pytest.mark.parametrize(("draw", "name"), [(draw_spot, "layout"), (draw_scratches, "texture")])
+def test_large_defects_are_shown_to_the_network_and_refused_if_it_sees_none(
+    expectation: Expectation, draw: Callable[[Pixels], None], name: str
+) -> None:
+    damaged = draw_part(700)
+    draw(damaged)
+    doubt = check(expectation, damaged)
+    assert doubt is not None
+    assert f"{name} must be at most" in str(doubt)
+
+
+def test_part_that_lacks_texture_or_is_moved_is_refused_though_it_has_a_defect(expectation: Expectation) -> None:
+    damaged = draw_part(700)
+    draw_spot(damaged)
+    with pytest.raises(UnlikeGoodError):
+        check(expectation, np.roll(damaged, (80, 107), (0, 1)))
 
 
 def test_message_names_value_and_bound(expectation: Expectation) -> None:

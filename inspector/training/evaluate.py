@@ -166,7 +166,9 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     verdict = decision.verdict
     try:
         if detector.expectation is not None:
-            detector.expectation.check(pixels, pixel_format, detector.recipe.preprocessing)
+            doubt = detector.expectation.check(pixels, pixel_format, detector.recipe.preprocessing)
+            if doubt is not None and verdict is Verdict.PASS:
+                raise doubt
     except FrameError as error:
         logger.info("%s: ERROR whatever it scores: %s", path, error)
         verdict = Verdict.ERROR

@@ -6,21 +6,23 @@ import json
 import resource
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from inspector.config import Preprocessing, dump_recipe, load_recipe
+from inspector.config import Preprocessing, Threshold, dump_recipe, load_recipe
 from inspector.detector import Detector
-from inspector.errors import BadFrameError, RecipeError, TrainingError
+from inspector.errors import BadFrameError, RecipeError, TrainingError, UnlikeGoodError
 from inspector.model.checkpoint import compute_sha256
 from inspector.preprocessing import preprocess
 from inspector.training.datasets import read_image
 from inspector.training.evaluate import evaluate
 from inspector.training.expectations import adopt_expectation, measure_looks
 from inspector.training.record import TRAINING_FILE
+from inspector.types import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +237,18 @@ def test_frames_refused_for_what_they_show_are_scored_and_count_as_errors(
     assert (metrics["n_refused"], metrics["n_skipped"], metrics["false_error_rate"]) == (3, 0, 0.5)
     assert (metrics["escape_rate"], plain.metrics["escape_rate"]) == (0.0, 1.0)
     assert metrics["image_auroc"] == plain.metrics["image_auroc"]
+
+
+def test_frame_that_only_a_defect_explains_counts_as_found_where_its_score_fails(
+    recipe_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = Detector.load(recipe_dir, device=torch.device("cpu"))
+    monkeypatch.setattr(Detector, "load", lambda *_, **__: detector)
+    scores = [sample.score for sample in evaluate(recipe_dir, dataset_dir, device="cpu").samples]
+    threshold = sorted(scores)[1]
+    detector.recipe = detector.recipe.model_copy(update={"threshold": Threshold(value=threshold, method="manual")})
+    detector.expectation = SimpleNamespace(check=lambda *_: UnlikeGoodError("layout"))  # type: ignore[assignment]
+    samples = evaluate(recipe_dir, dataset_dir, device="cpu").samples
+    expected = [Verdict.FAIL if score > threshold else Verdict.ERROR for score in scores]
+    assert [sample.verdict for sample in samples] == expected
+    assert {*expected} == {Verdict.FAIL, Verdict.ERROR}
