@@ -151,7 +151,7 @@ class CrossValidation(Strict):
     steps: Annotated[int, Field(ge=1)]
     gains: tuple[Annotated[float, Field(gt=0)], ...]
     deployed_above: Annotated[int, Field(ge=0)] = 0
-    n_deployed: Annotated[int, Field(ge=1)]
+    n_deployed: Annotated[int, Field(ge=0)]
 
 
 class Threshold(Strict):

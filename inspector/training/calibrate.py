@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -30,14 +29,15 @@ from inspector.files import write_whole
 from inspector.golden import prove_golden, verify_golden
 from inspector.looks import load_expectation
 from inspector.masks import load_roi, load_zones
-from inspector.recipe_network import load_model
 from inspector.training.adopting import adopt_roi, adopt_zone
+from inspector.training.cross_validation import check_folds
 from inspector.training.datasets import list_images, logger
 from inspector.training.expectations import adopt_expectation, measure_looks
-from inspector.training.good_frames import choose_frames, name_groups
-from inspector.training.proving import adopt_probe, adopt_quantised, drop_unused, score_proved
+from inspector.training.good_frames import name_groups
+from inspector.training.judging import Judged, judge_good_frames
+from inspector.training.proving import drop_unused
 from inspector.training.qualification import PER_KIND, Response, qualify
-from inspector.training.score_record import GoodFrame, ScoreRecord, load_scores, write_scores
+from inspector.training.score_record import ScoreRecord, load_scores, write_scores
 from inspector.training.scoring import Advance, score_parts
 from inspector.training.suspects import leave_out, tell_outliers
 from inspector.training.thresholds import (
@@ -82,7 +82,7 @@ def calibrate(
     device: str = "auto",
     advance: Advance = lambda done, total: None,
 ) -> Recipe:
-    """Set a recipe's thresholds anew from `good_dir`; frames that training saw are left out.
+    """Set a recipe's thresholds anew from `good_dir`, each frame scored by a network that never saw it.
 
     Without `good_dir` the target, policy, outliers and defects can be others, and nothing else.
 
@@ -124,7 +124,7 @@ def calibrate(
         judged = _recall(folder, recipe, device, [name for name, value in given.items() if value])
     else:
         recipe = _adopt(recipe, folder, roi_mask, zones or {}, precision)
-        judged = _judge(folder, recipe, good_dir, areas, device, advance)
+        judged = judge_good_frames(folder, recipe, good_dir, areas, device, advance)
     if trim:
         judged.records = {area: leave_out(record) for area, record in judged.records.items()}
     fit: Fit = functools.partial(
@@ -143,6 +143,7 @@ def calibrate(
         fit = lambda scores, peaks=None: {REST: found}  # noqa: E731 (the same whichever good frames are left out)
     thresholds = dict(fit(good, peaks=record.to_peaks()))
     threshold = build_frame_threshold(good, thresholds, false_reject_rate, warn_rate)
+    record.cross_validated = check_folds(record, thresholds | {REST: threshold})
     update: dict[str, object] = {"cross_validated": record.cross_validated}
     if defects is not None:
         update |= _measure_escapes(compute_frame_scores(defects, thresholds), threshold.value)
@@ -152,9 +153,11 @@ def calibrate(
     threshold = threshold.model_copy(update=update)
     tell_outliers(record, threshold)
     recipe = _set_thresholds(judged.recipe, thresholds | {REST: threshold}, area)
-    record.responses, record.n_qualified = _qualify(recipe, judged, folder, good_dir, qualification)
+    record.responses, record.n_qualified = _qualify(recipe, judged, folder, good_dir is not None, qualification)
     if good_dir is not None:
-        recipe = adopt_expectation(recipe, measure_looks(list_images(good_dir), recipe.preprocessing), folder)
+        left_out = {good_dir / frame.path for frame in record.trimmed}
+        paths = [path for path in list_images(good_dir) if path not in left_out]
+        recipe = adopt_expectation(recipe, measure_looks(paths, recipe.preprocessing), folder)
     recipe = seal(recipe.model_copy(update={"qualification": record.qualify(threshold.value)}))
     _check_golden(recipe, judged.detector, folder)
     write_scores(record, folder)
@@ -176,49 +179,7 @@ def _adopt(
     return recipe
 
 
-@dataclass(slots=True)
-class _Judged:
-    """Good frames as they were judged: the recipe that did, its detector, and the scores at each region area."""
-
-    recipe: Recipe
-    detector: Detector
-    records: dict[int, ScoreRecord]
-
-
-def _judge(
-    folder: Path, recipe: Recipe, good_dir: Path, areas: Sequence[int], device: str, advance: Advance
-) -> _Judged:
-    """Judge frames that training never saw."""
-    hashes = choose_frames(folder, list_images(good_dir))
-    model = load_model(folder, recipe)
-    if recipe.precision == "int8" and recipe.quantised is None:
-        recipe = adopt_quantised(recipe, model, list_images(good_dir), folder)  # those training saw may serve here
-
-    def load(candidate: Recipe) -> Detector:
-        unset = candidate.model_copy(update={"threshold": None})  # the thresholds of before must not weigh maps
-        return Detector.load(folder, device=choose_device(device), recipe=unset, proved=False)
-
-    recipe, detector, (frames, scores), probe = score_proved(
-        recipe, model, load, lambda judge, collector: score_parts(judge, list(hashes), areas, advance, collector)
-    )
-    recipe = adopt_probe(recipe, probe, folder)
-    records = {}
-    for area, parts in scores.items():
-        good = [
-            GoodFrame(
-                path=path.relative_to(good_dir if good_dir.is_dir() else good_dir.parent).as_posix(),
-                sha256=hashes[path],
-                scores={name: float(values[number]) for name, values in parts.items()},
-                peaks=list(frame.peaks),
-                xy=frame.xy,
-            )
-            for number, (path, frame) in enumerate(frames.items())
-        ]
-        records[area] = ScoreRecord(min_region_area=area, frames=good)
-    return _Judged(recipe, detector, records)
-
-
-def _recall(folder: Path, recipe: Recipe, device: str, given: Sequence[str]) -> _Judged:
+def _recall(folder: Path, recipe: Recipe, device: str, given: Sequence[str]) -> Judged:
     """Take the scores that were found before.
 
     Raises:
@@ -232,7 +193,7 @@ def _recall(folder: Path, recipe: Recipe, device: str, given: Sequence[str]) -> 
         raise TrainingError("GOOD_DIR: must be given where the recipe was edited: frames must be judged again")
     unset = recipe.model_copy(update={"threshold": None})
     detector = Detector.load(folder, device=choose_device(device), recipe=unset, proved=False)
-    return _Judged(recipe, detector, {record.min_region_area: record})
+    return Judged(recipe, detector, {record.min_region_area: record})
 
 
 def _fit_areas(records: Mapping[int, ScoreRecord], fit: Fit) -> dict[int, Mapping[str, Threshold]]:
@@ -264,19 +225,16 @@ def _measure_escapes(scores: Array, threshold: float) -> dict[str, object]:
     }
 
 
-def _qualify(
-    recipe: Recipe, judged: _Judged, folder: Path, good_dir: Path | None, per_kind: int
-) -> tuple[list[Response], int]:
-    """Responses to artificial defects, and frames; without frames those of before, unless zones weighed them."""
+def _qualify(recipe: Recipe, judged: Judged, folder: Path, anew: bool, per_kind: int) -> tuple[list[Response], int]:
+    """Responses to artificial defects, and frames; if not `anew` those of before, unless zones weighed them."""
     record = judged.records[recipe.min_region_area]
-    if good_dir is None:
+    if not anew:
         return ([], 0) if recipe.zones else (record.responses, record.n_qualified)
-    if not per_kind:
+    if not per_kind or not judged.new:
         return [], 0
-    root = good_dir if good_dir.is_dir() else good_dir.parent
     roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
     detector = Detector(recipe, judged.detector.engine, roi=roi, zones=zones)
-    return qualify(detector, [root / frame.path for frame in record.frames], np.random.default_rng(0), per_kind)
+    return qualify(detector, judged.new, np.random.default_rng(0), per_kind)
 
 
 def _check_groups(scores: Scores, groups: Sequence[str], fit: Fit) -> GroupCheck | None:

@@ -11,14 +11,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from scipy import stats
 
 from inspector.codec import Pixels
 from inspector.config import CrossValidation, Recipe, Threshold
 from inspector.detector import Detector, Judgement
 from inspector.engine.probe import Probe
 from inspector.errors import TrainingError
-from inspector.training.cross_validation import Fold, compute_gains, deal, find_suspects, train_folds
+from inspector.training.cross_validation import Fold, check_folds, compute_gains, deal, find_suspects, train_folds
 from inspector.training.datasets import read_image, split
 from inspector.training.fitting import Fitted, fit_network
 from inspector.training.lesson import Lesson
@@ -28,7 +27,7 @@ from inspector.training.qualification import Response, qualify
 from inspector.training.score_record import GoodFrame, ScoreRecord
 from inspector.training.scoring import FrameScore, score_frames
 from inspector.training.suspects import tell_outliers
-from inspector.training.thresholds import CONFIDENCE, REST, compute_threshold
+from inspector.training.thresholds import REST, compute_threshold
 from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ def learn_in_folds(lesson: Lesson, count: int, groups: Groups) -> Course:
         lambda detector, collector: score_frames(detector, compared, lesson.tell_share("calibrate"), collector),
     )
     scores = {path: score.score for path, score in judged.items()}
-    gains = compute_gains(folds, scores, set(fitted.frames.paths))
+    gains = compute_gains([fold.seen for fold in folds], scores, set(fitted.frames.paths))
     unseen = {
         path: score.scale(gain) for fold, gain in zip(folds, gains, strict=True) for path, score in fold.unseen.items()
     }
@@ -166,8 +165,9 @@ def conclude(lesson: Lesson, course: Course, good_dir: Path) -> tuple[Recipe, Sc
         outliers=not options.keep_outliers,
     )
     if course.folds:
-        record.cross_validated = _check(course, threshold)
-        threshold = threshold.model_copy(update={"cross_validated": record.cross_validated})
+        record.checked = [{REST: score} for score in course.checked.values()]
+        record.cross_validated = _describe_folds(course)
+        threshold = threshold.model_copy(update={"cross_validated": check_folds(record, {REST: threshold})})
     tell_outliers(record, threshold)
     record.responses, record.n_qualified = _try_defects(lesson, course, threshold.value)
     update = {"threshold": threshold, "qualification": record.qualify(threshold.value)}
@@ -199,24 +199,12 @@ def _describe(lesson: Lesson, course: Course, good_dir: Path, path: Path, score:
     )
 
 
-def _check(course: Course, threshold: Threshold) -> CrossValidation:
-    """How the folds came about, and whether the network that judges agrees on frames that it never saw."""
-    above, n = sum(score > threshold.value for score in course.checked.values()), len(course.checked)
-    if not n:
+def _describe_folds(course: Course) -> CrossValidation:
+    if not course.checked:
         raise TrainingError("good frames: at least one must be left to check the threshold on, got none")
-    bound = threshold.false_reject_bound or 0.0
-    if stats.binom.sf(above - 1, n, bound) < 1 - CONFIDENCE:
-        logger.warning(
-            "%d of %d good frames that the network was not trained on score above the threshold, more than the bound "
-            "of %.1f%% allows: the folds tell too little of it; calibrate on other good frames, or use --holdout",
-            above, n, 100 * bound,
-        )  # fmt: skip
+    steps = max(fold.steps for fold in course.folds)
     return CrossValidation(
-        n_folds=len(course.folds),
-        steps=max(fold.steps for fold in course.folds),
-        gains=tuple(course.gains),
-        deployed_above=above,
-        n_deployed=n,
+        n_folds=len(course.folds), steps=steps, gains=tuple(course.gains), n_deployed=len(course.checked)
     )
 
 

@@ -8,6 +8,7 @@ learned its frames less by heart, and frames that it never saw would score lower
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -15,17 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
+from inspector.config import CrossValidation, Threshold
 from inspector.detector import Detector
 from inspector.errors import TrainingError
+from inspector.model import ReverseDistillation
 from inspector.training.datasets import FrameSet
 from inspector.training.fitting import fit_network
 from inspector.training.lesson import Lesson
 from inspector.training.options import TrainOptions
 from inspector.training.outliers import find_outliers
 from inspector.training.schedule import find_limits
+from inspector.training.score_record import ScoreRecord
 from inspector.training.scoring import FrameScore, score_frames
+from inspector.training.thresholds import CONFIDENCE, REST, compute_frame_scores
 from inspector.training.tiles import TileStream
+
+logger = logging.getLogger(__name__)
 
 _MAPPING_FRAMES = 30
 """Frames that a fold's scale is compared on: the median of their ratios is then known to some hundredths."""
@@ -40,6 +48,7 @@ class Fold:
         seen: scores of some it was trained on.
     """
 
+    model: ReverseDistillation
     detector: Detector
     steps: int
     unseen: dict[Path, FrameScore]
@@ -84,9 +93,13 @@ def train_folds(lesson: Lesson, folds: Sequence[Sequence[Path]]) -> list[Fold]:
     Raises:
         TrainingError: a loss that is not finite; it names the fold.
     """
-    every = math.ceil(len(lesson.frames) / _MAPPING_FRAMES)
-    compared = lesson.frames.paths[::every]
+    compared = choose_compared(lesson.frames.paths)
     return [_train_fold(lesson, number, folds, compared) for number in range(len(folds))]
+
+
+def choose_compared(paths: Sequence[Path]) -> Sequence[Path]:
+    """Frames that folds are brought to one scale by, from all over `paths`."""
+    return paths[:: math.ceil(len(paths) / _MAPPING_FRAMES) or 1]
 
 
 def _train_fold(lesson: Lesson, number: int, folds: Sequence[Sequence[Path]], compared: Sequence[Path]) -> Fold:
@@ -107,7 +120,7 @@ def _train_fold(lesson: Lesson, number: int, folds: Sequence[Sequence[Path]], co
     scores = score_frames(detector, paths, lesson.tell_share(f"judge {name}"))
     unseen = {path: score for path, score in scores.items() if path in folds[number]}
     seen = {path: score.score for path, score in scores.items() if path not in unseen}
-    return Fold(detector, fitted.trainer.state.step, unseen, seen)
+    return Fold(fitted.model, detector, fitted.trainer.state.step, unseen, seen)
 
 
 def plan_fold(options: TrainOptions, frames: FrameSet, part: FrameSet, number: int) -> TrainOptions:
@@ -129,13 +142,15 @@ def find_suspects(folds: Sequence[Fold]) -> set[Path]:
     return {path for path, outlier in zip(scores, found, strict=True) if outlier}
 
 
-def compute_gains(folds: Sequence[Fold], judged: Mapping[Path, float], trained: Collection[Path]) -> list[float]:
+def compute_gains(
+    seen: Sequence[Mapping[Path, float]], judged: Mapping[Path, float], trained: Collection[Path]
+) -> list[float]:
     """What each fold's scores are multiplied by, to be on the scale of the network that judges.
 
     The median ratio of scores over frames that both networks were trained on.
 
     Args:
-        folds: the folds.
+        seen: of each fold, scores of frames that its network was trained on.
         judged: scores by the network that judges.
         trained: frames it was trained on.
 
@@ -143,10 +158,27 @@ def compute_gains(folds: Sequence[Fold], judged: Mapping[Path, float], trained: 
         TrainingError: no such frame, or scores that are not above 0.
     """
     gains = []
-    for number, fold in enumerate(folds, start=1):
-        shared = [path for path in fold.seen if path in trained and path in judged]
-        ratios = [judged[path] / fold.seen[path] for path in shared if fold.seen[path] > 0]
+    for number, scores in enumerate(seen, start=1):
+        shared = [path for path in scores if path in trained and path in judged]
+        ratios = [judged[path] / scores[path] for path in shared if scores[path] > 0]
         if not ratios or not np.median(ratios) > 0:
             raise TrainingError(f"fold {number}: scores must be above 0 on frames that were trained on, got none")
         gains.append(float(np.median(ratios)))
     return gains
+
+
+def check_folds(record: ScoreRecord, thresholds: Mapping[str, Threshold]) -> CrossValidation | None:
+    """How the folds came about, and whether the network that judges agrees on frames it was not trained on."""
+    folds, threshold = record.cross_validated, thresholds[REST]
+    if folds is None or not record.checked:
+        return folds
+    checked = {part: np.array([scores[part] for scores in record.checked]) for part in record.checked[0]}
+    above, n = int((compute_frame_scores(checked, thresholds) > threshold.value).sum()), len(record.checked)
+    bound = threshold.false_reject_bound or 0.0
+    if stats.binom.sf(above - 1, n, bound) < 1 - CONFIDENCE:
+        logger.warning(
+            "%d of %d good frames that the network was not trained on score above the threshold, more than the bound "
+            "of %.1f%% allows: the folds tell too little of it; calibrate on other good frames, or use --holdout",
+            above, n, 100 * bound,
+        )  # fmt: skip
+    return folds.model_copy(update={"deployed_above": above, "n_deployed": n})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from inspector.errors import TrainingError
@@ -33,8 +33,13 @@ def drop_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
     return chosen
 
 
-def choose_frames(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
-    """Frames that the recipe in `folder` was not trained on, each once, and their SHA-256; the others are named.
+def choose_frames(folder: Path, paths: Sequence[Path], scored_by_folds: Collection[str] = ()) -> dict[Path, str]:
+    """Frames that some network of the recipe in `folder` never saw, each once, and their SHA-256; others are named.
+
+    Args:
+        folder: the recipe's.
+        paths: the frames.
+        scored_by_folds: SHA-256 of those that the network of a fold can score, though the one that judges cannot.
 
     Raises:
         RecipeError: the record of training cannot be used.
@@ -43,7 +48,7 @@ def choose_frames(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
     record = load_record(folder)
     if record is None:
         logger.info("%s: none, so whether training saw these frames cannot be checked", folder / TRAINING_FILE)
-    used = record.name_used() if record else {}
+    used = set(record.name_used() if record else ()).difference(scored_by_folds)
     found = drop_duplicates(paths)
     _warn("left out, the recipe was trained on them", [p for sha, p in found.items() if sha in used], len(paths))
     chosen = {path: sha256 for sha256, path in found.items() if sha256 not in used}

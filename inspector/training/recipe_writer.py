@@ -18,6 +18,7 @@ from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import save_weights
 from inspector.training.adopting import adopt_roi
 from inspector.training.expectations import adopt_expectation
+from inspector.training.fold_networks import save_fold
 from inspector.training.proving import adopt_probe
 from inspector.training.record import TrainingRecord, write_record
 from inspector.training.score_record import ScoreRecord, write_scores
@@ -54,6 +55,7 @@ class Extras:
         probe: of the network.
         looks: of the good frames.
         pictures: JPEG by name, of good frames that stand out.
+        folds: the networks of the record's folds.
     """
 
     roi_mask: Path | None = None
@@ -62,6 +64,7 @@ class Extras:
     probe: Probe | None = None
     looks: Sequence[Look] = ()
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    folds: Sequence[ReverseDistillation] = ()
 
 
 def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path, extras: Extras | None = None) -> Recipe:
@@ -97,6 +100,8 @@ def _add(recipe: Recipe, extras: Extras, folder: Path) -> Recipe:
     if extras.looks:
         recipe = adopt_expectation(recipe, extras.looks, folder)
     if extras.record is not None:
+        for number, model in enumerate(extras.folds):
+            extras.record.folds[number].weights_sha256 = save_fold(model, number, folder)
         write_record(extras.record, folder)
     if extras.scores is not None:
         write_scores(extras.scores, folder)

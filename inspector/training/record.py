@@ -25,6 +25,14 @@ class HistoryPoint(BaseModel):
     learning_rate: float | None = None
 
 
+class FoldRecord(BaseModel):
+    """One fold: SHA-256 by path of the frames that its network never saw, its steps, and its weights' SHA-256."""
+
+    frames: dict[str, str]
+    steps: int
+    weights_sha256: str = ""
+
+
 class TrainingRecord(BaseModel):
     """The course of one training.
 
@@ -35,6 +43,7 @@ class TrainingRecord(BaseModel):
         frames: SHA-256 by path of the frames trained on.
         validation_frames: the same of those the validation loss was measured on.
         held_aside: the same of those the threshold was set from.
+        folds: whose networks scored the frames, if folds did.
         skipped: paths of frames that could not be used.
     """
 
@@ -44,6 +53,7 @@ class TrainingRecord(BaseModel):
     frames: dict[str, str] = {}
     validation_frames: dict[str, str] = {}
     held_aside: dict[str, str] = {}
+    folds: list[FoldRecord] = []
     skipped: list[str] = []
 
     def name_used(self) -> dict[str, str]:

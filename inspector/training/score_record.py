@@ -44,6 +44,7 @@ class ScoreRecord(BaseModel):
         frames: those that count.
         trimmed: those that stood out and were left out.
         cross_validated: how folds were scored, if they were.
+        checked: then, scores by part of frames that the network that judges was not trained on, by that network.
         responses: of the network that judges to artificial defects on good frames that it never saw.
         n_qualified: those frames.
     """
@@ -52,6 +53,7 @@ class ScoreRecord(BaseModel):
     frames: list[GoodFrame]
     trimmed: list[GoodFrame] = []
     cross_validated: CrossValidation | None = None
+    checked: list[dict[str, float]] = []
     responses: list[Response] = []
     n_qualified: int = 0
 

@@ -29,7 +29,7 @@ from inspector.training.good_frames import drop_duplicates, name_groups, warn_if
 from inspector.training.lesson import Lesson, Report
 from inspector.training.options import TrainOptions
 from inspector.training.recipe_writer import Extras, check_out, write_recipe
-from inspector.training.record import HistoryPoint, TrainingRecord
+from inspector.training.record import FoldRecord, HistoryPoint, TrainingRecord
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,10 @@ def train(
         frames=_name_hashes(course.fitted.frames.paths, lesson.hashes, good_dir),
         validation_frames=_name_hashes(course.validation, lesson.hashes, good_dir),
         held_aside=_name_hashes(course.held_aside, lesson.hashes, good_dir),
+        folds=[
+            FoldRecord(frames=_name_hashes(list(fold.unseen), lesson.hashes, good_dir), steps=fold.steps)
+            for fold in course.folds
+        ],
         skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )
     recipe = write_recipe(
@@ -90,6 +94,7 @@ def train(
             probe=course.probe,
             looks=[look for path, look in looks.items() if path not in trimmed],
             pictures=draw_suspects(lesson, course, recipe, draw) if draw else {},
+            folds=[fold.model for fold in course.folds],
         ),
     )
     shutil.rmtree(workspace, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from inspector.cli.train import _draw
 from inspector.config import load_recipe
 from inspector.detector import Detector
-from inspector.errors import TrainingError
+from inspector.errors import RecipeError, TrainingError
 from inspector.model import ReverseDistillationLoss
 from inspector.training.calibrate import calibrate
 from inspector.training.lesson import TrainingProgress
@@ -153,15 +154,13 @@ def test_threshold_moves_without_judging_again_when_no_frames_are_given(good_dir
     again = calibrate(folder, device="cpu")
     assert again.threshold is not None
     assert again.threshold.value == before.threshold.value
-    _refuse_what_needs_frames(folder, good_dir)
+    _refuse_what_needs_frames(folder)
 
 
-def _refuse_what_needs_frames(folder: Path, good_dir: Path) -> None:
+def _refuse_what_needs_frames(folder: Path) -> None:
     before = (folder / "recipe.yaml").read_text()
     with pytest.raises(TrainingError, match="GOOD_DIR: must be given with --min-region-area: frames must be judged"):
         calibrate(folder, min_region_area=4, device="cpu")
-    with pytest.raises(TrainingError, match="without GOOD_DIR the scores are used"):
-        calibrate(folder, good_dir, device="cpu")
     (folder / "recipe.yaml").write_text(before.replace("sigma: 2.0", "sigma: 3.0"))
     with pytest.raises(TrainingError, match="GOOD_DIR: must be given where the recipe was edited"):
         calibrate(folder, device="cpu")
@@ -170,6 +169,48 @@ def _refuse_what_needs_frames(folder: Path, good_dir: Path) -> None:
     with pytest.raises(TrainingError, match=r"scores\.json: must be there where no GOOD_DIR is given"):
         calibrate(folder, device="cpu")
     assert (folder / "recipe.yaml").read_text() == before
+
+
+def test_frames_of_training_calibrate_again_each_by_the_network_that_never_saw_it(
+    good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "recipe"
+    trained = train(good_dir, folder, OPTIONS)
+    again = calibrate(folder, good_dir, qualification=6, device="cpu")
+    assert trained.threshold is not None
+    assert again.threshold is not None
+    before, after = trained.threshold.cross_validated, again.threshold.cross_validated
+    assert before is not None
+    assert after is not None
+    assert after == before.model_copy(update={"gains": after.gains})
+    assert after.gains == pytest.approx(before.gains, rel=0.05)  # training may have judged in bf16, and fallen back
+    assert again.threshold.value == pytest.approx(trained.threshold.value, rel=0.05)
+    assert again.qualification is not None
+    assert again.qualification.n_frames == 1
+
+    mask = np.zeros((96, 128), np.uint8)
+    mask[:32, :32] = 255
+    cv2.imwrite(str(tmp_path / "roi.png"), mask)
+    for number in range(20, 22):
+        _write_frame(good_dir / f"new{number}.png", number)
+    masked = calibrate(folder, good_dir, roi_mask=tmp_path / "roi.png", device="cpu")
+    record = load_scores(folder)
+    assert masked.threshold is not None
+    assert masked.threshold.cross_validated is not None
+    assert (masked.threshold.n_good, masked.threshold.cross_validated.n_deployed) == (12, 3)
+    assert {frame.path: frame.fold for frame in record.frames}["new20.png"] is None
+    assert all(frame.xy[0] < 32 and frame.xy[1] < 32 for frame in record.frames)
+    moved = calibrate(folder, policy="extrapolate", device="cpu")  # the check of the folds moves with it
+    assert moved.threshold is not None
+    assert moved.threshold.cross_validated is not None
+    assert moved.threshold.cross_validated.n_deployed == 3
+
+    (folder / "folds" / "1.safetensors").write_bytes((folder / "folds" / "0.safetensors").read_bytes())
+    with pytest.raises(RecipeError, match=r"folds/1\.safetensors: altered"):
+        calibrate(folder, good_dir, device="cpu")
+    shutil.rmtree(folder / "folds")
+    calibrate(folder, good_dir, device="cpu")
+    assert "10 of 12 good frames left out, the recipe was trained on them" in caplog.text
 
 
 def test_fold_that_diverges_is_named_and_nothing_is_written(

@@ -22,6 +22,7 @@ PATHS = [Path(f"{number:02}.png") for number in range(11)]
 def fold(unseen: dict[str, float], seen: dict[str, float]) -> Fold:
     return Fold(
         cast("Any", None),
+        cast("Any", None),
         10,
         {Path(name): FrameScore(score, (score,), (0, 0)) for name, score in unseen.items()},
         {Path(name): score for name, score in seen.items()},
@@ -92,10 +93,10 @@ def test_selected_frames_share_memory_and_keep_their_order(frames: FrameSet) -> 
 def test_gain_is_the_median_ratio_on_frames_that_both_networks_were_trained_on() -> None:
     folds = [fold({"a": 1.0}, {"b": 2.0, "c": 4.0, "d": 5.0}), fold({"b": 9.0}, {"a": 10.0, "c": 10.0, "d": 10.0})]
     judged = {Path(name): score for name, score in {"a": 5.0, "b": 4.0, "c": 12.0, "d": 20.0}.items()}
-    assert compute_gains(folds, judged, trained={*map(Path, "abcd")}) == [3.0, 1.2]
-    assert compute_gains(folds, judged, trained={Path("b"), Path("a")}) == [2.0, 0.5]
+    assert compute_gains([each.seen for each in folds], judged, trained={*map(Path, "abcd")}) == [3.0, 1.2]
+    assert compute_gains([each.seen for each in folds], judged, trained={Path("b"), Path("a")}) == [2.0, 0.5]
     with pytest.raises(TrainingError, match="fold 1: scores must be above 0"):
-        compute_gains(folds, judged, trained=set())
+        compute_gains([each.seen for each in folds], judged, trained=set())
 
 
 def test_suspects_are_found_on_one_scale_when_folds_differ_in_theirs() -> None:
