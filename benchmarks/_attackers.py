@@ -21,7 +21,7 @@ from typing import Any
 import zmq
 from _attacks import ATTACKS, Attack, Plan
 
-from inspector.sockets import raise_descriptor_limit
+from inspector.security.sockets import raise_descriptor_limit
 
 _NICENESS = 19
 

@@ -14,10 +14,10 @@ from _training import choose_options, make_scratch
 from rich.console import Console
 from rich.table import Table
 
-from inspector.training.datasets import list_images
-from inspector.training.evaluate import evaluate
-from inspector.training.good_frames import drop_duplicates
-from inspector.training.image_metrics import GOOD
+from inspector.training.data.datasets import list_images
+from inspector.training.data.good_frames import drop_duplicates
+from inspector.training.evaluation.evaluate import evaluate
+from inspector.training.evaluation.image_metrics import GOOD
 from inspector.training.train import train
 from inspector.types import Verdict
 

@@ -12,7 +12,7 @@ from _traffic import CAMERA, DEADLINE_MS
 from station_process import base_config
 
 from inspector.client.keys import ClientKey
-from inspector.keys import Client, Role, edit_clients, make_station_key, read_station_key
+from inspector.security.keys import Client, Role, edit_clients, make_station_key, read_station_key
 
 OTHER_CAMERA = "bottom"
 """What the stolen key may send."""

@@ -16,17 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, Threshold, Tiling, load_recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
+from inspector.detection.preprocessing import normalise
+from inspector.detection.tiling import TileGrid, Tiler
 from inspector.engine.base import Engine, Precision
-from inspector.engine.build import build_eager, convert
+from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaEngine
+from inspector.engine.graphs import convert
 from inspector.model import ReverseDistillation
 from inspector.model.backbones import architecture
 from inspector.model.checkpoint import load_weights
 from inspector.model.encoder import LAYERS
-from inspector.preprocessing import normalise
-from inspector.recipe_network import build_model
-from inspector.tiling import TileGrid, Tiler
+from inspector.recipe.network import build_model
 from inspector.types import PixelFormat
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

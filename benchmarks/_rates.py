@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from inspector.training.image_metrics import GOOD, compute_image_metrics
-from inspector.training.thresholds import compute_order_statistic
+from inspector.training.evaluation.image_metrics import GOOD, compute_image_metrics
+from inspector.training.thresholds.policy import compute_order_statistic
 
 LEVEL = 0.05
 """Of the test that tells bad luck from a bound that does not hold."""

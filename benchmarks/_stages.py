@@ -12,13 +12,13 @@ import torch
 from _methods import Case, Ours, Pixels
 from torch import Tensor, nn
 
-from inspector.detector import FrameRun
+from inspector.detection.preprocessing import preprocess
+from inspector.detection.run import FrameRun
 from inspector.engine.base import Precision
 from inspector.engine.cuda import DTYPES
 from inspector.engine.network import DistanceNetwork, MapNetwork, compare
 from inspector.engine.upload import Uploader
 from inspector.model import ReverseDistillation
-from inspector.preprocessing import preprocess
 from inspector.types import PixelFormat
 
 PARTS = ("encoder", "bottleneck", "decoder")

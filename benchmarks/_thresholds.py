@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from inspector.config import Recipe, Threshold
-from inspector.detector import Detector
 from inspector.device import choose_device
 from inspector.model import ReverseDistillation
-from inspector.training.datasets import FrameSet, list_images, split, survey
-from inspector.training.evaluate import Evaluation, evaluate
-from inspector.training.good_frames import drop_duplicates
+from inspector.recipe.opening import open_detector
+from inspector.training.data.datasets import FrameSet, list_images, split, survey
+from inspector.training.data.good_frames import drop_duplicates
+from inspector.training.evaluation.evaluate import Evaluation, evaluate
 from inspector.training.recipe_writer import write_recipe
-from inspector.training.scoring import score_frames
+from inspector.training.thresholds.scoring import score_frames
 from inspector.training.train import train
 from inspector.types import Verdict
 
@@ -55,7 +55,7 @@ def _make_peer(name: str, seed: int, arguments: argparse.Namespace, out: Path) -
 
     def complete(model: ReverseDistillation, recipe: Recipe, _: int) -> None:
         write_recipe(recipe, model, out)
-        scores = score_frames(Detector.load(out, device=choose_device(arguments.device)), parts.calibration)
+        scores = score_frames(open_detector(out, device=choose_device(arguments.device)), parts.calibration)
         threshold = Threshold(value=max(frame.score for frame in scores.values()), method="manual", n_good=len(scores))
         made.append(write_recipe(recipe.model_copy(update={"threshold": threshold}), model, out))
 

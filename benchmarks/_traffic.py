@@ -19,7 +19,7 @@ from line import build_message
 
 from inspector.client.keys import ClientKey
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe
-from inspector.detector import Detector
+from inspector.recipe.opening import open_detector
 from inspector.types import PixelFormat
 
 CAMERA = "top"
@@ -256,7 +256,7 @@ def make_frame(frame_hw: tuple[int, int], *, bad: bool) -> np.ndarray[Any, np.dt
 
 def fit_recipe(folder: Path, frame_hw: tuple[int, int]) -> Path:
     """Have it take frames of this size alone, with the threshold between the good frame's score and the bad one's."""
-    detector = Detector.load(folder, device=torch.device("cpu"))
+    detector = open_detector(folder, device=torch.device("cpu"))
     scores = [detector.judge(make_frame(frame_hw, bad=bad), PixelFormat.RGB8).decision.score for bad in (False, True)]
     if not 1.01 * scores[0] < scores[1]:
         raise SystemExit(f"the recipe cannot tell the good frame from the bad one: scores {scores}")

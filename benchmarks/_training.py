@@ -16,17 +16,17 @@ from unittest import mock
 import torch
 
 from inspector.config import Preprocessing, Recipe, Tiling
+from inspector.detection.preprocessing import normalise
 from inspector.device import choose_device
 from inspector.model import ReverseDistillation
 from inspector.model.encoder import load_encoder_weights
 from inspector.model.foreign import fill_network, load_checkpoint
-from inspector.preprocessing import normalise
-from inspector.recipe_network import build_model
-from inspector.training.datasets import FrameSet
-from inspector.training.fitting import fit_normalisation
-from inspector.training.options import REFERENCE, TrainOptions
-from inspector.training.tiles import TileStream
-from inspector.training.trainer import Trainer
+from inspector.recipe.network import build_model
+from inspector.training.data.datasets import FrameSet
+from inspector.training.data.tiles import TileStream
+from inspector.training.optimise.fitting import fit_normalisation
+from inspector.training.optimise.options import REFERENCE, TrainOptions
+from inspector.training.optimise.trainer import Trainer
 
 PEER = "anomalib"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout's own package
 
 from inspector.cli.app import main
-from inspector.sinks.journal import Closing, Journal, OpenFrame
+from inspector.journal.writer import Closing, Journal, OpenFrame
 
 
 def write_nothing(_: Journal, opened: Sequence[OpenFrame], closings: Sequence[Closing]) -> None:

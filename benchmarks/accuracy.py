@@ -45,8 +45,8 @@ from rich.table import Table
 
 from inspector.config import Recipe, Threshold
 from inspector.model import ReverseDistillation
-from inspector.training.datasets import FrameSet, list_images, survey
-from inspector.training.evaluate import evaluate
+from inspector.training.data.datasets import FrameSet, list_images, survey
+from inspector.training.evaluation.evaluate import evaluate
 from inspector.training.recipe_writer import write_recipe
 
 METRICS = ("image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro", "aupro_0_05")

@@ -41,15 +41,17 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
+from inspector.recipe.opening import open_detector
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
 
 from _scraper import Scraper, time_scrape
 from station_process import free_port
 
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
+from inspector.detection.looks import compute_look
 from inspector.device import choose_device
-from inspector.looks import compute_look
 from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 
@@ -78,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _compare_bare(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
-    detector = Detector.load(recipe, device=choose_device(arguments.device))
+    detector = open_detector(recipe, device=choose_device(arguments.device))
     _time_bare(detector, frames[:_WARM_UP])
     with _Station(folder, recipe, arguments) as station:
         station.time(frames[:_WARM_UP])

@@ -28,16 +28,17 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from inspector.config.qualification import DefectKind, Qualification, describe_qualification
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
+from inspector.detection.preprocessing import preprocess
 from inspector.device import choose_device
-from inspector.preprocessing import preprocess
-from inspector.training.artificial_defects import Footprint
-from inspector.training.datasets import list_images, read_image
-from inspector.training.detection_probability import build_qualification
-from inspector.training.ground_truth import find_mask, read_mask
-from inspector.training.image_metrics import GOOD
-from inspector.training.qualification import PER_KIND, Vicinity, qualify
-from inspector.training.thresholds import compute_interval
+from inspector.recipe.opening import open_detector
+from inspector.training.data.datasets import list_images, read_image
+from inspector.training.evaluation.ground_truth import find_mask, read_mask
+from inspector.training.evaluation.image_metrics import GOOD
+from inspector.training.thresholds.artificial_defects import Footprint
+from inspector.training.thresholds.detection_probability import build_qualification
+from inspector.training.thresholds.policy import compute_interval
+from inspector.training.thresholds.qualification import PER_KIND, Vicinity, qualify
 from inspector.types import PixelFormat
 
 _SMALLEST = 4  # pixels of a region: fewer are slips of the pen
@@ -69,7 +70,7 @@ class RealDefect:
 
 def main() -> None:
     arguments = _parse()
-    detector = Detector.load(arguments.recipe, device=choose_device(arguments.device))
+    detector = open_detector(arguments.recipe, device=choose_device(arguments.device))
     if detector.recipe.threshold is None:
         raise SystemExit("recipe: threshold: must be set")
     good = list_images(arguments.dataset / "test" / GOOD)

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from inspector.config import Preprocessing, Recipe
-from inspector.looks import compute_look, load_expectation
+from inspector.detection.looks import compute_look
+from inspector.recipe.references import load_expectation
 from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 

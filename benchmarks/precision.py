@@ -20,9 +20,9 @@ from rich.table import Table
 from inspector.device import choose_device
 from inspector.engine.build import build_engine
 from inspector.engine.probe import load_probe, score_tiles
-from inspector.recipe_network import load_model as load_network
+from inspector.recipe.network import load_model as load_network
 from inspector.training.calibrate import calibrate
-from inspector.training.evaluate import evaluate
+from inspector.training.evaluation.evaluate import evaluate
 
 METRICS = ("image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro")
 

@@ -34,7 +34,7 @@ from account import read_journal
 from malformed import MAX_MESSAGE
 from station_process import RunningStation, base_config, write_recipe
 
-from inspector.sinks.journal_verification import verify
+from inspector.journal.verification import verify
 
 _EVIDENCE_BYTES = 4 * 1024**2
 _JOURNAL_BYTES = 2 * 1024**2

@@ -49,9 +49,9 @@ from rich.console import Console
 from rich.table import Table
 
 from inspector.config import Recipe, Threshold
+from inspector.detection.preprocessing import normalise
 from inspector.engine.base import Precision
 from inspector.model import ReverseDistillation
-from inspector.preprocessing import normalise
 
 _DIFFERENT_FRAMES = 4
 _WARM_UPS = 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspector.errors import BadFrameError, InspectorError, UnsettledFileError
+from inspector.errors import BadFrameError, InspectorError, RecipeError, UnsettledFileError
 
 _MAX_BYTES = 2**30
 _KINDS = {
@@ -119,3 +120,39 @@ def _refuse_hole(descriptor: int, size: int) -> None:
     os.lseek(descriptor, 0, os.SEEK_SET)
     if hole < size:
         raise BadFrameError(f"file: must be written to the end, but nothing was at byte {hole} of {size}")
+
+
+def compute_sha256(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_sha256(path: Path, expected: str) -> None:
+    """Check a file's SHA-256.
+
+    Raises:
+        RecipeError: another one, or the file cannot be read.
+    """
+    try:
+        found = compute_sha256(path)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    if found != expected:
+        raise RecipeError(f"{path}: altered: sha256 must be {expected}, got {found}")
+
+
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file of a recipe whole; what is returned is what was verified.
+
+    Raises:
+        RecipeError: another checksum, or it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise RecipeError(f"{path}: altered: sha256 must be {sha256}, got {found}")
+    return content

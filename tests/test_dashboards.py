@@ -12,7 +12,7 @@ import yaml
 from builder import build_dashboards
 from builder.queries import STATES
 
-from inspector.service.health import State
+from inspector.service.telemetry.health import State
 
 GRAFANA = Path(__file__).resolve().parents[1] / "configs" / "grafana"
 DASHBOARDS = build_dashboards()

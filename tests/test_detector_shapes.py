@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from inspector.config import Recipe
-from inspector.detector import Detector, Judgement
+from inspector.detection.detector import Detector
+from inspector.detection.parts import check_aspect
+from inspector.detection.run import Judgement
 from inspector.engine.eager import EagerEngine
-from inspector.masks import check_aspect
 from inspector.types import PixelFormat, Verdict
 
 TILE = 64

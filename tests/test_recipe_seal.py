@@ -27,7 +27,7 @@ from inspector.config import (
 )
 from inspector.config.recipe_seal import FREE, SEALED, list_faults, list_settings
 from inspector.errors import RecipeError, TrainingError
-from inspector.training.thresholds import compute_threshold
+from inspector.training.thresholds.policy import compute_threshold
 
 SHA = "ab" * 32
 OTHER_SHA = "cd" * 32

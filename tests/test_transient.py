@@ -94,7 +94,7 @@ def hold(path: Path) -> sqlite3.Connection:
 def test_journal_that_cannot_be_opened_for_now_may_be_later(
     tmp_path: Path, make_fault: Callable[[Path], sqlite3.Connection]
 ) -> None:
-    from inspector.sinks.journal import Journal
+    from inspector.journal.writer import Journal
 
     path = tmp_path / "journal.sqlite"
     Journal(path).close()

@@ -10,14 +10,16 @@ from collections.abc import Callable
 import typer
 
 from inspector import __version__, logs
-from inspector.cli import demo, encoder, journal, keys, online
+from inspector.cli import encoder, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
-from inspector.cli.check import check
+from inspector.cli.check.command import check
+from inspector.cli.demo.command import demo
 from inspector.cli.evaluate import evaluate
 from inspector.cli.golden import golden
 from inspector.cli.import_ import import_
 from inspector.cli.inspect import inspect
+from inspector.cli.journal import command as journal
 from inspector.cli.recipe import recipe
 from inspector.cli.schema import schema
 from inspector.cli.train import train
@@ -50,7 +52,7 @@ def _common(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    demo.demo,
+    demo,
     train,
     calibrate,
     evaluate,

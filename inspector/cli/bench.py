@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspector.cli.options import Device
+from inspector.cli.terminal.options import Device
+from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from inspector.config import Preprocessing
-    from inspector.detector import Detector
+    from inspector.detection.detector import Detector
 
 _STAGES = ("preprocess", "infer", "decide")
 
@@ -39,15 +40,14 @@ def bench(
 def _load(target: Path, device: str) -> dict[str, Detector]:
     """A detector by camera, or by the recipe's name; the station's own device where there is one."""
     from inspector.config import load_station
-    from inspector.detector import Detector
     from inspector.device import choose_device
     from inspector.engine.cache import find_user_cache
-    from inspector.service.judges import load_judges
+    from inspector.service.flow.judges import load_judges
 
     if target.is_file():
         judges = load_judges(load_station(target), find_user_cache())
         return {name: judge.detector for name, judge in judges.items()}
-    return {target.name: Detector.load(target, device=choose_device(device))}
+    return {target.name: open_detector(target, device=choose_device(device))}
 
 
 def _time(detector: Detector, frame_hw: tuple[int, int] | None, frames: int, name: str) -> Table:

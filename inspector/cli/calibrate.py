@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from inspector.cli.options import Device, KeepOutliers, Policy, Qualification, RecipeDir, RoiMask, Trim
-from inspector.cli.progress import show_progress
-from inspector.cli.summary import show_recipe
+from inspector.cli.terminal.options import Device, KeepOutliers, Policy, Qualification, RecipeDir, RoiMask, Trim
+from inspector.cli.terminal.progress import show_progress
+from inspector.cli.terminal.summary import show_recipe
 
 
 def _check_area(value: str | None) -> str | None:
@@ -28,7 +28,7 @@ def _check_zones(values: list[str]) -> list[str]:
 
 def _check_groups(value: str | None) -> str | None:
     from inspector.errors import TrainingError
-    from inspector.training.good_frames import FOLDER, compile_groups
+    from inspector.training.data.good_frames import FOLDER, compile_groups
 
     try:
         if value not in {None, FOLDER}:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from inspector.cli.options import check_backbone
+from inspector.cli.terminal.options import check_backbone
 
 app = typer.Typer(help="Pretrained encoder weights, for machines without network.", no_args_is_help=True)
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspector.cli.options import Device, RecipeDir
-from inspector.cli.progress import show_progress
+from inspector.cli.terminal.options import Device, RecipeDir
+from inspector.cli.terminal.progress import show_progress
 from inspector.logs import lines
+from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from rich.table import Column, Table
 
-    from inspector.detector import Judgement
-    from inspector.training.evaluate import Evaluation
+    from inspector.detection.run import Judgement
+    from inspector.training.evaluation.evaluate import Evaluation
     from inspector.types import PixelFormat
 
 
@@ -42,7 +43,7 @@ def evaluate(
 ) -> None:
     """Measure a recipe on labelled frames."""
     from inspector.files import write_whole
-    from inspector.training.evaluate import evaluate as run_evaluation
+    from inspector.training.evaluation.evaluate import evaluate as run_evaluation
 
     with show_progress() as update:
         evaluation = run_evaluation(
@@ -101,10 +102,9 @@ def _show(value: Any) -> str:
 
 
 def _write_report(path: Path, evaluation: Evaluation, folder: Path, device: str) -> None:
-    from inspector.detector import Detector
     from inspector.device import choose_device
     from inspector.sinks.overlays import render_overlay
-    from inspector.training.report import write_report
+    from inspector.training.evaluation.report import write_report
 
     def draw(pixels: Any, pixel_format: PixelFormat, judgement: Judgement) -> Any:
         decision = judgement.decision
@@ -114,5 +114,5 @@ def _write_report(path: Path, evaluation: Evaluation, folder: Path, device: str)
             pixels, pixel_format, judgement.anomaly_map, text, heat, decision.regions, decision.verdict
         )
 
-    detector = Detector.load(folder, device=choose_device(device))
+    detector = open_detector(folder, device=choose_device(device))
     write_report(path, evaluation, folder, detector, draw)

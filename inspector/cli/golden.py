@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspector.cli.options import Device, RecipeDir
+from inspector.cli.terminal.options import Device, RecipeDir
+from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from inspector.config import Recipe
@@ -31,9 +32,8 @@ def golden(
     Copies those given, each of which must get its verdict now; without any, proves those that are there.
     """
     from inspector.config import load_recipe
-    from inspector.detector import Detector
     from inspector.device import choose_device
-    from inspector.golden import prove_golden
+    from inspector.recipe.golden import prove_golden
     from inspector.training.golden import KnownFrame, update_golden
 
     if good or bad or clear:
@@ -43,7 +43,7 @@ def golden(
     loaded = load_recipe(recipe)
     _show(loaded)
     if loaded.golden:
-        prove_golden(Detector.load(recipe, device=choose_device(device), recipe=loaded), recipe)
+        prove_golden(open_detector(recipe, device=choose_device(device), recipe=loaded), recipe)
         typer.echo(f"proved: each of the {len(loaded.golden)} gets its verdict")
 
 

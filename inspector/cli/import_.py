@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from inspector.cli.options import (
+from inspector.cli.terminal.options import (
     Mono16Range,
     RecipeId,
     Resize,
@@ -57,7 +57,7 @@ def import_(
     same here; without it frames are tiled, and --scale or --short-side should make a tile show the part as large.
     RGB is normalised as the checkpoint says; ImageNet's mean and deviation, the default of both, where it says nothing.
     """
-    from inspector.cli.summary import show_recipe
+    from inspector.cli.terminal.summary import show_recipe
     from inspector.model.foreign import CheckpointFormat
     from inspector.training.importing import ImportOptions, import_checkpoint
     from inspector.types import PixelFormat

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inspector.cli.options import Device, RecipeDir
+from inspector.cli.terminal.options import Device, RecipeDir
 from inspector.logs.lines import escape
+from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
-    from inspector.detector import Detector
+    from inspector.detection.detector import Detector
 
 
 def inspect(
@@ -27,16 +28,15 @@ def inspect(
     device: Device = "auto",
 ) -> None:
     """Judge images offline, as the daemon would; exits 1 when one could not be judged."""
-    from inspector.cli.explanation import explain_file
-    from inspector.detector import Detector
+    from inspector.cli.terminal.explanation import explain_file
     from inspector.device import choose_device
     from inspector.errors import InspectorError
-    from inspector.training.datasets import list_images
+    from inspector.training.data.datasets import list_images
 
     files = [file for folder in paths for file in list_images(folder)]
     if not files:
         raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
-    detector = Detector.load(recipe, device=choose_device(device))
+    detector = open_detector(recipe, device=choose_device(device))
     failed = False
     for path, name in zip(files, _name_overlays(files), strict=True):
         record = _inspect_one(detector, path, overlays / name if overlays else None)
@@ -66,7 +66,7 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
     from inspector.errors import FrameError, InspectorError
     from inspector.files import write_whole
     from inspector.sinks.overlays import render_overlay
-    from inspector.training.datasets import read_image
+    from inspector.training.data.datasets import read_image
 
     threshold = detector.recipe.threshold.value if detector.recipe.threshold else None
     record: dict[str, Any] = {

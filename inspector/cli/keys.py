@@ -13,7 +13,7 @@ from inspector.errors import ConfigError, InspectorError
 
 if TYPE_CHECKING:
     from inspector.config import Security, Station
-    from inspector.keys import Client
+    from inspector.security.keys import Client
 
 _DAY_S = 86_400
 
@@ -52,7 +52,7 @@ def new(
 
     from inspector.client.keys import ClientKey
     from inspector.files import write_whole
-    from inspector.keys import Role, edit_clients, read_station_key
+    from inspector.security.keys import Role, edit_clients, read_station_key
 
     loaded, security = _load(station)
     if unknown := set(role) - set(Role):
@@ -85,7 +85,7 @@ def list_(station: StationFile) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from inspector.keys import load_clients
+    from inspector.security.keys import load_clients
 
     loaded, security = _load(station)
     table = Table("name", "roles", "cameras", "age", "revoked", title=f"station {loaded.station}")
@@ -100,7 +100,7 @@ def list_(station: StationFile) -> None:
 @app.command()
 def revoke(name: Name, station: StationFile) -> None:
     """Let a key in no more, from now on: within a second nothing it sends is accepted."""
-    from inspector.keys import edit_clients
+    from inspector.security.keys import edit_clients
 
     _, security = _load(station)
     with edit_clients(security.clients) as clients:
@@ -126,7 +126,7 @@ def _load(path: Path) -> tuple[Station, Security]:
 
 def _find_station_key(security: Security, file: Path | None) -> str:
     """Where the station's secret key is; made where it is missing."""
-    from inspector.keys import make_station_key
+    from inspector.security.keys import make_station_key
 
     if file is None and security.key.startswith(("credential:", "env:")):
         rule = f"required where the station file has security.key: {security.key}"
@@ -144,7 +144,7 @@ def _find_station_key(security: Security, file: Path | None) -> str:
 def _build_client(name: str, public_key: str, roles: list[str], cameras: list[str] | None) -> Client:
     from pydantic import ValidationError
 
-    from inspector.keys import Client
+    from inspector.security.keys import Client
 
     fields = {"name": name, "public_key": public_key, "roles": roles, "cameras": cameras or None, "created": _now()}
     try:
@@ -155,7 +155,7 @@ def _build_client(name: str, public_key: str, roles: list[str], cameras: list[st
 
 
 def _sockets_of(roles: list[str]) -> list[str]:
-    from inspector.access import SOCKET_ROLES
+    from inspector.security.gate import SOCKET_ROLES
 
     return [socket for socket, wanted in SOCKET_ROLES.items() if wanted & set(roles)]
 

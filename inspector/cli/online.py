@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inspector import logs
-from inspector.cli.options import ClientKeyFile, StationFile
-from inspector.cli.peer import Peer
+from inspector.cli.terminal.options import ClientKeyFile, StationFile
+from inspector.cli.terminal.peer import Peer
 from inspector.errors import ConfigError, FrameError, InspectorError, StartError
 from inspector.logs.lines import escape
 from inspector.transient import is_transient
 
 if TYPE_CHECKING:
+    from inspector.client import Sender
     from inspector.codec import Pixels
     from inspector.types import PixelFormat
 
@@ -68,9 +69,7 @@ def send(
 
     Verdicts are marked `simulated`, so that nobody lets a part through for them, unless --live is given.
     """
-    import zmq
-
-    from inspector.training.datasets import list_images
+    from inspector.training.data.datasets import list_images
 
     # Named with their folder, so that good/000.png and dent/000.png stay apart.
     files = [(_name_frame(file, path), file) for path in paths for file in list_images(path)]
@@ -78,29 +77,32 @@ def send(
         raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
     left_out: list[str] = []
     sent, started = 0, time.monotonic()
-    # Immediate: no frame counts as sent before a daemon has let us in.
-    settings = {zmq.SNDHWM: 4, zmq.IMMEDIATE: 1}
-    with Peer(zmq.PUSH, to, key, option="--to", linger_s=timeout, settings=settings) as peer:
+    with _open_sender(to, camera, key, timeout, simulated=not live) as sender:
         for name, pixels, pixel_format in _read_frames(files, count, left_out):
-            header = {
-                "camera": camera,
-                "frame_id": f"{sent}-{name}" if count else name,
-                "encoding": "raw",
-                "dtype": str(pixels.dtype),
-                "shape": pixels.shape,
-                "simulated": not live,
-            } | ({"pixel_format": str(pixel_format)} if pixels.ndim == 3 else {})
             if fps:
                 time.sleep(max(0.0, started + sent / fps - time.monotonic()))
-            if not peer.wait(timeout, zmq.POLLOUT):
-                raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent")
-            header["captured_utc_ns"] = time.time_ns()  # only now: the waiting here is not the network's
-            peer.socket.send_multipart([json.dumps(header).encode(), pixels.data], copy=False)
+            try:
+                sender.send(pixels, frame_id=f"{sent}-{name}" if count else name, pixel_format=str(pixel_format))
+            except ConnectionRefusedError as error:
+                raise InspectorError(str(error)) from error
+            except TimeoutError as error:
+                raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent") from error
             sent += 1
     typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
     if left_out:
         names = ", ".join(map(escape, left_out))
         raise InspectorError(f"{len(left_out)} of {len(files)} files could not be sent: {names}")
+
+
+def _open_sender(to: str, camera: str, key: Path | None, timeout_s: float, *, simulated: bool) -> Sender:
+    from inspector.client import KeyFileError, Sender
+
+    try:
+        return Sender(to, camera=camera, key=key, timeout_s=timeout_s, simulated=simulated)
+    except KeyFileError as error:
+        raise typer.BadParameter(str(error), param_hint="'--key'") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"must be an endpoint, got {to!r}", param_hint="'--to'") from error
 
 
 def _name_frame(file: Path, path: Path) -> str:
@@ -113,7 +115,7 @@ def _read_frames(
     files: list[tuple[str, Path]], count: int, left_out: list[str]
 ) -> Iterator[tuple[str, Pixels, PixelFormat]]:
     """Frames by name, each once, or `count` of them, repeating; one that cannot be read is named in `left_out`."""
-    from inspector.training.datasets import read_image
+    from inspector.training.data.datasets import read_image
 
     usable, read = list(files), 0
     while usable:

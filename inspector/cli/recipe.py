@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from inspector.cli.options import ClientKeyFile, RecipeDir
-from inspector.cli.peer import Peer
+from inspector.cli.terminal.options import ClientKeyFile, RecipeDir
+from inspector.cli.terminal.peer import Peer
 from inspector.errors import InspectorError
 
 REQUESTS_ENDPOINT = "tcp://127.0.0.1:5558"

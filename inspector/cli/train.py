@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from inspector.cli.options import (
+from inspector.cli.terminal.options import (
     Device,
     KeepOutliers,
     Policy,
@@ -23,11 +23,11 @@ from inspector.cli.options import (
     check_backbone,
     check_stride,
 )
-from inspector.cli.progress import show_progress
-from inspector.cli.summary import show_recipe
+from inspector.cli.terminal.progress import show_progress
+from inspector.cli.terminal.summary import show_recipe
 
 if TYPE_CHECKING:
-    from inspector.detector import Judgement
+    from inspector.detection.run import Judgement
     from inspector.types import PixelFormat
 
 
@@ -107,8 +107,8 @@ def train(
     recipe_id: RecipeId = None,
 ) -> None:
     """Train on good frames and calibrate on those kept aside: one command gives a usable recipe."""
-    from inspector.training.lesson import TrainingProgress
-    from inspector.training.options import REFERENCE, TrainOptions
+    from inspector.training.optimise.lesson import TrainingProgress
+    from inspector.training.optimise.options import REFERENCE, TrainOptions
     from inspector.training.train import train as run_training
 
     check_stride(stride, tile_size)

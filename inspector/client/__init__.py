@@ -1,4 +1,5 @@
-"""For subscribers (PLC bridges, dashboards): each verdict once, with every loss and doubt made plain.
+"""For programs beside a station: `Subscriber` gives each verdict once, with every loss and doubt made plain, for PLC
+bridges and dashboards; `Sender` sends frames.
 
 Plain Python and pyzmq; loads nothing else of this package. Only `Verdict.passed` lets a part through.
 """
@@ -17,11 +18,13 @@ from inspector.client.events import (
     Verdict,
 )
 from inspector.client.keys import KeyFileError
+from inspector.client.sender import FrameRefusedError, Sender
 from inspector.client.subscriber import Subscriber, SubscriberError
 
 __all__ = [
     "Event",
     "Foreign",
+    "FrameRefusedError",
     "Gap",
     "HeartbeatBack",
     "HeartbeatLost",
@@ -30,6 +33,7 @@ __all__ = [
     "Malformed",
     "Refused",
     "Restarted",
+    "Sender",
     "StatusChanged",
     "Subscriber",
     "SubscriberError",

@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
 import zmq
 
-from inspector.client.clock import read_clock
 from inspector.client.handshakes import Handshakes
 from inspector.client.keys import ClientKey
 
 _RECEIVE_HIGH_WATER_MARK = 20_000
 _MAX_MESSAGE_BYTES = 64 << 20
 _REPLAY_TIMEOUT_S = 2.0  # for each page
+
+
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux has it
+
+
+def read_clock() -> float:
+    """Seconds of a clock that never steps, for ages and deadlines; it runs while the machine sleeps, where it can."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 class Connections:

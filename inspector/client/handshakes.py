@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import uuid
 
@@ -47,6 +48,8 @@ class Handshakes:
         self.monitor = context.socket(zmq.PAIR)
         self.monitor.rcvhwm = 0  # libzmq's own thread waits where this is full
         self.monitor.connect(monitor_endpoint)
+        self._poller = zmq.Poller()
+        self._poller.register(self.monitor, zmq.POLLIN)
         try:
             socket.connect(endpoint)
         except zmq.ZMQError:
@@ -65,6 +68,24 @@ class Handshakes:
                 self._socket.disconnect(self._endpoint)
             self._socket.connect(self._endpoint)
         return self.refusal if self.refusal != before else None
+
+    def wait(self, event: int, timeout_s: float | None) -> bool:
+        """Whether the socket can be read (zmq.POLLIN) or written (zmq.POLLOUT) in time; None: wait for ever.
+
+        Raises:
+            ConnectionRefusedError: the station does not let it in.
+        """
+        self._poller.register(self._socket, event)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            remaining_ms = None if deadline is None else math.ceil(max(0.0, deadline - time.monotonic()) * 1000)
+            ready = dict(self._poller.poll(remaining_ms))
+            if self._socket in ready:
+                return True
+            if why := self.read():
+                raise ConnectionRefusedError(f"{self._endpoint}: {why}")
+            if not ready:
+                return False
 
     def _take(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from inspector.client.clock import read_clock
-from inspector.client.connections import Connections
+from inspector.client.connections import Connections, read_clock
 from inspector.client.follower import Follower
 
 _LOOK_S = 0.05

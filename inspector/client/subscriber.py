@@ -14,8 +14,7 @@ from typing import Self
 
 import zmq
 
-from inspector.client.clock import read_clock
-from inspector.client.connections import Connections
+from inspector.client.connections import Connections, read_clock
 from inspector.client.events import Event, Verdict
 from inspector.client.finals import Ids
 from inspector.client.follower import Follower

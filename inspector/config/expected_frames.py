@@ -1,4 +1,4 @@
-"""What a recipe says of the frames it may judge: measured on good frames, see `inspector.looks`."""
+"""What a recipe says of the frames it may judge: measured on good frames, see `inspector.detection.looks`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Expected = Literal[
     "repeated_share", "texture", "layout",
 ]  # fmt: skip
 EXPECTATIONS: tuple[str, ...] = get_args(Expected)
-"""What is measured on each frame and bounded: see `inspector.looks`."""
+"""What is measured on each frame and bounded: see `inspector.detection.looks`."""
 
 
 class Bound(Strict):

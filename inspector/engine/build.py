@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import inspector
 from inspector.config import Recipe
 from inspector.engine import cache as engine_cache
 from inspector.engine.base import Engine, Precision, choose_precision
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.eager import EagerEngine
-from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.engine.graphs import compute_network_key, convert, state_facts, tile_dtype, verify_files
 from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model import ReverseDistillation
-from inspector.model.checkpoint import compute_sha256, verify_sha256
-from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +99,7 @@ def build_eager(
         mean,
         std,
         side=recipe.tiling.tile_size,
-        dtype=_dtype(recipe),
+        dtype=tile_dtype(recipe),
         device=device or torch.device("cpu"),
         batch=batch or 8,
     )
@@ -154,7 +146,7 @@ def _make_noise_probe(order: _Order) -> Probe:
     """For recipes without one: noise shows a wrong conversion as well, though not what a precision costs."""
     side = order.recipe.tiling.tile_size
     generator = torch.Generator().manual_seed(0)
-    tiles = torch.randint(0, 256, (_NOISE_TILES, 3, side, side), generator=generator).to(_dtype(order.recipe))
+    tiles = torch.randint(0, 256, (_NOISE_TILES, 3, side, side), generator=generator).to(tile_dtype(order.recipe))
     scores = score_tiles(build_eager(order.recipe, order.load_model(), device=order.device), tiles)
     return Probe(tiles, scores, scores)
 
@@ -189,7 +181,7 @@ def _build_cuda(order: _Order, precision: Precision) -> Engine:
             recipe.preprocessing.normalisation.std,
             precision,
             side=recipe.tiling.tile_size,
-            dtype=_dtype(recipe),
+            dtype=tile_dtype(recipe),
             device=order.device,
             batch=order.batch or 32,
         )
@@ -206,7 +198,7 @@ def _build_openvino(order: _Order, precision: Precision) -> Engine:
 
     graphs = _read_quantised(order) if precision is Precision.INT8 else _fetch_graphs(order)
     side = order.recipe.tiling.tile_size
-    return openvino.OpenVinoEngine(graphs, precision, side=side, dtype=_dtype(order.recipe), batch=order.batch)
+    return openvino.OpenVinoEngine(graphs, precision, side=side, dtype=tile_dtype(order.recipe), batch=order.batch)
 
 
 def _fetch_graphs(order: _Order) -> dict[str, Any]:
@@ -215,7 +207,7 @@ def _fetch_graphs(order: _Order) -> dict[str, Any]:
 
     if order.cache is None:
         return convert(order.recipe, order.load_model())
-    key = engine_cache.compute_key(_state_facts(order.recipe) | {"openvino": openvino.VERSION})
+    key = engine_cache.compute_key(state_facts(order.recipe) | {"openvino": openvino.VERSION})
     folder = engine_cache.fetch(
         order.cache, key, lambda new: openvino.write(convert(order.recipe, order.load_model()), new)
     )
@@ -238,80 +230,3 @@ def _read_quantised(order: _Order) -> dict[str, Any]:
             "run inspector calibrate --precision int8"
         )
     return openvino.read(order.folder / recipe.quantised)
-
-
-def verify_files(recipe: Recipe, folder: Path) -> None:
-    """See that probe and quantised network, where the recipe has them, are as they were written.
-
-    Raises:
-        RecipeError: missing or altered.
-    """
-    if recipe.probe and recipe.probe_sha256:
-        verify_sha256(folder / recipe.probe, recipe.probe_sha256)
-    for name, sha256 in recipe.quantised_sha256.items():
-        verify_sha256(folder / str(recipe.quantised) / name, sha256)
-
-
-def convert(recipe: Recipe, model: ReverseDistillation) -> dict[str, Any]:
-    """OpenVINO's graphs of a recipe's network."""
-    from inspector.engine import openvino
-
-    normalisation = recipe.preprocessing.normalisation
-    return openvino.convert(
-        DistanceNetwork(model, normalisation.mean, normalisation.std),
-        MapNetwork(model.anomaly_map),
-        side=recipe.tiling.tile_size,
-        dtype=_dtype(recipe),
-    )
-
-
-def write_quantised(recipe: Recipe, model: ReverseDistillation, tiles: Tensor, folder: Path) -> dict[str, str]:
-    """Quantise a recipe's network on tiles (n, 3, t, t) of good frames, into an empty folder; SHA-256 by file.
-
-    Raises:
-        RecipeError: the extra `int8` is not installed.
-        OSError: it cannot be written.
-    """
-    from inspector.engine import openvino
-
-    graphs = convert(recipe, model)
-    pixels = tiles.permute(0, 2, 3, 1).contiguous().numpy()
-    try:
-        graphs[openvino.DISTANCES] = openvino.quantise(graphs[openvino.DISTANCES], pixels)
-    except ImportError as error:
-        raise RecipeError(f"--precision int8: needs NNCF: pip install 'inspector[int8]' ({error})") from error
-    openvino.write(graphs, folder)
-    return {path.name: compute_sha256(path) for path in sorted(folder.iterdir())}
-
-
-def _dtype(recipe: Recipe) -> torch.dtype:
-    return torch.float32 if recipe.preprocessing.pixel_format is PixelFormat.MONO16 else torch.uint8
-
-
-def compute_network_key(recipe: Recipe) -> str:
-    """Says, in 12 hex digits, which network a recipe describes: another one for other weights or parameters."""
-    return hashlib.sha256(json.dumps(_state_network(recipe), sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _state_network(recipe: Recipe) -> dict[str, object]:
-    names = {"backbone", "layers", "bottleneck_width", "anomaly_map_mode", "sigma", "map_normalisation"}
-    return recipe.model_dump(mode="json", include=names) | {
-        "weights": recipe.weights_sha256,
-        "tile_size": recipe.tiling.tile_size,
-        "normalisation": recipe.preprocessing.normalisation.model_dump(mode="json"),
-        "dtype": str(_dtype(recipe)),
-    }
-
-
-def _state_facts(recipe: Recipe) -> dict[str, object]:
-    """All that a compiled network depends on beside the machine."""
-    versions = {"inspector": inspector.__version__, "torch": torch.__version__, "timm": version("timm")}
-    return _state_network(recipe) | versions | {"code": _hash_code()}
-
-
-@functools.cache
-def _hash_code() -> str:
-    """Of what says how a network is converted, so that a changed line is not answered from the cache."""
-    root = Path(inspector.__file__).parent
-    files = [*sorted((root / "model").glob("*.py")), root / "engine/network.py", root / "engine/openvino.py"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

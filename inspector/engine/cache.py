@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inspector.errors import RecipeError
-from inspector.model.checkpoint import compute_sha256, verify_sha256
+from inspector.files import compute_sha256, verify_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from inspector.engine.base import Engine, Precision
 from inspector.errors import RecipeError
-from inspector.model.checkpoint import verify_sha256
+from inspector.files import read_verified
 
 MAX_SHIFT = {Precision.FP32: 0.001, Precision.BF16: 0.03, Precision.FP16: 0.03, Precision.INT8: 0.10}
 """How far a precision may move the score of a probe tile from float32, as a share of the highest of their scores."""
@@ -62,11 +62,10 @@ def load_probe(path: Path, sha256: str) -> Probe:
     Raises:
         RecipeError: missing, altered or not a probe.
     """
-    verify_sha256(path, sha256)
     try:
-        content = load_file(path)
+        content = load(read_verified(path, sha256))
         probe = Probe(content["tiles"], content["reference"], content["calibrated"])
-    except (OSError, SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError) as error:
         raise RecipeError(f"{path}: not a probe: {error}") from error
     if not len(probe.tiles) == len(probe.reference) == len(probe.calibrated) > 0:
         raise RecipeError(f"{path}: not a probe: must have as many scores as tiles, and at least one")

@@ -9,7 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from inspector.errors import WeightsError
-from inspector.model.checkpoint import compute_sha256, save_weights
+from inspector.files import compute_sha256
+from inspector.model.checkpoint import save_weights
 from inspector.model.encoder import Encoder, add_tag
 
 

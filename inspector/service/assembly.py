@@ -1,4 +1,7 @@
-"""All that one station is made of: built, started and stopped in the order that leaves no accepted frame unanswered."""
+"""All that one station is made of: built, started and stopped in the order that leaves no accepted frame unanswered.
+
+More than 300 lines: the order of starts and stops is one, and is read in one piece.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,37 @@ from pathlib import Path
 import zmq
 
 from inspector import __version__
-from inspector.access import load_access
 from inspector.config import Camera, Station
 from inspector.device import choose_device
-from inspector.farewell import FAREWELL_S
-from inspector.service.audit import Audit
-from inspector.service.authenticator import Authenticator
-from inspector.service.disk import read_disk
-from inspector.service.evidence import EvidenceThread
-from inspector.service.frame_buffer import FrameBuffer
-from inspector.service.gpu import GpuReader
-from inspector.service.health import Health, State
-from inspector.service.ingest import IngestThread
-from inspector.service.judges import Judges, load_judge
-from inspector.service.ledger import Ledger, error_outcome
-from inspector.service.lock import StationLock
-from inspector.service.metrics import Metrics
-from inspector.service.overlayer import Overlayer
-from inspector.service.past import open_journal
-from inspector.service.publisher import Identity, Publisher
-from inspector.service.recorder import Recorder
-from inspector.service.refuser import Refuser
-from inspector.service.requests import RequestsThread
-from inspector.service.sampler import Sampler
-from inspector.service.switcher import Switcher
-from inspector.service.worker import DeviceWorker, ServiceTimes
+from inspector.journal.events import Kind
+from inspector.security.farewell import FAREWELL_S
+from inspector.security.gate import load_access
+from inspector.service.control.audit import Audit
+from inspector.service.control.authenticator import Authenticator
+from inspector.service.control.lock import StationLock
+from inspector.service.control.refuser import Refuser
+from inspector.service.control.requests import RequestsThread
+from inspector.service.control.switcher import Switcher
+from inspector.service.flow.buffer import FrameBuffer
+from inspector.service.flow.evidence import EvidenceThread
+from inspector.service.flow.ingest import IngestThread
+from inspector.service.flow.judges import Judges, load_judge
+from inspector.service.flow.ledger import Ledger, error_outcome
+from inspector.service.flow.overlayer import Overlayer
+from inspector.service.flow.past import open_journal
+from inspector.service.flow.publisher import Identity, Publisher
+from inspector.service.flow.recorder import Recorder
+from inspector.service.flow.service_times import ServiceTimes
+from inspector.service.flow.worker import DeviceWorker
+from inspector.service.telemetry.disk import read_disk
+from inspector.service.telemetry.gpu import GpuReader
+from inspector.service.telemetry.health import Health, State
+from inspector.service.telemetry.metrics import Metrics
+from inspector.service.telemetry.sampler import Sampler
 from inspector.sinks.evidence import EvidenceStore
-from inspector.sinks.journal_events import Kind
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
-from inspector.sources.build import build_sources
+from inspector.sources.registry import build_sources
 from inspector.sources.zmq import ZmqSource
 from inspector.types import Reason
 

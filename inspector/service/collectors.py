@@ -9,13 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from inspector.config import Station
-from inspector.service.clock import Clock
-from inspector.service.disk import DiskUsage
-from inspector.service.frame_buffer import FrameBuffer
-from inspector.service.gpu import GpuSample
-from inspector.service.health import State
-from inspector.service.judges import Judges
-from inspector.service.ledger import Ledger
+from inspector.service.flow.buffer import FrameBuffer
+from inspector.service.flow.judges import Judges
+from inspector.service.flow.ledger import Ledger
+from inspector.service.telemetry.clock import Clock
+from inspector.service.telemetry.disk import DiskUsage
+from inspector.service.telemetry.gpu import GpuSample
+from inspector.service.telemetry.health import State
 from inspector.types import Reason, Verdict
 
 

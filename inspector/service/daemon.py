@@ -20,21 +20,21 @@ from prometheus_client import CollectorRegistry
 
 from inspector import logs
 from inspector.config import Station, load_station
+from inspector.journal.events import Kind
+from inspector.security.sockets import raise_descriptor_limit
 from inspector.service.assembly import Assembly
-from inspector.service.audit import STATION_FILE
-from inspector.service.clock import read_clock
 from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
-from inspector.service.end_guard import EndGuard
-from inspector.service.health import Health, State
-from inspector.service.http import HttpThread
-from inspector.service.http_access import load_http_access
-from inspector.service.loader import Loader
-from inspector.service.log_counter import LogCounter
-from inspector.service.metrics import Metrics
-from inspector.service.notifier import Notifier, StatusLine
-from inspector.service.starts import Starts
-from inspector.sinks.journal_events import Kind
-from inspector.sockets import raise_descriptor_limit
+from inspector.service.control.audit import STATION_FILE
+from inspector.service.control.end_guard import EndGuard
+from inspector.service.control.loader import Loader
+from inspector.service.control.notifier import Notifier, StatusLine
+from inspector.service.control.starts import Starts
+from inspector.service.http.access import load_http_access
+from inspector.service.http.server import HttpThread
+from inspector.service.telemetry.clock import read_clock
+from inspector.service.telemetry.health import Health, State
+from inspector.service.telemetry.log_counter import LogCounter
+from inspector.service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

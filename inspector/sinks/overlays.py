@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import zmq
 
-from inspector.decision import Map
-from inspector.sockets import MAX_TOPIC_BYTES, bind
+from inspector.detection.decision import Map
+from inspector.security.sockets import MAX_TOPIC_BYTES, bind
 from inspector.types import PixelFormat, Region, Verdict
 
 Picture = np.ndarray[Any, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import zmq
 
-from inspector.sockets import MAX_TOPIC_BYTES, bind
+from inspector.security.sockets import MAX_TOPIC_BYTES, bind
 
 _HIGH_WATER_MARK = 10_000
 """Messages of about a kilobyte: what a subscriber may lag behind before it loses some."""

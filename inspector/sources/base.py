@@ -1,4 +1,4 @@
-"""The contract of a source. One generic loop (service/ingest.py) owns retry, backoff, metrics and state."""
+"""The contract of a source. One generic loop (service/flow/ingest.py) owns retry, backoff, metrics and state."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import zmq
 
-from inspector.access import Access, Gate
 from inspector.config import Sockets
 from inspector.errors import MessageRefusedError, UnidentifiedFrameError
-from inspector.farewell import find_envelope
-from inspector.sockets import Binding, bind, read_peer, receive
+from inspector.security.farewell import find_envelope
+from inspector.security.gate import Access, Gate
+from inspector.security.sockets import Binding, bind, read_peer, receive
 from inspector.sources.wire import FrameDecoder
 from inspector.types import Frame
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from inspector.config import Recipe, Zone
 from inspector.errors import TrainingError
-from inspector.files import write_whole
-from inspector.masks import read_roi
-from inspector.model.checkpoint import compute_sha256
+from inspector.files import compute_sha256, write_whole
+from inspector.recipe.masks import read_roi
 
 
 def adopt_roi(recipe: Recipe, mask: Path, folder: Path) -> Recipe:

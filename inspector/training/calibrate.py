@@ -22,25 +22,21 @@ from inspector.config import (
     load_edited_recipe,
     seal,
 )
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import RecipeError, TrainingError
 from inspector.files import write_whole
-from inspector.golden import prove_golden, verify_golden
-from inspector.looks import load_expectation
-from inspector.masks import load_roi, load_zones
+from inspector.recipe.golden import prove_golden, verify_golden
+from inspector.recipe.masks import load_roi, load_zones
+from inspector.recipe.opening import open_detector
+from inspector.recipe.references import load_expectation
 from inspector.training.adopting import adopt_roi, adopt_zone
-from inspector.training.cross_validation import check_folds
-from inspector.training.datasets import list_images, logger
+from inspector.training.data.datasets import list_images, logger
+from inspector.training.data.good_frames import name_groups
 from inspector.training.expectations import adopt_expectation, measure_looks
-from inspector.training.good_frames import name_groups
 from inspector.training.judging import Judged, judge_good_frames
-from inspector.training.proving import drop_unused
-from inspector.training.qualification import PER_KIND, Response, qualify
-from inspector.training.score_record import ScoreRecord, load_scores, write_scores
-from inspector.training.scoring import Advance, score_parts
-from inspector.training.suspects import leave_out, tell_outliers
-from inspector.training.thresholds import (
+from inspector.training.optimise.cross_validation import check_folds
+from inspector.training.thresholds.policy import (
     CONFIDENCE,
     REST,
     Array,
@@ -53,6 +49,11 @@ from inspector.training.thresholds import (
     compute_threshold_from_defects,
     compute_thresholds,
 )
+from inspector.training.thresholds.proving import drop_unused
+from inspector.training.thresholds.qualification import PER_KIND, Response, qualify
+from inspector.training.thresholds.score_record import ScoreRecord, load_scores, write_scores
+from inspector.training.thresholds.scoring import Advance, score_parts
+from inspector.training.thresholds.suspects import leave_out, tell_outliers
 
 AREAS = (1, 4, 16, 64)
 """Minimum region areas that `auto` tries; each costs a search per frame, and a share of the bound's confidence."""
@@ -192,7 +193,7 @@ def _recall(folder: Path, recipe: Recipe, device: str, given: Sequence[str]) -> 
     if threshold is None or threshold.set_by != "calibration" or list_changes(recipe):
         raise TrainingError("GOOD_DIR: must be given where the recipe was edited: frames must be judged again")
     unset = recipe.model_copy(update={"threshold": None})
-    detector = Detector.load(folder, device=choose_device(device), recipe=unset, proved=False)
+    detector = open_detector(folder, device=choose_device(device), recipe=unset, proved=False)
     return Judged(recipe, detector, {record.min_region_area: record})
 
 

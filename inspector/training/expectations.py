@@ -14,12 +14,13 @@ from typing import Any, cast
 import numpy as np
 
 from inspector.config import EXPECTATIONS, Bound, Expected, ExpectedFrames, Preprocessing, Recipe
+from inspector.detection.looks import Look, References, compute_look, compute_texture_distance, find_outside
+from inspector.detection.preprocessing import check_frame
 from inspector.errors import FrameError
 from inspector.files import write_whole
-from inspector.looks import Look, References, compute_look, compute_texture_distance, dump_references, find_outside
-from inspector.preprocessing import check_frame
-from inspector.training.datasets import read_image
-from inspector.training.thresholds import compute_false_reject_bound
+from inspector.recipe.references import dump_references
+from inspector.training.data.datasets import read_image
+from inspector.training.thresholds.policy import compute_false_reject_bound
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,12 @@ from inspector.config import (
     load_edited_recipe,
     load_recipe,
 )
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import BadFrameError, DeviceFaultError, DeviceOutOfMemoryError, InspectorError, RecipeError
 from inspector.files import read_whole, write_whole
-from inspector.golden import judge_known, prove_golden
+from inspector.recipe.golden import judge_known, prove_golden
+from inspector.recipe.opening import open_detector
 
 _FOLDER = "golden"
 _KINDS: dict[GoldenVerdict, str] = {"PASS": "good", "FAIL": "bad"}
@@ -74,7 +75,7 @@ def update_golden(folder: Path, frames: Sequence[KnownFrame], *, clear: bool = F
 def _judge(folder: Path, recipe: Recipe, frames: Sequence[KnownFrame], device: str) -> list[_Judged]:
     if recipe.threshold is None:
         raise RecipeError(f"{folder / RECIPE_FILE}: threshold: required to judge frames; run inspector calibrate")
-    detector = Detector.load(folder, device=choose_device(device), recipe=recipe)
+    detector = open_detector(folder, device=choose_device(device), recipe=recipe)
     prove_golden(detector, folder)
     known = {golden.sha256: golden.file for golden in recipe.golden}
     judged, faults = [], []

@@ -8,8 +8,8 @@ from typing import Literal
 
 from inspector.config import Normalisation, Preprocessing, Recipe, Tiling
 from inspector.errors import CheckpointError
+from inspector.files import compute_sha256
 from inspector.model import AnomalyMapMode, ReverseDistillation
-from inspector.model.checkpoint import compute_sha256
 from inspector.model.encoder import NO_WEIGHTS, PRETRAINED
 from inspector.model.foreign import (
     CheckpointFormat,
@@ -18,8 +18,8 @@ from inspector.model.foreign import (
     find_architecture,
     load_checkpoint,
 )
-from inspector.recipe_network import build_model
-from inspector.training.fitting import build_network, describe_weights
+from inspector.recipe.network import build_model
+from inspector.training.optimise.fitting import build_network, describe_weights
 from inspector.training.recipe_writer import check_out, write_recipe
 from inspector.training.train import collect_versions
 from inspector.types import PixelFormat

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspector.config import CrossValidation, PrecisionChoice, Recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
 from inspector.device import choose_device
 from inspector.engine.build import build_engine
-from inspector.masks import load_roi, load_zones
 from inspector.model import ReverseDistillation
-from inspector.recipe_network import load_model
-from inspector.training.cross_validation import choose_compared, compute_gains
-from inspector.training.datasets import list_images
-from inspector.training.fold_networks import has_folds, load_folds
-from inspector.training.good_frames import choose_frames
-from inspector.training.proving import ProbeCollector, adopt_probe, adopt_quantised, score_proved
-from inspector.training.record import FoldRecord, TrainingRecord, load_record
-from inspector.training.score_record import GoodFrame, ScoreRecord
-from inspector.training.scoring import Advance, FrameScore, score_parts
+from inspector.recipe.masks import load_roi, load_zones
+from inspector.recipe.network import load_model
+from inspector.recipe.opening import open_detector
+from inspector.training.data.datasets import list_images
+from inspector.training.data.good_frames import choose_frames
+from inspector.training.data.record import FoldRecord, TrainingRecord, load_record
+from inspector.training.optimise.cross_validation import choose_compared, compute_gains
+from inspector.training.optimise.fold_networks import has_folds, load_folds
+from inspector.training.thresholds.proving import ProbeCollector, adopt_probe, adopt_quantised, score_proved
+from inspector.training.thresholds.score_record import GoodFrame, ScoreRecord
+from inspector.training.thresholds.scoring import Advance, FrameScore, score_parts
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ def judge_good_frames(
 
     def load(candidate: Recipe) -> Detector:
         unset = candidate.model_copy(update={"threshold": None})  # the thresholds of before must not weigh maps
-        return Detector.load(folder, device=choose_device(device), recipe=unset, proved=False)
+        return open_detector(folder, device=choose_device(device), recipe=unset, proved=False)
 
     def score(detector: Detector, paths: Sequence[Path], collector: ProbeCollector | None) -> dict[Path, _Row]:
         frames, parts = score_parts(detector, paths, areas, advance, collector)

@@ -11,17 +11,17 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from inspector.config import RECIPE_FILE, WEIGHTS_FILE, Recipe, dump_recipe, seal
+from inspector.detection.looks import Look
 from inspector.engine.probe import Probe
 from inspector.errors import TrainingError
-from inspector.looks import Look
 from inspector.model import ReverseDistillation
 from inspector.model.checkpoint import save_weights
 from inspector.training.adopting import adopt_roi
+from inspector.training.data.record import TrainingRecord, write_record
 from inspector.training.expectations import adopt_expectation
-from inspector.training.fold_networks import save_fold
-from inspector.training.proving import adopt_probe
-from inspector.training.record import TrainingRecord, write_record
-from inspector.training.score_record import ScoreRecord, write_scores
+from inspector.training.optimise.fold_networks import save_fold
+from inspector.training.thresholds.proving import adopt_probe
+from inspector.training.thresholds.score_record import ScoreRecord, write_scores
 
 SUSPECTS_DIR = "suspects"
 """Pictures of good frames that stand out."""

@@ -17,19 +17,20 @@ import torch
 
 import inspector
 from inspector.config import Preprocessing, Recipe, Tiling
+from inspector.detection.looks import Look
+from inspector.detection.parts import check_aspect
 from inspector.device import choose_device
 from inspector.errors import TrainingError
-from inspector.looks import Look
-from inspector.masks import check_aspect, read_roi
-from inspector.training.course import Course, Draw, conclude, draw_suspects, learn_held_out, learn_in_folds
-from inspector.training.datasets import FrameSet, list_images, survey
-from inspector.training.fitting import compute_digest, describe_weights
-from inspector.training.frame_shapes import warn_of_shapes
-from inspector.training.good_frames import drop_duplicates, name_groups, warn_if_few
-from inspector.training.lesson import Lesson, Report
-from inspector.training.options import TrainOptions
+from inspector.recipe.masks import read_roi
+from inspector.training.data.datasets import FrameSet, list_images, survey
+from inspector.training.data.frame_shapes import warn_of_shapes
+from inspector.training.data.good_frames import drop_duplicates, name_groups, warn_if_few
+from inspector.training.data.record import FoldRecord, HistoryPoint, TrainingRecord
+from inspector.training.optimise.course import Course, Draw, conclude, draw_suspects, learn_held_out, learn_in_folds
+from inspector.training.optimise.fitting import compute_digest, describe_weights
+from inspector.training.optimise.lesson import Lesson, Report
+from inspector.training.optimise.options import TrainOptions
 from inspector.training.recipe_writer import Extras, check_out, write_recipe
-from inspector.training.record import FoldRecord, HistoryPoint, TrainingRecord
 
 logger = logging.getLogger(__name__)
 

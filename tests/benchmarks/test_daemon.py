@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inspector.sinks.journal import Journal, OpenFrame
-from inspector.sinks.journal_verification import verify
+from inspector.journal.verification import verify
+from inspector.journal.writer import Journal, OpenFrame
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -15,7 +15,7 @@ import torch
 from station_process import good_frame, write_recipe
 
 from inspector.cli.app import main
-from inspector.cli.progress import show_progress
+from inspector.cli.terminal.progress import show_progress
 from inspector.config import Recipe
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
@@ -37,7 +37,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def build(recipe: Recipe, load_model: Any, *, device: torch.device, **options: Any) -> EagerEngine:
         return build_eager(recipe, load_model(), device=device)
 
-    monkeypatch.setattr("inspector.detector.build_engine", build)
+    monkeypatch.setattr("inspector.recipe.opening.build_engine", build)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name in NAMES:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from inspector.config import Recipe, Threshold, Tiling
-from inspector.recipe_network import build_model
+from inspector.recipe.network import build_model
 from inspector.training.recipe_writer import write_recipe
 
 

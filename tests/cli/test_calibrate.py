@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inspector.cli.app import app
-from inspector.cli.summary import describe_threshold
+from inspector.cli.terminal.summary import describe_threshold
 from inspector.config import CrossValidation, DefectScores, GoodScores, GroupCheck, Recipe, Tail, Threshold
 
 RECIPE = Recipe.model_validate(

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from inspector.config import WEIGHTS_FILE, load_recipe
-from inspector.model.checkpoint import compute_sha256
+from inspector.files import compute_sha256
 
 Run = Callable[..., tuple[int, str]]
 create_model = timm.create_model

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from inspector.cli.app import app
 from inspector.config import Recipe
-from inspector.training import evaluate as evaluation_module
-from inspector.training.evaluate import Evaluation
-from inspector.training.image_metrics import compute_image_metrics
-from inspector.training.samples import Sample
+from inspector.training.evaluation import evaluate as evaluation_module
+from inspector.training.evaluation.evaluate import Evaluation
+from inspector.training.evaluation.image_metrics import compute_image_metrics
+from inspector.training.evaluation.samples import Sample
 from inspector.types import Verdict
 
 

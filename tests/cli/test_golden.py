@@ -18,8 +18,7 @@ from inspector.config import Recipe, Threshold, dump_recipe, load_recipe, seal
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
 from inspector.errors import InspectorError
-from inspector.files import write_whole
-from inspector.model.checkpoint import compute_sha256
+from inspector.files import compute_sha256, write_whole
 
 Run = Callable[..., tuple[int, str]]
 
@@ -31,7 +30,7 @@ def _reference_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(recipe: Recipe, load_model: Any, *, device: torch.device, **options: Any) -> EagerEngine:
         return build_eager(recipe, load_model(), device=device)
 
-    monkeypatch.setattr("inspector.detector.build_engine", build)
+    monkeypatch.setattr("inspector.recipe.opening.build_engine", build)
 
 
 @pytest.fixture(scope="module")

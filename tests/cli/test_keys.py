@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from inspector.client.keys import load_key
-from inspector.keys import Role, load_clients, read_station_key
+from inspector.security.keys import Role, load_clients, read_station_key
 
 Run = Callable[..., tuple[int, str]]
 STATION = "schema: 1\nstation: press-3\ncameras: {top: {}}\n"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zmq
 from forms import FORMS, PLAIN, Form, draw
 from torch import Tensor
 
@@ -20,17 +21,17 @@ from inspector.cli import online
 from inspector.cli.inspect import _inspect_one
 from inspector.codec import decode_image
 from inspector.config import Camera, Recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
 from inspector.engine.base import Precision
 from inspector.errors import BadFrameError, FrameError, InspectorError
-from inspector.golden import judge_known
-from inspector.masks import read_roi
+from inspector.recipe.golden import judge_known
+from inspector.recipe.masks import read_roi
 from inspector.sources.folder import FolderSource
 from inspector.sources.wire import FrameDecoder
-from inspector.training.datasets import FrameSet, survey
-from inspector.training.evaluate import _judge
-from inspector.training.ground_truth import read_mask
-from inspector.training.scoring import score_frames
+from inspector.training.data.datasets import FrameSet, survey
+from inspector.training.evaluation.evaluate import _judge
+from inspector.training.evaluation.ground_truth import read_mask
+from inspector.training.thresholds.scoring import score_frames
 from inspector.types import Frame
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,32 +105,17 @@ def by_wire(detector: Detector, path: Path, caplog: Any) -> Judged | None:
 
 
 def by_send(detector: Detector, path: Path, caplog: Any) -> Judged:
-    sent: list[list[Any]] = []
-
-    class Peer:
-        def __init__(self, *_: Any, **__: Any) -> None:
-            self.socket = self
-
-        def __enter__(self) -> Peer:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def wait(self, *_: object) -> bool:
-            return True
-
-        def send_multipart(self, parts: list[Any], **_: Any) -> None:
-            sent.append([bytes(part) for part in parts])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online, "Peer", Peer)
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull:
+        pull.linger = 0
+        endpoint = f"tcp://127.0.0.1:{pull.bind_to_random_port('tcp://127.0.0.1')}"
         told = io.StringIO()
         try:
             with contextlib.redirect_stderr(told):
-                online.send([path], camera="top", fps=0.0, count=0, timeout=1.0, live=False)
+                online.send([path], to=endpoint, camera="top", fps=0.0, count=0, timeout=20.0, live=False)
         except InspectorError as error:  # which counts the files that are named before
             raise InspectorError(told.getvalue()) from error
-    return judge_frame(detector, DECODER.decode(sent[0]))
+        assert pull.poll(20_000)
+        return judge_frame(detector, DECODER.decode(pull.recv_multipart()))
 
 
 def by_golden(detector: Detector, path: Path, caplog: Any) -> Judged:

@@ -8,7 +8,7 @@ import pytest
 
 from inspector.config import Recipe, dump_recipe, load_recipe, load_station
 from inspector.errors import ConfigError, RecipeError
-from inspector.keys import load_clients
+from inspector.security.keys import load_clients
 
 STATION = "schema: 1\nstation: press\nstate_dir: state\ncameras:\n  top:\n    source: {type: zmq}\n"
 RECIPE = f"schema: 1\nrecipe_id: x\nbackbone: resnet18\nweights_sha256: {'ab' * 32}\n"

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from inspector.config import Recipe
 from inspector.engine import build, openvino
 from inspector.engine.base import Precision, has_bf16
-from inspector.engine.build import build_eager, build_engine, compute_network_key, write_quantised
+from inspector.engine.build import build_eager, build_engine
 from inspector.engine.eager import EagerEngine
+from inspector.engine.graphs import compute_network_key, write_quantised
 from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError

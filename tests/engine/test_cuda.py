@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inspector.config import Recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
 from inspector.engine import cuda as cuda_engine
 from inspector.engine.base import Precision
 from inspector.engine.build import build_eager

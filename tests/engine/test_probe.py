@@ -15,7 +15,7 @@ from inspector.engine.base import Precision, allocate_tiles
 from inspector.engine.eager import EagerEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, load_probe, score_tiles
 from inspector.errors import RecipeError
-from inspector.model.checkpoint import compute_sha256
+from inspector.files import compute_sha256
 
 CPU = torch.device("cpu")
 

@@ -24,8 +24,8 @@ HOSTILE = (
 def make_record(
     message: str = "it broke", *args: Any, level: int = logging.WARNING, **fields: Any
 ) -> logging.LogRecord:
-    record = logging.getLogger("inspector.service.ingest").makeRecord(
-        "inspector.service.ingest", level, "file.py", 1, message, args, None, extra=fields
+    record = logging.getLogger("inspector.service.flow.ingest").makeRecord(
+        "inspector.service.flow.ingest", level, "file.py", 1, message, args, None, extra=fields
     )
     record.created, record.msecs, record.threadName = 1_700_000_000.25, 250.0, "ingest-zmq"
     return record
@@ -57,7 +57,7 @@ def test_line_is_an_object_with_the_fields_of_the_call_when_json() -> None:
         "time": "2023-11-14T22:13:20.250Z",
         "level": "warning",
         "thread": "ingest-zmq",
-        "logger": "inspector.service.ingest",
+        "logger": "inspector.service.flow.ingest",
         "message": "frame f1",
         "station": "press-3",
         "camera": "top",
@@ -69,7 +69,7 @@ def test_line_is_an_object_with_the_fields_of_the_call_when_json() -> None:
 def test_line_is_logfmt_when_keyvalue() -> None:
     record = make_record("camera out", camera="top", why='cable "A" = out', empty="", ok=True)
     assert LineFormatter("keyvalue", journal=False, station="press-3").format(record) == (
-        "time=2023-11-14T22:13:20.250Z level=warning thread=ingest-zmq logger=inspector.service.ingest "
+        "time=2023-11-14T22:13:20.250Z level=warning thread=ingest-zmq logger=inspector.service.flow.ingest "
         'message="camera out" station=press-3 camera=top why="cable \\"A\\" = out" empty="" ok=true'
     )
 

@@ -16,7 +16,7 @@ import pytest
 from inspector import logs
 from inspector.logs import setup
 
-OURS, THEIRS = logging.getLogger("inspector.service.worker"), logging.getLogger("timm.models")
+OURS, THEIRS = logging.getLogger("inspector.service.flow.worker"), logging.getLogger("timm.models")
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_warnings_and_unhandled_exceptions_are_log_lines_when_asked(capsys: pyte
         ("warning", "py.warnings"),
         ("critical", "inspector.logs.setup"),
         ("info", "inspector.logs.setup"),
-        ("debug", "inspector.service.worker"),
+        ("debug", "inspector.service.flow.worker"),
         ("critical", "inspector.logs.setup"),
     ]
     assert lines[0]["message"].endswith("DeprecationWarning: old")

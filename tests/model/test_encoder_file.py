@@ -10,7 +10,7 @@ import timm
 import torch
 
 from inspector.errors import WeightsError
-from inspector.model.checkpoint import compute_sha256
+from inspector.files import compute_sha256
 from inspector.model.encoder import Encoder, load_encoder_weights
 from inspector.model.encoder_file import EncoderFile, fetch_encoder
 

@@ -14,19 +14,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from inspector.config import GoodScores, Station, Threshold, WhenFull
-from inspector.decision import Decision
-from inspector.detector import Judgement
+from inspector.detection.decision import Decision
+from inspector.detection.run import Judgement
 from inspector.engine.base import Precision
-from inspector.service.clock import Clock
 from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
-from inspector.service.disk import DiskUsage
-from inspector.service.frame_buffer import FrameBuffer
-from inspector.service.gpu import GpuSample
-from inspector.service.health import Health, State
-from inspector.service.judges import Judge, Judges
-from inspector.service.ledger import Ledger, Ticket
-from inspector.service.metrics import Metrics
-from inspector.service.starts import AFTER
+from inspector.service.control.starts import AFTER
+from inspector.service.flow.buffer import FrameBuffer
+from inspector.service.flow.judges import Judge, Judges
+from inspector.service.flow.ledger import Ledger, Ticket
+from inspector.service.telemetry.clock import Clock
+from inspector.service.telemetry.disk import DiskUsage
+from inspector.service.telemetry.gpu import GpuSample
+from inspector.service.telemetry.health import Health, State
+from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.base import build_frame
 from inspector.types import Frame, PixelFormat, Reason, Region, Result, Verdict
 

@@ -15,9 +15,9 @@ import zmq
 from inspector.config import SOCKETS, Station
 from inspector.errors import ConfigError
 from inspector.service.assembly import Assembly
-from inspector.service.health import Health, State
-from inspector.service.metrics import Metrics
-from inspector.service.overlayer import Overlayer
+from inspector.service.flow.overlayer import Overlayer
+from inspector.service.telemetry.health import Health, State
+from inspector.service.telemetry.metrics import Metrics
 
 WAIT_S = 10.0
 

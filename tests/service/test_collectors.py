@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inspector.service.clock import Clock
-from inspector.service.disk import DiskUsage
-from inspector.service.gpu import GpuSample
-from inspector.service.health import State
-from inspector.service.judges import Judge
-from inspector.service.ledger import Ledger, Ticket
+from inspector.service.flow.judges import Judge
+from inspector.service.flow.ledger import Ledger, Ticket
+from inspector.service.telemetry.clock import Clock
+from inspector.service.telemetry.disk import DiskUsage
+from inspector.service.telemetry.gpu import GpuSample
+from inspector.service.telemetry.health import State
 from inspector.types import Frame, Reason, Verdict
 
 Accept = Callable[..., Ticket]
@@ -201,14 +201,14 @@ def test_machine_is_absent_when_nothing_is_known(whole: Whole, registry: Collect
 
 
 def test_clock_is_the_kernels_when_read() -> None:
-    from inspector.service.clock import read_clock
+    from inspector.service.telemetry.clock import read_clock
 
     clock = read_clock()
     assert clock is None or 0 <= clock.error_s <= 16.5
 
 
 def test_disk_is_that_of_the_folder_when_read(tmp_path: Path) -> None:
-    from inspector.service.disk import read_disk
+    from inspector.service.telemetry.disk import read_disk
 
     usage = read_disk(tmp_path)
     assert 0 < usage.free_bytes <= usage.size_bytes

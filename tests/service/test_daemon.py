@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from inspector.config import Station
+from inspector.journal.events import Kind
 from inspector.service.daemon import Daemon
-from inspector.service.health import Health
-from inspector.sinks.journal_events import Kind
+from inspector.service.telemetry.health import Health
 
 
 class Audit:

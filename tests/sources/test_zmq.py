@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import zmq
 
-from inspector.access import Access
 from inspector.config import Camera, FolderSource, ImagezmqSource, Sockets, Station
 from inspector.errors import ConfigError, MessageRefusedError, UnidentifiedFrameError
-from inspector.sources.build import build_sources
+from inspector.security.gate import Access
 from inspector.sources.detached import DetachedSource
+from inspector.sources.registry import build_sources
 from inspector.sources.wire import FrameDecoder
 from inspector.sources.zmq import ZmqSource
 from inspector.types import Frame, PixelFormat

@@ -131,7 +131,7 @@ def break_device(faults: Faults) -> None:
     """Every detector's engine, whichever it is."""
     import torch
 
-    from inspector.detector import Detector
+    from inspector.detection.detector import Detector
 
     real_warm_up = Detector.warm_up
 

@@ -25,12 +25,12 @@ import yaml
 import zmq
 
 from inspector.config import Preprocessing, Recipe, Threshold, Tiling, dump_recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
 from inspector.engine.build import build_eager
 from inspector.engine.probe import Probe, score_tiles
 from inspector.model.checkpoint import save_weights
-from inspector.recipe_network import build_model
-from inspector.training.proving import adopt_probe
+from inspector.recipe.network import build_model
+from inspector.training.thresholds.proving import adopt_probe
 from inspector.types import PixelFormat
 
 FRAME_HW = (128, 160)

@@ -18,7 +18,7 @@ from line import Line
 from recovery import Serve, assert_deadlines_are_kept, endure, report, wait_for_pass
 from station_process import StartStation, base_config
 
-from inspector.sinks.journal import read_results
+from inspector.journal.writer import read_results
 
 DEADLINE_MS = 500
 

@@ -13,7 +13,7 @@ import zmq
 from station_process import FRAME_HW, StartStation, base_config, next_result, send_frame, write_recipe
 
 from inspector.config import dump_recipe, load_recipe
-from inspector.looks import compute_look
+from inspector.detection.looks import compute_look
 from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 

@@ -27,7 +27,7 @@ from station_process import (
     write_recipe,
 )
 
-from inspector.sinks.journal import read_results
+from inspector.journal.writer import read_results
 
 GOOD_HEADER = {"camera": "top", "frame_id": "x", "encoding": "raw", "dtype": "uint8", "shape": [128, 160, 3]}
 RAW = good_frame().tobytes()
@@ -238,7 +238,7 @@ def test_not_finite_weights_exit_78_never_a_pass(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from inspector.config import dump_recipe, load_recipe
-    from inspector.model.checkpoint import compute_sha256
+    from inspector.files import compute_sha256
 
     recipe = write_recipe(tmp_path / "poisoned")
     state = load_file(recipe / "weights.safetensors")

@@ -58,7 +58,7 @@ def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: St
 
 def test_readme_subscriber_says_what_passes_when_run_as_it_stands(start: StartStation) -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    code, sending = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     station = start()
     code = code.replace("press-3", station.config["station"])
     for name in ("results", "requests"):
@@ -69,15 +69,18 @@ def test_readme_subscriber_says_what_passes_when_run_as_it_stands(start: StartSt
         push = station.open(zmq.PUSH, "frames")
         for number in range(4):
             send_frame(push, bad_frame() if number % 2 else good_frame(), f"f{number}")
-        lines = [reader.stdout.readline().strip() for _ in range(5)]
+        sending = sending.replace(Sockets().imagezmq, station.config["sockets"]["imagezmq"])
+        exec(sending, {"pixels": good_frame()})  # noqa: S102 (the README's)
+        lines = [reader.stdout.readline().strip() for _ in range(6)]
     finally:
         reader.kill()
         reader.communicate()
-    assert [line for line in lines if not line.startswith("StatusChanged")][:4] == [
+    assert [line for line in lines if not line.startswith("StatusChanged")][:5] == [
         "result top 1 f0 PASS OK let it through",
         "result top 2 f1 FAIL DEFECT stop the part",
         "result top 3 f2 PASS OK let it through",
         "result top 4 f3 FAIL DEFECT stop the part",
+        "result top 5 4711 PASS OK let it through",
     ]
 
 

@@ -19,7 +19,7 @@ from line import ConfirmedSender, Line
 from station_process import FRAME_HW, RunningStation, StartStation, base_config
 
 from inspector.client import Lost, Subscriber, Verdict
-from inspector.sinks.journal_verification import verify
+from inspector.journal.verification import verify
 
 KILLS = scaled(5, 50)
 LOAD = {"slow_s": 0.04}

@@ -22,9 +22,9 @@ import zmq
 from chaos import long_only
 from station_process import RunningStation, StartStation, bad_frame, base_config, good_frame
 
-from inspector.model.checkpoint import compute_sha256
-from inspector.sinks.journal_events import select_events
-from inspector.sinks.journal_verification import verify
+from inspector.files import compute_sha256
+from inspector.journal.events import select_events
+from inspector.journal.verification import verify
 
 WAIT_S = 60.0
 

@@ -21,7 +21,7 @@ from inspector.cli import online
 from inspector.client import Refused, StatusChanged, Subscriber, Verdict
 from inspector.client.keys import ClientKey
 from inspector.errors import InspectorError
-from inspector.keys import Client, Role, edit_clients, load_clients, make_station_key, read_station_key
+from inspector.security.keys import Client, Role, edit_clients, load_clients, make_station_key, read_station_key
 
 WAIT_S = 10.0
 MAX_RATE = 200

@@ -13,7 +13,7 @@ import torch
 from inspector.config import Recipe, Threshold, Tiling
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
-from inspector.recipe_network import build_model
+from inspector.recipe.network import build_model
 from inspector.training.recipe_writer import write_recipe
 
 
@@ -26,14 +26,14 @@ def _reference_engine(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     def build(recipe: Recipe, load_model: Any, *, device: torch.device, **options: Any) -> EagerEngine:
         return build_eager(recipe, load_model(), device=device)
 
-    for module in ("inspector.detector", "inspector.training.lesson"):
+    for module in ("inspector.recipe.opening", "inspector.training.optimise.lesson"):
         monkeypatch.setattr(f"{module}.build_engine", build)
 
 
 @pytest.fixture(autouse=True)
 def _few_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Map normalisation is measured on 16 tiles instead of 256: most of what a training of two steps takes."""
-    monkeypatch.setattr("inspector.training.fitting._NORMALISATION_TILES", 16)
+    monkeypatch.setattr("inspector.training.optimise.fitting._NORMALISATION_TILES", 16)
 
 
 @pytest.fixture(scope="session")

@@ -16,16 +16,17 @@ from scipy import stats
 from torch import nn
 
 from inspector.config import Recipe, Threshold, Tiling, dump_recipe, load_recipe
-from inspector.detector import Detector
+from inspector.detection.detector import Detector
+from inspector.detection.preprocessing import preprocess
 from inspector.errors import RecipeError, TrainingError
-from inspector.golden import prove_golden
-from inspector.preprocessing import preprocess
-from inspector.training import scoring
+from inspector.recipe.golden import prove_golden
+from inspector.recipe.opening import open_detector
 from inspector.training.calibrate import calibrate
-from inspector.training.datasets import list_images, read_image
+from inspector.training.data.datasets import list_images, read_image
 from inspector.training.golden import KnownFrame, update_golden
 from inspector.training.recipe_writer import write_recipe
-from inspector.training.thresholds import compute_false_reject_bound, compute_interval
+from inspector.training.thresholds import scoring
+from inspector.training.thresholds.policy import compute_false_reject_bound, compute_interval
 
 CPU = torch.device("cpu")
 
@@ -47,7 +48,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inspector.recipe_network.build_model", lambda recipe: Brightness())
+    monkeypatch.setattr("inspector.recipe.network.build_model", lambda recipe: Brightness())
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_recipe_on_disk_holds_threshold_and_escapes_when_calibrated(recipe_dir: 
     good = _write_noise(tmp_path / "good", range(4), 80, 120)
     defects = _write_noise(tmp_path / "defects", range(10, 13), 0, 255)
     recipe = calibrate(recipe_dir, good, false_reject_rate=0.25, defects_dir=defects, device="cpu")
-    detector = Detector.load(recipe_dir, device=CPU)
+    detector = open_detector(recipe_dir, device=CPU)
     scores = sorted(score_frames(detector, list_images(good)).values())
     escaped = [score <= scores[2] for score in score_frames(detector, list_images(defects)).values()]
     assert recipe == load_recipe(recipe_dir)
@@ -104,7 +105,7 @@ def test_recipe_that_was_edited_is_refused_until_it_is_calibrated(
     path.write_text(path.read_text(encoding="utf-8").replace("\n  scale: 1.0", "\n  scale: 0.75"), encoding="utf-8")
     edited = "preprocessing.scale: must be 1.0, with which the threshold was set, got 0.75"
     with pytest.raises(RecipeError, match=edited):
-        Detector.load(folder, device=CPU)
+        open_detector(folder, device=CPU)
     recipe = calibrate(folder, good, device="cpu")
     assert f"{path}: {edited}" in caplog.messages
     assert load_recipe(folder) == recipe
@@ -156,7 +157,7 @@ def test_golden_frames_stay_when_they_hold_at_the_new_threshold(golden_recipe_di
     recipe = calibrate(golden_recipe_dir, _write_noise(tmp_path / "more", range(40, 44), 85, 125), device="cpu")
     assert recipe.threshold != before.threshold
     assert recipe.golden == before.golden
-    prove_golden(Detector.load(golden_recipe_dir, device=CPU), golden_recipe_dir)
+    prove_golden(open_detector(golden_recipe_dir, device=CPU), golden_recipe_dir)
 
 
 def test_recipe_on_disk_stays_when_a_golden_frame_would_not_hold(golden_recipe_dir: Path, tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_recipe_on_disk_stays_when_a_golden_frame_would_not_hold(golden_recipe_d
     assert "good-1.png: golden frame: must be judged PASS, but cannot be judged: not what good frames show: " in message
     assert f"inspector golden {golden_recipe_dir} --clear" in message
     assert (golden_recipe_dir / "recipe.yaml").read_bytes() == before
-    prove_golden(Detector.load(golden_recipe_dir, device=CPU), golden_recipe_dir)
+    prove_golden(open_detector(golden_recipe_dir, device=CPU), golden_recipe_dir)
 
 
 def test_golden_frames_are_verified_before_frames_are_judged(golden_recipe_dir: Path, tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_golden_frames_are_verified_before_frames_are_judged(golden_recipe_dir: 
 def test_threshold_is_what_the_region_of_interest_shows_when_a_mask_is_given(recipe_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(recipe_dir, tmp_path / "recipe")
     good = _write_noise(tmp_path / "good", range(4), 80, 120)
-    detector = Detector.load(folder, device=CPU)
+    detector = open_detector(folder, device=CPU)
     maps = [
         detector.compute_anomaly_map(preprocess(*read_image(path), detector.recipe.preprocessing))
         for path in list_images(good)
@@ -190,7 +191,7 @@ def test_threshold_is_what_the_region_of_interest_shows_when_a_mask_is_given(rec
     masked = calibrate(folder, good, false_reject_rate=0.25, roi_mask=tmp_path / "mask.png", device="cpu")
     assert masked.threshold is not None
     assert masked.threshold.value == pytest.approx(sorted(m[quiet].max() for m in maps)[2])
-    assert Detector.load(folder, device=CPU).recipe == masked  # the mask is in the folder, its checksum verified
+    assert open_detector(folder, device=CPU).recipe == masked  # the mask is in the folder, its checksum verified
 
 
 def test_recipe_on_disk_stays_when_the_mask_is_all_black(recipe_dir: Path, tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def good(tmp_path: Path) -> Path:
 
 def read_maps(folder: Path, frames: Path) -> Any:
     """The network's own maps (n, h, w)."""
-    detector = Detector.load(folder, device=CPU, recipe=load_recipe(folder).model_copy(update={"threshold": None}))
+    detector = open_detector(folder, device=CPU, recipe=load_recipe(folder).model_copy(update={"threshold": None}))
     preprocessing = detector.recipe.preprocessing
     return np.stack(
         [detector.compute_anomaly_map(preprocess(*read_image(path), preprocessing)) for path in list_images(frames)]
@@ -245,7 +246,7 @@ def test_each_zone_has_a_threshold_of_its_own_when_calibrated(folder: Path, good
     assert recipe.threshold.false_reject_bound == pytest.approx(min(1, 3 * share))
     assert recipe.threshold.target_false_reject_rate == 0.45
 
-    detector = Detector.load(folder, device=CPU)
+    detector = open_detector(folder, device=CPU)
     assert detector.recipe == recipe
     rejected = (maps[..., 30:80].max(axis=(1, 2)) > expected[0]) | (maps[..., :30].max(axis=(1, 2)) > expected[1])
     rejected |= maps[..., 80:].max(axis=(1, 2)) > expected[2]
@@ -332,14 +333,14 @@ def test_area_and_threshold_fit_each_other_when_the_area_is_given_or_chosen(fold
     given = calibrate(folder, good, false_reject_rate=0.25, min_region_area=20, device="cpu")
     assert given.threshold is not None
     assert given.min_region_area == 20
-    scores = sorted(score_frames(Detector.load(folder, device=CPU), list_images(good)).values())
+    scores = sorted(score_frames(open_detector(folder, device=CPU), list_images(good)).values())
     assert given.threshold.value == pytest.approx(scores[7])
     assert given.threshold.false_reject_bound == pytest.approx(compute_false_reject_bound(2, 10))
 
     chosen = calibrate(folder, good, false_reject_rate=0.25, min_region_area="auto", device="cpu")
     assert chosen.threshold is not None
     assert chosen.min_region_area in {1, 4, 16, 64}
-    scores = sorted(score_frames(Detector.load(folder, device=CPU), list_images(good)).values())
+    scores = sorted(score_frames(open_detector(folder, device=CPU), list_images(good)).values())
     assert chosen.threshold.value == pytest.approx(scores[7])
     assert chosen.threshold.false_reject_bound == pytest.approx(compute_false_reject_bound(2, 10, 0.9875))
 
@@ -382,7 +383,7 @@ def test_good_scores_are_written_beside_the_threshold_as_whole_frames_have_them(
     zones = {"left": write_columns(tmp_path / "l.png", 0, 30)}
     recipe = calibrate(folder, good, false_reject_rate=0.45, zones=zones, device="cpu")
     assert recipe.threshold is not None
-    scores = list(score_frames(Detector.load(folder, device=CPU), list_images(good)).values())
+    scores = list(score_frames(open_detector(folder, device=CPU), list_images(good)).values())
     assert recipe.threshold.good_scores is not None
     assert recipe.threshold.good_scores.median == pytest.approx(np.median(scores), rel=1e-5)
     assert recipe.threshold.good_scores.p95 == pytest.approx(np.quantile(scores, 0.95), rel=1e-5)
@@ -397,7 +398,7 @@ def test_warn_band_begins_at_the_rate_asked_for(folder: Path, good: Path) -> Non
     recipe = calibrate(folder, good, false_reject_rate=0.1, warn_rate=0.4, device="cpu")
     assert recipe.threshold is not None
     assert recipe.threshold.warn_above == pytest.approx(np.sort(read_maps(folder, good).max(axis=(1, 2)))[5])
-    detector = Detector.load(folder, device=CPU)
+    detector = open_detector(folder, device=CPU)
     decisions = [detector.judge(*read_image(path)).decision for path in list_images(good)]
     assert sum(decision.warn for decision in decisions) == 3
     assert sum(decision.verdict == "FAIL" for decision in decisions) == 1

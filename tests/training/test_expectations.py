@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from inspector.config import EXPECTATIONS, Bound, Preprocessing, Recipe
-from inspector.looks import Look, compute_look, find_outside
+from inspector.detection.looks import Look, compute_look, find_outside
 from inspector.training.expectations import adopt_expectation, count_outside, fit, measure_looks
-from inspector.training.thresholds import compute_false_reject_bound
+from inspector.training.thresholds.policy import compute_false_reject_bound
 from inspector.types import PixelFormat
 
 NAMES = [name for name in EXPECTATIONS if name not in {"texture", "layout"}]

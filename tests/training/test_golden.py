@@ -11,7 +11,7 @@ import pytest
 
 from inspector.config import load_recipe
 from inspector.errors import InspectorError, RecipeError
-from inspector.recipe_network import load_model
+from inspector.recipe.network import load_model
 from inspector.training.golden import KnownFrame, update_golden
 from inspector.training.recipe_writer import write_recipe
 

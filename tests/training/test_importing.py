@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from inspector.config import Normalisation, Recipe, load_recipe
-from inspector.detector import Detector
+from inspector.detection.preprocessing import normalise
 from inspector.errors import CheckpointError, TrainingError
-from inspector.model.checkpoint import compute_sha256
-from inspector.preprocessing import normalise
+from inspector.files import compute_sha256
+from inspector.recipe.opening import open_detector
 from inspector.training.calibrate import calibrate
 from inspector.training.importing import ImportOptions, import_checkpoint
 
@@ -94,7 +94,7 @@ def save_checkpoint(model: Any, path: Path) -> Path:
 
 
 def assert_maps_equal(theirs: nn.Module, out: Path) -> None:
-    detector = Detector.load(out, device=CPU)
+    detector = open_detector(out, device=CPU)
     image = torch.randint(0, 256, (3, TILE, TILE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = theirs(normalise(image[None], detector.recipe.preprocessing)).anomaly_map[0, 0]

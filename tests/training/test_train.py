@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from inspector.config import Recipe, Tiling, load_recipe
-from inspector.detector import Detector
 from inspector.errors import RecipeError, TrainingError
+from inspector.files import compute_sha256
 from inspector.model import ReverseDistillationLoss
-from inspector.model.checkpoint import compute_sha256
-from inspector.recipe_network import build_model
-from inspector.training.datasets import split
-from inspector.training.lesson import TrainingProgress
-from inspector.training.options import HOLDOUT, REFERENCE, TrainOptions
+from inspector.recipe.network import build_model
+from inspector.recipe.opening import open_detector
+from inspector.training.data.datasets import split
+from inspector.training.optimise.lesson import TrainingProgress
+from inspector.training.optimise.options import HOLDOUT, REFERENCE, TrainOptions
 from inspector.training.recipe_writer import write_recipe
 from inspector.training.train import train
 from inspector.types import PixelFormat
@@ -68,7 +68,7 @@ def test_one_command_gives_a_recipe_the_detector_judges_with(good_dir: Path, tmp
     assert record["frames"].items() <= {p.name: compute_sha256(p) for p in good_dir.iterdir()}.items()
     assert [entry["step"] for entry in record["history"]] == [1, 2]
     assert cv2.imread(str(tmp_path / "recipe" / "training.png")) is not None
-    detector = Detector.load(tmp_path / "recipe", device=torch.device("cpu"))
+    detector = open_detector(tmp_path / "recipe", device=torch.device("cpu"))
     judged = detector.judge(cv2.imread(str(good_dir / "0.png")), PixelFormat.BGR8)
     assert np.isfinite(judged.decision.score)
 
@@ -275,7 +275,7 @@ def test_recipe_holds_the_region_of_interest_when_a_mask_is_given(good_dir: Path
     recipe = train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, roi_mask=tmp_path / "mask.png"))
     assert recipe.roi_mask is not None
     assert (tmp_path / "recipe" / recipe.roi_mask).read_bytes() == (tmp_path / "mask.png").read_bytes()
-    assert Detector.load(tmp_path / "recipe", device=torch.device("cpu")).recipe == recipe
+    assert open_detector(tmp_path / "recipe", device=torch.device("cpu")).recipe == recipe
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
@@ -300,7 +300,7 @@ def test_frames_keep_their_aspect_and_a_defect_is_found_where_it_is(
 
     top, left = (100, 20) if frame_hw[0] > frame_hw[1] else (20, 100)
     frames[0, top : top + 16, left : left + 16] = 255
-    detector = Detector.load(tmp_path / "recipe", device=torch.device("cpu"))
+    detector = open_detector(tmp_path / "recipe", device=torch.device("cpu"))
     anomaly_map = detector.judge(frames[0], PixelFormat.BGR8, any_frame=True).anomaly_map
     worst = detector.decide(anomaly_map, float(anomaly_map.max()) * 0.99, frame_hw).regions[0]
     x0, y0, x1, y1 = worst.xyxy

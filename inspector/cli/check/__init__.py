@@ -1,0 +1,1 @@
+"""`inspector check` and its parts."""

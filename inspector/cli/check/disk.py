@@ -1,0 +1,97 @@
+"""The station's folder: can be written, has room for what it may keep, and a journal this program understands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inspector.cli.check.finding import Finding
+from inspector.config import Station
+from inspector.errors import JournalError
+
+if TYPE_CHECKING:
+    from inspector.journal.mark import Mark
+
+
+def check_disk(station: Station) -> list[Finding]:
+    """Folder, room and journal as they are now. Nothing is written."""
+    folder = station.folder
+    # Not `Path.exists`, which raises where this user may not enter the folder above.
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        mend = f"make {station.state_dir} writable for the station's user, or name another folder"
+        return [Finding("state_dir", problem=f"{existing}: must be a folder this user can write", mend=mend)]
+    return [_check_room(station, folder, existing), _check_limits(station, folder, existing), _check_journal(folder)]
+
+
+def _check_room(station: Station, folder: Path, existing: Path) -> Finding:
+    usage = shutil.disk_usage(existing)
+    needed = station.evidence.min_free
+    if usage.free < needed:
+        problem = f"{existing}: must have evidence.min_free free, {_show(needed)}, has {_show(usage.free)}"
+        return Finding("state_dir", problem=problem, mend="make room, or name a folder on another disk")
+    return Finding("state_dir", f"{folder}: {_show(usage.free)} free of {_show(usage.total)}")
+
+
+def _check_limits(station: Station, folder: Path, existing: Path) -> Finding:
+    """Whether evidence and journal reach their limits before the disk reaches its."""
+    evidence, journal = station.evidence, station.journal
+    kept = evidence.max_bytes if evidence.frames != "none" else 0
+    limit = kept + (journal.max_bytes or 0)
+    room = shutil.disk_usage(existing).free - evidence.min_free
+    if limit > room:  # else what is there already need not be counted
+        room += _measure(folder)
+    if limit > room:
+        room = max(room, 0)
+        problem = f"with journal.max_bytes {_show(limit)} may be kept; above min_free there is room for {_show(room)}"
+        mend = f"make room, or lower them to {_show(room)} together: once the disk is full no evidence is kept"
+        return Finding("evidence.max_bytes", problem=problem, mend=mend, fatal=False)
+    return Finding("evidence.max_bytes", f"with journal.max_bytes {_show(limit)}, of {_show(room)} there is room for")
+
+
+def _measure(folder: Path) -> int:
+    """Bytes of all files below; a running daemon removes some meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(place, name).lstat().st_size
+    return size
+
+
+def _check_journal(folder: Path) -> Finding:
+    from inspector.journal.checking import check_journal
+    from inspector.journal.mark import read_mark
+    from inspector.journal.reader import read_journal_version
+    from inspector.journal.schema import MIGRATIONS
+
+    path = folder / "journal.sqlite"
+    try:
+        mark = read_mark(path)
+        if not path.exists():
+            return _describe_absence(path, mark)
+        version = read_journal_version(path)
+        check_journal(path, mark)
+    except (JournalError, sqlite3.Error, OSError) as error:
+        mend = "check as the station's user; for a damaged or older one see docs/operations.md, Putting a journal back"
+        problem = str(error) if str(path) in str(error) else f"{path}: {error}"
+        return Finding("journal", problem=problem, mend=mend)
+    if version < len(MIGRATIONS):
+        return Finding("journal", f"{path}: version {version}, the next start brings it to {len(MIGRATIONS)}")
+    return Finding("journal", f"{path}: version {version}, can be read; inspector journal verify proves it")
+
+
+def _describe_absence(path: Path, mark: Mark | None) -> Finding:
+    if mark is None:
+        return Finding("journal", f"{path}: none yet")
+    problem = f"{path}: must hold {mark.head_n} rows, but is gone"
+    mend = "put it back from a copy; a station without begins one anew, its numbers above those given before"
+    return Finding("journal", problem=problem, mend=mend, fatal=False)
+
+
+def _show(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,200 @@
+"""What `inspector check` looks at: recipes, ages, device, engines and sources. It disturbs no running daemon."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from inspector.cli.check.disk import check_disk
+from inspector.cli.check.finding import Finding
+from inspector.cli.check.sockets import check_sockets
+from inspector.config import Camera, FolderSource, ImagezmqSource, OpencvSource, Recipe, Station
+from inspector.errors import ConfigError, InspectorError
+
+_MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
+
+
+def check_recipes(station: Station) -> list[Finding]:
+    """Each camera's recipe: schema, checksums, weights that load, a threshold."""
+    from inspector.config import load_recipe
+    from inspector.engine.graphs import verify_files
+    from inspector.recipe.golden import verify_golden
+    from inspector.recipe.masks import check_area, load_roi, load_zones
+    from inspector.recipe.network import load_model
+    from inspector.recipe.references import load_expectation
+
+    findings = []
+    for name, camera in station.cameras.items():
+        what = f"cameras.{name}.recipe"
+        if camera.recipe is None:
+            findings.append(
+                Finding(
+                    what,
+                    problem="none: every frame will be answered ERROR NO_RECIPE",
+                    mend="name the folder that inspector train wrote",
+                )
+            )
+            continue
+        try:
+            recipe = load_recipe(camera.recipe)
+            verify_files(recipe, camera.recipe)
+            verify_golden(recipe, camera.recipe)
+            load_model(camera.recipe, recipe)
+            check_area(recipe, load_roi(camera.recipe, recipe), load_zones(camera.recipe, recipe))
+            load_expectation(recipe, camera.recipe)
+        except ConfigError as error:
+            findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
+            continue
+        threshold = recipe.threshold
+        if threshold is None:
+            problem = f"{camera.recipe}: threshold: required; run inspector calibrate"
+            findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
+        else:
+            findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g} ({threshold.method})"))
+            findings += _list_doubts(what, camera.recipe, recipe)
+    return findings
+
+
+def _list_doubts(what: str, folder: Path, recipe: Recipe) -> list[Finding]:
+    """What is no fault, but leaves it unproved that a defective part fails."""
+    from inspector.config import RECIPE_FILE, list_doubts, locate_field
+
+    return [
+        Finding(
+            f"{what} {doubt.name}",
+            problem=f"{locate_field(folder / RECIPE_FILE, doubt.field)}: {doubt.name}: {doubt.problem}",
+            mend=doubt.advice,
+            fatal=False,
+        )
+        for doubt in list_doubts(recipe)
+    ]
+
+
+def check_ages(station: Station) -> list[Finding]:
+    """How old a frame of each camera may be when it comes, and whether its age can be known at all."""
+    return [_check_age(f"cameras.{name}.max_age_ms", camera) for name, camera in station.cameras.items()]
+
+
+def _check_age(what: str, camera: Camera) -> Finding:
+    limit_ms, by_default = camera.age_limit_ms, camera.max_age_ms == "deadline"
+    if limit_ms is None:
+        problem = "null: a frame is judged however long it was held on the way"
+        return Finding(what, problem=problem, mend="take it out: deadline_ms is the limit then", fatal=False)
+    if isinstance(camera.source, FolderSource) and not by_default:
+        problem = f"{limit_ms}: every frame will be answered ERROR STALE: files do not say when they were captured"
+        return Finding(what, problem=problem, mend="take it out")
+    if isinstance(camera.source, FolderSource):
+        problem = "files do not say when they were captured: one that lay there for hours is judged as new"
+        return Finding(what, problem=problem, mend="take away what is judged, and put nothing old there", fatal=False)
+    if isinstance(camera.source, ImagezmqSource) and by_default:
+        problem = "imagezmq's own messages do not say when they were captured: one held on the way is judged as new"
+        return Finding(what, problem=problem, mend="have the sender give captured_utc_ns beside msg", fatal=False)
+    if isinstance(camera.source, OpencvSource):
+        problem = "the time is that of reading: a frame that a driver or network stream held back is judged as new"
+        mend = "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock"
+        return Finding(what, problem=problem, mend=mend, fatal=False)
+    undated = "judged" if by_default else "answered ERROR STALE"
+    return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
+
+
+def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:
+    """Device, engines, disk, ports and sources as they are now.
+
+    Args:
+        station: which one.
+        engines: whether engines are built and golden frames judged; None: unless a daemon runs this station, which
+            needs the device for its verdicts.
+        refused: fields found wrong before: no engine is built of a recipe among them.
+    """
+    from inspector.service.control.lock import find_daemon
+
+    daemon = find_daemon(station.folder)
+    if daemon is not None:
+        running = Finding("daemon", f"runs this station as process {daemon}: what it uses is left alone")
+    else:
+        running = Finding("daemon", "none of this station runs, or none this user can see")
+    return [
+        running,
+        _check_device(station.device, in_use=daemon is not None),
+        *_check_engines(station, wanted=daemon is None if engines is None else engines, refused=refused),
+        *check_disk(station),
+        *check_sockets(station, daemon),
+        *_check_sources(station, daemon),
+    ]
+
+
+def _check_device(device: str, *, in_use: bool) -> Finding:
+    import torch
+
+    from inspector.device import choose_device
+
+    try:
+        chosen = choose_device(device)
+        if not in_use:
+            torch.zeros(1, device=chosen)  # takes some hundred MB of a GPU, which a daemon may need
+    except (ConfigError, RuntimeError, AssertionError) as error:
+        mend = "see what nvidia-smi and torch.cuda.is_available() say, or write device: auto"
+        return Finding("device", problem=f"{device}: cannot be used: {error}", mend=mend)
+    return Finding("device", str(chosen))
+
+
+def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) -> list[Finding]:
+    """Each camera's recipe on the station's device: built, warmed up, proved on its frames, as the daemon will."""
+    from inspector.engine.cache import find_user_cache
+    from inspector.service.flow.judges import load_judges
+
+    findings = []
+    for name, camera in station.cameras.items():
+        if camera.recipe is None or f"cameras.{name}.recipe" in refused:
+            continue
+        what = f"cameras.{name} engine"
+        if not wanted:
+            findings.append(Finding(what, "not built, golden frames not judged; --engines does both"))
+            continue
+        print(f"building the engine of camera {name} and judging its golden frames", file=sys.stderr, flush=True)
+        try:
+            alone = station.model_copy(update={"cameras": {name: camera}})
+            detector = load_judges(alone, find_user_cache())[name].detector
+        except (InspectorError, RuntimeError) as error:
+            mend = "set the threshold anew on this machine with inspector calibrate, or see inspector golden RECIPE"
+            findings.append(Finding(what, problem=str(error), mend=mend))
+        else:
+            engine, count = detector.engine, len(detector.recipe.golden)
+            proved = f"{count} golden frame(s) as expected" if count else "no golden frames"
+            findings.append(Finding(what, f"{engine.precision}, {engine.name}, {proved}"))
+    return findings
+
+
+def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
+    from inspector.sources.base import Source
+    from inspector.sources.detached import DetachedSource
+    from inspector.sources.folder import FolderSource as Folder
+    from inspector.sources.opencv import OpencvSource as Opencv
+
+    findings = []
+    for name, camera in station.cameras.items():
+        source = camera.source
+        what = f"cameras.{name}.source"
+        opened: Source
+        if isinstance(source, FolderSource):
+            opened = DetachedSource(Folder(name, source.path, watch=False))
+        elif isinstance(source, OpencvSource) and daemon is not None:
+            findings.append(Finding(what, f"opencv: not opened, process {daemon} has it"))
+            continue
+        elif isinstance(source, OpencvSource):
+            opened = Opencv(
+                name, source.device, open_timeout_s=source.open_timeout_s, read_timeout_s=source.read_timeout_s
+            )
+        else:
+            findings.append(Finding(what, f"{source.type}: frames come when they come"))
+            continue
+        try:
+            opened.connect()
+            findings.append(Finding(what, f"{source.type}: there"))
+        except InspectorError as error:
+            mend = "see that it has power and network, that its name is right and that nothing else has it open"
+            findings.append(Finding(what, problem=str(error), mend=mend))
+        finally:
+            opened.close()
+    return findings

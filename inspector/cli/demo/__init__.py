@@ -1,0 +1,1 @@
+"""`inspector demo` and the product that it makes up."""

@@ -1,0 +1,1 @@
+"""What several commands show and ask at a terminal."""

@@ -1,0 +1,148 @@
+"""From an anomaly map to a verdict. Pure: no state, no device, no clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from inspector.errors import FrameMismatchError, NotFiniteError
+from inspector.types import Reason, Region, Verdict
+
+Map = np.ndarray[Any, np.dtype[np.float32]]
+Mask = np.ndarray[Any, np.dtype[np.uint8]]
+
+MAX_REGIONS = 100
+"""Regions reported per frame, strongest first. A frame with more is a reject all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict on one anomaly map.
+
+    `score > threshold` holds exactly when the verdict is FAIL. `warn`: it is PASS, but only just.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    score: float
+    regions: tuple[Region, ...]
+    warn: bool = False
+
+
+def decide(
+    anomaly_map: Map,
+    threshold: float,
+    *,
+    min_region_area: int = 1,
+    roi: Mask | None = None,
+    scale_hw: tuple[float, float] = (1.0, 1.0),
+    warn_above: float | None = None,
+) -> Decision:
+    """Judge one frame.
+
+    Args:
+        anomaly_map: (H, W) float32.
+        threshold: a frame whose score lies above fails; also the pixel threshold of the regions.
+        min_region_area: smallest area that counts, in pixels of the map.
+        roi: (H, W) uint8, zero where anomalies do not count; None: everywhere they do.
+        scale_hw: map pixels per sensor pixel, down and across, so that regions come out in sensor pixels.
+        warn_above: a frame that passes with a score above carries a warning; None: none does.
+
+    Raises:
+        NotFiniteError: NaN or infinity anywhere, inside the region of interest or not.
+        FrameMismatchError: a map that no region of the smallest area fits into.
+    """
+    if not (np.isfinite(anomaly_map.max()) and np.isfinite(anomaly_map.min())):  # both carry NaN on
+        bad = int(anomaly_map.size - np.isfinite(anomaly_map).sum())
+        raise NotFiniteError(f"anomaly map: all {anomaly_map.size} values must be finite, {bad} are not")
+    if min_region_area > anomaly_map.size:
+        raise FrameMismatchError(
+            f"min_region_area: must be at most the {anomaly_map.size} pixels of the map, got {min_region_area}"
+        )
+    if roi is not None:
+        anomaly_map = np.where(roi > 0, anomaly_map, np.float32(0))
+    score = compute_score(anomaly_map, min_region_area)
+    if score <= threshold:
+        return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn_above is not None and score > warn_above)
+    regions = find_regions(anomaly_map, threshold, min_region_area, scale_hw)
+    return Decision(Verdict.FAIL, Reason.DEFECT, score, regions)
+
+
+def merge(decisions: Sequence[Decision]) -> Decision:
+    """The decision on a frame from those on its parts, at one threshold: the highest score's, with all regions."""
+    worst = max(decisions, key=lambda decision: decision.score)
+    regions = sorted((region for decision in decisions for region in decision.regions), key=lambda r: -r.peak)
+    return dataclasses.replace(worst, regions=tuple(regions[:MAX_REGIONS]))
+
+
+def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:
+    """The frame's score: the highest level that a connected area of `min_region_area` pixels reaches.
+
+    With an area of 1 this is the maximum (paper, section 3.3). For larger areas it is found by bisection to
+    1e-6 of the range; of the levels that leaves, the highest counts: rounding may reject a part, never pass one.
+    """
+    low, high = float(anomaly_map.min()), float(anomaly_map.max())
+    if min_region_area <= 1:
+        return high
+    tolerance = 1e-6 * (high - low)
+    while high - low > tolerance:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            break
+        _, stats = _components(anomaly_map, middle)
+        large = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= min_region_area]
+        if len(large):
+            low = middle
+            anomaly_map = _crop(anomaly_map, large)  # a higher level's areas lie inside this one's
+        else:
+            high = middle
+    return float(anomaly_map[anomaly_map <= high].max())  # a level of the map, not a point between two
+
+
+def find_regions(
+    anomaly_map: Map, threshold: float, min_region_area: int = 1, scale_hw: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Region, ...]:
+    """Connected areas (8 neighbours) above the threshold, highest peak first, at most `MAX_REGIONS`."""
+    labels, stats = _components(anomaly_map, threshold)
+    large = [i for i in range(1, len(stats)) if stats[i, cv2.CC_STAT_AREA] >= min_region_area]
+    regions = [_region(anomaly_map, labels, stats[i], i, scale_hw) for i in large]
+    return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])
+
+
+def _components(anomaly_map: Map, level: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    above = (anomaly_map > np.float64(level)).view(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    return labels, stats
+
+
+def _crop(anomaly_map: Map, stats: np.ndarray[Any, Any]) -> Map:
+    left, top = stats[:, :2].min(axis=0)
+    right, bottom = (stats[:, :2] + stats[:, 2:4]).max(axis=0)
+    return anomaly_map[top:bottom, left:right]
+
+
+def _region(
+    anomaly_map: Map,
+    labels: np.ndarray[Any, Any],
+    stats: np.ndarray[Any, Any],
+    label: int,
+    scale_hw: tuple[float, float],
+) -> Region:
+    x, y, width, height, area = (int(value) for value in stats)
+    inside = labels[y : y + height, x : x + width] == label
+    peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
+    down, across = scale_hw
+    left, right = _to_sensor(x, x + width, across)
+    top, bottom = _to_sensor(y, y + height, down)
+    return Region((left, top, right, bottom), peak, max(1, round(area / (down * across))))
+
+
+def _to_sensor(start: int, stop: int, scale: float) -> tuple[int, int]:
+    """The nearest whole sensor pixels, at least one: in an enlarged map a region can be smaller."""
+    first, last = round(start / scale), round(stop / scale)
+    return (first, last) if first < last else (int(start / scale), int(start / scale) + 1)

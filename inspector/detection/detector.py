@@ -1,0 +1,274 @@
+"""Frames → decisions: preprocessing, tiling and Reverse Distillation on one engine, micro-batched."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from inspector.config import Recipe, Zone
+from inspector.detection.decision import Decision, Map, Mask, decide, merge
+from inspector.detection.layout import Layouts
+from inspector.detection.looks import Expectation
+from inspector.detection.parts import Parts, compute_gain
+from inspector.detection.preprocessing import Pixels, check_frame, preprocess
+from inspector.detection.run import FrameRun, Judgement, restart
+from inspector.detection.tiling import Tiler
+from inspector.device import is_out_of_memory, translate_fault
+from inspector.engine.base import Engine
+from inspector.engine.upload import Uploader
+from inspector.errors import (
+    DeviceFaultError,
+    RecipeError,
+)
+from inspector.types import PixelFormat, Reason, Verdict
+
+
+class Detector:
+    """Judges frames with one recipe on one engine. Used by one thread at a time.
+
+    `judge` takes one frame from start to end. A caller that wants more than one under way (uploads beside
+    inference, batches shared between frames) calls `begin`, `advance` and `finish` itself.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        engine: Engine,
+        *,
+        roi: Mask | None = None,
+        zones: Mapping[str, Mask] | None = None,
+        expectation: Expectation | None = None,
+        whole_maps: bool = False,
+    ) -> None:
+        """Make it.
+
+        Args:
+            recipe: what to judge.
+            engine: what runs its network.
+            roi: its region of interest; None: everywhere.
+            zones: the mask of each of its zones by name.
+            expectation: what a frame must show to be judged; None: whatever fits is judged.
+            whole_maps: run the tiles in which nothing counts, too: for who measures maps.
+        """
+        self.recipe = recipe
+        self.expectation = expectation
+        self.engine = engine
+        self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
+        self._uploader = Uploader(engine.device, engine.frames_in_flight)
+        self._waits = engine.frames_in_flight == 1  # else the device computes on while we do something else
+        masks = [((zones or {})[zone.name], _gain(recipe, zone)) for zone in recipe.zones]
+        counts_on = None if self._waits else engine.device
+        self._layouts = Layouts(recipe, self.tiler, roi, masks, counts_on=counts_on, whole_maps=whole_maps)
+
+    def warm_up(self) -> None:
+        """Run a full batch and a single tile at the real shape, so that the first frame pays for nothing."""
+        self.engine.infer(len(self.engine.tiles))
+        self.engine.infer(1)
+
+    def judge(self, pixels: Pixels, pixel_format: PixelFormat, *, any_frame: bool = False) -> Judgement:
+        """Judge one frame; `pixels` and `pixel_format` as in `Frame`.
+
+        `any_frame`: also one that does not show what good frames show, for who wants its score.
+
+        Raises:
+            FrameMismatchError, ImageHealthError, UnlikeGoodError, NotFiniteError: the frame's fault.
+            RecipeError: the recipe has no threshold.
+            DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
+        """
+        run = self.begin(pixels, pixel_format, any_frame=any_frame)
+        while not run.is_done:
+            self.advance([run])
+        return self.finish(run)
+
+    def begin(self, pixels: Pixels, pixel_format: PixelFormat, *, any_frame: bool = False) -> FrameRun:
+        """Bring a frame onto the device; its pixels must not change until it is finished. Raises as `judge`."""
+        if self.recipe.threshold is None:
+            raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
+        started = time.monotonic()
+        height, width = pixels.shape[:2]
+        preprocessing = self.recipe.preprocessing
+        check_frame(pixels, pixel_format, preprocessing)
+        try:
+            doubt = None
+            if self.expectation is not None and not any_frame:
+                doubt = self.expectation.check(pixels, pixel_format, preprocessing)
+            run = self._begin(preprocess(pixels, pixel_format, preprocessing), (height, width))
+        except (RuntimeError, MemoryError) as error:
+            raise translate_fault(error) from error
+        run.doubt = doubt
+        run.preprocess_ms = (run.started - started) * 1e3
+        return run
+
+    def _begin(self, image: Tensor, frame_hw: tuple[int, int]) -> FrameRun:
+        height, width = image.shape[-2:]
+        grid = self.tiler.grid((height, width))
+        tiles = self._layouts.get((height, width)).tiles
+        return FrameRun(grid.pad(self._uploader.upload(image)), grid, tiles, frame_hw)
+
+    def advance(self, runs: Sequence[FrameRun]) -> None:
+        """Run one micro-batch, filled from `runs` in their order. Out of memory halves it and starts once more.
+
+        Raises:
+            DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
+        """
+        try:
+            self._advance(runs)
+        except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError and AcceleratorError are the former
+            if not is_out_of_memory(error):
+                raise DeviceFaultError(f"device: {error}") from error
+            try:
+                restart(runs)
+                self.engine.halve_batch()
+                if self.engine.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self._advance(runs)
+            except (RuntimeError, MemoryError) as again:
+                restart(runs)
+                raise translate_fault(again) from again
+
+    @torch.inference_mode()
+    def _advance(self, runs: Sequence[FrameRun]) -> None:
+        with _torch_threads(1 if self.engine.brings_own_threads else None):
+            self._run_batch(runs)
+
+    def _run_batch(self, runs: Sequence[FrameRun]) -> None:
+        tiles = self.engine.tiles
+        shares: list[tuple[FrameRun, Sequence[int]]] = []
+        count = 0
+        for run in runs:
+            share = run.tiles[run.done : run.done + len(tiles) - count]
+            run.grid.cut(run.image, share, tiles[count : count + len(share)])
+            shares.append((run, share))
+            count += len(share)
+        maps = self.engine.infer(count)
+        for run, share in shares:
+            run.grid.blend(run.canvas, maps[: len(share), None], share)
+            maps = maps[len(share) :]
+            run.done += len(share)
+            if run.is_done and not self._waits:
+                run.computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                run.computed.record(torch.cuda.current_stream(self.engine.device))
+
+    def finish(self, run: FrameRun) -> Judgement:
+        """Decide on a frame whose tiles have all run. Raises as `judge`."""
+        assert self.recipe.threshold is not None  # noqa: S101 (`begin` refused)
+        on_device = run.grid.crop(run.canvas)[0]
+        anomaly_map: Map | Tensor = on_device
+        try:
+            summary = None if self._waits else self._summarise(on_device)
+            inferred = time.monotonic()
+            decision = self._decide_by(summary) if summary else None
+            if decision is None:
+                anomaly_map = self._fetch(on_device)
+                decision = self.decide(anomaly_map, self.recipe.threshold.value, run.frame_hw)
+        except (RuntimeError, MemoryError) as error:
+            raise translate_fault(error) from error
+        if run.doubt is not None and decision.verdict is Verdict.PASS:
+            raise run.doubt
+        latency_ms = {
+            "preprocess": run.preprocess_ms,
+            "infer": (inferred - run.started) * 1e3,
+            "decide": (time.monotonic() - inferred) * 1e3,
+        }
+        return Judgement(decision, anomaly_map, len(run.tiles), latency_ms)
+
+    def _summarise(self, anomaly_map: Tensor) -> tuple[float, float, float]:
+        """Lowest and highest value of a map, and the highest in the region of interest: all that a PASS needs."""
+        inside = anomaly_map
+        counts = self._layouts.get(tuple(anomaly_map.shape)).counts
+        if counts is not None:
+            inside = torch.where(counts, anomaly_map, 0.0)
+        low, high, score = torch.stack([anomaly_map.amin(), anomaly_map.amax(), inside.amax()]).tolist()
+        return low, high, score
+
+    def _decide_by(self, summary: tuple[float, float, float]) -> Decision | None:
+        """PASS without the map leaving the device; None where the map is needed: zones, areas, regions, NaN."""
+        threshold = self.recipe.threshold
+        assert threshold is not None  # noqa: S101 (`begin` refused)
+        low, high, score = summary
+        if self.recipe.zones or self.recipe.min_region_area > 1 or not (math.isfinite(low) and math.isfinite(high)):
+            return None
+        if score > threshold.value:
+            return None
+        warn = threshold.warn_above is not None and score > threshold.warn_above
+        return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn)
+
+    def _fetch(self, anomaly_map: Tensor) -> Map:
+        values: Map = anomaly_map.cpu().numpy()
+        gain = self._layouts.get(values.shape).parts.gain
+        return values if gain is None else values * gain
+
+    def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
+        """Apply the recipe's region rules at `threshold`.
+
+        Args:
+            anomaly_map: (h, w) float32 of a whole frame.
+            threshold: as for `decision.decide`.
+            frame_hw: the frame's size; regions are in its pixels and do not cross zones. None: in the map's.
+        """
+        return merge(self.decide_parts(anomaly_map, threshold, self.recipe.min_region_area, frame_hw))
+
+    def decide_parts(
+        self, anomaly_map: Map, threshold: float, min_region_area: int, frame_hw: tuple[int, ...] | None = None
+    ) -> list[Decision]:
+        """The decision on each part of the frame: outside all zones, then zone by zone."""
+        warn_above = self.recipe.threshold.warn_above if self.recipe.threshold else None
+        height, width = anomaly_map.shape
+        scale_hw = (height / frame_hw[0], width / frame_hw[1]) if frame_hw else (1.0, 1.0)
+        return [
+            decide(
+                anomaly_map,
+                threshold,
+                min_region_area=min_region_area,
+                roi=mask,
+                scale_hw=scale_hw,
+                warn_above=warn_above,
+            )
+            for mask in self._layouts.get(anomaly_map.shape).parts.masks
+        ]
+
+    def get_parts(self, map_hw: tuple[int, ...]) -> Parts:
+        """Where anomalies count in maps of this size. Raises FrameMismatchError where the masks do not fit it."""
+        return self._layouts.get(map_hw).parts
+
+    def compute_anomaly_map(self, image: Tensor, where: Mask | None = None) -> Map:
+        """Anomaly map (h, w) float32 of a preprocessed frame (3, h, w).
+
+        It is weighed so that the recipe's one threshold holds in all zones, and 0 in tiles where nothing counts.
+        `where` (h, w) is above 0 at the pixels asked for: tiles that have none of them are not run, and 0, too.
+        Memory: the frame, the map and one micro-batch.
+        """
+        height, width = image.shape[-2:]
+        try:
+            run = self._begin(image, (height, width))
+            if where is not None:
+                run.tiles = sorted({*run.tiles} & {*run.grid.overlapping(where)})
+            while not run.is_done:
+                self.advance([run])
+            return self._fetch(run.grid.crop(run.canvas)[0])
+        except (RuntimeError, MemoryError) as error:
+            raise translate_fault(error) from error
+
+
+@contextlib.contextmanager
+def _torch_threads(count: int | None) -> Iterator[None]:
+    # The count is each thread's own, but a thread begins with that of whoever set one last: threads that live beside
+    # another detector's look at theirs first thing.
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _gain(recipe: Recipe, zone: Zone) -> float:
+    if recipe.threshold is None or zone.threshold is None:
+        return 1.0
+    return compute_gain(recipe.threshold.value, zone.threshold.value)

@@ -1,0 +1,93 @@
+"""What maps of a size are like under a recipe's masks: its parts, and the tiles that must run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspector.config import Recipe
+from inspector.detection.decision import Mask
+from inspector.detection.parts import MASK_ASPECT_TOLERANCE, Parts, build_parts, check_parts
+from inspector.detection.tiling import Tiler
+from inspector.errors import FrameMismatchError, RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """For maps of one size: parts, tiles to run, and where it counts, on the device (None: everywhere)."""
+
+    parts: Parts
+    tiles: tuple[int, ...]
+    counts: Tensor | None
+
+
+class Layouts:
+    """Layouts by size, computed when the first map of a size comes; one size is kept."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        tiler: Tiler,
+        roi: Mask | None,
+        zones: Sequence[tuple[Mask, float]],
+        *,
+        counts_on: torch.device | None,
+        whole_maps: bool,
+    ) -> None:
+        """Keep what they follow from.
+
+        Args:
+            recipe: whose.
+            tiler: cuts its frames.
+            roi: its region of interest; None: everywhere.
+            zones: mask and gain of each of its zones.
+            counts_on: where to put a mask of what counts; None: not needed.
+            whole_maps: run the tiles in which nothing counts, too.
+        """
+        self._recipe = recipe
+        self._tiler = tiler
+        self._roi = roi
+        self._zones = zones
+        self._counts_on = counts_on
+        self._whole_maps = whole_maps
+        self._kept: dict[tuple[int, ...], Layout] = {}
+
+    def get(self, shape: tuple[int, ...]) -> Layout:
+        """For maps of `shape` (h, w).
+
+        Raises:
+            FrameMismatchError: the masks do not fit it, or nothing there could ever fail.
+        """
+        if shape not in self._kept:
+            self._kept = {shape: self._lay_out(shape)}
+        return self._kept[shape]
+
+    def _lay_out(self, shape: tuple[int, ...]) -> Layout:
+        self._check_masks(shape)
+        parts = build_parts(shape, self._roi, self._zones)
+        grid = self._tiler.grid((shape[0], shape[1]))
+        counted = [mask for mask in parts.masks if mask is not None]
+        tiles = tuple(range(len(grid)))
+        if counted and not self._whole_maps:
+            tiles = grid.overlapping(np.maximum.reduce(counted))
+        if not tiles:
+            raise FrameMismatchError(f"frame: nothing is left of the region of interest in a map of {shape}")
+        try:
+            check_parts(self._recipe, parts, shape)
+        except RecipeError as error:  # in frames of this size
+            raise FrameMismatchError(f"frame: {error}") from error
+        counts = None
+        if self._counts_on is not None and parts.masks[0] is not None:
+            counts = torch.from_numpy(parts.masks[0]).to(self._counts_on) > 0
+        return Layout(parts, tiles, counts)
+
+    def _check_masks(self, shape: tuple[int, ...]) -> None:
+        if self._recipe.preprocessing.resize_hw is not None:
+            return  # the map no longer has the frame's aspect
+        for mask in [mask for mask in (self._roi, *(mask for mask, _ in self._zones)) if mask is not None]:
+            if abs(mask.shape[1] * shape[0] / (mask.shape[0] * shape[1]) - 1) > MASK_ASPECT_TOLERANCE:
+                raise FrameMismatchError(f"frame: must have the aspect of its mask {mask.shape}, got a map of {shape}")

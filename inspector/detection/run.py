@@ -1,0 +1,79 @@
+"""One frame on its way through the device, and what comes out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspector.detection.decision import Decision, Map
+from inspector.detection.tiling import TileGrid
+from inspector.errors import DeviceFaultError, FrameError
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms).
+
+    `map_or_tensor` is the map, or where it still lies on the device; read it as `anomaly_map`.
+    """
+
+    decision: Decision
+    map_or_tensor: Map | Tensor
+    tiles: int
+    latency_ms: dict[str, float]
+
+    @property
+    def anomaly_map(self) -> Map:
+        """(h, w) float32, fetched from the device only now where the decision did not need it."""
+        values = self.map_or_tensor
+        return values if isinstance(values, np.ndarray) else np.asarray(values.cpu())
+
+
+class FrameRun:
+    """One frame on its way through the device. Made by `Detector.begin`; `is_done` once all its tiles have run."""
+
+    doubt: FrameError | None = None
+    """Raised in place of a PASS: what the frame shows, which only a defect explains."""
+
+    def __init__(self, image: Tensor, grid: TileGrid, tiles: Sequence[int], frame_hw: tuple[int, int]) -> None:
+        """Make it; `image` (3, h, w), padded, is on the device, `tiles` are those that must run."""
+        self.image = image
+        self.grid = grid
+        self.tiles = tiles
+        self.frame_hw = frame_hw
+        self.canvas = grid.blank((1,), torch.float32, image.device)
+        self.done = 0
+        self.computed: Any = None  # on a device that does not make us wait: its event after the last tile
+        self.started = time.monotonic()
+        self.preprocess_ms = 0.0
+
+    def restart(self) -> None:
+        """Forget what has run."""
+        self.canvas.zero_()
+        self.done = 0
+        self.computed = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all tiles have run, or have been handed to a device that does not make us wait."""
+        return self.done == len(self.tiles)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `Detector.finish` would not have to wait."""
+        return self.is_done and (self.computed is None or bool(self.computed.query()))
+
+
+def restart(runs: Sequence[FrameRun]) -> None:
+    """Forget what these frames have: memory may have run out with half a batch blended, in any of them."""
+    try:
+        for run in runs:
+            run.restart()
+    except RuntimeError as error:
+        raise DeviceFaultError(f"device: {error}") from error

@@ -1,0 +1,1 @@
+"""Who starts, stops and changes the running station."""

@@ -1,0 +1,122 @@
+"""Frames waiting for the device: bounded in bytes, fair between cameras."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from inspector.config import WhenFull
+from inspector.service.flow.ledger import Ticket
+
+
+class FrameBuffer:
+    """One queue per camera, read in turn, under one common budget."""
+
+    def __init__(self, max_bytes: int, when_full: WhenFull) -> None:
+        self.max_bytes = max_bytes
+        self._when_full = when_full
+        self._queues: dict[str, deque[Ticket]] = {}
+        self._turns: deque[str] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def limit(self, max_bytes: int, when_full: WhenFull) -> None:
+        """Change the budget and the policy; what waits beyond it goes when the next ticket comes."""
+        with self._changed:
+            self.max_bytes = max_bytes
+            self._when_full = when_full
+            self._changed.notify_all()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels waiting."""
+        return self._bytes
+
+    def __len__(self) -> int:
+        return sum(map(len, list(self._queues.values())))  # no lock: who only looks holds up nobody
+
+    def has(self, camera: str) -> bool:
+        """Whether a frame of this camera waits."""
+        with self._changed:
+            return camera in self._turns
+
+    def put(
+        self, ticket: Ticket, *, can_wait: bool = False, may_block: bool = True, timeout_s: float = 0.2
+    ) -> list[Ticket] | None:
+        """Add a ticket.
+
+        Args:
+            ticket: whose frame waits.
+            can_wait: wait for room whatever the policy, since the source loses nothing by it.
+            may_block: wait where the policy is `block`; else room is made, as by `drop_oldest`.
+            timeout_s: how long to wait before giving the caller a chance to stop.
+
+        Returns:
+            The tickets dropped for it (itself, with drop_newest), each owed an ERROR OVERLOAD. None: still no
+            room after `timeout_s`; ask again.
+        """
+        size = ticket.frame.nbytes
+        with self._changed:
+            if size > self.max_bytes or self._closed:
+                return [ticket]
+            if can_wait or (may_block and self._when_full is WhenFull.BLOCK):
+                deadline = time.monotonic() + timeout_s
+                while self._bytes + size > self.max_bytes:
+                    if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                        return None
+            elif self._bytes + size > self.max_bytes and self._when_full is WhenFull.DROP_NEWEST:
+                return [ticket]
+            dropped = []
+            while self._bytes + size > self.max_bytes:
+                dropped.append(self._take(self._greediest()))
+            self._add(ticket)
+            return dropped
+
+    def get(self, timeout_s: float) -> Ticket | None:
+        """The next ticket, cameras in turn; None when none came in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._turns or self._closed, timeout_s)
+            return self._take(self._turns[0]) if self._turns else None
+
+    def discard(self, ticket: Ticket) -> None:
+        """Take out a ticket that was answered while it waits; nothing happens where it does not."""
+        with self._changed:
+            queue = self._queues.get(ticket.frame.camera)
+            if queue is None or ticket not in queue:
+                return
+            queue.remove(ticket)
+            if not queue:
+                self._turns.remove(ticket.frame.camera)
+            self._bytes -= ticket.frame.nbytes
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take no more; what waits can still be read."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _add(self, ticket: Ticket) -> None:
+        camera = ticket.frame.camera
+        queue = self._queues.setdefault(camera, deque())
+        if not queue:
+            self._turns.append(camera)
+        queue.append(ticket)
+        self._bytes += ticket.frame.nbytes
+        self._changed.notify_all()
+
+    def _take(self, camera: str) -> Ticket:
+        queue = self._queues[camera]
+        ticket = queue.popleft()
+        self._turns.remove(camera)
+        if queue:
+            self._turns.append(camera)
+        self._bytes -= ticket.frame.nbytes
+        self._changed.notify_all()
+        return ticket
+
+    def _greediest(self) -> str:
+        # The camera that fills the buffer pays for it, so that a fast one cannot push a slow one out.
+        return max(self._turns, key=lambda camera: sum(ticket.frame.nbytes for ticket in self._queues[camera]))

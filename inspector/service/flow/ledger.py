@@ -1,0 +1,168 @@
+"""Which accepted frames still owe a verdict. `received = pass + fail + error + in flight`, under one lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from inspector.detection.run import Judgement
+from inspector.journal.writer import OpenFrame
+from inspector.service.flow.judges import Judge
+from inspector.types import Frame, PixelFormat, Reason, Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """An accepted frame and the instant (monotonic) by which its verdict must leave."""
+
+    number: int
+    frame: Frame
+    deadline_ms: int
+    deadline_monotonic_ns: int
+
+    def to_record(self) -> OpenFrame:
+        """What the journal keeps of it for as long as it is open."""
+        frame = self.frame
+        return OpenFrame(
+            number=self.number,
+            camera=frame.camera,
+            frame_id=frame.frame_id,
+            part_id=frame.part_id,
+            trigger_id=frame.trigger_id,
+            captured_utc_ns=frame.captured_utc_ns,
+            received_utc_ns=frame.received_utc_ns,
+            deadline_ms=self.deadline_ms,
+            simulated=frame.simulated,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a ticket: judged, and by whom, or an error with its reason."""
+
+    ticket: Ticket
+    verdict: Verdict
+    reason: Reason
+    message: str | None = None
+    judgement: Judgement | None = None
+    judge: Judge | None = None
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+
+def error_outcome(ticket: Ticket, reason: Reason, message: str) -> Outcome:
+    """An ERROR verdict."""
+    return Outcome(ticket, Verdict.ERROR, reason, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The ledger at one instant, per camera."""
+
+    received: dict[str, int]
+    results: dict[tuple[str, Verdict, Reason], int]
+    in_flight: dict[str, int]
+
+    @property
+    def balances(self) -> bool:
+        """Whether each camera's received = pass + fail + error + in flight."""
+        closed: Counter[str] = Counter()
+        for (camera, _, _), count in self.results.items():
+            closed[camera] += count
+        return all(count == closed[name] + self.in_flight[name] for name, count in self.received.items())
+
+
+class Ledger:
+    """Accepts frames and closes each exactly once. Shared by all threads.
+
+    Attributes:
+        deadlines_ms: of each camera, for frames accepted from now on.
+        open_bytes: pixel memory of all open frames, wherever they are.
+        open_bytes_of: the same of each camera.
+    """
+
+    def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
+        """Make it; `first_number` is above those of frames that an earlier run left open."""
+        self.deadlines_ms = dict(deadlines_ms)
+        self._lock = threading.Lock()
+        self._next = first_number
+        self._open: dict[int, Ticket] = {}
+        self.open_bytes = 0
+        self.open_bytes_of: Counter[str] = Counter()
+        self._received: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
+        self._results: Counter[tuple[str, Verdict, Reason]] = Counter()
+
+    def accept(self, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
+        """From here on the frame is owed a verdict.
+
+        `record` is called before anyone else can see the ticket, and so close it; it must not wait.
+        """
+        deadline_ms = self.deadlines_ms[frame.camera]
+        deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
+        with self._lock:
+            ticket = Ticket(self._next, frame, deadline_ms, deadline)
+            self._next += 1
+            record(ticket)
+            self._enter(ticket)
+        return ticket
+
+    def adopt(self, record: OpenFrame) -> Ticket:
+        """Take over a frame that an earlier run left open; its pixels are gone, and its verdict is due at once."""
+        now = time.monotonic_ns()
+        frame = Frame(
+            camera=record.camera,
+            frame_id=record.frame_id,
+            pixels=None,
+            pixel_format=PixelFormat.MONO8,
+            received_utc_ns=record.received_utc_ns,
+            received_monotonic_ns=now,
+            captured_utc_ns=record.captured_utc_ns,
+            part_id=record.part_id,
+            trigger_id=record.trigger_id,
+            simulated=record.simulated,
+        )
+        ticket = Ticket(record.number, frame, record.deadline_ms, now + record.deadline_ms * 1_000_000)
+        with self._lock:
+            self._enter(ticket)
+        return ticket
+
+    def _enter(self, ticket: Ticket) -> None:
+        self._open[ticket.number] = ticket
+        self.open_bytes += ticket.frame.nbytes
+        self.open_bytes_of[ticket.frame.camera] += ticket.frame.nbytes
+        self._received[ticket.frame.camera] += 1
+
+    def is_open(self, ticket: Ticket) -> bool:
+        """Whether its verdict is still owed."""
+        return ticket.number in self._open
+
+    def close(self, ticket: Ticket, verdict: Verdict, reason: Reason) -> None:
+        """Its verdict left.
+
+        Raises:
+            KeyError: it had one already: a fault of this program.
+        """
+        with self._lock:
+            del self._open[ticket.number]
+            self.open_bytes -= ticket.frame.nbytes
+            self.open_bytes_of[ticket.frame.camera] -= ticket.frame.nbytes
+            self._results[ticket.frame.camera, verdict, reason] += 1
+
+    def expired(self, now_ns: int) -> list[Ticket]:
+        """Open tickets whose deadline has passed, oldest first."""
+        with self._lock:
+            return [ticket for ticket in self._open.values() if ticket.deadline_monotonic_ns <= now_ns]
+
+    def open_tickets(self) -> list[Ticket]:
+        """All open tickets, oldest first."""
+        with self._lock:
+            return list(self._open.values())
+
+    def account(self) -> Account:
+        """A consistent snapshot."""
+        with self._lock:  # copies only: who accepts and closes frames waits for it
+            received, results, tickets = dict(self._received), dict(self._results), list(self._open.values())
+        in_flight = Counter(ticket.frame.camera for ticket in tickets)
+        return Account(received, results, {camera: in_flight[camera] for camera in received})

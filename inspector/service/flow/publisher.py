@@ -1,0 +1,315 @@
+"""The publisher: the one thread that closes frames. Journal first, then the socket, then whoever keeps pictures.
+
+It never waits for the disk: the journal thread tells when a verdict is durable. Where it does not do so by the frame's
+deadline, the frame is answered ERROR DEADLINE without, and what was published is put on record as an amendment.
+
+More than 300 lines: all that can close a frame is decided here, under one lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from inspector.journal.writer import Closing
+from inspector.service.flow.judges import Judges
+from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
+from inspector.service.flow.recorder import Recorder, Written
+from inspector.service.telemetry.health import Health
+from inspector.service.telemetry.metrics import Metrics
+from inspector.sinks.results import ResultsSocket
+from inspector.types import SCHEMA, Reason, Result, Verdict
+
+logger = logging.getLogger(__name__)
+
+_STATUS_PERIOD_S = 0.4
+_MAX_BATCH = 64
+_TICK_S = 0.01
+"""How late a deadline may be noticed."""
+_GRACE_NS = 20_000_000
+"""How long after the deadline its ERROR may wait for the disk."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks."""
+
+    station: str
+    boot_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sealed:
+    """An outcome with its result, on its way to the disk."""
+
+    outcome: Outcome
+    result: Result
+    handed_ns: int
+
+
+class Publisher(threading.Thread):
+    """Gives each open frame its one verdict, deadline errors included, and sends the status."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        recorder: Recorder,
+        socket: ResultsSocket,
+        identity: Identity,
+        judges: Judges,
+        *,
+        last_seqs: Mapping[str, int],
+        last_results: Mapping[str, Mapping[str, Any]],
+        forget: Callable[[Ticket], None],
+        taps: Sequence[Callable[[Outcome, Result], None]],
+        queue_depth: Callable[[], int],
+        more_status: Callable[[], Mapping[str, Any]],
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        """Make it.
+
+        Args:
+            ledger, recorder, socket, identity, judges: what it closes, records, sends, says.
+            last_seqs: each camera's last sequence number on record; numbers go on from there.
+            last_results: each camera's last result on record, as on the wire.
+            forget: told of a frame that was answered while it waits for the device.
+            taps: each is handed every published result and must not wait.
+            queue_depth: frames that wait for the device.
+            more_status: what others add to the status.
+            health, metrics: who watches.
+        """
+        super().__init__(name="publisher", daemon=True)
+        self._ledger = ledger
+        self._recorder = recorder
+        self._socket = socket
+        self._identity = identity
+        self._judges = judges
+        self._forget = forget
+        self._taps = taps
+        self._queue_depth = queue_depth
+        self._more_status = more_status
+        self._health = health
+        self._metrics = metrics
+        self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
+        self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
+        # Counters: a frame left open may be of a camera that this station no longer has.
+        self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
+        self._sent = Counter(self._seqs)
+        self._last = {camera: _compact(result) for camera, result in last_results.items()}
+        self._stop_by: float | None = None
+        self._next_status = 0.0
+        self.failure: BaseException | None = None
+        recorder.on_written = self._inbox.put
+
+    def submit(self, outcome: Outcome) -> None:
+        """Hand over an outcome, from any thread. Late ones are counted and dropped: their frame has its verdict."""
+        self._inbox.put(outcome)
+
+    def stop(self, within_s: float) -> None:
+        """Answer what is open ERROR SHUTDOWN and end, if the disk lets it, on record; after `within_s` anyhow."""
+        self._stop_by = time.monotonic() + within_s
+
+    def run(self) -> None:
+        """Until asked to stop and all is answered."""
+        try:
+            while self._stop_by is None:
+                self._turn()
+            self._take(self._receive(0.0))
+            self._seal_rest()
+            while self._sealed and time.monotonic() < self._stop_by:
+                self._turn()
+                self._seal_rest()  # a source may have been slow to stop
+            for number in list(self._sealed):
+                self._send_unrecorded(number)
+            self._publish_status(now=True)
+        except BaseException as error:
+            logger.exception("publisher died")
+            self.failure = error
+            self._health.fault(self.name, str(error))
+        finally:
+            self._health.forget(self.name)
+
+    def _seal_rest(self) -> None:
+        for ticket in self._ledger.open_tickets():
+            if ticket.number not in self._sealed:
+                self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
+
+    def _turn(self) -> None:
+        self._health.beat(self.name)
+        self._take(self._receive(_TICK_S))
+        self._answer_expired()
+        self._publish_status()
+
+    def _receive(self, timeout_s: float) -> list[Outcome | Written]:
+        messages: list[Outcome | Written] = []
+        try:
+            messages.append(self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait())
+            while len(messages) < _MAX_BATCH or not timeout_s:
+                messages.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return messages
+
+    def _take(self, messages: Sequence[Outcome | Written]) -> None:
+        for message in messages:
+            if isinstance(message, Written):
+                self._send_written(message)
+            else:
+                self._seal(message)
+
+    # ------------------------------------------------------------ outcome → result, on its way to the disk
+
+    def _seal(self, outcome: Outcome) -> None:
+        ticket = outcome.ticket
+        if not self._ledger.is_open(ticket) or ticket.number in self._sealed:
+            if outcome.judgement is not None:
+                self._metrics.results_late.labels(ticket.frame.camera).inc()
+            return
+        outcome = _in_time(outcome)
+        sealed = _Sealed(outcome, self._build(outcome), time.monotonic_ns())
+        self._sealed[ticket.number] = sealed
+        self._recorder.close(Closing(ticket.number, sealed.result))
+
+    def _build(self, outcome: Outcome) -> Result:
+        frame = outcome.ticket.frame
+        decision = outcome.judgement.decision if outcome.judgement else None
+        judge = outcome.judge or self._judges.get(frame.camera)
+        self._seqs[frame.camera] += 1
+        return Result(
+            station=self._identity.station,
+            boot_id=self._identity.boot_id,
+            seq=self._seqs[frame.camera],
+            camera=frame.camera,
+            frame_id=frame.frame_id,
+            part_id=frame.part_id,
+            trigger_id=frame.trigger_id,
+            verdict=outcome.verdict,
+            reason=outcome.reason,
+            score=decision.score if decision else None,
+            threshold=judge.threshold if judge else None,
+            regions=decision.regions if decision else (),
+            captured_utc_ns=frame.captured_utc_ns,
+            received_utc_ns=frame.received_utc_ns,
+            published_utc_ns=time.time_ns(),
+            deadline_ms=outcome.ticket.deadline_ms,
+            latency_ms={**outcome.latency_ms, "total": (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6},
+            simulated=frame.simulated,
+            message=outcome.message,
+            warn=decision.warn if decision else False,
+            **(judge.identity if judge else {}),
+        )
+
+    # ------------------------------------------------------------ result → socket
+
+    def _send_written(self, written: Written) -> None:
+        for closing in written.closings:
+            assert closing.number is not None  # noqa: S101 (ours all have one)
+            sealed = self._sealed.pop(closing.number)
+            if sealed is None:
+                if written.error is not None and closing.result.verdict is Verdict.ERROR:  # else it was amended
+                    self._recorder.close_late(dataclasses.replace(closing, amends=True))
+            elif written.error is not None and sealed.result.verdict is Verdict.ERROR:
+                self._amend(sealed, sealed.result.reason, sealed.result.message or "")
+            elif written.error is not None:
+                # A verdict that is not on record is not a PASS.
+                self._amend(sealed, Reason.NOT_READY, written.error)
+            elif _is_late(sealed):
+                self._amend(sealed, Reason.DEADLINE, "judged, but on record only after the deadline")
+            else:
+                self._send(sealed, sealed.result)
+
+    def _answer_expired(self) -> None:
+        now = time.monotonic_ns()
+        for ticket in self._ledger.expired(now):
+            if ticket.number not in self._sealed:
+                self._forget(ticket)
+                self._seal(error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline"))
+            elif now > ticket.deadline_monotonic_ns + _GRACE_NS:
+                self._send_unrecorded(ticket.number)
+
+    def _send_unrecorded(self, number: int) -> None:
+        """Answer now what the disk has not taken yet: an ERROR, which lets no part through."""
+        sealed, self._sealed[number] = self._sealed[number], None
+        if sealed is None:
+            return
+        if sealed.result.verdict is Verdict.ERROR:
+            self._send(sealed, dataclasses.replace(sealed.result, recorded=False))
+        else:
+            self._amend(sealed, Reason.DEADLINE, "judged, but not on record before the deadline")
+
+    def _amend(self, sealed: _Sealed, reason: Reason, message: str) -> None:
+        result = dataclasses.replace(
+            sealed.result, verdict=Verdict.ERROR, reason=reason, message=message, warn=False, recorded=False
+        )
+        self._send(sealed, result)
+        self._recorder.close_late(Closing(sealed.outcome.ticket.number, result, amends=True))
+
+    def _send(self, sealed: _Sealed, result: Result) -> None:
+        started, ticket = time.monotonic_ns(), sealed.outcome.ticket
+        journal_ms = (started - sealed.handed_ns) / 1e6
+        total_ms = (started - ticket.frame.received_monotonic_ns) / 1e6
+        result = dataclasses.replace(
+            result, latency_ms={**result.latency_ms, "journal": journal_ms, "total": total_ms}
+        )  # fmt: skip
+        wire = result.to_wire()
+        if not self._socket.publish(f"result/{result.camera}", wire):
+            self._metrics.results_lagging.inc()
+        self._ledger.close(ticket, result.verdict, result.reason)
+        logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
+        if result.seq > self._sent[result.camera]:  # one answered at its deadline may have overtaken another
+            self._sent[result.camera] = result.seq
+            self._last[result.camera] = _compact(wire)
+        publish_ms = (time.monotonic_ns() - started) / 1e6
+        self._metrics.published(
+            dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms})
+        )  # fmt: skip
+        for tap in self._taps:
+            tap(sealed.outcome, result)
+
+    # ------------------------------------------------------------ status
+
+    def _publish_status(self, *, now: bool = False) -> None:
+        joined = self._socket.read_subscriptions()
+        if not (now or joined) and time.monotonic() < self._next_status:
+            return
+        self._next_status = time.monotonic() + _STATUS_PERIOD_S
+        self._socket.publish("status", self.build_status())
+
+    def build_status(self) -> dict[str, Any]:
+        """The status message, with each camera's last result (less its regions) for those who join late."""
+        return {
+            "schema": SCHEMA,
+            "station": self._identity.station,
+            "boot_id": self._identity.boot_id,
+            "state": self._health.state.value,
+            "lifebit": self._health.lifebit,
+            "last_seq": dict(self._sent),
+            "last_result": dict(self._last),
+            "queue_depth": self._queue_depth(),
+            "last_error": self._health.last_error,
+            "published_utc_ns": time.time_ns(),
+            **self._more_status(),
+        }
+
+
+def _compact(wire: Mapping[str, Any]) -> dict[str, Any]:
+    return {**wire, "regions": [], "replay": True}
+
+
+def _is_late(sealed: _Sealed) -> bool:
+    deadline = sealed.outcome.ticket.deadline_monotonic_ns
+    return sealed.result.verdict is not Verdict.ERROR and time.monotonic_ns() > deadline
+
+
+def _in_time(outcome: Outcome) -> Outcome:
+    """The outcome, or ERROR DEADLINE where it came too late to be one. An error keeps its own reason."""
+    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.ticket.deadline_monotonic_ns:
+        return outcome
+    return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline")

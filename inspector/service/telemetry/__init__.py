@@ -1,0 +1,1 @@
+"""How the station fares: state, metrics, and what is read off the machine."""

@@ -1,0 +1,1 @@
+"""A recipe measured on labelled frames, and the report."""

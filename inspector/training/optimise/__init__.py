@@ -1,0 +1,1 @@
+"""Networks that learn: options, steps, folds, and the course of one training."""

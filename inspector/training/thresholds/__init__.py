@@ -1,0 +1,1 @@
+"""What good frames and artificial defects score, and the threshold that follows."""
