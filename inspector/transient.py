@@ -1,4 +1,4 @@
-"""Which faults may pass by themselves: a start that fails for one of them is worth another try, without a hand."""
+"""Which faults may pass by themselves: a start that fails for one is worth another try without repair."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def list_(station: StationFile) -> None:
 
 @app.command()
 def revoke(name: Name, station: StationFile) -> None:
-    """Let a key in no more, from now on: within a second nothing it sends is accepted."""
+    """Revoke a client's key: within a second nothing that it sends is accepted."""
     from inspector.security.keys import edit_clients
 
     _, security = _load(station)
@@ -111,7 +111,7 @@ def revoke(name: Name, station: StationFile) -> None:
         if client.is_revoked:
             raise InspectorError(f"{name} was revoked before, at {client.revoked:%Y-%m-%d %H:%M} UTC")
         clients[numbers[0]] = client.model_copy(update={"revoked": _now()})
-    typer.echo(f"{name} is revoked. A subscriber that is connected hears on until the station restarts.")
+    typer.echo(f"{name} is revoked. A subscriber that is connected keeps receiving until the station restarts.")
 
 
 def _load(path: Path) -> tuple[Station, Security]:

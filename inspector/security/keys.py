@@ -87,7 +87,7 @@ class Client(Strict):
 
     @property
     def is_revoked(self) -> bool:
-        """Whether it is let in no more."""
+        """Whether it was revoked."""
         return self.revoked is not None and self.revoked <= datetime.now(UTC)
 
 

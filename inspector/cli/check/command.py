@@ -45,7 +45,7 @@ def check(
     except ConfigError as error:
         if not as_json:
             raise
-        faults = [Finding("station file", problem=line, mend="correct the line") for line in str(error).splitlines()]
+        faults = [Finding("station file", problem=line, fix="correct the line") for line in str(error).splitlines()]
         _end(None, station, faults, as_json=True)
     else:
         from inspector.cli.check.parts import check_ages, check_environment, check_recipes
@@ -79,7 +79,9 @@ def _describe(path: Path, finding: Finding) -> dict[str, Any]:
         return row | {"detail": finding.detail}
     known = "station file" not in finding.what
     at = {"at": locate_field(path, tuple(finding.what.partition(" ")[0].split(".")))} if known else {}
-    return row | at | {"problem": finding.problem, "mend": finding.mend}
+    return (
+        row | at | {"problem": finding.problem, "fix": finding.fix, "mend": finding.fix}
+    )  # mend: its name before, for one version
 
 
 def _print(title: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -92,7 +94,7 @@ def _print(title: str, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         result = row["result"]
         place = f"{row['at']}: " if "at" in row else ""
-        found = row.get("detail") or f"{place}{row['problem']}\nto do: {row['mend']}"
+        found = row.get("detail") or f"{place}{row['problem']}\nto do: {row['fix']}"
         # Text, not markup: a file's name may hold brackets, and what moves a terminal's cursor.
         found = "\n".join(map(escape, found.split("\n")))
         table.add_row(Text(result, style=_COLOURS[result]), Text(row["what"]), Text(found))

@@ -23,8 +23,8 @@ def check_disk(station: Station) -> list[Finding]:
     # Not `Path.exists`, which raises where this user may not enter the folder above.
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        mend = f"make {station.state_dir} writable for the station's user, or name another folder"
-        return [Finding("state_dir", problem=f"{existing}: must be a folder this user can write", mend=mend)]
+        fix = f"make {station.state_dir} writable for the station's user, or name another folder"
+        return [Finding("state_dir", problem=f"{existing}: must be a folder this user can write", fix=fix)]
     return [_check_room(station, folder, existing), _check_limits(station, folder, existing), _check_journal(folder)]
 
 
@@ -33,7 +33,7 @@ def _check_room(station: Station, folder: Path, existing: Path) -> Finding:
     needed = station.evidence.min_free
     if usage.free < needed:
         problem = f"{existing}: must have evidence.min_free free, {_show(needed)}, has {_show(usage.free)}"
-        return Finding("state_dir", problem=problem, mend="make room, or name a folder on another disk")
+        return Finding("state_dir", problem=problem, fix="make room, or name a folder on another disk")
     return Finding("state_dir", f"{folder}: {_show(usage.free)} free of {_show(usage.total)}")
 
 
@@ -48,8 +48,8 @@ def _check_limits(station: Station, folder: Path, existing: Path) -> Finding:
     if limit > room:
         room = max(room, 0)
         problem = f"with journal.max_bytes {_show(limit)} may be kept; above min_free there is room for {_show(room)}"
-        mend = f"make room, or lower them to {_show(room)} together: once the disk is full no evidence is kept"
-        return Finding("evidence.max_bytes", problem=problem, mend=mend, fatal=False)
+        fix = f"make room, or lower them to {_show(room)} together: once the disk is full no evidence is kept"
+        return Finding("evidence.max_bytes", problem=problem, fix=fix, fatal=False)
     return Finding("evidence.max_bytes", f"with journal.max_bytes {_show(limit)}, of {_show(room)} there is room for")
 
 
@@ -77,9 +77,9 @@ def _check_journal(folder: Path) -> Finding:
         version = read_journal_version(path)
         check_journal(path, mark)
     except (JournalError, sqlite3.Error, OSError) as error:
-        mend = "check as the station's user; for a damaged or older one see docs/operations.md, Putting a journal back"
+        fix = "check as the station's user; for a damaged or older one see docs/operations.md, Putting a journal back"
         problem = str(error) if str(path) in str(error) else f"{path}: {error}"
-        return Finding("journal", problem=problem, mend=mend)
+        return Finding("journal", problem=problem, fix=fix)
     if version < len(MIGRATIONS):
         return Finding("journal", f"{path}: version {version}, the next start brings it to {len(MIGRATIONS)}")
     return Finding("journal", f"{path}: version {version}, can be read; inspector journal verify proves it")
@@ -89,8 +89,8 @@ def _describe_absence(path: Path, mark: Mark | None) -> Finding:
     if mark is None:
         return Finding("journal", f"{path}: none yet")
     problem = f"{path}: must hold {mark.head_n} rows, but is gone"
-    mend = "put it back from a copy; a station without begins one anew, its numbers above those given before"
-    return Finding("journal", problem=problem, mend=mend, fatal=False)
+    fix = "put it back from a copy; a station without begins one anew, its numbers above those given before"
+    return Finding("journal", problem=problem, fix=fix, fatal=False)
 
 
 def _show(size: int) -> str:

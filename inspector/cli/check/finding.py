@@ -13,14 +13,14 @@ class Finding:
         what: the station file's field where there is one, such as `sockets.frames`.
         detail: what was found where it is well.
         problem: None where it is well.
-        mend: what to do about the problem.
+        fix: what to do about the problem.
         fatal: False where the station works all the same, for now.
     """
 
     what: str
     detail: str = "ok"
     problem: str | None = None
-    mend: str = ""
+    fix: str = ""
     fatal: bool = True
 
     @property

@@ -12,7 +12,7 @@ from inspector.cli.check.sockets import check_sockets
 from inspector.config import Camera, FolderSource, ImagezmqSource, OpencvSource, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
-_MEND_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
+_FIX_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
 
 
 def check_recipes(station: Station) -> list[Finding]:
@@ -32,7 +32,7 @@ def check_recipes(station: Station) -> list[Finding]:
                 Finding(
                     what,
                     problem="none: every frame will be answered ERROR NO_RECIPE",
-                    mend="name the folder that inspector train wrote",
+                    fix="name the folder that inspector train wrote",
                 )
             )
             continue
@@ -44,12 +44,12 @@ def check_recipes(station: Station) -> list[Finding]:
             check_area(recipe, load_roi(camera.recipe, recipe), load_zones(camera.recipe, recipe))
             load_expectation(recipe, camera.recipe)
         except ConfigError as error:
-            findings.append(Finding(what, problem=str(error), mend=_MEND_RECIPE))
+            findings.append(Finding(what, problem=str(error), fix=_FIX_RECIPE))
             continue
         threshold = recipe.threshold
         if threshold is None:
             problem = f"{camera.recipe}: threshold: required; run inspector calibrate"
-            findings.append(Finding(what, problem=problem, mend=f"inspector calibrate {camera.recipe} GOOD_DIR"))
+            findings.append(Finding(what, problem=problem, fix=f"inspector calibrate {camera.recipe} GOOD_DIR"))
         else:
             findings.append(Finding(what, f"{recipe.recipe_id}, threshold {threshold.value:.4g} ({threshold.method})"))
             findings += _list_doubts(what, camera.recipe, recipe)
@@ -64,7 +64,7 @@ def _list_doubts(what: str, folder: Path, recipe: Recipe) -> list[Finding]:
         Finding(
             f"{what} {doubt.name}",
             problem=f"{locate_field(folder / RECIPE_FILE, doubt.field)}: {doubt.name}: {doubt.problem}",
-            mend=doubt.advice,
+            fix=doubt.advice,
             fatal=False,
         )
         for doubt in list_doubts(recipe)
@@ -80,20 +80,20 @@ def _check_age(what: str, camera: Camera) -> Finding:
     limit_ms, by_default = camera.age_limit_ms, camera.max_age_ms == "deadline"
     if limit_ms is None:
         problem = "null: a frame is judged however long it was held on the way"
-        return Finding(what, problem=problem, mend="take it out: deadline_ms is the limit then", fatal=False)
+        return Finding(what, problem=problem, fix="take it out: deadline_ms is the limit then", fatal=False)
     if isinstance(camera.source, FolderSource) and not by_default:
         problem = f"{limit_ms}: every frame will be answered ERROR STALE: files do not say when they were captured"
-        return Finding(what, problem=problem, mend="take it out")
+        return Finding(what, problem=problem, fix="take it out")
     if isinstance(camera.source, FolderSource):
         problem = "files do not say when they were captured: one that lay there for hours is judged as new"
-        return Finding(what, problem=problem, mend="take away what is judged, and put nothing old there", fatal=False)
+        return Finding(what, problem=problem, fix="take away what is judged, and put nothing old there", fatal=False)
     if isinstance(camera.source, ImagezmqSource) and by_default:
         problem = "imagezmq's own messages do not say when they were captured: one held on the way is judged as new"
-        return Finding(what, problem=problem, mend="have the sender give captured_utc_ns beside msg", fatal=False)
+        return Finding(what, problem=problem, fix="have the sender give captured_utc_ns beside msg", fatal=False)
     if isinstance(camera.source, OpencvSource):
         problem = "the time is that of reading: a frame that a driver or network stream held back is judged as new"
-        mend = "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock"
-        return Finding(what, problem=problem, mend=mend, fatal=False)
+        fix = "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock"
+        return Finding(what, problem=problem, fix=fix, fatal=False)
     undated = "judged" if by_default else "answered ERROR STALE"
     return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
 
@@ -134,8 +134,8 @@ def _check_device(device: str, *, in_use: bool) -> Finding:
         if not in_use:
             torch.zeros(1, device=chosen)  # takes some hundred MB of a GPU, which a daemon may need
     except (ConfigError, RuntimeError, AssertionError) as error:
-        mend = "see what nvidia-smi and torch.cuda.is_available() say, or write device: auto"
-        return Finding("device", problem=f"{device}: cannot be used: {error}", mend=mend)
+        fix = "see what nvidia-smi and torch.cuda.is_available() say, or write device: auto"
+        return Finding("device", problem=f"{device}: cannot be used: {error}", fix=fix)
     return Finding("device", str(chosen))
 
 
@@ -157,8 +157,8 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
             alone = station.model_copy(update={"cameras": {name: camera}})
             detector = load_judges(alone, find_user_cache())[name].detector
         except (InspectorError, RuntimeError) as error:
-            mend = "set the threshold anew on this machine with inspector calibrate, or see inspector golden RECIPE"
-            findings.append(Finding(what, problem=str(error), mend=mend))
+            fix = "set the threshold anew on this machine with inspector calibrate, or see inspector golden RECIPE"
+            findings.append(Finding(what, problem=str(error), fix=fix))
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
             proved = f"{count} golden frame(s) as expected" if count else "no golden frames"
@@ -187,14 +187,14 @@ def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
                 name, source.device, open_timeout_s=source.open_timeout_s, read_timeout_s=source.read_timeout_s
             )
         else:
-            findings.append(Finding(what, f"{source.type}: frames come when they come"))
+            findings.append(Finding(what, f"{source.type}: passive source, nothing to test"))
             continue
         try:
             opened.connect()
             findings.append(Finding(what, f"{source.type}: there"))
         except InspectorError as error:
-            mend = "see that it has power and network, that its name is right and that nothing else has it open"
-            findings.append(Finding(what, problem=str(error), mend=mend))
+            fix = "see that it has power and network, that its name is right and that nothing else has it open"
+            findings.append(Finding(what, problem=str(error), fix=fix))
         finally:
             opened.close()
     return findings

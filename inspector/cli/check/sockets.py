@@ -32,7 +32,7 @@ def check_sockets(station: Station, daemon: int | None) -> list[Finding]:
     for what, endpoint in endpoints.items():
         twin = next((other for other, its in endpoints.items() if other != what and _collide(endpoint, its)), None)
         if twin is not None:
-            findings.append(Finding(what, problem=f"{endpoint}: {twin} has it too", mend="give each its own address"))
+            findings.append(Finding(what, problem=f"{endpoint}: {twin} has it too", fix="give each its own address"))
         elif endpoint.startswith("ipc://"):
             findings.append(_check_ipc(what, endpoint, daemon))
         else:
@@ -68,17 +68,17 @@ def _check_tcp(what: str, endpoint: str, daemon: int | None) -> Finding:
     if what == "http" and port == 0:
         return Finding(what, f"{endpoint}: any port that is free")
     if not 1 <= port <= 65_535:
-        return Finding(what, problem=f"{endpoint}: port must be 1 to 65535, got {port}", mend="choose another port")
+        return Finding(what, problem=f"{endpoint}: port must be 1 to 65535, got {port}", fix="choose another port")
     try:
         _try_bind(endpoint, host, port)
     except socket.gaierror as error:
-        mend = "write an address of this machine: see `ip address`"
-        return Finding(what, problem=f"{endpoint}: no address is known by this name: {error}", mend=mend)
+        fix = "write an address of this machine: see `ip address`"
+        return Finding(what, problem=f"{endpoint}: no address is known by this name: {error}", fix=fix)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and daemon is not None:
             return Finding(what, f"{endpoint}: in use while this station's daemon runs (process {daemon})")
-        rule, mend = _FAULTS.get(error.errno or 0, ("cannot be bound", "choose another address"))
-        return Finding(what, problem=f"{endpoint}: {rule}: {error.strerror}", mend=mend)
+        rule, fix = _FAULTS.get(error.errno or 0, ("cannot be bound", "choose another address"))
+        return Finding(what, problem=f"{endpoint}: {rule}: {error.strerror}", fix=fix)
     return Finding(what, endpoint)
 
 
@@ -105,7 +105,7 @@ def _check_ipc(what: str, endpoint: str, daemon: int | None) -> Finding:
     length = len(os.fsencode(path))
     if length > _MAX_IPC_BYTES:
         problem = f"{endpoint}: must have at most {_MAX_IPC_BYTES} bytes after ipc://, has {length}"
-        return Finding(what, problem=problem, mend="choose a shorter path, such as one in /run")
+        return Finding(what, problem=problem, fix="choose a shorter path, such as one in /run")
     holder = None if path.startswith("@") else find_holder(find_lock(Path(path)))
     is_bound = path in _list_unix_sockets()
     if daemon is not None and (holder == daemon or (holder is None and is_bound)):
@@ -113,7 +113,7 @@ def _check_ipc(what: str, endpoint: str, daemon: int | None) -> Finding:
     if holder is not None or is_bound:
         who = f"process {holder}" if holder else "another program"
         problem = f"{endpoint}: in use by {who}: a start would be refused"
-        return Finding(what, problem=problem, mend="see `ss -lxp` for which one, stop it or choose another path")
+        return Finding(what, problem=problem, fix="see `ss -lxp` for which one, stop it or choose another path")
     return Finding(what, endpoint) if path.startswith("@") else _check_ipc_file(what, endpoint, Path(path))
 
 
@@ -121,20 +121,18 @@ def _check_ipc_file(what: str, endpoint: str, path: Path) -> Finding:
     folder = path.parent
     if not path.is_absolute():
         problem = f"{endpoint}: relative to the folder the daemon is started in"
-        return Finding(what, problem=problem, mend="write an absolute path", fatal=False)
+        return Finding(what, problem=problem, fix="write an absolute path", fatal=False)
     if folder.parent == _SERVICE_FOLDER and not folder.exists():
         return Finding(what, f"{endpoint}: the service makes the folder {folder} when it starts")
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         state = "cannot be written" if folder.is_dir() else "is not there"
-        return Finding(what, problem=f"{endpoint}: the folder {folder} {state}", mend=f"make {folder} for this user")
+        return Finding(what, problem=f"{endpoint}: the folder {folder} {state}", fix=f"make {folder} for this user")
     if path.is_symlink() or (path.exists() and not path.is_socket()):
-        return Finding(
-            what, problem=f"{endpoint}: what lies there is no socket", mend="choose another path, or move it"
-        )
+        return Finding(what, problem=f"{endpoint}: what lies there is no socket", fix="choose another path, or move it")
     lock = find_lock(path)
     if lock.exists() and not os.access(lock, os.W_OK):
         problem = f"{endpoint}: its lock {lock} cannot be written, since another user made it"
-        return Finding(what, problem=problem, mend=f"remove {lock} once no station of that user runs")
+        return Finding(what, problem=problem, fix=f"remove {lock} once no station of that user runs")
     return Finding(what, endpoint)
 
 

@@ -40,13 +40,13 @@ def check_user(station: Station, path: Path) -> list[Finding]:
             found = [*_find_unreadable(station, path), *_find_unwritable(station)]
     except OSError as error:  # root in a container may not become another user
         problem = f"what {SERVICE_USER}, which the service runs as, may use cannot be seen: acting as it: {error}"
-        return [Finding("user", problem=problem, mend="run the check outside of the container", fatal=False)]
+        return [Finding("user", problem=problem, fix="run the check outside of the container", fatal=False)]
     denied += [row for row in found if row[0] not in hidden]
     if not denied:
         return [Finding("user", f"{SERVICE_USER}, which the service runs as, may use all of it")]
     return [
-        Finding(what, problem=f"{SERVICE_USER}, which the service runs as, cannot {verb} {at}", mend=mend)
-        for what, verb, at, mend in denied
+        Finding(what, problem=f"{SERVICE_USER}, which the service runs as, cannot {verb} {at}", fix=fix)
+        for what, verb, at, fix in denied
     ]
 
 
@@ -112,17 +112,17 @@ def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, P
         files["http.tls.certificate"] = http.tls.certificate
     for what, reference in secrets.items():
         if reference is not None and not reference.startswith(("credential:", "env:")):
-            mend = f"make it a credential, see docs/install.md, or: chgrp {SERVICE_USER}, chmod 640"
-            yield from ((what, "read", denied, mend) for denied in _first_denied(Path(reference)))
+            fix = f"make it a credential, see docs/install.md, or: chgrp {SERVICE_USER}, chmod 640"
+            yield from ((what, "read", denied, fix) for denied in _first_denied(Path(reference)))
     files |= {f"cameras.{name}.recipe": camera.recipe for name, camera in station.cameras.items() if camera.recipe}
     for what, file in files.items():
-        mend = f"chmod -R a+rX {file}, and see that the folders above it can be entered"
-        yield from ((what, "read", denied, mend) for denied in _first_denied(file))
+        fix = f"chmod -R a+rX {file}, and see that the folders above it can be entered"
+        yield from ((what, "read", denied, fix) for denied in _first_denied(file))
     for name, camera in station.cameras.items():
         # What is in it is judged, or answered BAD_FRAME, file by file.
         if isinstance(camera.source, FolderSource) and _is_denied(folder := camera.source.path):
-            mend = f"chmod a+rX {folder}, or let its group read it; and see that the folders above it can be entered"
-            yield f"cameras.{name}.source", "read", folder, mend
+            fix = f"chmod a+rX {folder}, or let its group read it; and see that the folders above it can be entered"
+            yield f"cameras.{name}.source", "read", folder, fix
 
 
 def _first_denied(path: Path) -> list[Path]:
@@ -146,11 +146,11 @@ def _is_denied(path: Path) -> bool:
 
 def _find_unwritable(station: Station) -> Iterator[tuple[str, str, Path, str]]:
     state_dir = station.state_dir
-    mend = f"chown -R {SERVICE_USER}: {state_dir}, if a run as root left it"
+    fix = f"chown -R {SERVICE_USER}: {state_dir}, if a run as root left it"
     if state_dir != SERVICE_STATE:
-        mend = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; and the drop-in state-dir.conf"
+        fix = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; and the drop-in state-dir.conf"
     denied = dict.fromkeys(filter(None, map(_first_unwritable, (station.folder, station.engine_cache))))
-    yield from (("state_dir", "write", path, mend) for path in denied)
+    yield from (("state_dir", "write", path, fix) for path in denied)
 
 
 def _first_unwritable(folder: Path) -> Path | None:

@@ -77,7 +77,7 @@ def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, c
     assert (status, report["station"], report["ok"]) == (78, "press", False)
     failed = {what: finding for what, finding in report["findings"].items() if finding["result"] == "FAIL"}
     assert set(failed) == {"cameras.top.recipe", "sockets.overlays", "cameras.top.source"}
-    assert all(finding["mend"] for finding in failed.values())
+    assert all(finding["fix"] == finding["mend"] != "" for finding in failed.values())
     assert failed["sockets.overlays"]["at"] == f"{path}:8:3"
     assert failed["cameras.top.source"]["at"] == f"{path}:20:5"
     assert report["findings"]["daemon"]["detail"].startswith("none of this station runs")
@@ -110,7 +110,7 @@ def test_camera_whose_frames_may_be_of_any_age_is_told(camera: dict[str, Any], r
     (finding,) = checks.check_ages(station)
     assert (finding.what, finding.result) == ("cameras.top.max_age_ms", result)
     assert (finding.problem or finding.detail).startswith(words)
-    assert bool(finding.mend) == (result != "ok")
+    assert bool(finding.fix) == (result != "ok")
 
 
 def test_age_of_frames_is_checked_with_its_place_in_the_file(run: Run, path: Path, config: dict[str, Any]) -> None:
@@ -182,7 +182,7 @@ def test_running_daemon_is_said_to_run_and_left_alone(
 def test_fault_of_the_whole_file_is_printed(
     run: Run, path: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Finding("station file", problem=f"inspector cannot read {path}", mend=f"chmod a+r {path}")
+    found = Finding("station file", problem=f"inspector cannot read {path}", fix=f"chmod a+r {path}")
     monkeypatch.setattr("inspector.cli.check.user.check_user", lambda *_: [found])
     path.write_text(yaml.safe_dump(config))
     status, printed = run("check", path, "--no-environment")

@@ -47,7 +47,7 @@ def test_file_in_the_folders_place_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     (finding,) = check(tmp_path / "state").values()
     assert (finding.what, finding.result) == ("state_dir", "FAIL")
-    assert "writable" in finding.mend
+    assert "writable" in finding.fix
 
 
 def test_folder_that_cannot_be_written_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_journal_that_is_older_than_its_mark_is_a_fault(tmp_path: Path) -> None:
     finding = check(tmp_path)["journal"]
     assert finding.result == "FAIL"
     assert f"{path}: it is older than its mark: its last row is 4, but 9 were on record" in (finding.problem or "")
-    assert "Putting a journal back" in finding.mend
+    assert "Putting a journal back" in finding.fix
 
 
 def test_journal_that_is_gone_is_a_warning(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_nothing_is_found_when_all_is_well_and_nothing_is_left_behind(folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "problem", "mend"),
+    ("endpoint", "problem", "fix"),
     [
         ("tcp://192.0.2.1:15555", "no address of this machine", "ip address"),
         ("tcp://[2001:db8::1]:15555", "no", ""),  # no such address, or no such family
@@ -66,12 +66,12 @@ def test_nothing_is_found_when_all_is_well_and_nothing_is_left_behind(folder: Pa
     ],
 )
 def test_address_that_cannot_be_bound_is_named_with_what_to_do(
-    folder: Path, endpoint: str, problem: str, mend: str
+    folder: Path, endpoint: str, problem: str, fix: str
 ) -> None:
     finding = check(folder, frames=endpoint)["sockets.frames"]
     assert finding.result == "FAIL"
     assert (finding.problem or "").startswith(f"{endpoint}: {problem}")
-    assert mend in finding.mend
+    assert fix in finding.fix
 
 
 def test_longest_path_of_ipc_is_taken(folder: Path) -> None:

@@ -85,7 +85,7 @@ def test_file_or_folder_that_only_root_may_read_is_named(
     assert (found.what, found.result) == (what, "FAIL")
     assert str(folder / closed) in str(found.problem)
     assert "cannot read" in str(found.problem)
-    assert "chmod -R a+rX" in found.mend
+    assert "chmod -R a+rX" in found.fix
 
 
 def test_folder_of_frames_that_only_root_may_list_is_named(station: Station, folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_state_dir_elsewhere_must_be_one_that_the_user_may_make_folders_in(stati
     (found,) = find_problems(moved, folder)
     assert (found.what, found.result) == ("state_dir", "FAIL")
     assert f"cannot write {folder / 'disk'}" in str(found.problem)
-    assert "state-dir.conf" in found.mend
+    assert "state-dir.conf" in found.fix
     moved.state_dir.mkdir()
     os.chown(moved.state_dir, THEIRS.pw_uid, THEIRS.pw_gid)
     assert not find_problems(moved, folder)
