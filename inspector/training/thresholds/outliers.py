@@ -11,6 +11,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 FEWEST = 8
 """Scores below which none can be told from the others."""
+MANY = 100
+"""Scores that show by themselves how far up plausible ones reach: no law is held against so many."""
 _MOST = 0.25
 """Of the scores that may stand out: what more frames share is how good frames are."""
 _PROBABILITY = 0.15
@@ -25,7 +27,12 @@ def count_outliers(scores: Array) -> int:
     if len(scores) < FEWEST:
         return 0
     values = np.sort(scores)[::-1]
-    return max(_count_cut_off(values), _count_too_high(values))
+    found, most = _count_cut_off(values), count_candidates(len(values))
+    while len(values) < MANY and (more := _count_too_high(values[found:])):  # without them the rest is known better
+        if found + more > most:
+            break
+        found += more
+    return found
 
 
 def _count_cut_off(values: Array) -> int:
@@ -60,8 +67,7 @@ def _count_too_high(values: Array) -> int:
     mode = float(median) + scale * math.log(math.log(2))
     ranks = np.arange(1, n // 2 + 1)
     chances = -np.expm1(-np.exp(-(values[: len(ranks)] - mode) / scale))
-    found = int(np.max(ranks[chances <= _FALSE_SHARE * ranks / n], initial=0))
-    return found if found <= count_candidates(n) else 0
+    return int(np.max(ranks[chances <= _FALSE_SHARE * ranks / n], initial=0))
 
 
 def count_candidates(n: int) -> int:

@@ -48,7 +48,9 @@ def good_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_frame_counts_when_folds_score_them(good_dir: Path, tmp_path: Path) -> None:
+def test_each_frame_counts_when_folds_score_them(
+    good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: list[TrainingProgress] = []
     recipe = train(good_dir, tmp_path / "recipe", OPTIONS, seen.append)
     assert recipe == load_recipe(tmp_path / "recipe")
@@ -74,6 +76,7 @@ def test_each_frame_counts_when_folds_score_them(good_dir: Path, tmp_path: Path)
     assert all(4 <= curve.n <= 6 for curve in recipe.qualification.kinds.values())  # one frame has not room for all
     assert recipe.qualification.n_frames == 1  # the one that the network that judges was not trained on
     assert not list(tmp_path.glob(".recipe*"))
+    assert "folds: each was trained for 2 steps; below 50 their scores grow with every step" in caplog.text
 
 
 def test_no_fold_s_network_sees_the_frames_it_scores(
