@@ -30,6 +30,7 @@ from inspector.training.optimise.course import Course, Draw, conclude, draw_susp
 from inspector.training.optimise.fitting import compute_digest, describe_weights
 from inspector.training.optimise.lesson import Lesson, Report
 from inspector.training.optimise.options import TrainOptions
+from inspector.training.optimise.schedule import count_steps
 from inspector.training.recipe_writer import Extras, check_out, write_recipe
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def train(
     workspace = out.parent / f".{out.name}-training"
     lesson, looks, groups = _prepare(good_dir, out, options, workspace, report)
     _open_workspace(workspace, out, options)
-    n_folds = options.choose_folds(len(lesson.frames))
+    n_folds = options.choose_folds(len(lesson.frames), count_steps(lesson.frames, options))
     course = learn_in_folds(lesson, n_folds, groups) if n_folds else learn_held_out(lesson, groups)
     recipe, scores = conclude(lesson, course, good_dir)
     skipped = set(lesson.hashes) - set(lesson.frames.paths)

@@ -29,7 +29,7 @@ from inspector.training.optimise.cross_validation import (
 )
 from inspector.training.optimise.fitting import Fitted, fit_network
 from inspector.training.optimise.lesson import Lesson
-from inspector.training.optimise.options import HOLDOUT
+from inspector.training.optimise.options import FEWEST_STEPS, HOLDOUT
 from inspector.training.thresholds.policy import REST, compute_threshold
 from inspector.training.thresholds.proving import score_proved
 from inspector.training.thresholds.qualification import Response, qualify
@@ -39,9 +39,6 @@ from inspector.training.thresholds.suspects import tell_outliers
 from inspector.types import PixelFormat
 
 logger = logging.getLogger(__name__)
-
-FEWEST_STEPS = 50
-"""Of a fold. Measured on draws of 16 good frames: with 10 steps the bound held in 10 of 16, with 50 see the README."""
 
 Groups = Mapping[Path, str] | None
 Draw = Callable[[Pixels, PixelFormat, Judgement, float], np.ndarray[Any, Any]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from inspector.training.data.datasets import FrameSet
+from inspector.training.data.tiles import TileStream
 from inspector.training.optimise.options import OFFICIAL_STEPS, TrainOptions
 
 
@@ -29,3 +31,9 @@ def find_limits(tiles_per_epoch: int, options: TrainOptions) -> tuple[float, flo
     tiles = options.epochs * tiles_per_epoch if options.epochs else math.inf
     steps = options.steps or (math.inf if options.epochs or options.minutes else OFFICIAL_STEPS)
     return steps, tiles
+
+
+def count_steps(frames: FrameSet, options: TrainOptions) -> float:
+    """Steps that a run on all of `frames` takes at most; infinity where only minutes end it."""
+    steps, tiles = find_limits(TileStream(frames, options.tile_size, 0).tiles_per_epoch, options)
+    return min(steps, tiles / options.batch_size)

@@ -11,8 +11,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 FEWEST = 8
 """Scores below which none can be told from the others."""
-MANY = 100
-"""Scores that show by themselves how far up plausible ones reach: no law is held against so many."""
+_FEWEST_OF_A_LAW, MANY = 20, 100
+"""So many scores are held against a law: fewer do not give it, more show by themselves how far they reach."""
 _MOST = 0.25
 """Of the scores that may stand out: what more frames share is how good frames are."""
 _PROBABILITY = 0.15
@@ -28,10 +28,11 @@ def count_outliers(scores: Array) -> int:
         return 0
     values = np.sort(scores)[::-1]
     found, most = _count_cut_off(values), count_candidates(len(values))
-    while len(values) < MANY and (more := _count_too_high(values[found:])):  # without them the rest is known better
-        if found + more > most:
-            break
-        found += more
+    if _FEWEST_OF_A_LAW <= len(values) < MANY:
+        while more := _count_too_high(values[found:]):  # without them the rest is known better
+            if found + more > most:
+                break
+            found += more
     return found
 
 

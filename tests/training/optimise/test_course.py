@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from inspector.training.train import train
 pytestmark = pytest.mark.filterwarnings("ignore:encoder weights")
 
 OPTIONS = TrainOptions(
-    encoder_weights="none", tile_size=64, sigma=2.0, batch_size=2, steps=4, device="cpu", qualification=6
+    encoder_weights="none", tile_size=64, sigma=2.0, batch_size=2, steps=4, folds=2, device="cpu", qualification=6
 )
 
 
@@ -256,14 +257,15 @@ def test_options_that_contradict_each_other_are_refused(given: dict[str, Any], m
 
 
 @pytest.mark.parametrize(
-    ("given", "count", "folds"),
-    [({}, 32, 2), ({}, 499, 2), ({}, 500, 0), ({"false_reject_rate": 0.1}, 60, 0), ({"holdout": 0.2}, 32, 0),
-     ({"folds": 0}, 32, 0), ({"folds": 3}, 5000, 3)],
+    ("given", "count", "steps", "folds"),
+    [({}, 32, 3000, 2), ({}, 499, math.inf, 2), ({}, 500, 3000, 0), ({"false_reject_rate": 0.1}, 60, 3000, 0),
+     ({"holdout": 0.2}, 32, 3000, 0), ({"folds": 0}, 32, 3000, 0), ({"folds": 3}, 5000, 9, 3), ({}, 32, 100, 2),
+     ({}, 32, 99, 0)],
 )  # fmt: skip
-def test_folds_are_trained_when_a_fifth_of_the_frames_is_too_few_for_the_target(
-    given: dict[str, Any], count: int, folds: int
+def test_folds_are_trained_when_a_fifth_of_the_frames_is_too_few_for_the_target_and_the_run_is_long(
+    given: dict[str, Any], count: int, steps: float, folds: int
 ) -> None:
-    assert TrainOptions(**given).choose_folds(count) == folds
+    assert TrainOptions(**given).choose_folds(count, steps) == folds
 
 
 def test_killed_training_goes_on_in_the_fold_where_it_stood(good_dir: Path, tmp_path: Path) -> None:
