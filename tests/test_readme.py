@@ -9,7 +9,7 @@ README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding=
 
 
 def test_subscriber_is_twenty_lines_of_valid_python_and_names_its_station() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     compile(code, "README.md", "exec")
     assert len(code.strip().splitlines()) <= 20
     assert re.search(r'Subscriber\([^)]*station="[^"]+"', code)
