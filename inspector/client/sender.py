@@ -96,7 +96,7 @@ class Sender:
 
         Args:
             pixels: (H, W) or (H, W, 3) uint8 or (H, W) uint16, C-contiguous: a NumPy array, or whatever else has the
-                buffer protocol. They must not change until the next call, or until the sender is closed.
+                buffer protocol. They are copied: a camera's buffer may be filled again at once.
             frame_id: 1 to 256 characters, as `part_id` and `trigger_id`; all of them come back in the verdict.
             camera: instead of the sender's.
             pixel_format: `RGB8` or `BGR8`, for three channels; None: the camera's in the station file.
@@ -158,7 +158,7 @@ class Sender:
         header["captured_utc_ns"] = time.time_ns() if captured_utc_ns is None else captured_utc_ns
         parts = [json.dumps({name: value for name, value in header.items() if value is not None}).encode(), content]
         for left in reversed(range(self._attempts)):
-            self._socket.send_multipart(parts, copy=False)
+            self._socket.send_multipart(parts)  # copied: what waits in the queue must not change under its id
             if not self._acknowledged or self._is_on_record(left):
                 return
 

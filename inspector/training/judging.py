@@ -122,8 +122,9 @@ def _plan(folder: Path, paths: Sequence[Path]) -> _Plan:
     folds = training.folds if has_folds(folder) else []
     by_hash = {sha256: number for number, fold in enumerate(folds) for sha256 in fold.frames.values()}
     hashes = choose_frames(folder, paths, by_hash)
-    learned = [path for path, sha256 in hashes.items() if sha256 in training.frames.values()]
-    new = [path for path in hashes if path not in set(learned)]
+    trained = set(training.frames.values())
+    learned = [path for path, sha256 in hashes.items() if sha256 in trained]
+    new = [path for path, sha256 in hashes.items() if sha256 not in trained]
     if not learned:  # one network does
         return _Plan(hashes, new, (), (), {})
     numbers = {path: by_hash[sha256] for path, sha256 in hashes.items() if sha256 in by_hash}

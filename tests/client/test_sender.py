@@ -97,6 +97,20 @@ def test_station_reads_the_pixels_that_were_sent(
     assert before <= frame.captured_utc_ns <= time.time_ns()
 
 
+def test_pixels_may_change_once_they_were_sent() -> None:
+    station, pixels = Station(zmq.PULL), np.zeros((1000, 1000), np.uint8)  # large: small ones are copied anyway
+    try:
+        station.socket.rcvhwm = 1
+        with Sender(station.endpoint, camera="top") as sender:
+            for value in range(3):  # they wait in the queue
+                pixels[:] = value
+                sender.send(pixels, frame_id=f"f{value}")
+            pixels[:] = 255
+            assert [set(station.receive()[1]) for _ in range(3)] == [{0}, {1}, {2}]
+    finally:
+        station.close()
+
+
 def test_frame_may_have_what_the_sender_has_not(pull: Station) -> None:
     with Sender(pull.endpoint, simulated=True) as sender:
         sender.send(RGB, frame_id="f1", camera="side", captured_utc_ns=5, simulated=False)
