@@ -58,9 +58,10 @@ def test_normalisation_travels_with_the_weights_when_saved(tmp_path: Path) -> No
     torch.manual_seed(0)
     model = ReverseDistillation("resnet18", SIZE, pre_trained=False, map_normalisation="position").eval()
     model.fit_normalisation([torch.randn(4, 3, *SIZE)])
-    save_weights(model, tmp_path / "w.safetensors")
+    path = tmp_path / "w.safetensors"
+    save_weights(model, path)
     again = ReverseDistillation("resnet18", SIZE, pre_trained=False, map_normalisation="position").eval()
-    load_weights(again, tmp_path / "w.safetensors")
+    load_weights(again, path.read_bytes(), path)
     images = torch.randn(1, 3, *SIZE)
     assert torch.equal(model(images), again(images))
     assert not any("expected" in name for name in ReverseDistillation("resnet18", SIZE, pre_trained=False).state_dict())
