@@ -22,8 +22,10 @@ FLOORS = (
     "codec",
     "secret",
     "logs",
-    "config",
+    "strict",
     "security",
+    "sources",
+    "config",
     "model",
     "device",
     "engine",
@@ -31,7 +33,6 @@ FLOORS = (
     "recipe",
     "training",
     "journal",
-    "sources",
     "sinks",
     "service",
     "client",
@@ -46,8 +47,6 @@ FLOORS = (
 
 FORBIDDEN = {
     ("journal", "training"),
-    ("sources", "training"),
-    ("sources", "journal"),
     ("sinks", "sources"),
     ("sinks", "training"),
     ("sinks", "journal"),

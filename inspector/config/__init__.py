@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from inspector.config.base import SCHEMA, Name, SchemaVersion, Sha256, Share, Size, Strict
 from inspector.config.expected_frames import EXPECTATIONS, Bound, Expected, ExpectedFrames
 from inspector.config.loading import (
     dump_recipe,
     load_edited_recipe,
     load_recipe,
     load_station,
-    load_strict,
-    locate_field,
 )
 from inspector.config.qualification import Qualification, describe_qualification
 from inspector.config.recipe import (
@@ -34,27 +31,22 @@ from inspector.config.recipe import (
     Tiling,
     Zone,
 )
-from inspector.config.recipe_seal import Remark, list_changes, list_doubts, seal
+from inspector.config.recipe_seal import list_changes, list_doubts, seal
 from inspector.config.station import (
-    SOCKETS,
     Buffer,
     Camera,
     Evidence,
-    FolderSource,
     Http,
-    ImagezmqSource,
     Journal,
     Logging,
-    OpencvSource,
     Overlays,
-    Security,
-    Sockets,
-    Source,
     Station,
     Tls,
     WhenFull,
-    ZmqSource,
 )
+from inspector.security.settings import SOCKETS, Security, Sockets
+from inspector.strict.base import SCHEMA, Name, Remark, SchemaVersion, Sha256, Share, Size, Strict
+from inspector.strict.reading import load_strict, locate_field
 
 __all__ = [
     "EXPECTATIONS",
@@ -70,20 +62,17 @@ __all__ = [
     "Evidence",
     "Expected",
     "ExpectedFrames",
-    "FolderSource",
     "Golden",
     "GoldenFile",
     "GoldenVerdict",
     "GoodScores",
     "GroupCheck",
     "Http",
-    "ImagezmqSource",
     "Interval",
     "Journal",
     "Logging",
     "Name",
     "Normalisation",
-    "OpencvSource",
     "Overlays",
     "Policy",
     "PrecisionChoice",
@@ -97,7 +86,6 @@ __all__ = [
     "Share",
     "Size",
     "Sockets",
-    "Source",
     "Station",
     "Strict",
     "Tail",
@@ -105,7 +93,6 @@ __all__ = [
     "Tiling",
     "Tls",
     "WhenFull",
-    "ZmqSource",
     "Zone",
     "describe_qualification",
     "dump_recipe",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from inspector.config.base import Sha256, Share, Size, Strict
+from inspector.strict.base import Sha256, Share, Size, Strict
 
 Expected = Literal[
     "height", "width", "brightness", "contrast", "sharpness", "red", "blue", "black_share", "white_share",

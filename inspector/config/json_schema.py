@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from inspector.config.base import Strict
 from inspector.config.recipe import Recipe
 from inspector.config.station import Station
+from inspector.strict.base import Strict
 
 MODELS: dict[str, type[Strict]] = {"station": Station, "recipe": Recipe}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from inspector.config.base import Strict
+from inspector.strict.base import Strict
 
 CONTRASTS = (15.0, 30.0, 60.0, 120.0)
 """Grey levels for which a90/95 is stated."""

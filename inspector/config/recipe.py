@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from inspector.config.base import Name, SchemaVersion, Sha256, Share, Size, Strict
 from inspector.config.expected_frames import ExpectedFrames
 from inspector.config.qualification import Qualification
+from inspector.strict.base import Name, SchemaVersion, Sha256, Share, Size, Strict
 from inspector.types import PixelFormat
 
 WEIGHTS_FILE = "weights.safetensors"

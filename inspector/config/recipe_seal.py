@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from inspector.config.base import Strict
 from inspector.config.recipe import GoodScores, Normalisation, Preprocessing, Recipe, Threshold, Tiling, Zone
+from inspector.strict.base import Remark, Strict
 
 SEALED: Mapping[type[Strict], frozenset[str]] = {
     Recipe: frozenset({
@@ -61,30 +60,6 @@ for an outlier among the good frames, only a number without meaning is.
 """
 
 Field = tuple[int | str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something about a recipe's field.
-
-    Attributes:
-        field: where it is in the file.
-        problem: what is wrong, or in doubt.
-        advice: what to do about it.
-    """
-
-    field: Field
-    problem: str
-    advice: str = ""
-
-    @property
-    def name(self) -> str:
-        """The field's, as it is written."""
-        return ".".join(map(str, self.field))
-
-    def __str__(self) -> str:
-        """Field, problem and advice."""
-        return f"{self.name}: {self.problem}" + (f"; {self.advice}" if self.advice else "")
 
 
 def seal(recipe: Recipe) -> Recipe:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from inspector.config.base import Name, SchemaVersion, Strict
-from inspector.config.claims import Claim, claim_text, find_conflicts
-from inspector.secret import mask_secrets
-from inspector.types import PixelFormat
+from inspector.secret import anchor_secret
+from inspector.security.settings import SOCKETS, Security, Sockets, is_local, is_loopback
+from inspector.sources.registry import AnySource
+from inspector.sources.zmq import ZmqSettings
+from inspector.strict.base import Name, SchemaVersion, Strict
+from inspector.strict.claims import Claim, claim_text, find_conflicts
 
 
 class WhenFull(StrEnum):
@@ -27,55 +26,15 @@ class WhenFull(StrEnum):
     DROP_NEWEST = "drop_newest"
 
 
-SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
-
-
-class Sockets(Strict):
-    """ZeroMQ endpoints the daemon binds. Loopback unless there is `security`, or it says in words that it is open."""
-
-    frames: str = "tcp://127.0.0.1:5555"
-    results: str = "tcp://127.0.0.1:5556"
-    overlays: str = "tcp://127.0.0.1:5557"
-    requests: str = "tcp://127.0.0.1:5558"
-    imagezmq: str = "tcp://127.0.0.1:5559"
-    max_message: ByteSize = ByteSize(512 * 1024 * 1024)
-    max_rate: Annotated[float, Field(ge=1)] | None = 1000.0  # messages a second of one client; more is refused
-    open_without_authentication: bool = False
-
-    @model_validator(mode="after")
-    def _endpoints(self) -> Sockets:
-        for name in SOCKETS:
-            endpoint = getattr(self, name)
-            if not re.match(r"^(tcp://[^:\s]+:\d+|tcp://\[[^\]]+\]:\d+|ipc://\S+)$", endpoint):
-                raise ValueError(f"{name} must be tcp://HOST:PORT or ipc://PATH, got {endpoint!r}")
-        return self
-
-
-def _is_local(endpoint: str) -> bool:
-    if endpoint.startswith("ipc://"):
-        return True
-    return _is_loopback(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class Security(Strict):
-    """CURVE on every ZeroMQ socket: where the station's secret key is, and the list of clients it lets in."""
-
-    key: str = "keys/station.key"  # PATH, credential:NAME or env:NAME
-    clients: Path = Path("keys/clients.yaml")
-
-
 class Tls(Strict):
     """PEM files: the certificate, then its chain; and the key, as `inspector.secret` finds a file."""
 
     certificate: Path
     key: str
+
+    def anchor(self, folder: Path) -> Tls:
+        """With its relative paths made `folder`'s."""
+        return Tls(certificate=folder / self.certificate, key=anchor_secret(self.key, folder))
 
 
 class Http(Strict):
@@ -93,12 +52,17 @@ class Http(Strict):
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password must both be given, or neither")
         protected = self.tls is not None and self.username is not None
-        if not (protected or self.open_without_authentication or _is_loopback(self.host)):
+        if not (protected or self.open_without_authentication or is_loopback(self.host)):
             raise ValueError(
                 f"host must be a loopback address, got {self.host!r}; for another give tls, username and password, or "
                 "say open_without_authentication: true to let anyone who reaches it read the metrics"
             )
         return self
+
+    def anchor(self, folder: Path) -> Http:
+        """With its relative paths made `folder`'s."""
+        password = None if self.password is None else anchor_secret(self.password, folder)
+        return self.model_copy(update={"tls": self.tls and self.tls.anchor(folder), "password": password})
 
 
 class Buffer(Strict):
@@ -143,49 +107,6 @@ class Logging(Strict):
     ring: Annotated[int, Field(ge=0, le=100_000)] = 1000  # lines below the level kept for a fault or SIGUSR1
 
 
-class ZmqSource(Strict):
-    """Frames from the frames socket whose header names this camera."""
-
-    type: Literal["zmq"] = "zmq"
-    pixel_format: PixelFormat = PixelFormat.RGB8  # of raw three-channel frames whose header does not say
-
-
-class ImagezmqSource(Strict):
-    """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
-
-    type: Literal["imagezmq"]
-    sender: Annotated[str, Field(min_length=1, max_length=200)] | None = None  # the camera's name by default
-    pixel_format: PixelFormat = PixelFormat.BGR8  # OpenCV's order, which imagezmq senders use
-
-    @field_validator("sender")
-    @classmethod
-    def _seen_whole(cls, sender: str | None) -> str | None:
-        if sender is not None and not (sender.isprintable() and sender == sender.strip()):
-            raise ValueError("must be printable text without blanks at its ends")
-        return sender
-
-
-class FolderSource(Strict):
-    """Image files of a folder, by name; with `watch` also those that come later."""
-
-    type: Literal["folder"]
-    path: Path
-    watch: bool = False
-    poll_s: Annotated[float, Field(gt=0)] = 0.5
-
-
-class OpencvSource(Strict):
-    """A camera or stream OpenCV can open: device index, file or URL."""
-
-    type: Literal["opencv"]
-    device: int | str
-    open_timeout_s: Annotated[float, Field(gt=0)] = 5.0
-    read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
-
-
-Source = Annotated[ZmqSource | ImagezmqSource | FolderSource | OpencvSource, Field(discriminator="type")]
-
-
 def _refuse_other_ages(value: object) -> object:
     if value is None or value == "deadline" or (type(value) is int and value >= 1):
         return value
@@ -201,7 +122,7 @@ class Camera(Strict):
     """
 
     recipe: Path | None = None
-    source: Source = ZmqSource()
+    source: AnySource = ZmqSettings()
     deadline_ms: Annotated[int, Field(ge=1)] = 2000
     max_age_ms: Annotated[
         Annotated[int, Field(ge=1)] | Literal["deadline"] | None, BeforeValidator(_refuse_other_ages)
@@ -214,22 +135,18 @@ class Camera(Strict):
         """How old a frame may be that says when it was captured; None: any."""
         return self.deadline_ms if self.max_age_ms == "deadline" else self.max_age_ms
 
+    def anchor(self, folder: Path) -> Camera:
+        """With its relative paths made `folder`'s."""
+        recipe = None if self.recipe is None else folder / self.recipe
+        return self.model_copy(update={"recipe": recipe, "source": self.source.anchor(folder)})
+
 
 def _list_claims(cameras: Mapping[str, Camera], folder: Path) -> Iterator[Claim]:
     """What each camera has for itself alone; all names first, so that a source is at fault and not a name."""
     for name in cameras:
         yield claim_text((name,), "name", name)
     for name, camera in cameras.items():
-        source = camera.source
-        if isinstance(source, ImagezmqSource):
-            yield claim_text((name, "source", "sender"), "sender", source.sender or name)
-        elif isinstance(source, FolderSource):  # by name alone: a share that is away must not hold up who asks
-            path = os.path.normpath(folder / source.path)
-            yield Claim((name, "source", "path"), "folder", repr(str(source.path)), ("folder", path))
-        elif isinstance(source, OpencvSource):
-            device = f"/dev/video{source.device}" if isinstance(source.device, int) else source.device.strip()
-            device = device if "://" in device else os.path.normpath(device)
-            yield Claim((name, "source", "device"), "device", mask_secrets(repr(source.device)), ("device", device))
+        yield from camera.source.list_claims(name, folder)
 
 
 class Station(Strict):
@@ -259,7 +176,7 @@ class Station(Strict):
         if sockets.open_without_authentication or info.data.get("security", ...) is not None:
             return sockets
         for name in SOCKETS:
-            if not _is_local(endpoint := getattr(sockets, name)):
+            if not is_local(endpoint := getattr(sockets, name)):
                 raise ValueError(
                     f"{name} must be a loopback address, got {endpoint!r}; anyone who reaches another address can "
                     "feed frames and read verdicts: add a section security, which lets in only those with a key, or "
@@ -275,6 +192,16 @@ class Station(Strict):
             words = "; ".join(f"{'.'.join(field)}: {rule}" for field, rule in faults)
             raise PydanticCustomError("conflicts", "{words}", {"words": words, "faults": faults})
         return cameras
+
+    def anchor(self, folder: Path) -> Station:
+        """With its relative paths made `folder`'s."""
+        update: dict[str, Any] = {
+            "state_dir": folder / self.state_dir,
+            "cameras": {name: camera.anchor(folder) for name, camera in self.cameras.items()},
+            "security": self.security and self.security.anchor(folder),
+            "http": self.http.anchor(folder),
+        }
+        return self.model_copy(update=update)
 
     @property
     def folder(self) -> Path:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspector.config import Station
 from inspector.errors import ConfigError, MessageRefusedError
 from inspector.security.keys import Client, Role, load_clients, read_station_key
+from inspector.security.settings import Security
 from inspector.security.sockets import MAX_PARTS
 
 SOCKET_ROLES: Mapping[str, frozenset[Role]] = {
@@ -189,17 +189,17 @@ class Access:
         return Gate(socket, self.allow_list, max_rate=self.max_rate, count=self.count)
 
 
-def load_access(station: Station, count: Callable[[str, str], None]) -> Access:
+def load_access(security: Security | None, max_rate: float | None, count: Callable[[str, str], None]) -> Access:
     """What the station file says.
 
     Raises:
         ConfigError: the secret key or the list of clients cannot be used.
     """
-    if station.security is None:
-        return Access(max_rate=station.sockets.max_rate, count=count)
-    _, secret_key = read_station_key(station.security.key)
+    if security is None:
+        return Access(max_rate=max_rate, count=count)
+    _, secret_key = read_station_key(security.key)
     try:
-        allow_list = AllowList(station.security.clients)
+        allow_list = AllowList(security.clients)
     except ConfigError as error:
         raise ConfigError(f"security.clients: must be a valid list:\n{error}", field=("security", "clients")) from error
-    return Access(secret_key, allow_list, station.sockets.max_rate, count)
+    return Access(secret_key, allow_list, max_rate, count)

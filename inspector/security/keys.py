@@ -21,10 +21,11 @@ import zmq
 from pydantic import AfterValidator, AwareDatetime, Field, field_validator, model_validator
 from zmq.utils import z85
 
-from inspector.config import Name, SchemaVersion, Strict, load_strict, locate_field
 from inspector.errors import ConfigError, InspectorError
 from inspector.files import write_whole
 from inspector.secret import read_secret
+from inspector.strict.base import Name, SchemaVersion, Strict
+from inspector.strict.reading import load_strict, locate_field
 
 _MAX_BYTES = 256 * 1024
 """Of the list: about a thousand clients, which takes half a second to read; handshakes wait that long."""

@@ -48,8 +48,7 @@ from inspector.service.telemetry.sampler import Sampler
 from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
-from inspector.sources.registry import build_sources
-from inspector.sources.zmq import ZmqSource
+from inspector.sources.registry import build_receiver, build_sources
 from inspector.types import Reason
 
 logger = logging.getLogger(__name__)
@@ -103,7 +102,11 @@ class Assembly:
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
         self.judges = Judges()
-        access = load_access(station, lambda socket, cause: metrics.messages_refused.labels(socket, cause).inc())
+        access = load_access(
+            station.security,
+            station.sockets.max_rate,
+            lambda socket, cause: metrics.messages_refused.labels(socket, cause).inc(),
+        )
         self._guards: list[Authenticator] = []
         if access.allow_list is not None:  # before any socket that it guards
             self._guards = [Authenticator(context, access.allow_list, health=health, metrics=metrics)]
@@ -111,7 +114,7 @@ class Assembly:
         overlays = OverlaysSocket(context, station.sockets.overlays, access.secret_key)
         identity = Identity(station.station, uuid.uuid4().hex)
         journal, past = open_journal(folder / "journal.sqlite", identity.boot_id, health=health, metrics=metrics)
-        sources = build_sources(station, context, self.judges.find_frame_hw, access)
+        receiver = build_receiver(station.cameras, station.sockets, context, self.judges.find_frame_hw, access)
         self.left_open = past.left_open
         first_number = 1 + max((record.number for record in self.left_open), default=0)
         self.ledger = ledger = Ledger(deadlines_ms, first_number)
@@ -160,6 +163,7 @@ class Assembly:
             health=health,
             metrics=metrics,
         )
+        listening = [] if receiver is None else [receiver]
         self._ingest = [
             IngestThread(
                 source,
@@ -172,7 +176,7 @@ class Assembly:
                 health=health,
                 metrics=metrics,
             )
-            for source in sources
+            for source in (*listening, *build_sources(station.cameras))
         ]
         self._requests = RequestsThread(
             context,
@@ -198,18 +202,17 @@ class Assembly:
             self._worker,
             self._requests,
             # Who sends while recipes are loaded is told NOT_READY at once; cameras and files are read from READY on.
-            *(thread for thread, source in zip(self._ingest, sources, strict=True) if isinstance(source, ZmqSource)),
+            *self._ingest[: len(listening)],
         ]
         self._sinks = ((results, publisher), (overlays, self._overlayer), (journal, self._recorder))
         self._refuser = Refuser()
         self._bindings = [results.binding, overlays.binding, self._requests.binding]
-        for source in sources:
-            if isinstance(source, ZmqSource):
-                source.leave = self._refuser.adopt
-                # A port in use is found before READY, not in a thread; last, since a REQ sender that found us and is
-                # not answered waits for ever.
-                source.connect()
-                self._bindings += source.bindings
+        if receiver is not None:
+            receiver.leave = self._refuser.adopt
+            # A port in use is found before READY, not in a thread; last, since a REQ sender that found us and is not
+            # answered waits for ever.
+            receiver.connect()
+            self._bindings += receiver.bindings
         _tell_of_any_age(station.cameras)
 
     # ------------------------------------------------------------ start

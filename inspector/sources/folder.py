@@ -7,12 +7,19 @@ import errno
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
 
 from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError, UnsettledFileError
 from inspector.files import Stamp, read_stamp, read_whole
-from inspector.sources.base import Unanswering, build_frame
+from inspector.sources.base import Source, Unanswering, build_frame
+from inspector.sources.detached import DetachedSource
+from inspector.sources.settings import AgeDoubt, SourceSettings
+from inspector.strict.claims import Claim
 from inspector.types import Frame, PixelFormat
 
 _TICK_S = 0.01
@@ -24,6 +31,40 @@ _UNFILLED = bytes(65_536)
 """How a file ends that was made in zeros, at its full size, and is still being filled."""
 _OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 """Faults of one link: gone, in a circle, or to where we may not look. Reading it will tell; the folder is there."""
+
+
+class FolderSettings(SourceSettings):
+    """Image files of a folder, by name; with `watch` also those that come later."""
+
+    age_doubt = AgeDoubt(
+        "files do not say when they were captured: one that lay there for hours is judged as new",
+        "take away what is judged, and put nothing old there",
+        never_dated="files do not say when they were captured",
+    )
+
+    type: Literal["folder"]
+    path: Path
+    watch: bool = False
+    poll_s: Annotated[float, Field(gt=0)] = 0.5
+
+    @property
+    def folder(self) -> Path:
+        """See `SourceSettings`."""
+        return self.path
+
+    def anchor(self, folder: Path) -> Self:
+        """See `SourceSettings`."""
+        return self.model_copy(update={"path": folder / self.path})
+
+    def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
+        """See `SourceSettings`; by name alone: a share that is away must not hold up who asks."""
+        path = os.path.normpath(folder / self.path)
+        yield Claim((camera, "source", "path"), "folder", repr(str(self.path)), ("folder", path))
+
+    def build(self, camera: str, *, simulated: bool = False) -> Source:
+        """See `SourceSettings`."""
+        source = FolderSource(camera, self.path, watch=self.watch, poll_s=self.poll_s, simulated=simulated)
+        return DetachedSource(source)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

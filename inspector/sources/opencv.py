@@ -10,17 +10,21 @@ import multiprocessing
 import os
 import socket
 import time
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from inspector.codec import name_video_format
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
-from inspector.sources.base import RUN, Unanswering, build_frame
+from inspector.sources.base import RUN, Source, Unanswering, build_frame
+from inspector.sources.settings import AgeDoubt, SourceSettings
+from inspector.strict.claims import Claim
 from inspector.types import Frame, PixelFormat
 
 _START_S = 20.0
@@ -30,6 +34,32 @@ _KILL_S = 0.5
 
 _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 """OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
+
+
+class OpencvSettings(SourceSettings):
+    """A camera or stream OpenCV can open: device index, file or URL."""
+
+    is_exclusive = True
+    age_doubt = AgeDoubt(
+        "the time is that of reading: a frame that a driver or network stream held back is judged as new",
+        "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock",
+    )
+
+    type: Literal["opencv"]
+    device: int | str
+    open_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+
+    def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
+        """See `SourceSettings`."""
+        device = f"/dev/video{self.device}" if isinstance(self.device, int) else self.device.strip()
+        device = device if "://" in device else os.path.normpath(device)
+        yield Claim((camera, "source", "device"), "device", mask_secrets(repr(self.device)), ("device", device))
+
+    def build(self, camera: str, *, simulated: bool = False) -> Source:
+        """See `SourceSettings`."""
+        timeouts = {"open_timeout_s": self.open_timeout_s, "read_timeout_s": self.read_timeout_s}
+        return OpencvSource(camera, self.device, **timeouts, simulated=simulated)
 
 
 class OpencvSource(Unanswering):

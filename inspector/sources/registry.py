@@ -1,51 +1,42 @@
-"""Sources of a station, from its configuration."""
+"""The kinds of source there are, and those of a station."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated
+
 import zmq
+from pydantic import Field
 
-from inspector.config import FolderSource as FolderConfig
-from inspector.config import ImagezmqSource, Station
-from inspector.config import OpencvSource as OpencvConfig
-from inspector.config import ZmqSource as ZmqConfig
 from inspector.security.gate import Access
+from inspector.security.settings import Sockets
 from inspector.sources.base import Source
-from inspector.sources.detached import DetachedSource
-from inspector.sources.folder import FolderSource
-from inspector.sources.opencv import OpencvSource
+from inspector.sources.folder import FolderSettings
+from inspector.sources.opencv import OpencvSettings
+from inspector.sources.settings import Sourced
 from inspector.sources.wire import FindFrameHw, FrameDecoder
-from inspector.sources.zmq import ZmqSource
+from inspector.sources.zmq import ImagezmqSettings, ZmqSettings, ZmqSource
+
+AnySource = Annotated[
+    ZmqSettings | ImagezmqSettings | FolderSettings | OpencvSettings,
+    Field(discriminator="type"),
+]
+"""What `source` of a camera may be. A new kind is known once it stands here."""
 
 
-def build_sources(
-    station: Station,
+def build_sources(cameras: Mapping[str, Sourced]) -> list[Source]:
+    """A source for each camera whose frames the daemon fetches."""
+    built = [camera.source.build(name, simulated=camera.simulated) for name, camera in cameras.items()]
+    return [source for source in built if source is not None]
+
+
+def build_receiver(
+    cameras: Mapping[str, Sourced],
+    sockets: Sockets,
     context: zmq.Context[zmq.Socket[bytes]],
     find_frame_hw: FindFrameHw = lambda _: None,
     access: Access = Access(),  # noqa: B008 (frozen)
-) -> list[Source]:
-    """One source per camera; those that come over ZeroMQ share one, since they share its socket."""
-    sources: list[Source] = []
-    for name, camera in station.cameras.items():
-        source = camera.source
-        if isinstance(source, FolderConfig):
-            sources.append(
-                DetachedSource(
-                    FolderSource(
-                        name, source.path, watch=source.watch, poll_s=source.poll_s, simulated=camera.simulated
-                    )
-                )
-            )
-        elif isinstance(source, OpencvConfig):
-            sources.append(
-                OpencvSource(
-                    name,
-                    source.device,
-                    open_timeout_s=source.open_timeout_s,
-                    read_timeout_s=source.read_timeout_s,
-                    simulated=camera.simulated,
-                )
-            )
-    if any(isinstance(camera.source, (ZmqConfig, ImagezmqSource)) for camera in station.cameras.values()):
-        decoder = FrameDecoder(station.cameras, station.sockets.max_message, find_frame_hw)
-        sources.append(ZmqSource(context, station.sockets, decoder, access))
-    return sources
+) -> ZmqSource | None:
+    """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none."""
+    decoder = FrameDecoder(cameras, sockets.max_message, find_frame_hw)
+    return ZmqSource(context, sockets, decoder, access) if decoder.cameras else None

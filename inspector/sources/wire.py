@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inspector.codec import Pixels, decode_image, decode_raw
-from inspector.config import Camera, ImagezmqSource, ZmqSource
 from inspector.errors import BadFrameError, FrameMismatchError, UnidentifiedFrameError
 from inspector.sources.base import RUN, build_frame
+from inspector.sources.settings import ListeningSettings, Sourced
 from inspector.types import Frame, PixelFormat, Reason
 
 MAX_HEADER_BYTES = 65_536
@@ -27,7 +27,7 @@ class FrameDecoder:
     """Turns message parts into frames of the cameras that take theirs from ZeroMQ."""
 
     def __init__(
-        self, cameras: Mapping[str, Camera], max_bytes: int, find_frame_hw: FindFrameHw = lambda _: None
+        self, cameras: Mapping[str, Sourced], max_bytes: int, find_frame_hw: FindFrameHw = lambda _: None
     ) -> None:
         """Make it; `max_bytes` bounds a message's pixels, as they come and decoded."""
         self._max_bytes = max_bytes
@@ -36,10 +36,10 @@ class FrameDecoder:
         self._colours: dict[str, PixelFormat] = {}
         self._by_sender: dict[str, str] = {}
         for name, camera in cameras.items():
-            if isinstance(camera.source, (ZmqSource, ImagezmqSource)):
+            if isinstance(camera.source, ListeningSettings):
                 self._colours[name] = camera.source.pixel_format
-            if isinstance(camera.source, ImagezmqSource):
-                self._by_sender[camera.source.sender or name] = name
+                if (sender := camera.source.name_sender(name)) is not None:
+                    self._by_sender[sender] = name
         self._by_name = {name: name for name in self._colours}
 
     @property

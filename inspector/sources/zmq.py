@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
 
 import zmq
+from pydantic import Field, field_validator
 
-from inspector.config import Sockets
 from inspector.errors import MessageRefusedError, UnidentifiedFrameError
 from inspector.security.farewell import find_envelope
 from inspector.security.gate import Access, Gate
+from inspector.security.settings import Sockets
 from inspector.security.sockets import Binding, bind, read_peer, receive
+from inspector.sources.settings import AgeDoubt, ListeningSettings
 from inspector.sources.wire import FrameDecoder
-from inspector.types import Frame
+from inspector.strict.claims import Claim, claim_text
+from inspector.types import Frame, PixelFormat
 
 _RECEIVE_QUEUE = 4
 """High-water mark in messages: frames wait in the byte-bounded buffer, not here where nobody counts them."""
+
+
+class ZmqSettings(ListeningSettings):
+    """Frames from the frames socket whose header names this camera."""
+
+    type: Literal["zmq"] = "zmq"
+    pixel_format: PixelFormat = PixelFormat.RGB8  # of raw three-channel frames whose header does not say
+
+
+class ImagezmqSettings(ListeningSettings):
+    """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
+
+    age_doubt = AgeDoubt(
+        "imagezmq's own messages do not say when they were captured: one held on the way is judged as new",
+        "have the sender give captured_utc_ns beside msg",
+        by_default_only=True,
+    )
+
+    type: Literal["imagezmq"]
+    sender: Annotated[str, Field(min_length=1, max_length=200)] | None = None  # the camera's name by default
+    pixel_format: PixelFormat = PixelFormat.BGR8  # OpenCV's order, which imagezmq senders use
+
+    @field_validator("sender")
+    @classmethod
+    def _seen_whole(cls, sender: str | None) -> str | None:
+        if sender is not None and not (sender.isprintable() and sender == sender.strip()):
+            raise ValueError("must be printable text without blanks at its ends")
+        return sender
+
+    def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
+        """See `SourceSettings`."""
+        yield claim_text((camera, "source", "sender"), "sender", self.name_sender(camera))
+
+    def name_sender(self, camera: str) -> str:
+        """See `ListeningSettings`."""
+        return self.sender or camera
 
 
 class ZmqSource:

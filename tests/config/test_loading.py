@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from inspector import __version__
 from inspector.config import (
     Camera,
-    FolderSource,
     GoodScores,
     Http,
     Overlays,
@@ -24,13 +23,14 @@ from inspector.config import (
     Threshold,
     Tls,
     WhenFull,
-    ZmqSource,
     dump_recipe,
     load_recipe,
     load_station,
     locate_field,
 )
 from inspector.errors import ConfigError, RecipeError
+from inspector.sources.folder import FolderSettings
+from inspector.sources.zmq import ZmqSettings
 from inspector.types import PixelFormat
 
 MINIMAL = "schema: 1\nstation: line-1\ncameras:\n  top: {}\n"
@@ -86,7 +86,7 @@ def test_station_has_documented_defaults_when_the_file_is_minimal(tmp_path: Path
     assert list(station.cameras) == ["top"]
     camera = station.cameras["top"]
     assert (camera.recipe, camera.deadline_ms, camera.simulated) == (None, 2000, False)
-    assert camera.source == ZmqSource(type="zmq", pixel_format=PixelFormat.RGB8)
+    assert camera.source == ZmqSettings(type="zmq", pixel_format=PixelFormat.RGB8)
 
 
 def test_paths_become_relative_to_the_files_folder_when_relative(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_paths_become_relative_to_the_files_folder_when_relative(tmp_path: Path)
     station = load_station(write(tmp_path, text))
     assert station.state_dir == tmp_path / "state"
     assert station.cameras["one"].recipe == tmp_path / "recipes/x"
-    assert station.cameras["one"].source == FolderSource(type="folder", path=tmp_path / "frames")
+    assert station.cameras["one"].source == FolderSettings(type="folder", path=tmp_path / "frames")
     assert station.cameras["two"].recipe == Path("/abs/y")
-    assert station.cameras["two"].source == FolderSource(type="folder", path=Path("/abs/frames"), watch=True)
+    assert station.cameras["two"].source == FolderSettings(type="folder", path=Path("/abs/frames"), watch=True)
 
 
 def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from inspector.config import Camera, FolderSource, ImagezmqSource, ZmqSource
+from inspector.config import Camera
 from inspector.errors import UnidentifiedFrameError
+from inspector.sources.folder import FolderSettings
 from inspector.sources.wire import MAX_HEADER_BYTES, FrameDecoder
+from inspector.sources.zmq import ImagezmqSettings, ZmqSettings
 from inspector.types import Frame, PixelFormat, Reason
 
 DECODER = FrameDecoder({"top": Camera()}, max_bytes=1000)
@@ -76,7 +78,7 @@ def decode_simulated(header: dict[str, Any], camera: Camera, pixels: bytes = byt
 def test_sender_can_mark_a_frame_as_simulated_and_never_take_the_cameras_mark_away(
     header: dict[str, Any], of_camera: bool, of_header: bool | None
 ) -> None:
-    source = ZmqSource() if "camera" in header else ImagezmqSource(type="imagezmq", sender="pi")
+    source = ZmqSettings() if "camera" in header else ImagezmqSettings(type="imagezmq", sender="pi")
     camera = Camera(source=source, simulated=of_camera)
     mark = {} if of_header is None else {"simulated": of_header}
     for pixels in (bytes(12), b"too few"):  # a bad frame's verdict is an ERROR, and marked as well
@@ -89,7 +91,7 @@ def test_sender_can_mark_a_frame_as_simulated_and_never_take_the_cameras_mark_aw
 def test_frame_is_bad_when_its_mark_is_neither_true_nor_false(value: object) -> None:
     for camera, header in (
         (Camera(), HEADER),
-        (Camera(simulated=True, source=ImagezmqSource(type="imagezmq", sender="pi")), IMAGEZMQ),
+        (Camera(simulated=True, source=ImagezmqSettings(type="imagezmq", sender="pi")), IMAGEZMQ),
     ):
         frame = decode_simulated(header | {"simulated": value}, camera)
         assert (frame.pixels, frame.error_reason) == (None, Reason.BAD_FRAME)
@@ -102,9 +104,9 @@ def test_frame_is_bad_when_its_mark_is_neither_true_nor_false(value: object) -> 
 MIXED = FrameDecoder(
     {
         "top": Camera(),
-        "side": Camera(source=ImagezmqSource(type="imagezmq", sender="pi")),
-        "left": Camera(source=ImagezmqSource(type="imagezmq")),
-        "files": Camera(source=FolderSource(type="folder", path=Path("in"))),
+        "side": Camera(source=ImagezmqSettings(type="imagezmq", sender="pi")),
+        "left": Camera(source=ImagezmqSettings(type="imagezmq")),
+        "files": Camera(source=FolderSettings(type="folder", path=Path("in"))),
     },
     max_bytes=1000,
 )

@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 import zmq
 
-from inspector.config import Camera, FolderSource, ImagezmqSource, Sockets, Station
+from inspector.config import Camera, Sockets
 from inspector.errors import ConfigError, MessageRefusedError, UnidentifiedFrameError
 from inspector.security.gate import Access
 from inspector.sources.detached import DetachedSource
-from inspector.sources.registry import build_sources
+from inspector.sources.folder import FolderSettings
+from inspector.sources.registry import build_receiver, build_sources
 from inspector.sources.wire import FrameDecoder
-from inspector.sources.zmq import ZmqSource
+from inspector.sources.zmq import ImagezmqSettings, ZmqSource
 from inspector.types import Frame, PixelFormat
 
-CAMERAS = {"top": Camera(), "side": Camera(source=ImagezmqSource(type="imagezmq", sender="pi"))}
+CAMERAS = {"top": Camera(), "side": Camera(source=ImagezmqSettings(type="imagezmq", sender="pi"))}
 MAX_MESSAGE = 100_000
 HEADER: dict[str, Any] = {"camera": "top", "frame_id": "1", "encoding": "raw", "dtype": "uint8", "shape": [2, 3]}
 PIXELS = bytes([0, 1, 2, 253, 254, 255])
@@ -451,13 +452,16 @@ def test_both_sockets_are_bound_when_no_camera_is_imagezmq(
 def test_each_station_has_one_zmq_source_when_any_camera_takes_its_frames_there(
     context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
 ) -> None:
-    folder = Camera(source=FolderSource(type="folder", path=tmp_path))
-    sources = build_sources(Station(schema=1, station="press", cameras=CAMERAS | {"files": folder}), context)
-    assert [source.cameras for source in sources] == [("files",), ("top", "side")]
-    (files,) = build_sources(Station(schema=1, station="press", cameras={"files": folder}), context)
-    assert files.name == "files"
+    folder = {"files": Camera(source=FolderSettings(type="folder", path=tmp_path))}
+    receiver = build_receiver(CAMERAS | folder, Sockets(), context)
+    assert receiver is not None
+    assert receiver.cameras == ("top", "side")
+    assert build_receiver(folder, Sockets(), context) is None
+    (files,) = build_sources(CAMERAS | folder)
+    assert files.cameras == ("files",)
     assert isinstance(files, DetachedSource)  # a share may hang
-    assert not any(source.awaits_answer() for source in sources)
+    assert not files.awaits_answer()
+    assert not receiver.awaits_answer()
 
 
 def test_frames_come_when_the_endpoint_is_a_file(

@@ -9,7 +9,7 @@ from pathlib import Path
 from inspector.cli.check.disk import check_disk
 from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
-from inspector.config import Camera, FolderSource, ImagezmqSource, OpencvSource, Recipe, Station
+from inspector.config import Camera, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
 _FIX_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
@@ -81,19 +81,12 @@ def _check_age(what: str, camera: Camera) -> Finding:
     if limit_ms is None:
         problem = "null: a frame is judged however long it was held on the way"
         return Finding(what, problem=problem, fix="take it out: deadline_ms is the limit then", fatal=False)
-    if isinstance(camera.source, FolderSource) and not by_default:
-        problem = f"{limit_ms}: every frame will be answered ERROR STALE: files do not say when they were captured"
+    doubt = camera.source.age_doubt
+    if doubt is not None and doubt.never_dated and not by_default:
+        problem = f"{limit_ms}: every frame will be answered ERROR STALE: {doubt.never_dated}"
         return Finding(what, problem=problem, fix="take it out")
-    if isinstance(camera.source, FolderSource):
-        problem = "files do not say when they were captured: one that lay there for hours is judged as new"
-        return Finding(what, problem=problem, fix="take away what is judged, and put nothing old there", fatal=False)
-    if isinstance(camera.source, ImagezmqSource) and by_default:
-        problem = "imagezmq's own messages do not say when they were captured: one held on the way is judged as new"
-        return Finding(what, problem=problem, fix="have the sender give captured_utc_ns beside msg", fatal=False)
-    if isinstance(camera.source, OpencvSource):
-        problem = "the time is that of reading: a frame that a driver or network stream held back is judged as new"
-        fix = "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock"
-        return Finding(what, problem=problem, fix=fix, fatal=False)
+    if doubt is not None and (by_default or not doubt.by_default_only):
+        return Finding(what, problem=doubt.problem, fix=doubt.fix, fatal=False)
     undated = "judged" if by_default else "answered ERROR STALE"
     return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
 
@@ -167,34 +160,23 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
 
 
 def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
-    from inspector.sources.base import Source
-    from inspector.sources.detached import DetachedSource
-    from inspector.sources.folder import FolderSource as Folder
-    from inspector.sources.opencv import OpencvSource as Opencv
-
     findings = []
     for name, camera in station.cameras.items():
-        source = camera.source
+        settings = camera.source
         what = f"cameras.{name}.source"
-        opened: Source
-        if isinstance(source, FolderSource):
-            opened = DetachedSource(Folder(name, source.path, watch=False))
-        elif isinstance(source, OpencvSource) and daemon is not None:
-            findings.append(Finding(what, f"opencv: not opened, process {daemon} has it"))
+        if settings.is_exclusive and daemon is not None:
+            findings.append(Finding(what, f"{settings.type}: not opened, process {daemon} has it"))
             continue
-        elif isinstance(source, OpencvSource):
-            opened = Opencv(
-                name, source.device, open_timeout_s=source.open_timeout_s, read_timeout_s=source.read_timeout_s
-            )
-        else:
-            findings.append(Finding(what, f"{source.type}: passive source, nothing to test"))
+        source = settings.build(name)
+        if source is None:
+            findings.append(Finding(what, f"{settings.type}: passive source, nothing to test"))
             continue
         try:
-            opened.connect()
-            findings.append(Finding(what, f"{source.type}: there"))
+            source.connect()
+            findings.append(Finding(what, f"{settings.type}: there"))
         except InspectorError as error:
             fix = "see that it has power and network, that its name is right and that nothing else has it open"
             findings.append(Finding(what, problem=str(error), fix=fix))
         finally:
-            opened.close()
+            source.close()
     return findings

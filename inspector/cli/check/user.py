@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inspector.cli.check.finding import Finding
-from inspector.config import FolderSource, Station
+from inspector.config import Station
 
 SERVICE_USER = "inspector"  # of systemd/inspector.sysusers
 SERVICE_FOLDER = Path("/etc/inspector")  # where inspector@.service takes its station file from
@@ -55,7 +55,7 @@ def _leave_out_silent(station: Station) -> Station:
     cameras = {
         name: camera
         for name, camera in station.cameras.items()
-        if not isinstance(camera.source, FolderSource) or _answers(camera.source.path)
+        if camera.source.folder is None or _answers(camera.source.folder)
     }
     return station.model_copy(update={"cameras": cameras})
 
@@ -92,8 +92,8 @@ def _find_hidden(station: Station) -> Iterator[tuple[str, str, Path, str]]:
     for name, camera in station.cameras.items():
         if camera.recipe is not None:
             places[f"cameras.{name}.recipe"] = camera.recipe
-        if isinstance(camera.source, FolderSource):
-            places[f"cameras.{name}.source"] = camera.source.path
+        if camera.source.folder is not None:
+            places[f"cameras.{name}.source"] = camera.source.folder
     for what, place in places.items():
         if HIDDEN.intersection(place.resolve().parents):
             yield what, "see", place, "move it: homes and temporary folders are hidden from the service"
@@ -120,7 +120,7 @@ def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, P
         yield from ((what, "read", denied, fix) for denied in _first_denied(file))
     for name, camera in station.cameras.items():
         # What is in it is judged, or answered BAD_FRAME, file by file.
-        if isinstance(camera.source, FolderSource) and _is_denied(folder := camera.source.path):
+        if (folder := camera.source.folder) is not None and _is_denied(folder):
             fix = f"chmod a+rX {folder}, or let its group read it; and see that the folders above it can be entered"
             yield f"cameras.{name}.source", "read", folder, fix
 

@@ -15,7 +15,7 @@ from inspector.cli.check import user as module
 from inspector.cli.check.finding import Finding
 from inspector.cli.check.user import check_user
 from inspector.config import Camera, Station
-from inspector.config import FolderSource as FolderConfig
+from inspector.sources.folder import FolderSettings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user")
 THEIRS = pwd.getpwnam("nobody")
@@ -244,7 +244,7 @@ def test_share_that_does_not_answer_is_not_asked_again(
     monkeypatch.setattr(module, "_ANSWER_S", 0.1)
     asked: list[Path] = []
     monkeypatch.setattr(module, "_is_denied", asked.append)
-    share = Camera(source=FolderConfig(type="folder", path=folder / "share"))
+    share = Camera(source=FolderSettings(type="folder", path=folder / "share"))
     station = station.model_copy(update={"cameras": station.cameras | {"shelf": share}})
     assert find_problems(station, folder) == []
     assert folder / "recipe" in asked

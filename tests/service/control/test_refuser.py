@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import zmq
 
-from inspector.config import Camera, ImagezmqSource, Sockets
+from inspector.config import Camera, Sockets
 from inspector.service.control.refuser import Refuser
 from inspector.sources.wire import FrameDecoder
-from inspector.sources.zmq import ZmqSource
+from inspector.sources.zmq import ImagezmqSettings, ZmqSource
 
 WAIT_MS = 10_000
 REFUSED = b"ERROR SHUTDOWN: the station stops and takes no frame"
@@ -31,7 +31,7 @@ def refuser() -> Refuser:
 def source(context: zmq.Context[zmq.Socket[bytes]], refuser: Refuser) -> ZmqSource:
     """Connected; at its end it leaves who waits to the refuser."""
     sockets = Sockets.model_construct(frames="inproc://frames", imagezmq="inproc://imagezmq", max_message=1000)
-    cameras = {"side": Camera(source=ImagezmqSource(type="imagezmq", sender="pi"))}
+    cameras = {"side": Camera(source=ImagezmqSettings(type="imagezmq", sender="pi"))}
     made = ZmqSource(context, sockets, FrameDecoder(cameras, 1000))
     made.leave = refuser.adopt
     made.connect()

@@ -1,7 +1,8 @@
-"""What the models of both files have in common."""
+"""What the models of all files that people write have in common."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -26,3 +27,27 @@ class Strict(BaseModel):
     """A part of a file: unknown keys are refused, and nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about a field.
+
+    Attributes:
+        field: where it is in the file.
+        problem: what is wrong, or in doubt.
+        advice: what to do about it.
+    """
+
+    field: tuple[int | str, ...]
+    problem: str
+    advice: str = ""
+
+    @property
+    def name(self) -> str:
+        """The field's, as it is written."""
+        return ".".join(map(str, self.field))
+
+    def __str__(self) -> str:
+        """Field, problem and advice."""
+        return f"{self.name}: {self.problem}" + (f"; {self.advice}" if self.advice else "")

@@ -12,8 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from inspector import __version__
-from inspector.config.base import SCHEMA
-from inspector.config.recipe_seal import Remark
+from inspector.strict.base import SCHEMA, Remark
 
 Place = tuple[int, int]
 """Line and column, from 1."""

@@ -1,0 +1,62 @@
+"""What a station file says of its sockets, and of who may use them."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ByteSize, Field, model_validator
+
+from inspector.secret import anchor_secret
+from inspector.strict.base import Strict
+
+SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
+
+
+class Sockets(Strict):
+    """ZeroMQ endpoints the daemon binds. Loopback unless there is `security`, or it says in words that it is open."""
+
+    frames: str = "tcp://127.0.0.1:5555"
+    results: str = "tcp://127.0.0.1:5556"
+    overlays: str = "tcp://127.0.0.1:5557"
+    requests: str = "tcp://127.0.0.1:5558"
+    imagezmq: str = "tcp://127.0.0.1:5559"
+    max_message: ByteSize = ByteSize(512 * 1024 * 1024)
+    max_rate: Annotated[float, Field(ge=1)] | None = 1000.0  # messages a second of one client; more is refused
+    open_without_authentication: bool = False
+
+    @model_validator(mode="after")
+    def _endpoints(self) -> Sockets:
+        for name in SOCKETS:
+            endpoint = getattr(self, name)
+            if not re.match(r"^(tcp://[^:\s]+:\d+|tcp://\[[^\]]+\]:\d+|ipc://\S+)$", endpoint):
+                raise ValueError(f"{name} must be tcp://HOST:PORT or ipc://PATH, got {endpoint!r}")
+        return self
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether only this machine reaches it."""
+    if endpoint.startswith("ipc://"):
+        return True
+    return is_loopback(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Security(Strict):
+    """CURVE on every ZeroMQ socket: where the station's secret key is, and the list of clients it lets in."""
+
+    key: str = "keys/station.key"  # PATH, credential:NAME or env:NAME
+    clients: Path = Path("keys/clients.yaml")
+
+    def anchor(self, folder: Path) -> Security:
+        """With its relative paths made `folder`'s."""
+        return self.model_copy(update={"key": anchor_secret(self.key, folder), "clients": folder / self.clients})

@@ -1,0 +1,84 @@
+"""What a station file says of a camera's source: what every kind has, beside the fields of its own.
+
+A kind of source is one file here: its settings, what they build, and a line in `registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+from inspector.sources.base import Source
+from inspector.strict.base import Strict
+from inspector.strict.claims import Claim
+from inspector.types import PixelFormat
+
+
+class AgeDoubt(NamedTuple):
+    """Why a frame may be older than its time of capture says.
+
+    Attributes:
+        problem: what is not known, and what follows.
+        fix: what to do about it.
+        never_dated: why none of its frames says when it was captured; empty where some do.
+        by_default_only: a `max_age_ms` in numbers settles it.
+    """
+
+    problem: str
+    fix: str
+    never_dated: str = ""
+    by_default_only: bool = False
+
+
+class SourceSettings(Strict):
+    """Settings of one kind, told apart by `type`.
+
+    Attributes:
+        is_exclusive: only one process can have it open: a check leaves it alone while a daemon runs.
+        age_doubt: None: its frames say when they were captured, or that they do not.
+    """
+
+    is_exclusive: ClassVar[bool] = False
+    age_doubt: ClassVar[AgeDoubt | None] = None
+
+    type: str
+
+    @property
+    def folder(self) -> Path | None:
+        """What the daemon's user must be able to read; None: no files."""
+        return None
+
+    def anchor(self, folder: Path) -> Self:
+        """With its relative paths made `folder`'s."""
+        return self
+
+    def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
+        """What no other camera may have; relative paths are `folder`'s."""
+        yield from ()
+
+    def build(self, camera: str, *, simulated: bool = False) -> Source | None:
+        """The source; None: its frames come over the station's own sockets, see `ListeningSettings`."""
+        return None
+
+
+class ListeningSettings(SourceSettings):
+    """Of frames that others send to the station's sockets, which all such cameras share (`zmq.ZmqSource`)."""
+
+    pixel_format: PixelFormat
+
+    def name_sender(self, camera: str) -> str | None:
+        """The text by which its sender names itself instead of the camera; None: it names the camera."""
+        return None
+
+
+class Sourced(Protocol):
+    """A camera, as far as its source is concerned (`config.Camera`, which is built upon this room)."""
+
+    @property
+    def source(self) -> SourceSettings:
+        """Where its frames come from."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its frames are no parts of the line."""
