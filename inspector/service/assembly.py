@@ -11,7 +11,7 @@ import pwd
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from inspector.service.telemetry.disk import read_disk
 from inspector.service.telemetry.gpu import GpuReader
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
+from inspector.service.telemetry.part import Part
 from inspector.service.telemetry.sampler import Sampler
 from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
@@ -193,7 +194,7 @@ class Assembly:
         self.disk = Sampler("disk", lambda: read_disk(folder), health=health)
         self.gpu = Sampler("gpu", GpuReader(choose_device(station.device)).read, health=health)
         # Those downstream start first, so that nothing is handed to a thread that is not there.
-        self._flow: list[threading.Thread] = [
+        self._flow: list[Part] = [
             *self._guards,
             self._recorder,
             self._evidence,
@@ -238,24 +239,24 @@ class Assembly:
 
     # ------------------------------------------------------------ while it runs
 
+    def _list_parts(self) -> Iterator[Part]:
+        """All whose death is a fault, once."""
+        yield from dict.fromkeys((*self._flow, self.switcher, *self._ingest))
+
     def apply(self, station: Station) -> None:
         """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
         _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
-        for thread in self._ingest:
-            thread.cameras = station.cameras
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
-        self._overlayer.config = station.overlays
-        self._evidence.config = self._store.config = station.evidence
-        self._recorder.config = station.journal
+        for part in self._list_parts():
+            part.reconfigure(station)
 
     def check(self) -> None:
         """Report a thread that died, a socket nobody can reach, an account that does not balance, as faults."""
-        for thread in (*self._flow, self.switcher, *self._ingest):
-            failure = getattr(thread, "failure", None)
-            finished = isinstance(thread, IngestThread) and failure is None
-            if thread.ident is not None and not thread.is_alive() and not finished:
-                self._health.fault(thread.name, f"thread died: {failure}")
+        for part in self._list_parts():
+            ended = part.ident is not None and not part.is_alive()
+            if ended and (part.failure is not None or not part.is_done):
+                self._health.fault(part.name, f"thread died: {part.failure}")
         for binding in self._bindings:
             loss = binding.find_loss()
             if loss is not None:  # a new start binds it anew, or says who has it

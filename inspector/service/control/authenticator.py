@@ -5,8 +5,6 @@ Its sockets stay open when it dies or is stopped: a handshake that nobody answer
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Mapping
 
@@ -18,9 +16,7 @@ from inspector.security.gate import SOCKET_ROLES, AllowList
 from inspector.security.sockets import monitor_endpoint
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.service.telemetry.rate_limit import RateLimitedLog
-
-logger = logging.getLogger(__name__)
+from inspector.service.telemetry.part import Part
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _LOOK_S = 1.0
@@ -37,7 +33,7 @@ _EXPLANATIONS: Mapping[str, str] = {
 }
 
 
-class Authenticator(threading.Thread):
+class Authenticator(Part):
     """Answers libzmq's question about each client's key, from the list of clients as it is at that moment."""
 
     def __init__(
@@ -49,14 +45,10 @@ class Authenticator(threading.Thread):
         metrics: Metrics,
     ) -> None:
         """Make it, before any socket is bound with a key."""
-        super().__init__(name="authenticator", daemon=True)
+        super().__init__("authenticator", health=health)
         self._allow_list = allow_list
-        self._health = health
         self._metrics = metrics
-        self._log = RateLimitedLog(logger)
-        self._stop_asked = threading.Event()
         self._next_look = 0.0
-        self.failure: BaseException | None = None
         self._poller = zmq.Poller()
         self._zap = context.socket(zmq.REP)
         self._zap.linger = 0
@@ -71,35 +63,20 @@ class Authenticator(threading.Thread):
             self._poller.register(monitor, zmq.POLLIN)
             self._monitors[monitor] = name
 
-    def stop(self) -> None:
-        """Ask it to end; the caller joins, and closes it once the sockets it guards are closed."""
-        self._stop_asked.set()
-
     def close(self) -> None:
-        """Close its sockets."""
+        """Close its sockets, once it has ended and those it guards are closed."""
         for socket in (self._zap, *self._monitors):
             socket.close()
 
-    def run(self) -> None:
-        """Until asked to stop."""
-        try:
-            while not self._stop_asked.is_set():
-                self._health.beat(self.name)
-                self._log.flush_due()
-                if time.monotonic() >= self._next_look:
-                    self._look_at_list()
-                for socket, _ in self._poller.poll(200):
-                    if socket is self._zap:
-                        self._answer()
-                    else:
-                        self._note_failure(self._monitors[socket], socket)
-        except BaseException as error:
-            logger.exception("%s died", self.name)
-            self.failure = error
-            self._health.fault(self.name, str(error))
-        finally:
-            self._log.flush()
-            self._health.forget(self.name)
+    def step(self) -> None:
+        """Answer who connects, and look whether the list changed."""
+        if time.monotonic() >= self._next_look:
+            self._look_at_list()
+        for socket, _ in self._poller.poll(200):
+            if socket is self._zap:
+                self._answer()
+            else:
+                self._note_failure(self._monitors[socket], socket)
 
     def _look_at_list(self) -> None:
         self._next_look = time.monotonic() + _LOOK_S

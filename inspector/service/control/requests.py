@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,7 @@ from inspector.security.gate import Gate
 from inspector.security.keys import Role
 from inspector.security.sockets import bind, read_peer, receive
 from inspector.service.telemetry.health import Health
-from inspector.service.telemetry.rate_limit import RateLimitedLog
-
-logger = logging.getLogger(__name__)
+from inspector.service.telemetry.part import Part
 
 _MAX_REQUEST_BYTES = 65_536
 _MAX_REPLAY = 1000
@@ -31,7 +27,7 @@ _FOR_REQUESTERS = frozenset({"status", "replay"})
 """The rest changes how the station works, and is for operators."""
 
 
-class RequestsThread(threading.Thread):
+class RequestsThread(Part):
     """Answers every request, the malformed ones with what is wrong, those at its end with `ok: false`.
 
     `binding` is where its socket is bound.
@@ -56,7 +52,7 @@ class RequestsThread(threading.Thread):
         Raises:
             ConfigError: the endpoint cannot be bound.
         """
-        super().__init__(name="requests", daemon=True)
+        super().__init__("requests", health=health)
         self._socket = context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
@@ -66,35 +62,21 @@ class RequestsThread(threading.Thread):
         self._gate = gate or Gate("requests")
         self._cameras = cameras
         self._journal_path = journal_path
-        self._health = health
-        self._stop_asked = threading.Event()
-        self._log = RateLimitedLog(logger)
-        self.failure: BaseException | None = None
         self._commands: Mapping[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
             "status": lambda _, who: status(),
             "replay": lambda request, who: self._replay(request),
             "drain": lambda _, who: self._drain(drain, who),
         } | ({"recipe": recipe} if recipe else {})
 
-    def stop(self) -> None:
-        """Ask it to end; the caller joins."""
-        self._stop_asked.set()
+    def step(self) -> None:
+        """Answer one request."""
+        if self._socket.poll(200, zmq.POLLIN):
+            self._serve(*receive(self._socket))
 
-    def run(self) -> None:
-        """Until asked to stop."""
-        try:
-            while not self._stop_asked.is_set():
-                self._health.beat(self.name)
-                self._log.flush_due()
-                if self._socket.poll(200, zmq.POLLIN):
-                    self._serve(*receive(self._socket))
-        except BaseException as error:
-            logger.exception("requests died")
-            self.failure = error
-        finally:
-            self._log.flush()
-            part(self._socket, _FAREWELL)  # left open it would hold up the end of the process
-            self._health.forget(self.name)
+    def release(self) -> None:
+        """See `Part`."""
+        part(self._socket, _FAREWELL)  # left open it would hold up the end of the process
+        super().release()
 
     def _serve(self, frames: list[zmq.Frame], count: int) -> None:
         parts = [frame.bytes for frame in frames]

@@ -29,6 +29,7 @@ from inspector.service.control.fields import list_changes, refuse_fixed_changes
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
+from inspector.service.telemetry.part import Part
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _DEVICE_FAULTS = (DeviceFaultError, getattr(torch, "AcceleratorError", DeviceFau
 """What says nothing about the recipe: the process is poisoned."""
 
 
-class Switcher(threading.Thread):
+class Switcher(Part):
     """Prepares one change after the other; of those that wait for the same camera the last counts."""
 
     def __init__(
@@ -66,7 +67,7 @@ class Switcher(threading.Thread):
             audit: what puts changes on record.
             health, metrics: who watches.
         """
-        super().__init__(name="switcher", daemon=True)
+        super().__init__("switcher", health=health)
         self._station = station
         self._named = _resolve_recipes(station)
         self._judges = judges
@@ -75,7 +76,6 @@ class Switcher(threading.Thread):
         self._load = load
         self._apply = apply
         self._audit = audit
-        self._health = health
         self._metrics = metrics
         self._changed = threading.Condition()  # guards all below
         self._waiting: dict[str | None, Change] = {}  # by camera; None: the station
@@ -83,8 +83,6 @@ class Switcher(threading.Thread):
         self._prepared: dict[str, Judge] = {}
         self._refused: dict[str, tuple[str, str]] = {}  # by camera: whose switch was refused last, and what there was
         self._switched: set[str] = set()  # cameras whose recipe was switched after the last reload was asked for
-        self._stop_asked = False
-        self.failure: BaseException | None = None
 
     # ------------------------------------------------------------ from other threads: none of it waits
 
@@ -148,7 +146,7 @@ class Switcher(threading.Thread):
     def stop(self) -> None:
         """Ask it to end; what it is loading just now it cannot leave, and is not used."""
         with self._changed:
-            self._stop_asked = True
+            super().stop()
             self._changed.notify_all()
 
     def describe(self) -> dict[str, Any]:
@@ -193,22 +191,26 @@ class Switcher(threading.Thread):
 
     # ------------------------------------------------------------ its own thread
 
-    def run(self) -> None:
-        """Until asked to stop, or a device fault."""
+    def work(self) -> None:
+        """All its steps."""
         # torch notes a thread's number of threads at the first look: not while the other has it turned down.
         torch.get_num_threads()
-        try:
-            while (change := self._next()) is not None:
-                self._carry_out(change)
-        except BaseException as error:
-            logger.exception("switcher died")
-            self.failure = error
-            self._health.fault("device" if isinstance(error, _DEVICE_FAULTS) else self.name, str(error))
+        super().work()
 
-    def _next(self) -> Change | None:
+    def beat(self) -> None:
+        """None: a recipe may take minutes, and no verdict waits for it."""
+
+    def step(self) -> None:
+        """Wait for a change and carry it out."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stop_asked or self._waiting)
-            return None if self._stop_asked else self._waiting.pop(next(iter(self._waiting)))
+            self._changed.wait_for(lambda: self.is_done or self._waiting)
+            change = None if self.is_done else self._waiting.pop(next(iter(self._waiting)))
+        if change is not None:
+            self._carry_out(change)
+
+    def die(self, error: BaseException) -> None:
+        """See `Part`; a fault of the device is the device's."""
+        self._health.fault("device" if isinstance(error, _DEVICE_FAULTS) else self.name, str(error))
 
     def _carry_out(self, change: Change) -> None:
         try:
@@ -240,7 +242,7 @@ class Switcher(threading.Thread):
         refuse_fixed_changes(self._station, station)
         judges, named = self._load_judges(station), _resolve_recipes(station)
         with self._changed:
-            if self._stop_asked:
+            if self.is_done:
                 return
             changes = list_changes(self._station, station)
             self._audit.note(Kind.RELOAD, "applied", change.who, changes=changes)

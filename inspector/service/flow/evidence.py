@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
 from collections import Counter
 
-from inspector.config import Evidence
+from inspector.config import Evidence, Station
 from inspector.service.flow.ledger import Outcome
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.service.telemetry.rate_limit import RateLimitedLog
+from inspector.service.telemetry.part import Part
 from inspector.sinks.evidence import EvidenceStore
 from inspector.types import Frame, Result, Verdict
-
-logger = logging.getLogger(__name__)
 
 _WAITING = 1000
 """Results that may wait, with pixels or without."""
@@ -24,25 +21,23 @@ _CHECK_PERIOD_S = 3.0
 """How soon a disk that has room again is noticed while no frame comes."""
 
 
-class EvidenceThread(threading.Thread):
+class EvidenceThread(Part):
     """Writes what the publisher hands it."""
 
+    is_vital = False
+
     def __init__(self, store: EvidenceStore, config: Evidence, *, health: Health, metrics: Metrics) -> None:
-        super().__init__(name="evidence", daemon=True)
+        super().__init__("evidence", health=health)
         self._store = store
         self.config = config
-        self._health = health
         self._metrics = metrics
         self._passes: Counter[str] = Counter()
         self._waiting: queue.SimpleQueue[tuple[Frame, Result]] = queue.SimpleQueue()  # bounded by `_admit`
         self._lock = threading.Lock()
         self._waiting_bytes = 0
-        self._stop_asked = threading.Event()
         self._abandon_asked = threading.Event()
-        self._log = RateLimitedLog(logger)
         self._troubled = False
         self._next_check = 0.0
-        self.failure: BaseException | None = None
 
     def offer(self, outcome: Outcome, result: Result) -> None:
         """Keep this one, if wanted and if there is room; never waits. For the publisher's thread alone."""
@@ -54,31 +49,32 @@ class EvidenceThread(threading.Thread):
         else:
             self._metrics.evidence_dropped.labels(result.camera).inc()
 
-    def stop(self) -> None:
-        """Ask it to end once all that waits is written; the caller joins."""
-        self._stop_asked.set()
+    def reconfigure(self, station: Station) -> None:
+        """See `Part`."""
+        self.config = self._store.config = station.evidence
 
     def abandon(self) -> None:
         """Ask it to end after the image at hand; those that wait are given up and counted."""
         self._abandon_asked.set()
 
-    def run(self) -> None:
-        """Until asked to stop. An image that fails costs an image, never the flow."""
-        try:
-            if self.config.frames != "none":
-                self._check()
-            while not (self._abandon_asked.is_set() or (self._stop_asked.is_set() and self._waiting.empty())):
-                self._health.beat(self.name, vital=False)
-                self._log.flush_due()
-                self._step()
-        except BaseException as error:
-            logger.exception("evidence thread died")
-            self.failure = error
-            self._health.fault(self.name, str(error))
-        finally:
-            self._log.flush()
-            self._give_up_waiting()
-            self._health.forget(self.name)
+    @property
+    def is_done(self) -> bool:
+        """Whether it is to give up what waits; or, asked to stop, has written all there was."""
+        return self._abandon_asked.is_set() or (self._stop_asked.is_set() and self._waiting.empty())
+
+    def work(self) -> None:
+        """All its steps. An image that fails costs an image, never the flow."""
+        if self.config.frames != "none":
+            self._check()
+        super().work()
+
+    def release(self) -> None:
+        """See `Part`; what still waits is given up and counted."""
+        while not self._waiting.empty():
+            frame, result = self._waiting.get()
+            self._release(frame.nbytes)
+            self._metrics.evidence_dropped.labels(result.camera).inc()
+        super().release()
 
     def _wants(self, result: Result) -> bool:
         config = self.config  # once: a reload may put another in its place meanwhile
@@ -102,7 +98,8 @@ class EvidenceThread(threading.Thread):
         with self._lock:
             self._waiting_bytes -= nbytes
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Write one, or look whether a disk that had no room has some."""
         try:
             frame, result = self._waiting.get(timeout=0.2)
         except queue.Empty:
@@ -145,9 +142,3 @@ class EvidenceThread(threading.Thread):
             self._next_check = time.monotonic() + _CHECK_PERIOD_S
         self._troubled = problem is not None
         self._health.report(self.name, problem, blocks=False)
-
-    def _give_up_waiting(self) -> None:
-        while not self._waiting.empty():
-            frame, result = self._waiting.get()
-            self._release(frame.nbytes)
-            self._metrics.evidence_dropped.labels(result.camera).inc()

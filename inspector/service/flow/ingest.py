@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
-from inspector.config import Camera
+from inspector.config import Camera, Station
 from inspector.errors import MessageRefusedError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judges
@@ -19,7 +19,7 @@ from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.repeats import Repeats
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
-from inspector.service.telemetry.rate_limit import RateLimitedLog
+from inspector.service.telemetry.part import Part
 from inspector.sources.base import Source
 from inspector.types import Frame, Reason
 
@@ -52,7 +52,7 @@ class _Asked:
         self.answer(self.error if self.recorded.is_set() else late)
 
 
-class IngestThread(threading.Thread):
+class IngestThread(Part):
     """Moves frames from one source into the buffer."""
 
     def __init__(
@@ -69,7 +69,7 @@ class IngestThread(threading.Thread):
         metrics: Metrics,
     ) -> None:
         """Make it; `cameras`, of the station file, say how old their frames may be when they come."""
-        super().__init__(name=f"ingest-{source.name}", daemon=True)
+        super().__init__(f"ingest-{source.name}", health=health)
         self._source = source
         self._buffer = buffer
         self._ledger = ledger
@@ -77,81 +77,80 @@ class IngestThread(threading.Thread):
         self._submit = submit
         self._judges = judges
         self.cameras = cameras
-        self._health = health
         self._metrics = metrics
-        self._stop_asked = threading.Event()
-        self._log = RateLimitedLog(logger)
+        self._is_connected = self._is_exhausted = False
         self._backoff_s = _FIRST_BACKOFF_S
         self._undated: Counter[str] = Counter()
         self._repeats = Repeats()
         self._caught_up = time.monotonic()
         self._asked: deque[_Asked] = deque()
-        self.failure: BaseException | None = None
 
     def stop(self) -> None:
         """Ask it to end; the caller joins."""
-        self._stop_asked.set()
+        super().stop()
         self._source.interrupt()
+
+    def reconfigure(self, station: Station) -> None:
+        """See `Part`."""
+        self.cameras = station.cameras
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was asked to stop or the source is exhausted."""
+        return self._is_exhausted or super().is_done
 
     @property
     def is_asking_outside(self) -> bool:
         """Whether its source still waits for a device or share that does not answer: it cannot be stopped."""
         return self._source.is_busy()
 
-    def run(self) -> None:
-        """Until asked to stop or the source is exhausted."""
-        try:
-            self._loop()
-        except BaseException as error:
-            logger.exception("%s died", self.name)
-            self.failure = error
-        finally:
-            self._log.flush()
-            self._tell_rest()
-            self._source.close()
-            for camera in self._source.cameras:
-                self._metrics.source_up.labels(camera).set(0)
-            self._health.forget(self.name)
+    def beat(self) -> None:
+        """See `Part`; to connect may take longer."""
+        self._health.beat(self.name, within_s=0.0 if self._is_connected else self._source.connect_s)
 
-    def _loop(self) -> None:
-        while not self._stop_asked.is_set():
-            self._health.beat(self.name, within_s=self._source.connect_s)
-            self._log.flush_due()
-            try:
+    def step(self) -> None:
+        """Connect where it is not; else read a frame."""
+        try:
+            if self._is_connected:
+                self._read()
+            else:
                 self._source.connect()
                 self._set_up(up=True)
-                self._read_until_lost()
-                return
-            except SourceExhaustedError as error:
-                logger.info("%s", error)
-                return
-            except NotConnectedError as error:
-                self._log.warning("lost", str(error), source=self._source.name)
-                self._set_up(up=False, why=str(error))
-                self._source.close()
-                self._stop_asked.wait(self._backoff_s)
-                self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
+        except SourceExhaustedError as error:
+            logger.info("%s", error)
+            self._is_exhausted = True
+        except NotConnectedError as error:
+            self._log.warning("lost", str(error), source=self._source.name)
+            self._set_up(up=False, why=str(error))
+            self._source.close()
+            self._stop_asked.wait(self._backoff_s)
+            self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
 
-    def _read_until_lost(self) -> None:
-        while not self._stop_asked.is_set():
-            self._health.beat(self.name)
-            self._log.flush_due()
-            self._tell_asked()
-            try:
-                frame = self._source.read(_SOON_S if self._asked else _READ_S)
-                if self._source.is_caught_up:
-                    self._caught_up = time.monotonic()
-            except UnidentifiedFrameError as error:
-                self._metrics.frames_unidentified.labels(error.cause).inc()
-                self._log.warning(error.cause, f"message refused: {error}", cause=error.cause)
-                continue
-            except MessageRefusedError as error:  # counted where it was refused
-                self._log.warning(error.cause, f"message refused: {error}")
-                continue
-            if frame is not None:
-                # A frame, not a connection: one that is lost at once must go on backing off.
-                self._backoff_s = _FIRST_BACKOFF_S
-                self._accept(frame)
+    def release(self) -> None:
+        """See `Part`."""
+        self._tell_rest()
+        self._source.close()
+        for camera in self._source.cameras:
+            self._metrics.source_up.labels(camera).set(0)
+        super().release()
+
+    def _read(self) -> None:
+        self._tell_asked()
+        try:
+            frame = self._source.read(_SOON_S if self._asked else _READ_S)
+            if self._source.is_caught_up:
+                self._caught_up = time.monotonic()
+        except UnidentifiedFrameError as error:
+            self._metrics.frames_unidentified.labels(error.cause).inc()
+            self._log.warning(error.cause, f"message refused: {error}", cause=error.cause)
+            return
+        except MessageRefusedError as error:  # counted where it was refused
+            self._log.warning(error.cause, f"message refused: {error}")
+            return
+        if frame is not None:
+            # A frame, not a connection: one that is lost at once must go on backing off.
+            self._backoff_s = _FIRST_BACKOFF_S
+            self._accept(frame)
 
     def _accept(self, frame: Frame) -> None:
         refusal = self._refuse(frame)
@@ -251,6 +250,7 @@ class IngestThread(threading.Thread):
         return self._caught_up + _UNREAD_SHARE * min(deadlines_ms) / 1000 - time.monotonic()
 
     def _set_up(self, *, up: bool, why: str = "") -> None:
+        self._is_connected = up
         self._health.report(f"source {self._source.name}", None if up else why)
         for camera in self._source.cameras:
             self._metrics.source_up.labels(camera).set(up)

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 
-from inspector.config import Overlays
+from inspector.config import Overlays, Station
 from inspector.service.flow.ledger import Outcome
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.service.telemetry.rate_limit import RateLimitedLog
+from inspector.service.telemetry.part import Part
 from inspector.sinks.overlays import OverlaysSocket, render_overlay
 from inspector.types import Result, Verdict
-
-logger = logging.getLogger(__name__)
 
 _WAITING = 4
 """Frames that may wait to be drawn; each holds its pixels."""
 
 
-class Overlayer(threading.Thread):
+class Overlayer(Part):
     """Renders and publishes overlays."""
 
+    is_vital = False
+
     def __init__(self, socket: OverlaysSocket, config: Overlays, *, health: Health, metrics: Metrics) -> None:
-        super().__init__(name="overlays", daemon=True)
+        super().__init__("overlays", health=health)
         self._socket = socket
         self.config = config
-        self._health = health
         self._metrics = metrics
         self._waiting: queue.Queue[tuple[Outcome, Result]] = queue.Queue(_WAITING)
-        self._stop_asked = threading.Event()
-        self._log = RateLimitedLog(logger)
 
     def offer(self, outcome: Outcome, result: Result) -> None:
         """Draw this one, if wanted and if there is room; never waits."""
@@ -43,27 +39,27 @@ class Overlayer(threading.Thread):
         except queue.Full:
             self._metrics.overlays_dropped.labels(result.camera).inc()
 
-    def stop(self) -> None:
-        """Ask it to end once all that waits is drawn; the caller joins."""
-        self._stop_asked.set()
+    def reconfigure(self, station: Station) -> None:
+        """See `Part`."""
+        self.config = station.overlays
 
-    def run(self) -> None:
-        """Until asked to stop. A picture that fails costs a picture, never the flow."""
-        while not (self._stop_asked.is_set() and self._waiting.empty()):
-            self._health.beat(self.name, vital=False)
-            self._log.flush_due()
-            try:
-                outcome, result = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            try:
-                self._draw(outcome, result)
-            except Exception:  # noqa: BLE001 (logged with its traceback, once a period)
-                message = f"camera {result.camera}, frame {result.frame_id}: overlay failed"
-                self._log.log(logging.ERROR, "overlay", message, exc_info=True, camera=result.camera)
-                self._metrics.overlays_dropped.labels(result.camera).inc()
-        self._log.flush()
-        self._health.forget(self.name)
+    @property
+    def is_done(self) -> bool:
+        """Whether, asked to stop, it has drawn all that waited."""
+        return self._stop_asked.is_set() and self._waiting.empty()
+
+    def step(self) -> None:
+        """Draw one. A picture that fails costs a picture, never the flow."""
+        try:
+            outcome, result = self._waiting.get(timeout=0.2)
+        except queue.Empty:
+            return
+        try:
+            self._draw(outcome, result)
+        except Exception:  # noqa: BLE001 (logged with its traceback, once a period)
+            message = f"camera {result.camera}, frame {result.frame_id}: overlay failed"
+            self._log.log(logging.ERROR, "overlay", message, exc_info=True, camera=result.camera)
+            self._metrics.overlays_dropped.labels(result.camera).inc()
 
     def _draw(self, outcome: Outcome, result: Result) -> None:
         frame, judgement = outcome.ticket.frame, outcome.judgement

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
+from inspector.service.telemetry.part import Part
 from inspector.sinks.results import ResultsSocket
 from inspector.types import SCHEMA, Reason, Result, Verdict
 
@@ -53,7 +53,7 @@ class _Sealed:
     handed_ns: int
 
 
-class Publisher(threading.Thread):
+class Publisher(Part):
     """Gives each open frame its one verdict, deadline errors included, and sends the status."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Publisher(threading.Thread):
             more_status: what others add to the status.
             health, metrics: who watches.
         """
-        super().__init__(name="publisher", daemon=True)
+        super().__init__("publisher", health=health)
         self._ledger = ledger
         self._recorder = recorder
         self._socket = socket
@@ -95,7 +95,6 @@ class Publisher(threading.Thread):
         self._taps = taps
         self._queue_depth = queue_depth
         self._more_status = more_status
-        self._health = health
         self._metrics = metrics
         self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
@@ -103,49 +102,42 @@ class Publisher(threading.Thread):
         self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
         self._sent = Counter(self._seqs)
         self._last = {camera: _compact(result) for camera, result in last_results.items()}
-        self._stop_by: float | None = None
+        self._stop_by = 0.0
         self._next_status = 0.0
-        self.failure: BaseException | None = None
         recorder.on_written = self._inbox.put
 
     def submit(self, outcome: Outcome) -> None:
         """Hand over an outcome, from any thread. Late ones are counted and dropped: their frame has its verdict."""
         self._inbox.put(outcome)
 
-    def stop(self, within_s: float) -> None:
+    def stop(self, within_s: float = 0.0) -> None:
         """Answer what is open ERROR SHUTDOWN and end, if the disk lets it, on record; after `within_s` anyhow."""
         self._stop_by = time.monotonic() + within_s
+        super().stop()
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Until asked to stop and all is answered."""
-        try:
-            while self._stop_by is None:
-                self._turn()
-            self._take(self._receive(0.0))
-            self._seal_rest()
-            while self._sealed and time.monotonic() < self._stop_by:
-                self._turn()
-                self._seal_rest()  # a source may have been slow to stop
-            for number in list(self._sealed):
-                self._send_unrecorded(number)
-            self._publish_status(now=True)
-        except BaseException as error:
-            logger.exception("publisher died")
-            self.failure = error
-            self._health.fault(self.name, str(error))
-        finally:
-            self._health.forget(self.name)
+        super().work()
+        self._take(self._receive(0.0))
+        self._seal_rest()
+        while self._sealed and time.monotonic() < self._stop_by:
+            self.beat()
+            self.step()
+            self._seal_rest()  # a source may have been slow to stop
+        for number in list(self._sealed):
+            self._send_unrecorded(number)
+        self._publish_status(now=True)
+
+    def step(self) -> None:
+        """Answer what was judged, recorded or is late."""
+        self._take(self._receive(_TICK_S))
+        self._answer_expired()
+        self._publish_status()
 
     def _seal_rest(self) -> None:
         for ticket in self._ledger.open_tickets():
             if ticket.number not in self._sealed:
                 self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
-
-    def _turn(self) -> None:
-        self._health.beat(self.name)
-        self._take(self._receive(_TICK_S))
-        self._answer_expired()
-        self._publish_status()
 
     def _receive(self, timeout_s: float) -> list[Outcome | Written]:
         messages: list[Outcome | Written] = []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from inspector.config import Journal as JournalConfig
+from inspector.config import Station
 from inspector.errors import JournalError
 from inspector.journal.events import Event
 from inspector.journal.writer import Closing, Journal, OpenFrame
@@ -19,7 +20,7 @@ from inspector.service.flow.ledger import Ticket
 from inspector.service.flow.upkeep import Upkeep
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.service.telemetry.rate_limit import RateLimitedLog
+from inspector.service.telemetry.part import Part
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class _Late:
 _Item: TypeAlias = Opening | Closing | _Late | Event
 
 
-class Recorder(threading.Thread):
+class Recorder(Part):
     """Writes openings and closings in the order they come, as many at once as wait (group commit)."""
 
     def __init__(
@@ -71,22 +72,19 @@ class Recorder(threading.Thread):
         metrics: Metrics,
     ) -> None:
         """Make it; `on_written` is to be set before it is started."""
-        super().__init__(name="journal", daemon=True)
+        super().__init__("journal", health=health)
         self._journal = journal
         self.config = config
-        self._health = health
         self._metrics = metrics
         self.on_written: Callable[[Written], None] = lambda _: None
         self._waiting: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._backlog: deque[Closing] = deque()
         self._events: list[Event] = []
         self._unopened: dict[int, OpenFrame] = {}  # could not be recorded yet, and are not closed
-        self._log = RateLimitedLog(logger)
         self._upkeep = Upkeep(journal, health=health, log=self._log)
         self._retry_at = 0.0
         self._is_displaced = False  # its files were not in their place, at the last look while nothing came
-        self._stop_asked = threading.Event()
-        self.failure: BaseException | None = None
+        self._is_empty = False  # nothing came, and nothing is owed, after it was asked to stop
 
     def open(self, ticket: Ticket, recorded: threading.Event | None = None) -> None:
         """Record an accepted frame; a frame may be judged meanwhile, since its closing goes after it."""
@@ -106,7 +104,16 @@ class Recorder(threading.Thread):
 
     def stop(self) -> None:
         """Ask it to end once all it was handed is written; the caller joins."""
-        self._stop_asked.set()
+        super().stop()
+
+    def reconfigure(self, station: Station) -> None:
+        """See `Part`."""
+        self.config = station.journal
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all it was handed before it was asked to stop is written."""
+        return self._is_empty
 
     def write_rest(self) -> None:
         """Record what a thread that died left, in the caller's: else the next start answers those frames once more."""
@@ -120,35 +127,29 @@ class Recorder(threading.Thread):
         except Exception:
             logger.exception("journal: what was left is not on record")
 
-    def run(self) -> None:
-        """Until asked to stop."""
-        try:
-            while True:
-                self._health.beat(self.name)
-                self._log.flush_due()
-                stopping = self._stop_asked.is_set()
-                batch = self._collect()
-                if batch or (self._owes and time.monotonic() >= self._retry_at):
-                    self._write(batch)
-                elif stopping:
-                    break
-                else:
-                    self._look()
-                self._upkeep.step(self.config, prune=not self._owes)
-            self._retry_at = 0.0  # the last chance, whatever failed a moment ago
-            while self._owes and time.monotonic() >= self._retry_at:
-                self._write(())
-            if self._owes:
-                what = f"{len(self._backlog)} published results, {len(self._events)} events"
-                logger.error("journal: not on record: %s", what)
-            self._upkeep.mark()
-        except BaseException as error:
-            logger.exception("journal thread died")
-            self.failure = error
-            self._health.fault(self.name, str(error))
-        finally:
-            self._log.flush()
-            self._health.forget(self.name)
+    def work(self) -> None:
+        """All its steps; then what the disk did not take, once more."""
+        super().work()
+        self._retry_at = 0.0  # the last chance, whatever failed a moment ago
+        while self._owes and time.monotonic() >= self._retry_at:
+            self._write(())
+        if self._owes:
+            what = f"{len(self._backlog)} published results, {len(self._events)} events"
+            logger.error("journal: not on record: %s", what)
+        self._upkeep.mark()
+
+    def step(self) -> None:
+        """Write what waits, in one commit."""
+        stopping = self._stop_asked.is_set()
+        batch = self._collect()
+        if batch or (self._owes and time.monotonic() >= self._retry_at):
+            self._write(batch)
+        elif stopping:
+            self._is_empty = True
+            return
+        else:
+            self._look()
+        self._upkeep.step(self.config, prune=not self._owes)
 
     @property
     def _owes(self) -> bool:

@@ -25,6 +25,7 @@ from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
+from inspector.service.telemetry.part import Part
 from inspector.types import Reason
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class _UnderWay:
     queue_ms: float
 
 
-class DeviceWorker(threading.Thread):
+class DeviceWorker(Part):
     """Takes tickets from the buffer, judges them, hands the outcome to the publisher.
 
     As many frames are under way as the engine can use: on a GPU the next one is uploaded and queued while this one is
@@ -70,50 +71,45 @@ class DeviceWorker(threading.Thread):
         metrics: Metrics,
     ) -> None:
         """Make it; a frame is judged by whom its camera has when its work begins."""
-        super().__init__(name="device", daemon=True)
+        super().__init__("device", health=health)
         self._buffer = buffer
         self._ledger = ledger
         self._judges = judges
         self._submit = submit
-        self._health = health
         self._metrics = metrics
         self._under_way: deque[_UnderWay] = deque()
         self._set_aside: Ticket | None = None
         self._service_times = service_times
-        self._drain_asked = threading.Event()
         self._abandon_asked = threading.Event()
-        self.failure: BaseException | None = None
-
-    def stop(self) -> None:
-        """Ask it to end once the buffer is empty; the caller joins."""
-        self._drain_asked.set()
 
     def abandon(self) -> None:
         """Ask it to end at the next micro-batch, whatever waits."""
         self._abandon_asked.set()
 
-    def run(self) -> None:
-        """Until asked to stop, or a device fault."""
+    @property
+    def is_done(self) -> bool:
+        """Whether it is to give up what waits; or, asked to stop, has judged all there was."""
+        is_idle = not self._under_way and self._set_aside is None and not len(self._buffer)
+        return self._abandon_asked.is_set() or (self._stop_asked.is_set() and is_idle)
+
+    def work(self) -> None:
+        """All its steps."""
         torch.get_num_threads()  # noted at a thread's first look, while no other thread has it turned down
-        try:
-            while not self._abandon_asked.is_set():
-                self._health.beat(self.name)
-                self._take_in()
-                if self._under_way:
-                    self._go_on()
-                elif self._drain_asked.is_set() and self._set_aside is None and not len(self._buffer):
-                    break
-            for item in self._under_way:
-                self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
-        except BaseException as error:
-            # A device fault, or one nobody foresaw: nothing this process computes after it can be trusted.
-            logger.exception("device worker died")
-            for item in self._under_way:
-                self._submit(_build_fault(item.ticket, error))
-            self.failure = error
-            self._health.fault("device", str(error))
-        finally:
-            self._health.forget(self.name)
+        super().work()
+        for item in self._under_way:
+            self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
+
+    def step(self) -> None:
+        """Begin a frame where there is room, then one micro-batch."""
+        self._take_in()
+        if self._under_way:
+            self._go_on()
+
+    def die(self, error: BaseException) -> None:
+        """Answer what is under way. A device fault, or one nobody foresaw: nothing computed after it can be trusted."""
+        for item in self._under_way:
+            self._submit(_build_fault(item.ticket, error))
+        super().die(error)
 
     def _take_in(self) -> None:
         """Begin a frame where there is room for one; wait for it only where nothing is under way.

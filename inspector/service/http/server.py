@@ -10,7 +10,6 @@ import contextlib
 import errno
 import logging
 import socket
-import threading
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +22,7 @@ from inspector.service.http.access import FailedLogins, HttpAccess, load_http_ac
 from inspector.service.http.pages import METHODS, Pages, Request, build_answer, parse_request
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.service.telemetry.rate_limit import RateLimitedLog
+from inspector.service.telemetry.part import Part
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +38,10 @@ _LINGER_S = 1.0
 _GONE = {errno.ECONNABORTED, errno.EAGAIN, errno.EINTR}
 
 
-class HttpThread(threading.Thread):
+class HttpThread(Part):
     """Serves until stopped."""
+
+    is_vital = False
 
     def __init__(self, config: Http, *, registry: CollectorRegistry, health: Health, metrics: Metrics) -> None:
         """Bind; port 0 takes a free one, then in `port`.
@@ -48,14 +49,12 @@ class HttpThread(threading.Thread):
         Raises:
             ConfigError: the address cannot be bound, or certificate, key or password cannot be used.
         """
-        super().__init__(name="http", daemon=True)
+        super().__init__("http", health=health)
         self._metrics = metrics
         self.use(load_http_access(config))
         self._pages = Pages(registry, health)
         self._failed = FailedLogins()
-        self._log = RateLimitedLog(logger)
         self._open: dict[asyncio.Task[None], None] = {}  # the oldest first
-        self._stop_asked = threading.Event()
         try:
             family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
             self._listener = socket.create_server((config.host, config.port), family=family, backlog=_BACKLOG)
@@ -71,13 +70,13 @@ class HttpThread(threading.Thread):
         if access.expires_utc_s is not None:
             self._metrics.certificate_expiry.labels("http").set(access.expires_utc_s)
 
-    def run(self) -> None:
+    def work(self) -> None:
         """Until stopped."""
         asyncio.run(self._serve())
 
     def stop(self) -> None:
         """Stop, hang up on everyone, and release the port."""
-        self._stop_asked.set()
+        super().stop()
         if self.is_alive():
             self.join(2 * _LOOP_S + _LINGER_S)
         self._listener.close()
@@ -86,14 +85,14 @@ class HttpThread(threading.Thread):
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_note)
         loop.add_reader(self._listener, self._accept)
-        while not self._stop_asked.is_set():
+        while not self.is_done:
+            self.beat()
             await asyncio.sleep(_LOOP_S)
             self._log.flush_due()
         loop.remove_reader(self._listener)
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        self._log.flush()
 
     def _accept(self) -> None:
         loop = asyncio.get_running_loop()

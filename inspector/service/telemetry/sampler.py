@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from inspector.service.telemetry.health import Health
-from inspector.service.telemetry.rate_limit import RateLimitedLog
-
-logger = logging.getLogger(__name__)
+from inspector.service.telemetry.part import Part
 
 PERIOD_S = 5.0
 _KEEP_PERIODS = 3
@@ -20,17 +16,16 @@ _KEEP_PERIODS = 3
 T = TypeVar("T")
 
 
-class Sampler(threading.Thread, Generic[T]):
+class Sampler(Part, Generic[T]):
     """Reads again and again; the last sample is there at once. Where it hangs the station is DEGRADED, and no more."""
 
+    is_vital = False
+
     def __init__(self, name: str, read: Callable[[], T], *, health: Health, period_s: float = PERIOD_S) -> None:
-        super().__init__(name=f"sampler-{name}", daemon=True)
+        super().__init__(f"sampler-{name}", health=health, log_period_s=300.0)  # a GPU that is gone stays gone
         self._read = read
-        self._health = health
         self._period_s = period_s
         self._sample: tuple[float, T] | None = None
-        self._stop_asked = threading.Event()
-        self._log = RateLimitedLog(logger, 300.0)  # a GPU that is gone stays gone
 
     def latest(self) -> T | None:
         """The last sample; None where there is none, or it is too old."""
@@ -39,22 +34,24 @@ class Sampler(threading.Thread, Generic[T]):
             return None
         return sample[1]
 
-    def stop(self) -> None:
-        """Ask it to end; the caller joins, in vain where a read hangs."""
-        self._stop_asked.set()
+    def beat(self) -> None:
+        """See `Part`."""
+        self._health.beat(self.name, self._period_s, vital=False)
 
-    def run(self) -> None:
-        """Until asked to stop. One that dies leaves its beat behind: health misses it."""
-        while not self._stop_asked.is_set():
-            self._health.beat(self.name, self._period_s, vital=False)
-            self._take()
-            self._log.flush_due()
-            self._stop_asked.wait(self._period_s)
-        self._health.forget(self.name)
-
-    def _take(self) -> None:
+    def step(self) -> None:
+        """Read once, then wait."""
         try:
             self._sample = time.monotonic(), self._read()
         except Exception as error:  # noqa: BLE001 (whatever it is, it costs a sample and no more)
             self._sample = None
             self._log.warning(self.name, f"{self.name}: cannot be read: {error}")
+        self._log.flush_due()
+        self._stop_asked.wait(self._period_s)
+
+    def die(self, error: BaseException) -> None:
+        """No FAULT: it leaves its beat behind, and health misses it."""
+
+    def release(self) -> None:
+        """See `Part`."""
+        if self.failure is None:
+            super().release()
