@@ -201,16 +201,30 @@ def _build_openvino(order: _Order, precision: Precision) -> Engine:
     return openvino.OpenVinoEngine(graphs, precision, side=side, dtype=tile_dtype(order.recipe), batch=order.batch)
 
 
+def is_converted(recipe: Recipe, cache: Path) -> bool:
+    """Whether a CPU would find the recipe's graphs in `cache`, or needs none from there."""
+    return recipe.precision == Precision.INT8.value or engine_cache.has(cache, _compute_cache_key(recipe))
+
+
+def fill_cache(recipe: Recipe, load_model: LoadModel, cache: Path) -> Path | None:
+    """Where `cache` has the recipe's graphs for a CPU, converted where they were not there; None: it takes nothing."""
+    from inspector.engine import openvino
+
+    key = _compute_cache_key(recipe)
+    return engine_cache.fetch(cache, key, lambda new: openvino.write(convert(recipe, load_model()), new))
+
+
+def _compute_cache_key(recipe: Recipe) -> str:
+    from inspector.engine import openvino
+
+    return engine_cache.compute_key(state_facts(recipe) | {"openvino": openvino.VERSION})
+
+
 def _fetch_graphs(order: _Order) -> dict[str, Any]:
     """The recipe's graphs out of the cache, or converted and put there."""
     from inspector.engine import openvino
 
-    if order.cache is None:
-        return convert(order.recipe, order.load_model())
-    key = engine_cache.compute_key(state_facts(order.recipe) | {"openvino": openvino.VERSION})
-    folder = engine_cache.fetch(
-        order.cache, key, lambda new: openvino.write(convert(order.recipe, order.load_model()), new)
-    )
+    folder = None if order.cache is None else fill_cache(order.recipe, order.load_model, order.cache)
     return openvino.read(folder) if folder else convert(order.recipe, order.load_model())
 
 

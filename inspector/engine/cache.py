@@ -34,6 +34,11 @@ def compute_key(facts: dict[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def has(cache: Path, key: str) -> bool:
+    """Whether the folder of `key` is there, as it was written."""
+    return _is_whole(cache / key)
+
+
 def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Path | None:
     """The folder of `key`, made by `make` in an empty folder where it is not there or not as it was written.
 

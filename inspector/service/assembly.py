@@ -32,7 +32,7 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
 from inspector.service.flow.ingest import IngestThread
-from inspector.service.flow.judges import Judges, load_judge
+from inspector.service.flow.judges import Judges, load_judge_aside
 from inspector.service.flow.ledger import Ledger, error_outcome
 from inspector.service.flow.overlayer import Overlayer
 from inspector.service.flow.past import open_journal
@@ -131,7 +131,7 @@ class Assembly:
             self.judges,
             folder=path.parent,
             read=read_again,
-            load=lambda folder: load_judge(
+            load=lambda folder: load_judge_aside(
                 folder, choose_device(station.device), station.tile_batch, station.engine_cache
             ),
             apply=apply,

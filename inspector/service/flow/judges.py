@@ -16,6 +16,7 @@ from inspector.detection.detector import Detector
 from inspector.device import choose_device
 from inspector.errors import RecipeError
 from inspector.files import compute_sha256
+from inspector.recipe.conversion import convert_aside
 from inspector.recipe.golden import prove_golden
 from inspector.recipe.opening import open_detector
 
@@ -123,6 +124,13 @@ def load_judges(
             progress(len(by_folder), count)
         judges[name] = by_folder[folder]
     return judges
+
+
+def load_judge_aside(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Judge:
+    """As `load_judge`, beside a flow that judges: what would take cores and lock for seconds is done elsewhere."""
+    if device.type == "cpu":
+        convert_aside(folder, cache)
+    return load_judge(folder, device, tile_batch, cache)
 
 
 def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Judge:
