@@ -21,6 +21,7 @@ from inspector.cli.import_ import import_
 from inspector.cli.inspect import inspect
 from inspector.cli.journal import command as journal
 from inspector.cli.recipe import recipe
+from inspector.cli.reference import reference
 from inspector.cli.schema import schema
 from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
@@ -69,6 +70,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 for _command in _COMMANDS:
     app.command()(_command)
 app.command("import")(import_)
+app.command(hidden=True)(reference)  # for developers
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")

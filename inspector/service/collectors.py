@@ -12,6 +12,7 @@ from inspector.config import Station
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judges
 from inspector.service.flow.ledger import Ledger
+from inspector.service.telemetry.catalogue import BY_NAME, PREFIX
 from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
 from inspector.service.telemetry.gpu import GpuSample
@@ -36,26 +37,24 @@ class FlowCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """One consistent account: received = results + in flight, at every scrape."""
         account = self._ledger.account()
-        received = CounterMetricFamily("inspector_frames_received", "Frames accepted.", labels=["camera"])
+        received = _counter("frames_received_total")
         for camera, count in account.received.items():
             received.add_metric([camera], count)
-        results = CounterMetricFamily(
-            "inspector_results", "Verdicts published.", labels=["camera", "verdict", "reason"]
-        )
+        results = _counter("results_total")
         for (camera, verdict, reason), count in (_no_results(account.received) | account.results).items():
             results.add_metric([camera, verdict.value, reason.name], count)
-        in_flight = GaugeMetricFamily("inspector_frames_in_flight", "Frames owed a verdict.", labels=["camera"])
+        in_flight = _gauge("frames_in_flight")
         for camera, count in account.in_flight.items():
             in_flight.add_metric([camera], count)
-        state = GaugeMetricFamily("inspector_state", "1 for the state the station is in.", labels=["inspector_state"])
+        state = _gauge("state")
         now = self._state()
         for each in State:
             state.add_metric([each.value], each is now)
         yield from (received, results, in_flight, state)
-        yield _gauge("threads", "Threads of the process.", threading.active_count())
-        yield _gauge("buffer_bytes", "Bytes of frames waiting for the device.", self._buffer.nbytes)
-        yield _gauge("buffer_frames", "Frames waiting for the device.", len(self._buffer))
-        yield _gauge("buffer_max_bytes", "Bytes of frames that may wait.", self._buffer.max_bytes)
+        yield _sample("threads", threading.active_count())
+        yield _sample("buffer_bytes", self._buffer.nbytes)
+        yield _sample("buffer_frames", len(self._buffer))
+        yield _sample("buffer_max_bytes", self._buffer.max_bytes)
 
 
 class StationCollector(Collector):
@@ -68,24 +67,18 @@ class StationCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """As it is in force: a reload shows at the next scrape."""
         station = self._station()
-        yield InfoMetricFamily("inspector_station", "Which station this is.", {"station": station.station})
-        deadline = GaugeMetricFamily(
-            "inspector_deadline_seconds", "Time a frame has for its verdict.", labels=["camera"]
-        )
-        expected = GaugeMetricFamily(
-            "inspector_expected_frames_per_second", "What the station file says the line sends.", labels=["camera"]
-        )
+        yield InfoMetricFamily(f"{PREFIX}station", BY_NAME["station_info"].text, {"station": station.station})
+        deadline = _gauge("deadline_seconds")
+        expected = _gauge("expected_frames_per_second")
         for name, camera in station.cameras.items():
             deadline.add_metric([name], camera.deadline_ms / 1000)
             if camera.expected_fps is not None:
                 expected.add_metric([name], camera.expected_fps)
-        starts = CounterMetricFamily(
-            "inspector_starts", "Starts of the station, by how the run before ended.", labels=["after"]
-        )
+        starts = _counter("starts_total")
         for after, count in self._starts().items():
             starts.add_metric([after], count)
         yield from (deadline, expected, starts)
-        yield _gauge("evidence_max_bytes", "Bytes of evidence that are kept at most.", station.evidence.max_bytes)
+        yield _sample("evidence_max_bytes", station.evidence.max_bytes)
 
 
 class RecipeCollector(Collector):
@@ -96,14 +89,10 @@ class RecipeCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Of the cameras that have a recipe."""
-        threshold = GaugeMetricFamily("inspector_threshold", "The recipe's threshold.", labels=["camera"])
-        info = InfoMetricFamily("inspector_recipe", "The recipe of a camera.", labels=["camera"])
+        threshold = _gauge("threshold")
+        info = InfoMetricFamily(f"{PREFIX}recipe", BY_NAME["recipe_info"].text, labels=["camera"])
         # A summary without count and sum: Prometheus keeps the label `quantile` for this type.
-        calibration = Metric(
-            "inspector_calibration_score",
-            "What the good frames scored that the threshold was set from, as a share of it.",
-            "summary",
-        )
+        calibration = Metric(f"{PREFIX}calibration_score", BY_NAME["calibration_score"].text, "summary")
         for camera, judge in self._judges:
             recipe, engine = judge.detector.recipe, judge.detector.engine
             threshold.add_metric([camera], judge.threshold)
@@ -140,26 +129,31 @@ class MachineCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """The last samples; the clock is asked now, which takes a microsecond."""
         disk, gpu, clock = self._disk(), self._gpu() or GpuSample(), self._clock()
-        state = {"directory": "state"}
-        yield _gauge("disk_free_bytes", "Room left on the disk of state_dir.", disk.free_bytes if disk else None, state)
-        yield _gauge("disk_size_bytes", "Size of the disk of state_dir.", disk.size_bytes if disk else None, state)
-        yield _gauge("device_memory_bytes", "Memory the network holds on the device.", gpu.reserved_bytes)
-        index = {"gpu": gpu.index}
-        yield _gauge("gpu_utilisation_ratio", "Share of time the GPU was busy.", gpu.utilisation_ratio, index)
-        yield _gauge("gpu_memory_used_bytes", "Memory in use, by all programs.", gpu.memory_used_bytes, index)
-        yield _gauge("gpu_memory_total_bytes", "Memory of the GPU.", gpu.memory_total_bytes, index)
-        yield _gauge("gpu_temperature_celsius", "Temperature of the GPU.", gpu.temperature_celsius, index)
-        yield _gauge("gpu_power_watts", "Power the GPU draws.", gpu.power_watts, index)
-        yield _gauge(
-            "clock_synchronised", "1 while the clock follows a reference.", clock.synchronised if clock else None
-        )
-        yield _gauge("clock_error_seconds", "How far off the clock is at most.", clock.error_s if clock else None)
+        yield _sample("disk_free_bytes", disk.free_bytes if disk else None, "state")
+        yield _sample("disk_size_bytes", disk.size_bytes if disk else None, "state")
+        yield _sample("device_memory_bytes", gpu.reserved_bytes)
+        yield _sample("gpu_utilisation_ratio", gpu.utilisation_ratio, gpu.index)
+        yield _sample("gpu_memory_used_bytes", gpu.memory_used_bytes, gpu.index)
+        yield _sample("gpu_memory_total_bytes", gpu.memory_total_bytes, gpu.index)
+        yield _sample("gpu_temperature_celsius", gpu.temperature_celsius, gpu.index)
+        yield _sample("gpu_power_watts", gpu.power_watts, gpu.index)
+        yield _sample("clock_synchronised", clock.synchronised if clock else None)
+        yield _sample("clock_error_seconds", clock.error_s if clock else None)
 
 
-def _gauge(name: str, text: str, value: float | None, labels: Mapping[str, str] | None = None) -> Metric:
+def _counter(name: str) -> CounterMetricFamily:
+    row = BY_NAME[name]
+    return CounterMetricFamily(PREFIX + name, row.text, labels=list(row.labels))
+
+
+def _gauge(name: str) -> GaugeMetricFamily:
+    row = BY_NAME[name]
+    return GaugeMetricFamily(PREFIX + name, row.text, labels=list(row.labels))
+
+
+def _sample(name: str, value: float | None, *labels: str) -> Metric:
     """One sample, or none where the value is not known."""
-    labels = labels or {}
-    family = GaugeMetricFamily(f"inspector_{name}", text, labels=list(labels))
+    family = _gauge(name)
     if value is not None:
-        family.add_metric(list(labels.values()), value)
+        family.add_metric(labels, value)
     return family

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from inspector.service.telemetry.catalogue import BY_NAME, PREFIX
+
 _LATELY = 200
 """Frames of a camera that count: so many good ones tell a median to a few hundredths of their spread."""
 _FEWEST = 20
@@ -34,11 +36,7 @@ class RecentScores(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Of the cameras that have enough frames for it."""
-        family = GaugeMetricFamily(
-            "inspector_score_median",
-            f"Median score of the last {_LATELY} frames judged, as a share of the threshold; from {_FEWEST} frames on.",
-            labels=["camera"],
-        )
+        family = GaugeMetricFamily(f"{PREFIX}score_median", BY_NAME["score_median"].text, labels=["camera"])
         for camera, (_, scores) in list(self._by_camera.items()):
             shares = scores.copy()  # in one piece: the other thread goes on
             if len(shares) >= _FEWEST:
