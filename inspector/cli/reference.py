@@ -31,10 +31,11 @@ def build_metrics() -> str:
     ]
     return (
         f"{_HEAD}# Metrics\n\n"
-        f"All names begin with `{PREFIX}`. Labels have values from closed sets: no number of frames, parts or malformed\n"
-        "messages makes more series. What is not known (no GPU, a sandbox that hides the clock, a disk that does not\n"
-        "answer) is absent, not 0. Of the process itself there are `process_resident_memory_bytes`, `process_open_fds`\n"
-        "and `process_cpu_seconds_total`.\n\n" + _build_table(("name", "type", "labels", "meaning"), rows)
+        f"All names begin with `{PREFIX}`. Labels have values from closed sets: no number of frames, parts or\n"
+        "malformed messages makes more series. What is not known (no GPU, a sandbox that hides the clock, a disk that\n"
+        "does not answer) is absent, not 0. Of the process itself there are `process_resident_memory_bytes`,\n"
+        "`process_open_fds` and `process_cpu_seconds_total`.\n\n"
+        + _build_table(("name", "type", "labels", "meaning"), rows)
     )
 
 
