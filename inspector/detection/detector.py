@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,14 +159,14 @@ class Detector:
         """Decide on a frame whose tiles have all run. Raises as `judge`."""
         assert self.recipe.threshold is not None  # noqa: S101 (`begin` refused)
         on_device = run.grid.crop(run.canvas)[0]
-        anomaly_map: Map | Tensor = on_device
+        fetched: Map | None = None
         try:
             summary = None if self._waits else self._summarise(on_device)
             inferred = time.monotonic()
             decision = self._decide_by(summary) if summary else None
             if decision is None:
-                anomaly_map = self._fetch(on_device)
-                decision = self.decide(anomaly_map, self.recipe.threshold.value, run.frame_hw)
+                fetched = self._fetch(on_device)
+                decision = self.decide(fetched, self.recipe.threshold.value, run.frame_hw)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
         if run.doubt is not None and decision.verdict is Verdict.PASS:
@@ -175,7 +176,8 @@ class Detector:
             "infer": (inferred - run.started) * 1e3,
             "decide": (time.monotonic() - inferred) * 1e3,
         }
-        return Judgement(decision, anomaly_map, len(run.tiles), latency_ms)
+        fetch = functools.partial(self._fetch, on_device) if fetched is None else lambda: fetched
+        return Judgement(decision, fetch, len(run.tiles), latency_ms)
 
     def _summarise(self, anomaly_map: Tensor) -> tuple[float, float, float]:
         """Lowest and highest value of a map, and the highest in the region of interest: all that a PASS needs."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,19 +19,18 @@ from inspector.errors import DeviceFaultError, FrameError
 class Judgement:
     """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms).
 
-    `map_or_tensor` is the map, or where it still lies on the device; read it as `anomaly_map`.
+    `fetch_map` gives the map; where the decision did not need it, it still lies on the device.
     """
 
     decision: Decision
-    map_or_tensor: Map | Tensor
+    fetch_map: Callable[[], Map]
     tiles: int
     latency_ms: dict[str, float]
 
     @property
     def anomaly_map(self) -> Map:
         """(h, w) float32, fetched from the device only now where the decision did not need it."""
-        values = self.map_or_tensor
-        return values if isinstance(values, np.ndarray) else np.asarray(values.cpu())
+        return self.fetch_map()
 
 
 class FrameRun:

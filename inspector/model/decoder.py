@@ -14,14 +14,7 @@ class DecoderBasicBlock(nn.Module):
     expansion = 1
 
     def __init__(
-        self,
-        inputs: int,
-        planes: int,
-        stride: int,
-        groups: int,
-        width_per_group: int,
-        *,
-        grouped_shortcut: bool,
+        self, inputs: int, planes: int, stride: int, groups: int, width_per_group: int, *, grouped_shortcut: bool
     ) -> None:
         super().__init__()
         del groups, width_per_group, grouped_shortcut  # a BasicBlock is never grouped
@@ -45,14 +38,7 @@ class DecoderBottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self,
-        inputs: int,
-        planes: int,
-        stride: int,
-        groups: int,
-        width_per_group: int,
-        *,
-        grouped_shortcut: bool,
+        self, inputs: int, planes: int, stride: int, groups: int, width_per_group: int, *, grouped_shortcut: bool
     ) -> None:
         super().__init__()
         width = planes * width_per_group // 64 * groups
