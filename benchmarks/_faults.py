@@ -23,11 +23,10 @@ from urllib.parse import urlsplit
 import cv2
 import zmq
 from _traffic import CAMERA, Account, Traffic
-from line import build_message
-from malformed import MAX_MESSAGE, Malformer, names_camera
-from station_process import RunningStation
 
 from inspector.client import Subscriber, Verdict
+from inspector.testing.malformed import MAX_MESSAGE, Malformer, names_camera
+from inspector.testing.station_process import RunningStation, build_message
 
 _PAUSE_S = (1.0, 4.0)
 _MALFORMED = 50

@@ -9,10 +9,10 @@ from typing import Any
 
 import zmq
 from _traffic import CAMERA, DEADLINE_MS
-from station_process import base_config
 
 from inspector.client.keys import ClientKey
 from inspector.security.keys import Client, Role, edit_clients, make_station_key, read_station_key
+from inspector.testing.station_process import base_config
 
 OTHER_CAMERA = "bottom"
 """What the stolen key may send."""

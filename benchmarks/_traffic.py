@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 import zmq
-from line import build_message
 
 from inspector.client.keys import ClientKey
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe
 from inspector.recipe.opening import open_detector
+from inspector.testing.station_process import build_message
 from inspector.types import PixelFormat
 
 CAMERA = "top"

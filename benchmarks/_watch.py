@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from scipy.stats import linregress
-from station_process import RunningStation
+
+from inspector.testing.station_process import RunningStation
 
 _PERIOD_S = 1.0
 _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 120.0, 300.0

@@ -30,20 +30,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
-
 from _attack_report import ALL, COUNTED_BY, QUIET, Round, count_refusals, print_report, summarise
 from _attackers import Attackers
 from _attacks import ATTACKS
 from _guarded import MAX_MESSAGE, OTHER_CAMERA, build_config, write_keys
 from _traffic import CAMERA, LEAST_HW, Account, Traffic, fit_recipe
 from _watch import Sample, take_sample
-from station_process import RunningStation, write_recipe
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
 from inspector.client.keys import load_key
+from inspector.testing.station_process import RunningStation, write_recipe
 
 _ONSET_S, _END_S = 1.0, 2.0
 _LAST_END_S = 12.0

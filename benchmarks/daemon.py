@@ -38,20 +38,16 @@ from typing import Any
 import numpy as np
 import yaml
 import zmq
+from _scraper import Scraper, time_scrape
 from rich.console import Console
 from rich.table import Table
-
-from inspector.recipe.opening import open_detector
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
-
-from _scraper import Scraper, time_scrape
-from station_process import free_port
 
 from inspector.config import RECIPE_FILE, Threshold, dump_recipe, load_recipe
 from inspector.detection.detector import Detector
 from inspector.detection.looks import compute_look
 from inspector.device import choose_device
+from inspector.recipe.opening import open_detector
+from inspector.testing.station_process import build_message, free_port
 from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 
@@ -269,9 +265,8 @@ class _Station:
     def _send(self, frames: list[Frame]) -> None:
         for number, frame in enumerate(frames):
             for camera in self.cameras:
-                header = {"camera": camera, "frame_id": str(number), "encoding": "raw", "dtype": "uint8"}
-                content = json.dumps(header | {"shape": frame.shape, "pixel_format": "RGB8"}).encode()
-                self._sender.send_multipart([content, frame.data], copy=False)
+                message = build_message(camera, str(number), frame, pixel_format="RGB8")
+                self._sender.send_multipart(message, copy=False)
 
     def _scrape(self) -> None:
         while not self._stop_asked.wait(0.5):

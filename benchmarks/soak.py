@@ -22,23 +22,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "system"))
-
 from _faults import Faults
 from _soak_report import SHORTEST_WINDOW_S, Run, compute_slope_of, compute_window_s, count_samples, report
 from _traffic import CAMERA, DEADLINE_MS, LEAST_HW, Traffic, fit_recipe
 from _watch import Watcher, compute_warm_up, has_grown, take_sample
-from account import read_journal
-from malformed import MAX_MESSAGE
-from station_process import RunningStation, base_config, write_recipe
+from rich.console import Console
 
 from inspector.journal.verification import verify
+from inspector.testing.account import read_journal
+from inspector.testing.malformed import MAX_MESSAGE
+from inspector.testing.station_process import RunningStation, base_config, write_recipe
 
 _EVIDENCE_BYTES = 4 * 1024**2
 _JOURNAL_BYTES = 2 * 1024**2
 """Both are full, even at ten frames per second, before the warm-up of a soak of twenty minutes ends."""
+FAULTY_DAEMON = Path(__file__).resolve().parents[1] / "tests" / "system" / "faulty_daemon.py"
 _BUFFERED_FRAMES = 16
 _MAX_SLOPE_MB = 1.0
 """Per ten minutes."""
@@ -49,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     with tempfile.TemporaryDirectory(prefix="soak-") as temporary:
         folder = Path(temporary)
-        station = RunningStation(folder, _build_config(arguments, folder), faults=arguments.faults)
+        program = [str(FAULTY_DAEMON)] if arguments.faults else ["-m", "inspector"]
+        station = RunningStation(folder, _build_config(arguments, folder), program)
         try:
             station.wait_ready()
             run = _soak(arguments, station)

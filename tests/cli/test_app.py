@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from station_process import good_frame, write_recipe
 
 from inspector.cli.app import main
 from inspector.cli.terminal.progress import show_progress
 from inspector.config import Recipe
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
+from inspector.testing.station_process import good_frame, write_recipe
 
 RunOn = Callable[..., tuple[int, str, str]]
 NAMES = ("a", "b-部品", "c-\udcff")

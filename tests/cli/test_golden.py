@@ -12,13 +12,13 @@ import cv2
 import pytest
 import torch
 import yaml
-from station_process import bad_frame, base_config, good_frame, write_recipe
 
 from inspector.config import Recipe, Threshold, dump_recipe, load_recipe, seal
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
 from inspector.errors import InspectorError
 from inspector.files import compute_sha256, write_whole
+from inspector.testing.station_process import bad_frame, base_config, good_frame, write_recipe
 
 Run = Callable[..., tuple[int, str]]
 

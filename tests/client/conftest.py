@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import zmq
-from fake_station import LAST, WAIT_S, Answers, Station
 
 from inspector.client import Event, StatusChanged, Subscriber, pulse
+from inspector.testing.fake_station import LAST, WAIT_S, Answers, Station
 
 
 @pytest.fixture

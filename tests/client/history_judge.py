@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from history_faults import OURS, Faults
-
 from inspector.client.events import Verdict
 from inspector.client.finals import Ids
+from tests.client.history_faults import OURS, Faults
 
 HEARTBEAT_S = 2.0
 SLACK_S = 0.3

@@ -10,13 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fake_station import make_result
-from history_faults import CONTRADICTIONS, OURS, Faults, Window
-from history_judge import HEARTBEAT_S, Judge, Sent
-
 from inspector.client.events import Verdict
 from inspector.client.finals import Ids
 from inspector.client.follower import Follower
+from inspector.testing.fake_station import make_result
+from tests.client.history_faults import CONTRADICTIONS, OURS, Faults, Window
+from tests.client.history_judge import HEARTBEAT_S, Judge, Sent
 
 TAIL_S = 2.5
 """At the end of a history all is well again."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_station import WAIT_S, Answers, Station, make_fail, make_result
 
 from inspector.client import Event, Gap, Lost, Restarted, StatusChanged, Subscriber, Verdict, connections
+from inspector.testing.fake_station import WAIT_S, Answers, Station, make_fail, make_result
 
 Collect = Callable[[Subscriber], list[Event]]
 Make = Callable[..., Subscriber]

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chaos import scaled, tell, timeout
-from history_faults import CONTRADICTIONS, OURS, Faults, Maker, make_faults
-from simulation import Run
 
 from inspector.client import Verdict, follower, inbox, messages, pulse
 from inspector.client.finals import Finals
 from inspector.client.follower import Follower
 from inspector.client.pulse import Pulse
 from inspector.client.speakers import Speakers
+from tests.client.history_faults import CONTRADICTIONS, OURS, Faults, Maker, make_faults
+from tests.client.simulation import Run
+from tests.system.chaos import scaled, tell, timeout
 
 Patch = pytest.MonkeyPatch
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import zmq
-from fake_station import WAIT_S
 
 from inspector.client import KeyFileError, Refused, StatusChanged, Subscriber
 from inspector.client.keys import ClientKey, load_key
+from inspector.testing.fake_station import WAIT_S
 
 STATION_PUBLIC, STATION_SECRET = (key.decode() for key in zmq.curve_keypair())
 PUBLIC, SECRET = (key.decode() for key in zmq.curve_keypair())

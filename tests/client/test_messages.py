@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from fake_station import WAIT_S, Station, make_result
 
 from inspector.client import Malformed, Subscriber
 from inspector.client.messages import MalformedError, load, parse_verdict
+from inspector.testing.fake_station import WAIT_S, Station, make_result
 from inspector.types import Reason, Region, Result, Verdict
 
 CONTRADICTIONS: dict[str, dict[str, Any]] = {

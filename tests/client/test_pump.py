@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import pytest
 import zmq
-from fake_station import WAIT_S, Station, make_result
 
 from inspector.client import StatusChanged, Subscriber, SubscriberError, Verdict, pump
+from inspector.testing.fake_station import WAIT_S, Station, make_result
 
 Make = Callable[..., Subscriber]
 

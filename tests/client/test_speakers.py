@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_station import WAIT_S, Answers, Station, make_result, next_verdict, wait_for_events
 
 from inspector.client import (
     Event,
@@ -22,6 +21,7 @@ from inspector.client import (
     Verdict,
 )
 from inspector.client.speakers import Speakers
+from inspector.testing.fake_station import WAIT_S, Answers, Station, make_result, next_verdict, wait_for_events
 
 Make = Callable[..., Subscriber]
 OTHER = {"station": "press-4", "boot_id": "c1"}

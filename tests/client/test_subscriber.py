@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import zmq
-from fake_station import WAIT_S, Answers, Station, make_result, next_verdict, wait_for_state
 
 from inspector.client import (
     Event,
@@ -25,6 +24,7 @@ from inspector.client import (
     Subscriber,
     Verdict,
 )
+from inspector.testing.fake_station import WAIT_S, Answers, Station, make_result, next_verdict, wait_for_state
 
 Make = Callable[..., Subscriber]
 

@@ -7,9 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_station import WAIT_S, Answers, Station, make_fail, make_result, next_verdict, wait_for_events
 
 from inspector.client import Gap, HeartbeatLost, Subscriber, Verdict, inbox
+from inspector.testing.fake_station import (
+    WAIT_S,
+    Answers,
+    Station,
+    make_fail,
+    make_result,
+    next_verdict,
+    wait_for_events,
+)
 
 Make = Callable[..., Subscriber]
 

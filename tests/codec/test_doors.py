@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import zmq
-from forms import FORMS, PLAIN, Form, draw
 from torch import Tensor
 
 from inspector.cli import online
@@ -33,6 +32,7 @@ from inspector.training.evaluation.evaluate import _judge
 from inspector.training.evaluation.ground_truth import read_mask
 from inspector.training.thresholds.scoring import score_frames
 from inspector.types import Frame
+from tests.codec.forms import FORMS, PLAIN, Form, draw
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = {"grey": "Mono8", "colour": "RGB8", "deep": "Mono16"}

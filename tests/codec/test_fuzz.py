@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from forms import FORMS, draw
-from fuzzing import TARGETS, try_file, try_message
+
+from tests.codec.forms import FORMS, draw
+from tests.codec.fuzzing import TARGETS, try_file, try_message
 
 IS_LONG = bool(os.environ.get("INSPECTOR_CHAOS"))
 RUNS = 200_000 if IS_LONG else 2_000

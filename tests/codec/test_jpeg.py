@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import simplejpeg
-from forms import colour, draw, orient, save
 
 from inspector.codec import decode_image, read_picture
 from inspector.errors import BadFrameError
+from tests.codec.forms import colour, draw, orient, save
 
 PICTURE = colour(draw(defective=True))
 PROGRESSIVE = save(PICTURE, "JPEG", progressive=True, quality=95)

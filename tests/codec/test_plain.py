@@ -6,11 +6,11 @@ import struct
 
 import numpy as np
 import pytest
-from forms import colour, draw, save, save_cv, with_alpha
 
 from inspector.codec import decode_image
 from inspector.errors import BadFrameError
 from inspector.types import PixelFormat
+from tests.codec.forms import colour, draw, save, save_cv, with_alpha
 
 GREY = draw(defective=True)
 

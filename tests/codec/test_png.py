@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from forms import chunk, colour, draw, insert, make_png, save, save_several
 
 from inspector.codec import decode_image, read_picture
 from inspector.errors import BadFrameError
 from inspector.types import PixelFormat
+from tests.codec.forms import chunk, colour, draw, insert, make_png, save, save_several
 
 GREY = draw(defective=True)
 

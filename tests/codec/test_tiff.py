@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from forms import draw, save_tiff
 
 from inspector.codec import read_picture
 from inspector.errors import BadFrameError
+from tests.codec.forms import draw, save_tiff
 
 GREY = np.random.default_rng(0).integers(0, 60, (97, 131), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 60, (97, 131, 3), np.uint8)

@@ -7,10 +7,10 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from forms import colour, draw, save, with_alpha
 
 from inspector.codec import decode_image
 from inspector.errors import BadFrameError
+from tests.codec.forms import colour, draw, save, with_alpha
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from station_process import bad_frame, base_config, good_frame, write_recipe
 
 from inspector.config import Golden, Recipe, Station, dump_recipe, load_recipe
 from inspector.detection.detector import Detector
@@ -24,6 +23,7 @@ from inspector.files import compute_sha256
 from inspector.recipe.golden import prove_golden, verify_golden
 from inspector.recipe.opening import open_detector
 from inspector.service.flow.judges import load_judges
+from inspector.testing.station_process import bad_frame, base_config, good_frame, write_recipe
 from inspector.transient import is_transient
 from inspector.types import PixelFormat
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from line import Line
-from station_process import RunningStation, StartStation, base_config, write_recipe
+
+from inspector.testing.line import Line
+from inspector.testing.station_process import RunningStation, StartStation, base_config, write_recipe
+
+FAULTY_DAEMON = Path(__file__).with_name("faulty_daemon.py")
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +74,8 @@ def _serve(folder: Path, recipe: Path, engines: Path) -> Iterator[StartStation]:
         (folder / "state").mkdir(exist_ok=True)
         if not (folder / "state" / "engines").is_symlink():
             (folder / "state" / "engines").symlink_to(engines)
-        station = RunningStation(folder, (config or base_config(recipe)) | changes, faults=faults)
+        program = [str(FAULTY_DAEMON)] if faults else ["-m", "inspector"]
+        station = RunningStation(folder, (config or base_config(recipe)) | changes, program)
         stations.append(station)
         if wait:
             station.wait_ready()

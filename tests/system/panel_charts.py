@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from prometheus_proof import Prometheus, substitute
+
+from tests.system.prometheus_proof import Prometheus, substitute
 
 Panel = dict[str, Any]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from station_process import free_port
+
+from inspector.testing.station_process import free_port
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "prometheus"
 VARIABLES = {"$__rate_interval": "5s", "$__range": "1h", "$instance": ".*", "$camera": ".*"}

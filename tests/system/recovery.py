@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from line import Arrival, Line
-from station_process import RunningStation
+from inspector.testing.line import Arrival, Line
+from inspector.testing.station_process import RunningStation
 
 Serve = Callable[[], RunningStation]
 

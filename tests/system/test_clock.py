@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from line import Line
-from station_process import StartStation, base_config
+from inspector.testing.line import Line
+from inspector.testing.station_process import StartStation, base_config
 
 HOUR_S = 3600
 

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import read_journal
-from chaos import scaled
-from line import Line
-from recovery import Ending, Serve, assert_deadlines_are_kept, endure, report, wait_for_pass, wait_for_reason
-from station_process import base_config
+
+from inspector.testing.account import read_journal
+from inspector.testing.line import Line
+from inspector.testing.station_process import base_config
+from tests.system.chaos import scaled
+from tests.system.recovery import (
+    Ending,
+    Serve,
+    assert_deadlines_are_kept,
+    endure,
+    report,
+    wait_for_pass,
+    wait_for_reason,
+)
 
 DEADLINE_MS = 500
 STALL_S = 3

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from line import Line
-from recovery import Serve, assert_deadlines_are_kept, endure, report, wait_for_pass
-from station_process import StartStation, base_config
 
 from inspector.journal.writer import read_results
+from inspector.testing.line import Line
+from inspector.testing.station_process import StartStation, base_config
+from tests.system.recovery import Serve, assert_deadlines_are_kept, endure, report, wait_for_pass
 
 DEADLINE_MS = 500
 

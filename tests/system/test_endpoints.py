@@ -12,9 +12,17 @@ from typing import Any
 
 import pytest
 import zmq
-from chaos import long_only
-from line import build_message
-from station_process import SOCKETS, RunningStation, StartStation, base_config, free_port, good_frame
+
+from inspector.testing.station_process import (
+    SOCKETS,
+    RunningStation,
+    StartStation,
+    base_config,
+    build_message,
+    free_port,
+    good_frame,
+)
+from tests.system.chaos import long_only
 
 WAIT_S = 60.0
 

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import zmq
-from station_process import FRAME_HW, StartStation, base_config, next_result, send_frame, write_recipe
 
 from inspector.config import dump_recipe, load_recipe
 from inspector.detection.looks import compute_look
+from inspector.testing.station_process import FRAME_HW, StartStation, base_config, next_result, send_frame, write_recipe
 from inspector.training.expectations import adopt_expectation
 from inspector.types import PixelFormat
 

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 import yaml
 import zmq
-from station_process import (
+
+from inspector.journal.writer import read_results
+from inspector.testing.station_process import (
     StartStation,
     base_config,
     good_frame,
@@ -26,8 +28,6 @@ from station_process import (
     send_frame,
     write_recipe,
 )
-
-from inspector.journal.writer import read_results
 
 GOOD_HEADER = {"camera": "top", "frame_id": "x", "encoding": "raw", "dtype": "uint8", "shape": [128, 160, 3]}
 RAW = good_frame().tobytes()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import Account, build_account
-from chaos import long_only
-from line import ConfirmedSender, Line
-from station_process import StartStation, base_config
+
+from inspector.testing.account import Account, build_account
+from inspector.testing.line import ConfirmedSender, Line
+from inspector.testing.station_process import StartStation, base_config
+from tests.system.chaos import long_only
 
 UNHARMED = {"good": ("PASS", "OK"), "bad": ("FAIL", "DEFECT")}
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 import zmq
-from station_process import StartStation, bad_frame, base_config, good_frame, next_result, send_frame
 
 from inspector.config import Sockets
+from inspector.testing.station_process import StartStation, bad_frame, base_config, good_frame, next_result, send_frame
 
 
 def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: StartStation) -> None:

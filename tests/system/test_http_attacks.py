@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from line import Line
-from station_process import RunningStation, base_config
+
+from inspector.testing.line import Line
+from inspector.testing.station_process import RunningStation, base_config
 
 SCRAPE_S = 5.0
 """A scrape may take so long, while others use the cores; Prometheus waits for ten seconds by default."""

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from chaos import make_random, scaled, tell, timeout
-from line import ConfirmedSender, Line
-from station_process import FRAME_HW, RunningStation, StartStation, base_config
-
 from inspector.client import Lost, Subscriber, Verdict
 from inspector.journal.verification import verify
+from inspector.testing.line import ConfirmedSender, Line
+from inspector.testing.station_process import FRAME_HW, RunningStation, StartStation, base_config
+from tests.system.chaos import make_random, scaled, tell, timeout
 
 KILLS = scaled(5, 50)
 LOAD = {"slow_s": 0.04}

@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from line import Line, build_message
-from malformed import MAX_HEADER, MAX_MESSAGE, PNG, Malformer, names_camera
-from station_process import FRAME_HW, RunningStation, StartStation, base_config, good_frame, next_result
 
+from inspector.testing.line import Line
+from inspector.testing.malformed import MAX_HEADER, MAX_MESSAGE, PNG, Malformer, names_camera
+from inspector.testing.station_process import (
+    FRAME_HW,
+    RunningStation,
+    StartStation,
+    base_config,
+    build_message,
+    good_frame,
+    next_result,
+)
 from inspector.types import Reason
 
 MESSAGES = 10_000

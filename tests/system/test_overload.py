@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import IS_LONG, scaled, tell, timeout
-from line import Arrival, Line
-from station_process import FRAME_HW, RunningStation, StartStation, base_config
+
+from inspector.testing.line import Arrival, Line
+from inspector.testing.station_process import FRAME_HW, RunningStation, StartStation, base_config
+from tests.system.chaos import IS_LONG, scaled, tell, timeout
 
 FRAME_BYTES = FRAME_HW[0] * FRAME_HW[1] * 3
 DEADLINE_MS = 500

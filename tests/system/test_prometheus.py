@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from builder import build_dashboards
-from chaos import scaled
-from line import Line
-from panel_charts import draw_dashboard
-from prometheus_proof import Prometheus, find_selectors, substitute
-from station_process import RunningStation, base_config
+
+from inspector.testing.line import Line
+from inspector.testing.station_process import RunningStation, base_config
+from tests.system.chaos import scaled
+from tests.system.panel_charts import draw_dashboard
+from tests.system.prometheus_proof import Prometheus, find_selectors, substitute
 
 DRAW_TO = os.environ.get("INSPECTOR_PANELS", "")
 """A folder for a picture of each dashboard, for people to look at."""

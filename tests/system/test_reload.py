@@ -19,12 +19,19 @@ import cv2
 import pytest
 import yaml
 import zmq
-from chaos import long_only
-from station_process import RunningStation, StartStation, bad_frame, base_config, good_frame
 
 from inspector.files import compute_sha256
 from inspector.journal.events import select_events
 from inspector.journal.verification import verify
+from inspector.testing.station_process import (
+    RunningStation,
+    StartStation,
+    bad_frame,
+    base_config,
+    good_frame,
+    send_frame,
+)
+from tests.system.chaos import long_only
 
 WAIT_S = 60.0
 
@@ -43,10 +50,8 @@ class Load:
             thread.start()
 
     def _send(self) -> None:
-        pixels = good_frame().tobytes()
         while not self._stop.wait(0.03):
-            header = {"camera": "top", "frame_id": f"f{self.sent}", "encoding": "raw", "dtype": "uint8"}
-            self._out.send_multipart([json.dumps(header | {"shape": [128, 160, 3]}).encode(), pixels])
+            send_frame(self._out, good_frame(), f"f{self.sent}")
             self.sent += 1
 
     def _receive(self) -> None:

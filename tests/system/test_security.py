@@ -15,13 +15,13 @@ from typing import Any
 import cv2
 import pytest
 import zmq
-from station_process import RunningStation, base_config, good_frame, next_result, send_frame
 
 from inspector.cli import online
 from inspector.client import Refused, StatusChanged, Subscriber, Verdict
 from inspector.client.keys import ClientKey
 from inspector.errors import InspectorError
 from inspector.security.keys import Client, Role, edit_clients, load_clients, make_station_key, read_station_key
+from inspector.testing.station_process import RunningStation, base_config, good_frame, next_result, send_frame
 
 WAIT_S = 10.0
 MAX_RATE = 200

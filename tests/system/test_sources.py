@@ -12,9 +12,10 @@ from typing import Any
 
 import cv2
 import zmq
-from line import Line, build_message
-from recovery import report, wait_for_pass
-from station_process import RunningStation, StartStation, base_config, good_frame
+
+from inspector.testing.line import Line
+from inspector.testing.station_process import RunningStation, StartStation, base_config, build_message, good_frame
+from tests.system.recovery import report, wait_for_pass
 
 STALL_S = 2
 STOP_S = 3.0

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import long_only
-from line import Line
-from recovery import report, wait_for_pass, wait_for_reason
-from station_process import RunningStation, StartStation, base_config, good_frame
+
+from inspector.testing.line import Line
+from inspector.testing.station_process import RunningStation, StartStation, base_config, good_frame
+from tests.system.chaos import long_only
+from tests.system.recovery import report, wait_for_pass, wait_for_reason
 
 STOP_S = 3.0
 END_S = 4.0

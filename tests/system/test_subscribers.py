@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from account import read_journal
-from line import Line
-from recovery import Serve, report
-from station_process import RunningStation, base_config, good_frame, send_frame
 
 from inspector.client import Event, HeartbeatBack, HeartbeatLost, Restarted, StatusChanged, Subscriber, Verdict
+from inspector.testing.account import read_journal
+from inspector.testing.line import Line
+from inspector.testing.station_process import RunningStation, base_config, good_frame, send_frame
+from tests.system.recovery import Serve, report
 
 READER = """
 import json, sys

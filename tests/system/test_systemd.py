@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
-from account import read_journal
-from line import Line
-from recovery import wait_for_pass, wait_for_reason
-from service_manager import ServiceManager
-from station_process import base_config
+
+from inspector.testing.account import read_journal
+from inspector.testing.line import Line
+from inspector.testing.station_process import base_config
+from tests.system.recovery import wait_for_pass, wait_for_reason
+from tests.system.service_manager import ServiceManager
 
 UNIT = "inspector@test"
 PROBE = "/opt/inspector/repository/tests/system/sandbox_probe.py"

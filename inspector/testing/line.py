@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from account import Account, build_account
-from station_process import bad_frame, good_frame
+
+from inspector.testing.account import Account, build_account
+from inspector.testing.station_process import bad_frame, build_message, good_frame
 
 _FRAMES = {"good": good_frame(), "bad": bad_frame()}
 _STOP_CHECK_MS = 20
@@ -210,10 +211,3 @@ class ConfirmedSender:
         socket.reconnect_ivl = _STOP_CHECK_MS
         socket.connect(self._endpoint)
         return socket
-
-
-def build_message(camera: str, frame_id: str, pixels: Any) -> list[bytes]:
-    """`[header JSON, pixels]`."""
-    header = {"camera": camera, "frame_id": frame_id, "encoding": "raw"}
-    header |= {"dtype": str(pixels.dtype), "shape": list(pixels.shape)}
-    return [json.dumps(header).encode(), pixels.tobytes()]

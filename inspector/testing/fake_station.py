@@ -80,7 +80,7 @@ class Station:
     def join(self, subscriptions: int) -> None:
         """Wait until so many subscriptions have arrived."""
         for _ in range(subscriptions):
-            assert self.publisher.poll(WAIT_S * 1000)
+            assert self.publisher.poll(int(WAIT_S * 1000))
             self.publisher.recv()
 
 
@@ -93,7 +93,7 @@ class Answers:
 
     def take(self) -> list[bytes]:
         """The next request's envelope; the request itself is kept."""
-        assert self._router.poll(WAIT_S * 1000)
+        assert self._router.poll(int(WAIT_S * 1000))
         *envelope, body = self._router.recv_multipart()
         self.requests.append(json.loads(body))
         return envelope

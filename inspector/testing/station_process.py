@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from inspector.training.thresholds.proving import adopt_probe
 from inspector.types import PixelFormat
 
 FRAME_HW = (128, 160)
-FAULTY_DAEMON = Path(__file__).with_name("faulty_daemon.py")
 SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
 
 
@@ -94,9 +93,9 @@ def free_port() -> int:
 
 
 class RunningStation:
-    """A daemon process and the peers that talk to it; with `faults`, one that breaks when told to."""
+    """A daemon process and the peers that talk to it. `program` is what Python runs, the package's by default."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], *, faults: bool = False) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], program: Sequence[str] = ("-m", "inspector")) -> None:
         self.folder = folder
         self.config = config
         self.path = folder / "station.yaml"
@@ -104,7 +103,6 @@ class RunningStation:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.log = (folder / "daemon.log").open("ab")
         self.faults = folder / "faults.json"
-        program = [str(FAULTY_DAEMON)] if faults else ["-m", "inspector"]
         self.process = subprocess.Popen(
             [sys.executable, *program, "run", str(self.path)],
             stderr=self.log,
@@ -116,10 +114,10 @@ class RunningStation:
     @property
     def journal(self) -> Path:
         """The journal's file."""
-        return self.folder / self.config["state_dir"] / self.config["station"] / "journal.sqlite"
+        return self.folder / str(self.config["state_dir"]) / str(self.config["station"]) / "journal.sqlite"
 
     def fault(self, **settings: Any) -> None:
-        """Break the daemon so, from now on, and in no other way; see faulty_daemon.py. None: it works again."""
+        """Break a program that can be broken so, from now on, and in no other way. None: it works again."""
         new = self.faults.with_suffix(".new")
         new.write_text(json.dumps(settings), encoding="utf-8")
         new.replace(self.faults)
@@ -194,18 +192,20 @@ def next_result(peer: zmq.Socket[bytes]) -> dict[str, Any]:
     while True:
         topic, body = peer.recv_multipart()
         if topic != b"status":
-            return json.loads(body)
+            result: dict[str, Any] = json.loads(body)
+            return result
 
 
-def send_frame(push: zmq.Socket[bytes], pixels: np.ndarray, frame_id: str, **header: Any) -> None:
-    full = {
-        "camera": "top",
-        "frame_id": frame_id,
-        "encoding": "raw",
-        "dtype": str(pixels.dtype),
-        "shape": list(pixels.shape),
-    } | header
-    push.send_multipart([json.dumps(full).encode(), pixels.tobytes()])
+def send_frame(push: zmq.Socket[bytes], pixels: np.ndarray[Any, Any], frame_id: str, **header: Any) -> None:
+    """Send a raw frame of camera `top`, or of what `header` says."""
+    push.send_multipart(build_message("top", frame_id, pixels, **header))
+
+
+def build_message(camera: str, frame_id: str, pixels: np.ndarray[Any, Any], **header: Any) -> list[Any]:
+    """`[header JSON, pixels]` of a raw frame; by hand, so that tests can say what no sender should."""
+    shown = {"dtype": str(pixels.dtype), "shape": list(pixels.shape)}
+    full = {"camera": camera, "frame_id": frame_id, "encoding": "raw"} | shown | header
+    return [json.dumps(full).encode(), np.ascontiguousarray(pixels).data]
 
 
 StartStation = Callable[..., RunningStation]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-from station_process import bad_frame, good_frame
+
+from inspector.testing.station_process import bad_frame, good_frame
 
 MAX_MESSAGE = 1024**2
 """`sockets.max_message` of the station they are meant for."""
@@ -26,7 +27,7 @@ class Malformer:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self._kinds: dict[Callable[[Header], Parts], int] = {
+        self._kinds: dict[Callable[[Header], Parts], float] = {
             self._noise: 10,
             self._truncated_header: 10,
             self._flipped_header: 10,

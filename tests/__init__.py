@@ -1,0 +1,1 @@
+"""Tests of the package, room by room; `system` starts the real process."""
