@@ -16,9 +16,10 @@ from inspector.engine import cache as engine_cache
 from inspector.engine.base import Engine, Precision, choose_precision
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.eager import EagerEngine
-from inspector.engine.graphs import compute_network_key, convert, state_facts, tile_dtype, verify_files
+from inspector.engine.graphs import compute_network_key, convert, state_facts, tile_dtype
 from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
+from inspector.files import read_verified
 from inspector.model import ReverseDistillation
 
 logger = logging.getLogger(__name__)
@@ -206,8 +207,8 @@ def is_converted(recipe: Recipe, cache: Path) -> bool:
     return recipe.precision == Precision.INT8.value or engine_cache.has(cache, _compute_cache_key(recipe))
 
 
-def fill_cache(recipe: Recipe, load_model: LoadModel, cache: Path) -> Path | None:
-    """Where `cache` has the recipe's graphs for a CPU, converted where they were not there; None: it takes nothing."""
+def fill_cache(recipe: Recipe, load_model: LoadModel, cache: Path) -> engine_cache.Files | None:
+    """The files of the recipe's graphs for a CPU, converted where they were not in `cache`; None: it takes nothing."""
     from inspector.engine import openvino
 
     key = _compute_cache_key(recipe)
@@ -224,8 +225,8 @@ def _fetch_graphs(order: _Order) -> dict[str, Any]:
     """The recipe's graphs out of the cache, or converted and put there."""
     from inspector.engine import openvino
 
-    folder = None if order.cache is None else fill_cache(order.recipe, order.load_model, order.cache)
-    return openvino.read(folder) if folder else convert(order.recipe, order.load_model())
+    files = None if order.cache is None else fill_cache(order.recipe, order.load_model, order.cache)
+    return openvino.read(files) if files else convert(order.recipe, order.load_model())
 
 
 def _read_quantised(order: _Order) -> dict[str, Any]:
@@ -237,10 +238,10 @@ def _read_quantised(order: _Order) -> dict[str, Any]:
             f"recipe {recipe.recipe_id}: quantised: required with precision int8; "
             "run inspector calibrate --precision int8"
         )
-    verify_files(recipe, order.folder)
     if not recipe.quantised.startswith(f"int8-{compute_network_key(recipe)}-"):
         raise RecipeError(
             f"recipe {recipe.recipe_id}: quantised: {recipe.quantised} was made for other weights or parameters; "
             "run inspector calibrate --precision int8"
         )
-    return openvino.read(order.folder / recipe.quantised)
+    folder = order.folder / recipe.quantised
+    return openvino.read({name: read_verified(folder / name, sha) for name, sha in recipe.quantised_sha256.items()})

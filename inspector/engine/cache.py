@@ -11,11 +11,11 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inspector.errors import RecipeError
-from inspector.files import compute_sha256, verify_sha256
+from inspector.files import compute_sha256, read_verified
 
 logger = logging.getLogger(__name__)
 
@@ -34,45 +34,47 @@ def compute_key(facts: dict[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+Files = Mapping[str, bytes]
+"""What a folder holds, by name: verified, and from then on only in memory."""
+
+
 def has(cache: Path, key: str) -> bool:
     """Whether the folder of `key` is there, as it was written."""
-    return _is_whole(cache / key)
+    return _read(cache / key) is not None
 
 
-def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Path | None:
-    """The folder of `key`, made by `make` in an empty folder where it is not there or not as it was written.
+def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Files | None:
+    """The files of `key`, made by `make` in an empty folder where they are not there or not as they were written.
 
     A cache that cannot be written costs time at the next start, nothing else: then None.
     """
     folder = cache / key
     try:
-        if _is_whole(folder):
+        if (files := _read(folder)) is not None:
             with contextlib.suppress(OSError):  # another user's, or on a disk that is read only
                 os.utime(folder)
-            return folder
+            return files
         shutil.rmtree(folder, ignore_errors=True)
         _write(folder, make)
         _drop_longest_unused(cache)
+        return _read(folder)
     except OSError as error:
         logger.warning("%s: compiled artefacts cannot be kept, the next start will compile again: %s", cache, error)
         return None
-    return folder
 
 
-def _is_whole(folder: Path) -> bool:
+def _read(folder: Path) -> Files | None:
     manifest = folder / _MANIFEST
     if not manifest.exists():
-        return False
+        return None
     try:
         sums = json.loads(manifest.read_text(encoding="utf-8"))
         if not isinstance(sums, dict) or not sums:
             raise ValueError(f"must name files, got {sums!r}")
-        for name, sha256 in sums.items():
-            verify_sha256(folder / name, sha256)
+        return {name: read_verified(folder / name, sha256) for name, sha256 in sums.items()}
     except (OSError, ValueError, RecipeError) as error:
         logger.warning("%s: not as it was written, made anew: %s", folder, error)
-        return False
-    return True
+        return None
 
 
 def _write(folder: Path, make: Callable[[Path], None]) -> None:
@@ -85,7 +87,7 @@ def _write(folder: Path, make: Callable[[Path], None]) -> None:
         try:
             new.rename(folder)
         except OSError:
-            if not _is_whole(folder):
+            if _read(folder) is None:
                 raise
             # Another process was faster, and may be reading its own just now.
     finally:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +158,16 @@ def _convert(network: nn.Module, inputs: tuple[Tensor, ...]) -> ov.Model:
     return graph
 
 
-def read(folder: Path) -> dict[str, ov.Model]:
-    """The graphs that `write` left.
+def read(files: Mapping[str, bytes]) -> dict[str, ov.Model]:
+    """The graphs that `write` left, from its files' contents by name.
 
     Raises:
         RuntimeError: missing or torn.
     """
-    return {name: CORE.read_model(folder / f"{name}.xml") for name in (DISTANCES, MAP)}
+    try:
+        return {name: CORE.read_model(files[f"{name}.xml"], files[f"{name}.bin"]) for name in (DISTANCES, MAP)}
+    except KeyError as error:
+        raise RuntimeError(f"{error} is missing") from error
 
 
 def write(graphs: dict[str, ov.Model], folder: Path) -> None:

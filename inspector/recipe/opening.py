@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from inspector.config import Recipe, load_recipe
+from inspector.detection.decision import Mask
 from inspector.detection.detector import Detector
+from inspector.detection.looks import Expectation
 from inspector.engine.build import build_engine
 from inspector.engine.cache import find_user_cache
 from inspector.recipe.masks import check_area, load_roi, load_zones
 from inspector.recipe.network import fill_model, read_weights
 from inspector.recipe.references import load_expectation
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRecipe:
+    """A recipe's folder, read and verified: whoever uses it need not look at the disk again.
+
+    Attributes:
+        recipe: what recipe.yaml says.
+        weights: the file of the network's weights.
+        roi, zones: where anomalies count; see `Detector`.
+        expectation: what frames must look like; None in recipes from before.
+    """
+
+    recipe: Recipe
+    weights: bytes
+    roi: Mask | None
+    zones: dict[str, Mask]
+    expectation: Expectation | None
+
+
+def open_recipe(folder: Path, recipe: Recipe | None = None) -> OpenedRecipe:
+    """Read a recipe's folder, every checksum verified; what an engine needs beside is read by `build_engine`.
+
+    Raises:
+        RecipeError: anything missing, altered or not fitting.
+    """
+    recipe = recipe or load_recipe(folder)
+    weights = read_weights(folder, recipe)
+    roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
+    expectation = load_expectation(recipe, folder)
+    check_area(recipe, roi, zones)
+    return OpenedRecipe(recipe, weights, roi, zones, expectation)
 
 
 def open_detector(
@@ -39,18 +74,21 @@ def open_detector(
     Raises:
         RecipeError: anything missing, altered or not fitting, or scores that move in the recipe's precision.
     """
-    recipe = recipe or load_recipe(folder)
-    weights = read_weights(folder, recipe)
-    roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
-    expectation = load_expectation(recipe, folder)
-    check_area(recipe, roi, zones)
+    opened = open_recipe(folder, recipe)
     engine = build_engine(
-        recipe,
-        lambda: fill_model(recipe, weights, folder),
+        opened.recipe,
+        lambda: fill_model(opened.recipe, opened.weights, folder),
         device=device,
         batch=tile_batch,
         folder=folder,
         cache=cache or find_user_cache(),
         proved=proved,
     )
-    return Detector(recipe, engine, roi=roi, zones=zones, expectation=expectation, whole_maps=whole_maps)
+    return Detector(
+        opened.recipe,
+        engine,
+        roi=opened.roi,
+        zones=opened.zones,
+        expectation=opened.expectation,
+        whole_maps=whole_maps,
+    )

@@ -37,11 +37,10 @@ def make() -> Maker:
 
 def test_artefacts_are_made_once_when_fetched_again(tmp_path: Path, make: Maker) -> None:
     root = tmp_path / "not yet" / "there"
-    folder = fetch(root, "key", make)
-    assert folder == root / "key"
-    assert fetch(root, "key", make) == folder
+    files = fetch(root, "key", make)
+    assert files == {"network.bin": b"weights", "network.xml": b"made 1"}
+    assert fetch(root, "key", make) == files
     assert make.runs == 1
-    assert (folder / "network.bin").read_bytes() == b"weights"
     assert [path.name for path in root.iterdir()] == ["key"]
 
 
@@ -73,10 +72,10 @@ def replace(folder: Path) -> None:
 def test_artefacts_are_made_anew_with_a_warning_when_damaged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Maker, damage: Callable[[Path], None]
 ) -> None:
-    folder = fetch(tmp_path, "key", make)
-    assert folder
+    folder = tmp_path / "key"
+    assert fetch(tmp_path, "key", make)
     damage(folder)
-    assert fetch(tmp_path, "key", make) == folder
+    assert fetch(tmp_path, "key", make) == {"network.bin": b"weights", "network.xml": b"made 2"}
     assert make.runs == 2
     assert (folder / "network.xml").read_text() == "made 2"
     assert (folder / "network.bin").read_bytes() == b"weights"
@@ -84,34 +83,33 @@ def test_artefacts_are_made_anew_with_a_warning_when_damaged(
     assert record.levelname == "WARNING"
     assert "made anew" in record.getMessage()
     assert str(folder) in record.getMessage()
-    assert fetch(tmp_path, "key", make) == folder
+    assert fetch(tmp_path, "key", make)
     assert make.runs == 2
 
 
 def test_artefacts_are_used_when_they_cannot_be_marked_as_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = fetch(tmp_path, "key", make)
+    files = fetch(tmp_path, "key", make)
 
     def refuse(path: Path) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(cache.os, "utime", refuse)
-    assert fetch(tmp_path, "key", make) == folder
+    assert fetch(tmp_path, "key", make) == files
     assert make.runs == 1
     assert not caplog.records
 
 
 def test_artefacts_stay_when_another_process_made_them_meanwhile(tmp_path: Path, make: Maker) -> None:
     def make_slowly(new: Path) -> None:
-        folder = fetch(tmp_path, "key", make)  # the other, that loads them from now on
-        assert folder
+        assert fetch(tmp_path, "key", make)  # the other, that loads them from now on
         theirs.append((folder / "network.bin").stat().st_ino)
         make(new)
 
+    folder = tmp_path / "key"
     theirs: list[int] = []
-    folder = fetch(tmp_path, "key", make_slowly)
-    assert folder
+    assert fetch(tmp_path, "key", make_slowly)
     assert [(folder / "network.bin").stat().st_ino] == theirs
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
@@ -119,9 +117,9 @@ def test_artefacts_stay_when_another_process_made_them_meanwhile(tmp_path: Path,
 def test_artefacts_are_made_anew_when_the_manifest_was_never_written(tmp_path: Path, make: Maker) -> None:
     (tmp_path / "key").mkdir()
     (tmp_path / "key" / "network.xml").write_text("half")
-    folder = fetch(tmp_path, "key", make)
-    assert folder
-    assert (folder / "network.xml").read_text() == "made 1"
+    files = fetch(tmp_path, "key", make)
+    assert files
+    assert files["network.xml"] == b"made 1"
 
 
 def test_nothing_is_kept_with_a_warning_when_the_cache_cannot_be_written(
@@ -211,6 +209,5 @@ def test_user_cache_follows_the_environment_when_set(monkeypatch: pytest.MonkeyP
 
 
 def test_manifest_names_every_file_when_written(tmp_path: Path, make: Maker) -> None:
-    folder = fetch(tmp_path, "key", make)
-    assert folder
-    assert sorted(json.loads((folder / "sha256.json").read_text())) == ["network.bin", "network.xml"]
+    assert fetch(tmp_path, "key", make)
+    assert sorted(json.loads((tmp_path / "key" / "sha256.json").read_text())) == ["network.bin", "network.xml"]

@@ -93,6 +93,10 @@ def test_map_has_all_its_digits_when_in_bf16(make_openvino: MakeOpenVino, make_t
     assert len(maps.unique()) > 1000  # bfloat16 has 128 values from 1 to 2
 
 
+def read_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_maps_are_the_same_when_graphs_are_written_and_read(
     make_openvino: MakeOpenVino, graphs: Any, make_tiles: MakeTiles, infer: Infer, tmp_path: Path, precision: Precision
@@ -102,7 +106,7 @@ def test_maps_are_the_same_when_graphs_are_written_and_read(
         f"{name}.{kind}" for name in (DISTANCES, MAP) for kind in ("bin", "xml")
     ]
     tiles = make_tiles(3)
-    again = make_openvino(precision, of=openvino.read(tmp_path))
+    again = make_openvino(precision, of=openvino.read(read_files(tmp_path)))
     torch.testing.assert_close(infer(again, tiles), infer(make_openvino(precision), tiles), rtol=0, atol=1e-5)
 
 
@@ -110,7 +114,7 @@ def test_maps_stay_the_same_when_the_files_read_are_overwritten(
     make_openvino: MakeOpenVino, make_tiles: MakeTiles, graphs: Any, infer: Infer, tmp_path: Path
 ) -> None:
     openvino.write(graphs, tmp_path)
-    engine, tiles = make_openvino(of=openvino.read(tmp_path)), make_tiles(3)
+    engine, tiles = make_openvino(of=openvino.read(read_files(tmp_path))), make_tiles(3)
     before = infer(engine, tiles).clone()
     for path in tmp_path.glob("*.bin"):
         with path.open("r+b") as file:  # the same file, as `cp` writes over it
@@ -120,12 +124,12 @@ def test_maps_stay_the_same_when_the_files_read_are_overwritten(
 
 def test_graphs_are_refused_when_missing_or_torn(graphs: Any, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        openvino.read(tmp_path)
+        openvino.read(read_files(tmp_path))
     openvino.write(graphs, tmp_path)
     path = tmp_path / f"{DISTANCES}.xml"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RuntimeError):
-        openvino.read(tmp_path)
+        openvino.read(read_files(tmp_path))
 
 
 @pytest.mark.parametrize("cores", [1, 4])
@@ -229,7 +233,7 @@ def test_signals_are_handled_when_engines_are_dropped_in_the_order_they_were_mad
     code = (
         "import gc, pathlib, signal, torch\n"
         "from inspector.engine import openvino\n"
-        "graphs = openvino.read(pathlib.Path(sys.argv[1]))\n"
+        "graphs = openvino.read({path.name: path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()})\n"
         "build = lambda: openvino.OpenVinoEngine(graphs, 'fp32', side=64, dtype=torch.uint8, batch=1)\n"
         "engines = [build(), build()]\n"
         "del engines[0]; gc.collect(); engines.clear(); gc.collect()\n"

@@ -17,12 +17,10 @@ _FIX_RECIPE = "put the folder back as it was written, or make it anew: inspector
 
 def check_recipes(station: Station) -> list[Finding]:
     """Each camera's recipe: schema, checksums, weights that load, a threshold."""
-    from inspector.config import load_recipe
     from inspector.engine.graphs import verify_files
     from inspector.recipe.golden import verify_golden
-    from inspector.recipe.masks import check_area, load_roi, load_zones
-    from inspector.recipe.network import load_model
-    from inspector.recipe.references import load_expectation
+    from inspector.recipe.network import fill_model
+    from inspector.recipe.opening import open_recipe
 
     findings = []
     for name, camera in station.cameras.items():
@@ -37,12 +35,11 @@ def check_recipes(station: Station) -> list[Finding]:
             )
             continue
         try:
-            recipe = load_recipe(camera.recipe)
+            opened = open_recipe(camera.recipe)
+            recipe = opened.recipe
             verify_files(recipe, camera.recipe)
             verify_golden(recipe, camera.recipe)
-            load_model(camera.recipe, recipe)
-            check_area(recipe, load_roi(camera.recipe, recipe), load_zones(camera.recipe, recipe))
-            load_expectation(recipe, camera.recipe)
+            fill_model(recipe, opened.weights, camera.recipe)
         except ConfigError as error:
             findings.append(Finding(what, problem=str(error), fix=_FIX_RECIPE))
             continue
