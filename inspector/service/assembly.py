@@ -36,9 +36,10 @@ from inspector.service.flow.judges import Judges, load_judge_aside
 from inspector.service.flow.ledger import Ledger, error_outcome
 from inspector.service.flow.overlayer import Overlayer
 from inspector.service.flow.past import open_journal
-from inspector.service.flow.publisher import Identity, Publisher
+from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
+from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.telemetry.disk import read_disk
 from inspector.service.telemetry.gpu import GpuReader
@@ -140,6 +141,15 @@ class Assembly:
             metrics=metrics,
         )
         service_times = ServiceTimes()
+        status = StatusBoard(
+            identity,
+            station.cameras,
+            last_seqs=past.seqs,
+            last_results=past.results,
+            queue_depth=self.buffer.__len__,
+            more=self.switcher.describe,
+            health=health,
+        )
         self._publisher = publisher = Publisher(
             ledger,
             self._recorder,
@@ -147,11 +157,9 @@ class Assembly:
             identity,
             self.judges,
             last_seqs=past.seqs,
-            last_results=past.results,
             forget=self.buffer.discard,
             taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
-            queue_depth=self.buffer.__len__,
-            more_status=self.switcher.describe,
+            status=status,
             health=health,
             metrics=metrics,
         )
@@ -184,7 +192,7 @@ class Assembly:
             station.sockets.requests,
             cameras=tuple(station.cameras),
             journal_path=folder / "journal.sqlite",
-            status=publisher.build_status,
+            status=status.build,
             drain=drain,
             recipe=self.switcher.answer,
             gate=access.build_gate("requests"),

@@ -2,8 +2,6 @@
 
 It never waits for the disk: the journal thread tells when a verdict is durable. Where it does not do so by the frame's
 deadline, the frame is answered ERROR DEADLINE without, and what was published is put on record as an amendment.
-
-More than 300 lines: all that can close a frame is decided here, under one lock.
 """
 
 from __future__ import annotations
@@ -14,17 +12,17 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from inspector.journal.writer import Closing
 from inspector.service.flow.judges import Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.recorder import Recorder, Written
+from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
 from inspector.sinks.results import ResultsSocket
-from inspector.types import SCHEMA, Reason, Result, Verdict
+from inspector.types import Reason, Result, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +32,6 @@ _TICK_S = 0.01
 """How late a deadline may be noticed."""
 _GRACE_NS = 20_000_000
 """How long after the deadline its ERROR may wait for the disk."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Identity:
-    """Who speaks."""
-
-    station: str
-    boot_id: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,11 +55,9 @@ class Publisher(Part):
         judges: Judges,
         *,
         last_seqs: Mapping[str, int],
-        last_results: Mapping[str, Mapping[str, Any]],
         forget: Callable[[Ticket], None],
         taps: Sequence[Callable[[Outcome, Result], None]],
-        queue_depth: Callable[[], int],
-        more_status: Callable[[], Mapping[str, Any]],
+        status: StatusBoard,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -78,11 +66,9 @@ class Publisher(Part):
         Args:
             ledger, recorder, socket, identity, judges: what it closes, records, sends, says.
             last_seqs: each camera's last sequence number on record; numbers go on from there.
-            last_results: each camera's last result on record, as on the wire.
             forget: told of a frame that was answered while it waits for the device.
             taps: each is handed every published result and must not wait.
-            queue_depth: frames that wait for the device.
-            more_status: what others add to the status.
+            status: what it sends beside results.
             health, metrics: who watches.
         """
         super().__init__("publisher", health=health)
@@ -93,15 +79,12 @@ class Publisher(Part):
         self._judges = judges
         self._forget = forget
         self._taps = taps
-        self._queue_depth = queue_depth
-        self._more_status = more_status
+        self._status = status
         self._metrics = metrics
         self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
         # Counters: a frame left open may be of a camera that this station no longer has.
         self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
-        self._sent = Counter(self._seqs)
-        self._last = {camera: _compact(result) for camera, result in last_results.items()}
         self._stop_by = 0.0
         self._next_status = 0.0
         recorder.on_written = self._inbox.put
@@ -255,9 +238,7 @@ class Publisher(Part):
             self._metrics.results_lagging.inc()
         self._ledger.close(ticket, result.verdict, result.reason)
         logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
-        if result.seq > self._sent[result.camera]:  # one answered at its deadline may have overtaken another
-            self._sent[result.camera] = result.seq
-            self._last[result.camera] = _compact(wire)
+        self._status.note(result, wire)
         publish_ms = (time.monotonic_ns() - started) / 1e6
         self._metrics.published(
             dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms})
@@ -272,27 +253,7 @@ class Publisher(Part):
         if not (now or joined) and time.monotonic() < self._next_status:
             return
         self._next_status = time.monotonic() + _STATUS_PERIOD_S
-        self._socket.publish("status", self.build_status())
-
-    def build_status(self) -> dict[str, Any]:
-        """The status message, with each camera's last result (less its regions) for those who join late."""
-        return {
-            "schema": SCHEMA,
-            "station": self._identity.station,
-            "boot_id": self._identity.boot_id,
-            "state": self._health.state.value,
-            "lifebit": self._health.lifebit,
-            "last_seq": dict(self._sent),
-            "last_result": dict(self._last),
-            "queue_depth": self._queue_depth(),
-            "last_error": self._health.last_error,
-            "published_utc_ns": time.time_ns(),
-            **self._more_status(),
-        }
-
-
-def _compact(wire: Mapping[str, Any]) -> dict[str, Any]:
-    return {**wire, "regions": [], "replay": True}
+        self._socket.publish("status", self._status.build())
 
 
 def _is_late(sealed: _Sealed) -> bool:

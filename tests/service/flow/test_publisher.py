@@ -24,8 +24,9 @@ from inspector.service.flow import publisher as module
 from inspector.service.flow import recorder as recorder_module
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
-from inspector.service.flow.publisher import Identity, Publisher
+from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder, Written
+from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.types import SCHEMA, Reason, Region, Result, Verdict
@@ -147,18 +148,26 @@ def make(
     """A publisher that is not started yet, with other parts than the fixtures' on request."""
 
     def make(**parts: Any) -> Publisher:
+        identity, last_seqs = Identity(station="press-3", boot_id="boot-7"), parts.get("last_seqs", {})
+        status = StatusBoard(
+            identity,
+            ledger.deadlines_ms,
+            last_seqs=last_seqs,
+            last_results=parts.get("last_results", {}),
+            queue_depth=lambda: 3,
+            more=lambda: {"last_reload": None},
+            health=running,
+        )
         return Publisher(
             ledger,
             parts.get("recorder", recorder),
             parts.get("socket", socket),
-            Identity(station="press-3", boot_id="boot-7"),
+            identity,
             judges,
-            last_seqs=parts.get("last_seqs", {}),
-            last_results=parts.get("last_results", {}),
+            last_seqs=last_seqs,
             forget=lambda ticket: forgotten.append(ticket.frame.frame_id),
             taps=parts.get("taps", (lambda outcome, result: trace.append(("tap", result.frame_id)),)),
-            queue_depth=lambda: 3,
-            more_status=lambda: {"last_reload": None},
+            status=status,
             health=running,
             metrics=metrics,
         )
@@ -770,7 +779,7 @@ def test_seq_and_last_result_go_on_from_the_journal_when_the_station_starts_agai
         journal = Journal(path)
         recorder = launch(Recorder(journal, JournalConfig(), health=running, metrics=metrics))
         publisher = make(recorder=recorder, last_seqs=journal.last_seqs(), last_results=journal.last_results())
-        lasts.append(publisher.build_status()["last_result"])
+        lasts.append(publisher._status.build()["last_result"])
         for frame_id in frames:
             publisher.submit(judged(frame_id))
         end(launch(publisher))
@@ -791,7 +800,7 @@ def test_seq_rises_by_one_for_each_camera_when_both_have_frames(
         publisher.submit(judged("x", camera=camera))
     end(launch(publisher))
     assert [(m["camera"], m["seq"]) for m in socket.all()] == [("top", 1), ("side", 42), ("top", 2), ("side", 43)]
-    assert publisher.build_status()["last_seq"] == {"top": 2, "side": 43}
+    assert publisher._status.build()["last_seq"] == {"top": 2, "side": 43}
 
 
 def test_last_seq_is_that_of_what_was_sent_when_more_waits_for_the_disk(
@@ -802,12 +811,12 @@ def test_last_seq_is_that_of_what_was_sent_when_more_waits_for_the_disk(
     for frame_id in ("f8", "f9"):
         publisher.submit(judged(frame_id))
     wait_until(lambda: len(recorder.closed) == 2)
-    status = publisher.build_status()
+    status = publisher._status.build()
     assert (status["last_seq"], status["last_result"]) == ({"top": 7, "side": 0}, {})
     recorder.answer()
     socket.next()
-    wait_until(lambda: publisher.build_status()["last_seq"]["top"] == 8)
-    wait_until(lambda: publisher.build_status()["last_result"]["top"]["frame_id"] == "f8")
+    wait_until(lambda: publisher._status.build()["last_seq"]["top"] == 8)
+    wait_until(lambda: publisher._status.build()["last_result"]["top"]["frame_id"] == "f8")
 
 
 def test_last_result_is_that_of_the_highest_seq_when_one_is_overtaken(
@@ -821,8 +830,8 @@ def test_last_result_is_that_of_the_highest_seq_when_one_is_overtaken(
     assert socket.next()["frame_id"] == "second"
     recorder.answer()
     assert socket.next()["frame_id"] == "first"
-    wait_until(lambda: publisher.build_status()["last_seq"]["top"] == 2)
-    assert publisher.build_status()["last_result"]["top"]["frame_id"] == "second"
+    wait_until(lambda: publisher._status.build()["last_seq"]["top"] == 2)
+    assert publisher._status.build()["last_result"]["top"]["frame_id"] == "second"
 
 
 def test_result_goes_out_under_the_cameras_name_when_the_station_has_it_no_more(
@@ -978,7 +987,7 @@ def test_status_says_how_the_station_is_when_asked(
     health.report("source top", "cable out")
     health.tick()
     before = time.time_ns()
-    status = publisher.build_status()
+    status = publisher._status.build()
     assert before <= status.pop("published_utc_ns") <= time.time_ns()
     assert status == {
         "schema": SCHEMA,
