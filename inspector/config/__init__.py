@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
+from inspector.config.camera import Camera
 from inspector.config.expected_frames import EXPECTATIONS, Bound, Expected, ExpectedFrames
+from inspector.config.http import Http, Tls
 from inspector.config.loading import (
     dump_recipe,
     load_edited_recipe,
     load_recipe,
     load_station,
 )
+from inspector.config.outputs import Evidence, Journal, Logging, Overlays
+from inspector.config.preprocessing import Normalisation, Preprocessing, Tiling
 from inspector.config.qualification import Qualification, describe_qualification
 from inspector.config.recipe import (
     RECIPE_FILE,
     WEIGHTS_FILE,
-    CrossValidation,
-    DefectScores,
     Golden,
     GoldenFile,
     GoldenVerdict,
-    GoodScores,
-    GroupCheck,
-    Interval,
-    Normalisation,
-    Policy,
     PrecisionChoice,
-    Preprocessing,
     Recipe,
-    Tail,
-    Threshold,
-    Tiling,
     Zone,
 )
 from inspector.config.recipe_seal import list_changes, list_doubts, seal
-from inspector.config.station import (
-    Buffer,
-    Camera,
-    Evidence,
-    Http,
-    Journal,
-    Logging,
-    Overlays,
-    Station,
-    Tls,
-    WhenFull,
+from inspector.config.station import Buffer, Station, WhenFull
+from inspector.config.threshold import (
+    CrossValidation,
+    DefectScores,
+    GoodScores,
+    GroupCheck,
+    Interval,
+    Policy,
+    Tail,
+    Threshold,
 )
 from inspector.security.settings import SOCKETS, Security, Sockets
 from inspector.strict.base import SCHEMA, Name, Remark, SchemaVersion, Sha256, Share, Size, Strict

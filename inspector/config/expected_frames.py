@@ -20,7 +20,9 @@ class Bound(Strict):
     """The lowest and highest value that may be judged; one of them may be left open."""
 
     low: float | None = None
+    """The lowest value. null: any."""
     high: float | None = None
+    """The highest value. null: any."""
 
     def is_within(self, other: Bound | None) -> bool:
         """Whether it lets through no more than another one; True where there is none."""
@@ -39,33 +41,34 @@ class Bound(Strict):
 
 
 class ExpectedFrames(Strict):
-    """What good frames show; a frame outside is answered ERROR and never judged. May be edited by hand.
+    """What good frames show. A frame outside never passes: it is answered ERROR, or FAIL where a defect explains it.
+
+    May be edited by hand.
 
     height, width: in pixels. brightness, contrast: mean and standard deviation of the grey levels, 0 to 255.
     sharpness: mean difference of neighbouring pixels, in grey levels. red, blue: mean level above green's.
     black_share, white_share: share of pixels up to 5, and from 250 on. repeated_share: share of pixels equal to the one
     below, as in lost lines and synthetic pictures. texture, layout: distances from the good frames.
-
-    Attributes:
-        sizes_hw: the sizes of the good frames, all others are refused; null where nearly each had its own.
-        bounds: of each value, in force.
-        measured: the bounds as the good frames gave them; they show which ones were edited.
-        off: bounds that are not applied; also sizes_hw, and repeated: a frame equal to its camera's last one.
-        references: the file that texture and layout are compared with.
-        n_good: good frames measured.
-        n_outside: of these, how many lie outside bounds that were set without them (ten folds).
-        false_error_bound: upper 95 % Clopper-Pearson bound on the share of good frames refused, from these two.
     """
 
     sizes_hw: Annotated[tuple[tuple[Size, Size], ...], Field(min_length=1)] | None = None
+    """Sizes (height, width) of the good frames; all others are refused. null: any, since nearly each had its own."""
     bounds: dict[Expected, Bound]
+    """The bounds in force, each value's by its name."""
     measured: dict[Expected, Bound] = Field(default_factory=dict)
+    """The bounds as the good frames gave them: they show which ones were edited."""
     off: tuple[Expected | Literal["sizes_hw", "repeated"], ...] = ()
-    references: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]  # never outside the recipe
+    """Bounds that are not applied; also `sizes_hw`, and `repeated`: a frame equal to its camera's last one."""
+    references: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    """File in the recipe's folder that texture and layout are compared with."""
     references_sha256: Sha256
+    """Checksum of that file."""
     n_good: Annotated[int, Field(ge=1)]
+    """Good frames that were measured."""
     n_outside: Annotated[int, Field(ge=0)]
+    """Of these, how many lie outside bounds that were set without them (ten folds)."""
     false_error_bound: Share
+    """Upper 95 % Clopper–Pearson bound on the share of good frames that are refused."""
 
     def list_widened(self) -> list[str]:
         """Bounds that were edited and now let more through than the good frames gave."""

@@ -34,7 +34,9 @@ class Range(Strict):
     """The lowest and the highest value that was tried."""
 
     low: Positive
+    """The lowest."""
     high: Positive
+    """The highest."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Range:
@@ -44,15 +46,12 @@ class Range(Strict):
 
 
 class SizeAt(Strict):
-    """a90/95 at one contrast: the smallest size caught 90 % of the time, at 95 % confidence.
-
-    Attributes:
-        contrast: in grey levels of 255.
-        size_px: in sensor pixels; None: none of the sizes tried.
-    """
+    """a90/95 at one contrast: the smallest size caught 90 % of the time, at 95 % confidence."""
 
     contrast: Positive
+    """Grey levels of 255 by which the defect differs."""
     size_px: Positive | None
+    """That size, in sensor pixels. null: none of the sizes tried."""
 
 
 class DetectionCurve(Strict):
@@ -60,22 +59,24 @@ class DetectionCurve(Strict):
 
     log(p / (1 - p)) = coefficients · (1, log size, log contrast), sizes in sensor pixels, contrasts in grey levels
     of 255. It holds for sizes and contrasts like those tried.
-
-    Attributes:
-        n, caught: defects tried, and those that the threshold caught.
-        covariance: of the coefficients.
-        rises: POD rises with size and contrast, as it must. Where it does not the fit says nothing.
-        a90_95: at each of `CONTRASTS` that was tried.
     """
 
     n: Annotated[int, Field(ge=1)]
+    """Defects that were tried."""
     caught: Annotated[int, Field(ge=0)]
+    """Of these, those that the threshold caught."""
     size_px: Range
+    """Sizes that were tried, in sensor pixels."""
     contrast: Range
+    """Contrasts that were tried, in grey levels of 255."""
     coefficients: Row
+    """Of 1, log size and log contrast."""
     covariance: tuple[Row, Row, Row]
+    """Of the coefficients."""
     rises: bool = True
+    """POD rises with size and contrast, as it must. false: the fit says nothing."""
     a90_95: tuple[SizeAt, ...] = ()
+    """Smallest size that is caught, at each contrast that was tried."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> DetectionCurve:
@@ -101,16 +102,16 @@ class DetectionCurve(Strict):
 
 
 class Qualification(Strict):
-    """How often artificial defects on good frames that training never saw are caught.
-
-    Attributes:
-        threshold: that it holds for.
-        n_frames: good frames that carried them.
-    """
+    """How often artificial defects on good frames that training never saw are caught."""
 
     threshold: Positive
+    """The threshold that it holds for."""
     n_frames: Annotated[int, Field(ge=1)]
+    """Good frames that carried the defects."""
     kinds: Annotated[dict[DefectKind, DetectionCurve], Field(min_length=1)]
+    """What was found, by kind of defect: cracks and scratches (`line`), pores and specks (`spot`), bumps and hollows
+    (`dent`).
+    """
 
 
 def describe_qualification(qualification: Qualification) -> list[str]:

@@ -4,208 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from inspector.config.expected_frames import ExpectedFrames
+from inspector.config.preprocessing import Preprocessing, Tiling
 from inspector.config.qualification import Qualification
-from inspector.strict.base import Name, SchemaVersion, Sha256, Share, Size, Strict
-from inspector.types import PixelFormat
+from inspector.config.threshold import Threshold
+from inspector.strict.base import Name, SchemaVersion, Sha256, Strict
 
 WEIGHTS_FILE = "weights.safetensors"
 RECIPE_FILE = "recipe.yaml"
-
-
-class Tiling(Strict):
-    """How a frame is cut: tile side and step, in pixels of the scaled frame."""
-
-    tile_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 256
-    stride: Annotated[int, Field(ge=1, le=4096)] = 256
-
-    @model_validator(mode="after")
-    def _no_gaps(self) -> Tiling:
-        if self.stride > self.tile_size:
-            raise ValueError(f"stride must be at most tile_size ({self.tile_size}), got {self.stride}")
-        return self
-
-
-class Normalisation(Strict):
-    """Per-channel mean and deviation of RGB in [0, 1]; ImageNet's by default."""
-
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-
-ShortSide = Annotated[int, Field(ge=32, le=4096)]
-"""Not below the smallest tile: there, rounding the longer side would change the aspect by more than a mask may have."""
-
-
-class Preprocessing(Strict):
-    """What a frame must be and how it becomes the network's input; the same in training and in the daemon."""
-
-    pixel_format: PixelFormat = PixelFormat.RGB8
-    frame_hw: tuple[Size, Size] | None = None
-    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
-    resize_hw: tuple[Size, Size] | None = None  # instead of a scale: every frame is squeezed to this size
-    short_side: ShortSide | None = None  # instead of a scale: pixels of each scaled frame's shorter side
-    mono16_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(le=65_535)]] = (0, 65_535)
-    normalisation: Normalisation = Normalisation()
-
-    @field_validator("mono16_range")
-    @classmethod
-    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] >= value[1]:
-            raise ValueError(f"the low end must be below the high end, got {list(value)}")
-        return value
-
-    @property
-    def map_hw(self) -> tuple[int, int] | None:
-        """The size of the maps; None where it follows each frame's."""
-        return self.resize_hw or (self.frame_hw and self.scale_hw(self.frame_hw))
-
-    def scale_hw(self, frame_hw: tuple[int, int]) -> tuple[int, int]:
-        """The size of the map of a frame."""
-        factor = self.short_side / min(frame_hw) if self.short_side else self.scale
-        height, width = (max(1, round(side * factor)) for side in frame_hw)
-        return self.resize_hw or (height, width)
-
-    @model_validator(mode="after")
-    def _one_way_to_scale(self) -> Preprocessing:
-        given = {name: getattr(self, name) for name in ("scale", "resize_hw", "short_side")}
-        chosen = {name: value for name, value in given.items() if value not in (None, 1.0)}
-        if len(chosen) > 1:
-            named = ", ".join(f"{name} {value}" for name, value in chosen.items())
-            raise ValueError(f"at most one of {', '.join(given)} may be given, got {named}")
-        return self
-
-
-Interval = tuple[Share, Share]
-
-
-Policy = Literal["near", "extrapolate"]
-"""How a threshold is set from good frames that are too few for the target rate: near the highest, or by their tail."""
-
-
-class Tail(Strict):
-    """A generalised Pareto law over the highest peaks of good frames, where these are too few to count.
-
-    `rate` is the false-reject rate at the threshold, and `rate_interval` where it lies with 95 % confidence, if peaks
-    do follow that law: an extrapolation, so no bound.
-    """
-
-    location: float
-    scale: Annotated[float, Field(gt=0)]
-    shape: float
-    exceedances: Annotated[int, Field(ge=1)]
-    rate: Share | None = None  # unknown before there was such a field
-    rate_interval: Interval
-
-
-class GroupCheck(Strict):
-    """Rejects among the frames of each group (a lot, a shift) when the threshold is set without that group.
-
-    `interval` is the two-sided 95 % Clopper–Pearson interval; frames of one group are alike, so doubt is wider.
-    """
-
-    n_groups: Annotated[int, Field(ge=3)]
-    false_reject_rate: Share
-    interval: Interval
-    worst_group: str
-    worst_false_reject_rate: Share
-
-
-class GoodScores(Strict):
-    """What the good frames scored that the threshold was set from: where scores lie while nothing drifts.
-
-    A zone's are the zone's own, the recipe's those of whole frames, in which zones are weighed.
-    """
-
-    median: float
-    p95: float
-
-    @model_validator(mode="after")
-    def _in_order(self) -> GoodScores:
-        if self.p95 < self.median:
-            raise ValueError(f"p95 must be at least median ({self.median}), got {self.p95}")
-        return self
-
-
-class DefectScores(Strict):
-    """What labelled defective frames scored."""
-
-    lowest: float
-    median: float
-
-
-class CrossValidation(Strict):
-    """Each good frame was scored by a network that never saw it: one of `n_folds`, trained on the other folds.
-
-    The network that judges is another one, trained on all frames. Scores of fold k were multiplied by `gains[k]`: the
-    median ratio of its scores and those of a fold's, of frames that both were trained on. `deployed_above` of
-    `n_deployed` such frames score above the threshold by the network that judges.
-
-    What that guarantees: a false-reject bound for networks trained as the folds' were. That the one trained on more
-    frames does no worse is likely and not proved.
-    """
-
-    n_folds: Annotated[int, Field(ge=2)]
-    steps: Annotated[int, Field(ge=1)]
-    gains: tuple[Annotated[float, Field(gt=0)], ...]
-    deployed_above: Annotated[int, Field(ge=0)] = 0
-    n_deployed: Annotated[int, Field(ge=0)]
-
-
-class Threshold(Strict):
-    """The score above which a frame fails, and how it was set.
-
-    `false_reject_bound` is the upper 95 % Clopper–Pearson bound on the false-reject rate that the `n_good`
-    calibration frames support by themselves, whatever the method hopes for. `n_outliers` of them stood out and lie
-    above the threshold: the bound counts them as rejects. A frame that passes with a score above
-    `warn_above` carries a warning. `escape_interval` is the two-sided 95 % Clopper–Pearson interval.
-
-    `cross_validated`: how the scores came about, where no frame was held aside.
-
-    `set_with` are the settings it holds for, zones' thresholds among them, see `recipe_seal`; a zone's has none.
-    `method: manual`: a person answers for it. `far_above_good`: it lies far above the good scores on purpose.
-    """
-
-    value: Annotated[float, Field(gt=0)]
-    method: Literal["order_statistic", "near_highest", "generalised_pareto", "gumbel", "defects", "manual"]
-    warn_above: Annotated[float, Field(gt=0)] | None = None
-    n_good: Annotated[int, Field(ge=0)] = 0
-    n_outliers: Annotated[int, Field(ge=0)] = 0
-    cross_validated: CrossValidation | None = None
-    good_scores: GoodScores | None = None  # unknown where it was set by hand, or before there was such a field
-    target_false_reject_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    false_reject_bound: Share | None = None
-    tail: Tail | None = None
-    groups: GroupCheck | None = None
-    target_escape_rate: Share | None = None
-    escape_rate: Share | None = None
-    escape_interval: Interval | None = None
-    defect_scores: DefectScores | None = None
-    n_defective: Annotated[int, Field(ge=0)] = 0
-    far_above_good: bool = False
-    set_with: dict[str, JsonValue] | None = None  # unknown where it was set by hand, or before there was such a field
-    set_with_sha256: Sha256 | None = None
-
-    @property
-    def set_by(self) -> Literal["calibration", "hand", "unknown"]:
-        """Who answers for it: unknown where an edit by hand could not be noticed."""
-        if self.method == "manual":
-            return "hand"
-        return "unknown" if self.set_with is None else "calibration"
-
-    @model_validator(mode="after")
-    def _sealed_whole(self) -> Threshold:
-        if (self.set_with is None) != (self.set_with_sha256 is None):
-            raise ValueError("set_with and set_with_sha256 must be given together or not at all")
-        return self
-
-    @model_validator(mode="after")
-    def _warns_below(self) -> Threshold:
-        if self.warn_above is not None and self.warn_above >= self.value:
-            raise ValueError(f"warn_above must lie below value ({self.value}), got {self.warn_above}")
-        return self
 
 
 class Zone(Strict):
@@ -216,9 +24,13 @@ class Zone(Strict):
     """
 
     name: Name
+    """Of the zone; no two have the same."""
     mask: str
+    """File in the recipe's folder: the zone is where it is not black."""
     mask_sha256: Sha256
+    """Checksum of that file."""
     threshold: Threshold | None = None
+    """The zone's own. null: the recipe's holds there."""
 
 
 GoldenVerdict = Literal["PASS", "FAIL"]
@@ -226,12 +38,16 @@ GoldenFile = Annotated[str, Field(pattern=r"^golden/[A-Za-z0-9][A-Za-z0-9_.-]{0,
 
 
 class Golden(Strict):
-    """A frame of known verdict, an image file in the recipe's folder `golden`; `score` is what it had when stored."""
+    """A frame of known verdict. The recipe is refused where one is not judged so."""
 
     file: GoldenFile
+    """Image file in the recipe's folder `golden`, its bytes as they were."""
     sha256: Sha256
+    """Checksum of that file."""
     verdict: GoldenVerdict
+    """What it must be judged."""
     score: float | None = None
+    """What it scored when it was stored."""
 
 
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -241,34 +57,65 @@ class Recipe(Strict):
     """All that is needed to judge one product, beside the weights."""
 
     schema_version: SchemaVersion = Field(default=1, alias="schema")
+    """Version of this file's form."""
     recipe_id: Name
+    """The recipe's name, in results and metrics."""
     backbone: str
+    """Network of the encoder, resnet18 to wide_resnet101_2; a tag of timm may follow."""
     layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
+    """Layers of the encoder whose features are compared."""
     bottleneck_width: Literal["official", "anomalib"] = "official"
+    """Whose bottleneck and decoder the weights are: RD4AD's or anomalib's."""
     anomaly_map_mode: Literal["add", "multiply"] = "add"
+    """How the layers' maps become one."""
     sigma: Annotated[float, Field(ge=0)] = 4.0
+    """Of the Gaussian that smooths the map, in tile pixels. 0: none."""
     map_normalisation: Literal["none", "position"] = "none"
+    """`position`: distances are relative to what good tiles show at that place; `none`: as in the paper."""
     preprocessing: Preprocessing = Preprocessing()
+    """What a frame must be, and how it becomes the network's input."""
     tiling: Tiling = Tiling()
+    """How a frame is cut into tiles."""
     threshold: Threshold | None = None
+    """The score above which a frame fails. null: not calibrated, and not loaded by a station."""
     min_region_area: Annotated[int, Field(ge=1)] = 1
-    precision: PrecisionChoice = "auto"  # auto: the device's fastest but int8
-    calibrated_in: Literal["fp32", "bf16", "fp16", "int8"] | None = None  # what the threshold's scores were made in
+    """Pixels of the map that must reach a level together for it to count as the score."""
+    precision: PrecisionChoice = "auto"
+    """What the network computes in; `auto`: the device's fastest but int8."""
+    calibrated_in: Literal["fp32", "bf16", "fp16", "int8"] | None = None
+    """What the threshold's scores were computed in. null: unknown."""
     probe: str | None = None
+    """File of tiles with known scores, by which an engine proves itself at each start. null: none; then only float32
+    judges.
+    """
     probe_sha256: Sha256 | None = None
+    """Checksum of that file."""
     quantised: str | None = None
+    """File of the network in int8. null: none."""
     quantised_sha256: dict[str, Sha256] = Field(default_factory=dict)
+    """Checksums of the files that belong to it, by name."""
     roi_mask: str | None = None
+    """File in the recipe's folder: anomalies count where it is not black. null: everywhere."""
     roi_mask_sha256: str | None = None
+    """Checksum of that file."""
     zones: tuple[Zone, ...] = ()
+    """Parts of the frame with a threshold of their own."""
     golden: tuple[Golden, ...] = ()
+    """Frames of known verdict, judged before any other at each start."""
     expected_frames: ExpectedFrames | None = None
+    """What good frames show; a frame that does not never passes. null: not measured, and every frame is judged."""
     qualification: Qualification | None = None
+    """How often artificial defects are caught. null: not measured."""
     encoder_weights: str = "unknown"
+    """Where the encoder's weights come from."""
     training: dict[str, Any] = Field(default_factory=dict)
+    """What training was told and did. For people."""
     metrics: dict[str, Any] = Field(default_factory=dict)
+    """What was measured of it. For people."""
     versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the program and its libraries that wrote it."""
     weights_sha256: Sha256
+    """Checksum of `weights.safetensors`."""
 
     @model_validator(mode="after")
     def _files_have_sums(self) -> Recipe:

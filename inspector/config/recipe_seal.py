@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from inspector.config.recipe import GoodScores, Normalisation, Preprocessing, Recipe, Threshold, Tiling, Zone
+from inspector.config.preprocessing import Normalisation, Preprocessing, Tiling
+from inspector.config.recipe import Recipe, Zone
+from inspector.config.threshold import GoodScores, Threshold
 from inspector.strict.base import Remark, Strict
 
 SEALED: Mapping[type[Strict], frozenset[str]] = {

@@ -16,16 +16,27 @@ SOCKETS = ("frames", "results", "overlays", "requests", "imagezmq")
 
 
 class Sockets(Strict):
-    """ZeroMQ endpoints the daemon binds. Loopback unless there is `security`, or it says in words that it is open."""
+    """ZeroMQ endpoints the daemon binds: `tcp://HOST:PORT` or `ipc://PATH`.
+
+    Loopback unless there is `security`, or it says in words that it is open.
+    """
 
     frames: str = "tcp://127.0.0.1:5555"
+    """PULL: frames, `[header JSON, pixels]`."""
     results: str = "tcp://127.0.0.1:5556"
+    """XPUB: every verdict, and the status."""
     overlays: str = "tcp://127.0.0.1:5557"
+    """PUB: pictures for people, best effort."""
     requests: str = "tcp://127.0.0.1:5558"
+    """ROUTER: requests, such as replay, status, recipe and drain."""
     imagezmq: str = "tcp://127.0.0.1:5559"
+    """ROUTER for REQ senders, ours or imagezmq's, which are told that a frame is on record."""
     max_message: ByteSize = ByteSize(512 * 1024 * 1024)
-    max_rate: Annotated[float, Field(ge=1)] | None = 1000.0  # messages a second of one client; more is refused
+    """What the pixels of one frame may take, as they come and decoded; larger ones are not decoded."""
+    max_rate: Annotated[float, Field(ge=1)] | None = 1000.0
+    """Messages per second of one client (its key; without keys its address); more is refused. null: any."""
     open_without_authentication: bool = False
+    """true: anyone who reaches the addresses may send frames and read verdicts."""
 
     @model_validator(mode="after")
     def _endpoints(self) -> Sockets:
@@ -52,10 +63,14 @@ def is_loopback(host: str) -> bool:
 
 
 class Security(Strict):
-    """CURVE on every ZeroMQ socket: where the station's secret key is, and the list of clients it lets in."""
+    """CURVE on every ZeroMQ socket."""
 
-    key: str = "keys/station.key"  # PATH, credential:NAME or env:NAME
+    key: str = "keys/station.key"
+    """Where the station's secret key is: the path of a file with mode 0640 or stricter, `credential:NAME` or
+    `env:NAME`.
+    """
     clients: Path = Path("keys/clients.yaml")
+    """File of who may connect, and as what. `inspector keys` writes it; it is read again as soon as it changes."""
 
     def anchor(self, folder: Path) -> Security:
         """With its relative paths made `folder`'s."""

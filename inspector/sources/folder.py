@@ -43,9 +43,13 @@ class FolderSettings(SourceSettings):
     )
 
     type: Literal["folder"]
-    path: Path
-    watch: bool = False
+    """Image files."""
+    path: Annotated[Path, Field(examples=["frames/incoming"])]
+    """The folder."""
+    watch: Annotated[bool, Field(examples=[True])] = False
+    """true: files that come later are judged too. false: those that are there, once."""
     poll_s: Annotated[float, Field(gt=0)] = 0.5
+    """Time between two looks at the folder, where it is watched."""
 
     @property
     def folder(self) -> Path:

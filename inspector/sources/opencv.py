@@ -46,9 +46,13 @@ class OpencvSettings(SourceSettings):
     )
 
     type: Literal["opencv"]
-    device: int | str
+    """A camera, video file or stream that OpenCV opens."""
+    device: Annotated[int | str, Field(examples=[0])]
+    """Number of the device, path of a video file, or URL of a stream."""
     open_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long opening may take."""
     read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
+    """How long one frame may take; then the device is closed and opened again."""
 
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
         """See `SourceSettings`."""

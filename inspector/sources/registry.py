@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, get_args
 
 import zmq
 from pydantic import Field
@@ -13,7 +13,7 @@ from inspector.security.settings import Sockets
 from inspector.sources.base import Source
 from inspector.sources.folder import FolderSettings
 from inspector.sources.opencv import OpencvSettings
-from inspector.sources.settings import Sourced
+from inspector.sources.settings import Sourced, SourceSettings
 from inspector.sources.wire import FindFrameHw, FrameDecoder
 from inspector.sources.zmq import ImagezmqSettings, ZmqSettings, ZmqSource
 
@@ -22,6 +22,11 @@ AnySource = Annotated[
     Field(discriminator="type"),
 ]
 """What `source` of a camera may be. A new kind is known once it stands here."""
+
+KINDS: Mapping[str, type[SourceSettings]] = {
+    get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(get_args(AnySource)[0])
+}
+"""The settings of each kind, by its `type`."""
 
 
 def build_sources(cameras: Mapping[str, Sourced]) -> list[Source]:

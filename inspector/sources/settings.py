@@ -1,6 +1,7 @@
 """What a station file says of a camera's source: what every kind has, beside the fields of its own.
 
-A kind of source is one file here: its settings, what they build, and a line in `registry`.
+A kind of source is one file here: its settings, what they build, and a line in `registry`. A field with an example is
+written with it by `inspector init`; each one that has no default needs one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class SourceSettings(Strict):
     age_doubt: ClassVar[AgeDoubt | None] = None
 
     type: str
+    """The kind of source."""
 
     @property
     def folder(self) -> Path | None:

@@ -27,7 +27,9 @@ class ZmqSettings(ListeningSettings):
     """Frames from the frames socket whose header names this camera."""
 
     type: Literal["zmq"] = "zmq"
-    pixel_format: PixelFormat = PixelFormat.RGB8  # of raw three-channel frames whose header does not say
+    """Frames that are sent with our header."""
+    pixel_format: PixelFormat = PixelFormat.RGB8
+    """Of raw frames with three channels whose header does not say."""
 
 
 class ImagezmqSettings(ListeningSettings):
@@ -40,8 +42,11 @@ class ImagezmqSettings(ListeningSettings):
     )
 
     type: Literal["imagezmq"]
-    sender: Annotated[str, Field(min_length=1, max_length=200)] | None = None  # the camera's name by default
-    pixel_format: PixelFormat = PixelFormat.BGR8  # OpenCV's order, which imagezmq senders use
+    """Frames that are sent by imagezmq."""
+    sender: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """The text that the sender gives. null: the camera's name."""
+    pixel_format: PixelFormat = PixelFormat.BGR8
+    """Of raw frames with three channels; OpenCV's order by default, which imagezmq senders use."""
 
     @field_validator("sender")
     @classmethod

@@ -24,9 +24,14 @@ SchemaVersion = Annotated[Literal[1], BeforeValidator(_refuse_bool)]
 
 
 class Strict(BaseModel):
-    """A part of a file: unknown keys are refused, and nothing changes once it is read."""
+    """A part of a file: unknown keys are refused, and nothing changes once it is read.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    The text below a field is its description, in the JSON Schema and in docs/reference.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

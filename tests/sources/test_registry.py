@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from inspector.config.json_schema import build_schema
 from inspector.sources.base import Source
-from inspector.sources.registry import AnySource
+from inspector.sources.registry import KINDS, AnySource
 from inspector.sources.settings import ListeningSettings, SourceSettings
 
-KINDS: dict[str, type[SourceSettings]] = {
-    get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(get_args(AnySource)[0])
-}
 LEAST: dict[str, dict[str, Any]] = {"zmq": {}, "imagezmq": {}, "folder": {"path": "in"}, "opencv": {"device": 0}}
 """What must be said beside the type."""
 CONTRACT = [name for name in (*Source.__annotations__, *vars(Source)) if not name.startswith("_")]

@@ -1,0 +1,50 @@
+"""What a station file says of a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from inspector.sources.registry import AnySource
+from inspector.sources.zmq import ZmqSettings
+from inspector.strict.base import Strict
+
+
+def _refuse_other_ages(value: object) -> object:
+    if value is None or value == "deadline" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be a whole number of milliseconds from 1, or deadline, or null")
+
+
+class Camera(Strict):
+    """One camera: where its frames come from, what judges them, and by when."""
+
+    recipe: Path | None = None
+    """Folder of the recipe, made by `inspector train`. null: each frame is answered ERROR NO_RECIPE."""
+    source: AnySource = ZmqSettings()
+    """Where its frames come from. No two cameras may be fed by one sender, folder or device."""
+    deadline_ms: Annotated[int, Field(ge=1)] = 2000
+    """From reception to the published verdict. A frame without one by then is answered ERROR DEADLINE."""
+    max_age_ms: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["deadline"] | None, BeforeValidator(_refuse_other_ages)
+    ] = "deadline"
+    """How old a frame may be when it comes, from capture to reception by both clocks; an older one is answered ERROR
+    STALE. A number holds for all frames: those that do not say when they were captured are STALE too. `deadline`: as
+    `deadline_ms`, for frames that say when; others are judged. null: a frame of any age is judged.
+    """
+    expected_fps: Annotated[float, Field(gt=0)] | None = None
+    """Frames per second that the line should send. It is told to the metrics, for alerts, and judges nothing."""
+    simulated: bool = False
+    """true: its frames show no real parts. Results say so, and `inspector.client` lets no part through for them."""
+
+    @property
+    def age_limit_ms(self) -> int | None:
+        """How old a frame may be that says when it was captured; None: any."""
+        return self.deadline_ms if self.max_age_ms == "deadline" else self.max_age_ms
+
+    def anchor(self, folder: Path) -> Camera:
+        """With its relative paths made `folder`'s."""
+        recipe = None if self.recipe is None else folder / self.recipe
+        return self.model_copy(update={"recipe": recipe, "source": self.source.anchor(folder)})
