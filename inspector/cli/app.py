@@ -18,6 +18,7 @@ from inspector.cli.demo.command import demo
 from inspector.cli.evaluate import evaluate
 from inspector.cli.golden import golden
 from inspector.cli.import_ import import_
+from inspector.cli.init import init
 from inspector.cli.inspect import inspect
 from inspector.cli.journal import command as journal
 from inspector.cli.recipe import recipe
@@ -54,6 +55,7 @@ def _common(
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     demo,
+    init,
     train,
     calibrate,
     evaluate,

@@ -106,7 +106,17 @@ def train(
     roi_mask: RoiMask = None,
     recipe_id: RecipeId = None,
 ) -> None:
-    """Train on good frames and calibrate on those kept aside: one command gives a usable recipe."""
+    """Train on good frames and calibrate on those kept aside: one command gives a usable recipe.
+
+    \b
+    inspector train good/ --out recipes/lens
+    inspector train good/ --out recipes/lens --minutes 60 --groups folder
+    inspector train good/ --out recipes/lens --encoder-weights r18.safetensors
+
+    The first stops after 3000 batches.
+    The second stops after an hour, and keeps each folder's frames together.
+    The third needs no network: `inspector encoder fetch` made that file.
+    """
     from inspector.training.optimise.lesson import TrainingProgress
     from inspector.training.optimise.options import REFERENCE, TrainOptions
     from inspector.training.train import train as run_training
