@@ -34,6 +34,30 @@ class Kind(StrEnum):
     JOURNAL = "journal"
 
 
+OUTCOMES: Mapping[Kind, Mapping[str, str]] = {
+    Kind.START: {"started": "The station started. `version`: of the program."},
+    Kind.STOP: {
+        "stopped": "It was stopped, by a signal or by a drain that somebody asked for.",
+        "refused": "It could not start: a recipe cannot be used. `reason`: why.",
+        "fault": "It ended over a fault. `reason`: which. A start without a stop before it was a kill or a power cut.",
+    },
+    Kind.DRAIN: {"asked": "Somebody asked the station to drain and stop."},
+    Kind.RECIPE: {
+        "switched": "A camera is judged with another recipe from now on. `old`, `new`: before and after, null: none; "
+        "each with `folder`, `recipe_id`, `recipe_sha256`, `model_sha256`, `threshold`.",
+        "refused": "A recipe or a switch was refused; what was there stays. `recipe`: its folder, `reason`: why.",
+        "replaced": "A recipe that was being prepared gave way to another one. `recipe`: the folder of the first, "
+        "`reason`: who asked for which.",
+    },
+    Kind.RELOAD: {
+        "applied": "The station file was read again and put in force. `changes`: each field, `old` and `new`.",
+        "refused": "It was read again and refused; nothing changed. `reason`: why.",
+    },
+    Kind.JOURNAL: {"lost": "Results are missing from the journal. `from_seq`, `to_seq`: which, `reason`: why."},
+}
+"""What may come of each kind, and what the details hold. docs/reference/events.md is written from this."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to the station.
@@ -43,9 +67,8 @@ class Event:
         boot_id: of the run it happened in, as in its results.
         camera: whose; None: the whole station's.
         who: name of the key that asked, `station file`, a signal or the user a process runs as.
-        outcome: switched, applied, refused, replaced, started, stopped, asked, lost.
-        details: JSON; of a recipe `old` and `new` (folder, recipe_id, recipe_sha256, model_sha256, threshold) or the
-            `recipe` refused or replaced, `reason` where there is one; of lost results `from_seq` and `to_seq`.
+        outcome: one of `OUTCOMES`.
+        details: JSON; what `OUTCOMES` says.
     """
 
     at_utc_ns: int

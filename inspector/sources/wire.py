@@ -16,7 +16,7 @@ from inspector.types import Frame, PixelFormat, Reason
 
 MAX_HEADER_BYTES = 65_536
 _STARTS = {"jpeg": b"\xff\xd8", "png": b"\x89PNG"}
-_TEXT_LIMIT = 256
+MAX_TEXT = 256
 _unnamed = itertools.count(1)
 
 FindFrameHw = Callable[[str], tuple[int, int] | None]
@@ -144,7 +144,7 @@ def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
     frame_id = f"{header.get('msg')}-{RUN}-{next(_unnamed)}" if imagezmq else _text_or_none(header.get("frame_id"))
     if frame_id is None:
         raise BadFrameError(
-            f"frame_id: required, text of 1 to {_TEXT_LIMIT} characters or a whole number, "
+            f"frame_id: required, text of 1 to {MAX_TEXT} characters or a whole number, "
             f"got {header.get('frame_id')!r:.80}"
         )
     captured = header.get("captured_utc_ns")
@@ -162,14 +162,14 @@ def _optional_text(header: Mapping[str, Any], key: str) -> str | None:
     value = header.get(key)
     text = _text_or_none(value)
     if text is None and value is not None:
-        raise BadFrameError(f"{key}: must be text of 1 to {_TEXT_LIMIT} characters, got {value!r:.80}")
+        raise BadFrameError(f"{key}: must be text of 1 to {MAX_TEXT} characters, got {value!r:.80}")
     return text
 
 
 def _text_or_none(value: object) -> str | None:
     if type(value) is int:
         value = str(value)
-    if not isinstance(value, str) or not 1 <= len(value) <= _TEXT_LIMIT:
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
         return None
     # JSON can carry lone surrogates; the journal stores UTF-8, which cannot.
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
