@@ -1,4 +1,4 @@
-"""The `inspector` program. Exit status: 0 success, 2 usage, 78 bad configuration, 1 anything else."""
+"""The `inspector` program. Exit status: 0 success, 2 usage, 78 bad configuration, 130 interrupted, 1 anything else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import codecs
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -22,7 +24,6 @@ from inspector.cli.init import init
 from inspector.cli.inspect import inspect
 from inspector.cli.journal import command as journal
 from inspector.cli.recipe import recipe
-from inspector.cli.reference import reference
 from inspector.cli.schema import schema
 from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
@@ -72,10 +73,17 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
 for _command in _COMMANDS:
     app.command()(_command)
 app.command("import")(import_)
-app.command(hidden=True)(reference)  # for developers
 app.add_typer(encoder.app, name="encoder")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")
+
+
+@app.command(hidden=True)  # for developers
+def reference(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the pages go.")]) -> None:
+    """Write the pages of docs/reference: what the code knows of itself."""
+    from inspector.cli.reference.pages import write_pages
+
+    write_pages(app, folder)
 
 
 def main() -> None:

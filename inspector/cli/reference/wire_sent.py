@@ -1,0 +1,181 @@
+"""The messages that a station sends: results, status, answers."""
+
+from __future__ import annotations
+
+from inspector.cli.reference.json_forms import SEQ, TEXT, TIME, Schema, define, or_null, refer, say
+from inspector.types import MEANINGS, SCHEMA, Reason, Result, Verdict
+
+RESULT = {
+    "schema": "Version of the protocol.",
+    "station": "The station's name.",
+    "boot_id": "Of the run of the station: another one after each start.",
+    "seq": "Number of the verdict. It rises by one for each camera, over restarts too: a gap is a loss on the way.",
+    "camera": "The camera's name in the station file.",
+    "frame_id": "The sender's name for the frame; made by the station where it gave none.",
+    "part_id": "As the sender gave it.",
+    "trigger_id": "As the sender gave it.",
+    "verdict": "Only PASS lets a part through, and only where `simulated` and `replay` are false.",
+    "reason": "Why the verdict is what it is; see reasons.md.",
+    "reason_code": "The reason as an integer, which never changes its meaning.",
+    "score": "The frame's score; null where nothing was judged.",
+    "threshold": "A higher score is FAIL; null where there is no recipe.",
+    "margin": "`score` minus `threshold`.",
+    "regions": "Connected areas above the threshold, the highest peak first.",
+    "captured_utc_ns": "When it was captured, by the sender's clock, in nanoseconds since 1970; 0: unknown.",
+    "received_utc_ns": "When it reached the station, in nanoseconds since 1970.",
+    "published_utc_ns": "When the verdict was made, in nanoseconds since 1970.",
+    "deadline_ms": "The camera's, from reception to the published verdict.",
+    "latency_ms": "Time that each stage took; `total`: from reception on.",
+    "recipe_id": "Name of the recipe that judges the camera; null: none.",
+    "recipe_sha256": "Of its recipe.yaml.",
+    "model_sha256": "Of its weights.",
+    "simulated": "The frame shows no real part: let none through for it.",
+    "replay": "It was published before: let no part through for it.",
+    "message": "Why, in words.",
+    "warn": "A PASS whose score lies in the recipe's warn band.",
+    "recorded": "It was on record when it was published; only an ERROR may be false.",
+}
+_REGION = {
+    "xyxy": "Left, top, right, bottom in sensor pixels; right and bottom are exclusive.",
+    "peak": "Highest value of the anomaly map inside.",
+    "area": "Pixels above the threshold, in sensor pixels.",
+}
+
+
+def define_results() -> dict[str, Schema]:
+    """Results, as the class says, with the verdict that goes with each reason."""
+    from pydantic import TypeAdapter
+
+    of_class = TypeAdapter(Result).json_schema()
+    region = of_class["$defs"]["Region"]["properties"]
+    properties = of_class["properties"] | {
+        "schema": {"const": SCHEMA},
+        "seq": SEQ,
+        "reason": {"enum": [reason.name for reason in Reason]},
+        "verdict": {"enum": [verdict.value for verdict in Verdict]},
+        "reason_code": {"enum": [reason.value for reason in Reason]},
+        "margin": or_null({"type": "number"}),
+        "regions": {"type": "array", "items": refer("region")},
+    }
+    properties = say(RESULT, {name: _strip(value) for name, value in properties.items()})
+    rules = [_pair(reason) for reason in Reason]
+    recorded = {"if": {"properties": {"recorded": {"const": False}}, "required": ["recorded"]}}
+    rules.append(recorded | {"then": {"properties": {"verdict": {"const": Verdict.ERROR.value}}}})
+    return {
+        "result": define("The one verdict on one frame.", properties) | {"allOf": rules},
+        "recorded_result": define("A result from the journal; old ones lack `recorded`.", properties, ("recorded",)),
+        "region": define(
+            "One connected area above the threshold.",
+            say(_REGION, {name: _strip(value) for name, value in region.items()}),
+        ),
+    }
+
+
+def _pair(reason: Reason) -> Schema:
+    """A reason goes with one code and one verdict."""
+    fixed = {"reason_code": {"const": reason.value}, "verdict": {"const": MEANINGS[reason].verdict.value}}
+    return {"if": {"properties": {"reason": {"const": reason.name}}}, "then": {"properties": fixed}}
+
+
+def _strip(value: Schema) -> Schema:
+    return {key: each for key, each in value.items() if key not in {"title", "default"}}
+
+
+def define_status() -> dict[str, Schema]:
+    """The status and what is in it."""
+    from inspector.service.telemetry.health import State
+
+    by_camera: Schema = {"type": "object"}
+    properties = {
+        "schema": {"description": RESULT["schema"], "const": SCHEMA},
+        "station": {"description": RESULT["station"]} | TEXT,
+        "boot_id": {"description": RESULT["boot_id"]} | TEXT,
+        "state": {"description": "What the station is doing.", "enum": [state.value for state in State]},
+        "lifebit": {
+            "description": "Moves only while every thread makes progress or is idle.",
+            "type": "integer",
+            "minimum": 0,
+        },
+        "last_seq": by_camera
+        | {
+            "description": "Each camera's last number; 0: none yet.",
+            "additionalProperties": {"type": "integer", "minimum": 0},
+        },
+        "last_result": by_camera
+        | {
+            "description": "Each camera's last result, marked `replay`, without its regions.",
+            "additionalProperties": refer("recorded_result"),
+        },
+        "queue_depth": {"description": "Frames that wait for the device.", "type": "integer", "minimum": 0},
+        "last_error": {"description": "The last problem, and of what; null: none yet."} | or_null(TEXT),
+        "published_utc_ns": {"description": "When it was sent, in nanoseconds since 1970."} | TIME,
+    }
+    return {
+        "status": define("Sent at least twice a second.", properties | _list_changes()),
+        "recipe_in_use": define("A recipe that judges a camera.", {
+            "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,
+            "recipe_sha256": {"description": RESULT["recipe_sha256"]} | TEXT,
+            "model_sha256": {"description": RESULT["model_sha256"]} | TEXT,
+            "folder": {"description": "Where it was loaded from."} | TEXT,
+            "from_station_file": {"description": "The station file names it.", "type": "boolean"},
+        }),
+        "switch": define("A recipe that was asked for, and how far it has come.", {
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "id": {"description": "No other has it; a switch may name it."} | TEXT,
+            "recipe": {"description": "Its folder."} | TEXT,
+            "recipe_sha256": {"description": "Of the recipe.yaml that was loaded; null before."} | or_null(TEXT),
+            "state": _state("preparing", "prepared", "switched", "refused"),
+        } | _list_steps()),
+        "reload": define("A reload of the station file, and how far it has come.", {
+            "state": _state("preparing", "applied", "refused"),
+        } | _list_steps()),
+    }  # fmt: skip
+
+
+def _list_changes() -> dict[str, Schema]:
+    """What the status and the answer to a `recipe` request have in common."""
+    return {
+        "recipes": {
+            "description": "The recipe of each camera that has one.",
+            "type": "object",
+            "additionalProperties": refer("recipe_in_use"),
+        },
+        "last_switch": {
+            "description": "By camera, what was asked for last.",
+            "type": "object",
+            "additionalProperties": refer("switch"),
+        },
+        "last_reload": {"description": "The last reload; null: none."} | or_null(refer("reload")),
+    }
+
+
+def _list_steps() -> dict[str, Schema]:
+    return {
+        "error": {"description": "Why it was refused."} | or_null(TEXT),
+        "who": {"description": "Who asked: a key's name, an address, or `station file`."} | TEXT,
+        "asked_utc_ns": {"description": "When it was asked for, in nanoseconds since 1970."} | TIME,
+        "ended_utc_ns": {"description": "When it came to its state; null while it is prepared."} | or_null(TIME),
+    }
+
+
+def _state(*states: str) -> Schema:
+    return {"description": "How far it has come.", "enum": list(states)}
+
+
+def define_answers() -> dict[str, Schema]:
+    """The answers to requests."""
+    results = {"description": "Marked `replay`.", "type": "array", "items": refer("recorded_result")}
+    more = {"description": "There are more above the last one.", "type": "boolean"}
+    error = {"description": "Why not."} | TEXT
+    draining = {"description": "The station stops.", "const": True}
+    ok = {"ok": {"description": "Whether it was done.", "const": True}}
+    refused = {"ok": {"description": "Whether it was done.", "const": False}, "error": error}
+    answers = {
+        "status_answer": define("To `status`: with all of a status.", ok) | {"allOf": [refer("status")]},
+        "replay_answer": define("To `replay`.", ok | {"results": results, "more": more}),
+        "drain_answer": define("To `drain`.", ok | {"draining": draining}),
+        "switch_answer": define("To `prepare` and `switch`.", ok) | {"allOf": [refer("switch")]},
+        "recipe_status_answer": define("To `recipe` with the action `status`.", ok | _list_changes()),
+        "refusal": define("To what cannot be done, or is no request.", refused),
+    }
+    return answers | {"answer": {"description": "Any of the answers.", "anyOf": [refer(name) for name in answers]}}
