@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from inspector.service.control.requests import RequestsThread
 from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
-from inspector.service.flow.publisher import Identity, Publisher
+from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.wire import FrameDecoder
@@ -89,32 +88,22 @@ def switcher(
 
 
 @pytest.fixture
-def publisher(
-    ledger: Ledger, running: Health, metrics: Metrics, switcher: Switcher, make_result: MakeResult
-) -> Publisher:
-    """A publisher that is not started, of a station with a verdict on record."""
-    socket: Any = SimpleNamespace(publish=lambda topic, message: True, read_subscriptions=lambda: False)
-    recorder: Any = SimpleNamespace(on_written=None)
-    return Publisher(
-        ledger,
-        recorder,
-        socket,
+def status(ledger: Ledger, running: Health, switcher: Switcher, make_result: MakeResult) -> StatusBoard:
+    """Of a station with a verdict on record."""
+    return StatusBoard(
         Identity(station="press-3", boot_id="boot-7"),
-        Judges(),
+        ledger.deadlines_ms,
         last_seqs={"top": 4},
         last_results={"top": make_result(seq=4).to_wire()},
-        forget=lambda ticket: None,
-        taps=(),
         queue_depth=lambda: 3,
-        more_status=switcher.describe,
+        more=switcher.describe,
         health=running,
-        metrics=metrics,
     )
 
 
 @pytest.fixture
 def ask(
-    tmp_path: Path, publisher: Publisher, switcher: Switcher, health: Health, make_result: MakeResult,
+    tmp_path: Path, status: StatusBoard, switcher: Switcher, health: Health, make_result: MakeResult,
     launch: Callable[[Any], Any],
 ) -> Iterator[Ask]:  # fmt: skip
     """Ask a running requests thread."""
@@ -128,7 +117,7 @@ def ask(
             "inproc://requests",
             cameras=("top", "side"),
             journal_path=tmp_path / "journal.sqlite",
-            status=publisher.build_status,
+            status=status.build,
             drain=lambda who: None,
             recipe=switcher.answer,
             health=health,
@@ -186,20 +175,20 @@ def test_result_that_contradicts_itself_is_refused_by_the_schema(
 # ---------------------------------------------------------------- status and requests
 
 
-def test_status_is_as_the_schema_says(publisher: Publisher) -> None:
-    status = publisher.build_status()
-    assert complaints("status", status) == []
-    assert set(status) == list_keys("status") == set(SCHEMA["$defs"]["status"]["required"])
-    assert set(status["recipes"]["top"]) == list_keys("recipe_in_use")
-    assert set(status["last_switch"]["top"]) == list_keys("switch")
-    assert complaints("status", status | {"state": "IDLE"})
+def test_status_is_as_the_schema_says(status: StatusBoard) -> None:
+    message = status.build()
+    assert complaints("status", message) == []
+    assert set(message) == list_keys("status") == set(SCHEMA["$defs"]["status"]["required"])
+    assert set(message["recipes"]["top"]) == list_keys("recipe_in_use")
+    assert set(message["last_switch"]["top"]) == list_keys("switch")
+    assert complaints("status", message | {"state": "IDLE"})
 
 
-def test_reload_is_told_as_the_schema_says(publisher: Publisher, switcher: Switcher) -> None:
+def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switcher) -> None:
     switcher.reload()
-    status = publisher.build_status()
-    assert complaints("status", status) == []
-    assert set(status["last_reload"]) == list_keys("reload")
+    message = status.build()
+    assert complaints("status", message) == []
+    assert set(message["last_reload"]) == list_keys("reload")
 
 
 @pytest.mark.parametrize(
