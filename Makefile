@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-networks test-parts chaos lint audit clean
+.PHONY: demo test test-fast test-networks test-parts chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
@@ -13,7 +13,11 @@ test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer include
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
 	$(BIN)/python -m pytest $(DAEMONS)
 
-NETWORKS := tests/engine tests/training
+test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
+	$(BIN)/python -m pytest $(SLOW:%=--ignore %)
+
+NETWORKS := tests/training
+SLOW := tests/training tests/engine tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py
 DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/test_*.py))
 test-networks:
 	$(BIN)/python -m pytest $(NETWORKS)
