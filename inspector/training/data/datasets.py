@@ -189,14 +189,11 @@ def split(
     """
     if len(paths) < 4:
         raise TrainingError(f"good frames: at least 4 are needed (10 or more make sense), got {len(paths)}")
-    units: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        units.setdefault(groups[path] if groups else str(path), []).append(path)
+    units = shuffle_groups(paths, seed, groups)
     least = 3 if calibration else 2
     if len(units) < least:
         raise TrainingError(f"groups: at least {least} are needed to keep some aside, got {sorted(units)}")
     names = list(units)
-    random.Random(seed).shuffle(names)
     parts: list[list[Path]] = []
     kept = max(2, round(calibration * len(paths))) if calibration else 0
     for wanted in (kept, max(1, round(validation * len(paths)))):
@@ -207,6 +204,16 @@ def split(
     if calibration and len(parts[0]) < 2:
         raise TrainingError(f"groups: at least 2 frames must be left to calibrate on, got {parts[0]}; try another seed")
     return Split(sorted(path for name in names for path in units[name]), parts[1], parts[0])
+
+
+def shuffle_groups(paths: Sequence[Path], seed: int, groups: Mapping[Path, str] | None = None) -> dict[str, list[Path]]:
+    """Frames by group, the groups in random order; without `groups` each frame is one."""
+    units: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        units.setdefault(groups[path] if groups else str(path), []).append(path)
+    names = list(units)
+    random.Random(seed).shuffle(names)
+    return {name: units[name] for name in names}
 
 
 class FrameSet:

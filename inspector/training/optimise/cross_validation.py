@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from inspector.config import CrossValidation, Threshold
 from inspector.detection.detector import Detector
 from inspector.errors import TrainingError
 from inspector.model import ReverseDistillation
-from inspector.training.data.datasets import FrameSet
+from inspector.training.data.datasets import FrameSet, shuffle_groups
 from inspector.training.data.tiles import TileStream
 from inspector.training.optimise.fitting import fit_network
 from inspector.training.optimise.lesson import Lesson
@@ -73,17 +72,13 @@ def deal(paths: Sequence[Path], count: int, seed: int, groups: Mapping[Path, str
     Raises:
         TrainingError: fewer frames, or groups, than folds.
     """
-    units: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        units.setdefault(groups[path] if groups else str(path), []).append(path)
+    units = shuffle_groups(paths, seed, groups)
     if len(units) < count:
         what = "groups" if groups else "good frames"
         raise TrainingError(f"--folds: must be at most the number of {what}, {len(units)}, got {count}")
-    names = list(units)
-    random.Random(seed).shuffle(names)
     folds: list[list[Path]] = [[] for _ in range(count)]
-    for name in sorted(names, key=lambda name: -len(units[name])):  # stable, so still at random among equals
-        min(folds, key=len).extend(units[name])
+    for unit in sorted(units.values(), key=len, reverse=True):  # stable, so still at random among equals
+        min(folds, key=len).extend(unit)
     return [sorted(fold) for fold in folds]
 
 
