@@ -15,9 +15,16 @@ from builder import build_dashboards
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROMETHEUS = REPOSITORY / "configs" / "prometheus"
-RUNBOOK = "docs/operations.md"
+RUNBOOK = "docs/operator/alerts-{group}.md"
+GROUPS = ("station", "line", "access")
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule
+    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+}
+PAGES = {
+    rule["alert"]: RUNBOOK.format(group=group["name"].removeprefix("inspector-"))
     for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text("utf-8"))["groups"]
     for rule in group["rules"]
     if "alert" in rule
@@ -46,7 +53,7 @@ def read_fired() -> dict[str, set[str]]:
 
 def read_sections() -> dict[str, str]:
     """The runbook's sections of alerts, by their titles."""
-    text = (REPOSITORY / RUNBOOK).read_text("utf-8")
+    text = "\n".join((REPOSITORY / RUNBOOK.format(group=group)).read_text("utf-8") for group in GROUPS)
     parts = re.split(r"^#+ (.*)$", text, flags=re.MULTILINE)
     return {title: body for title, body in zip(parts[1::2], parts[2::2], strict=True) if title.startswith("Inspector")}
 
@@ -74,7 +81,8 @@ def test_alert_says_how_bad_it_is_and_where(name: str) -> None:
     assert used <= read_fired()[name], "a label that the alert has not would be left blank"
     if "camera" in read_fired()[name]:
         assert "camera" in used
-    assert texts["runbook_url"] == f"{RUNBOOK}#{name.lower()}"
+    assert texts["runbook_url"] == f"{PAGES[name]}#{name.lower()}"
+    assert f"## {name}\n" in (REPOSITORY / PAGES[name]).read_text("utf-8")
 
 
 def test_runbook_has_a_section_for_each_alert_and_none_for_others() -> None:

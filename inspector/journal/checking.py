@@ -13,7 +13,7 @@ from inspector.journal.mark import Mark, read_mark, write_mark
 from inspector.journal.reader import connect_read_only
 from inspector.journal.schema import has_events, read_meta, read_version
 
-RESTORE = "docs/operations.md, Putting a journal back, says what to do"
+RESTORE = "docs/operator/journal-restore.md says what to do"
 _MAX_QUICK_BYTES = 256 * 1024**2
 """Larger files are not read as a whole: a second is enough for 600 MB in memory, or 100 MB on a slow disk."""
 _LEAST_ROWS = 1000

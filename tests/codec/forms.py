@@ -1,4 +1,4 @@
-"""Forms that a picture can come in, as bytes, and what must become of each; docs/pictures.md lists them."""
+"""Forms that a picture can come in, as bytes, and what must become of each; docs/line-engineer/pictures.md lists them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Form:
     """How to make it of grey pixels, (H, W) uint8.
 
     Attributes:
-        row: of the table in docs/pictures.md that it belongs to.
+        row: of the table in docs/line-engineer/pictures.md that it belongs to.
         holds: which of the plain pictures it stands for: grey, colour or deep (16 bits).
         words: None where it is judged; else what the refusal says.
         is_exact: its pixels are those of the plain picture, not only nearly.

@@ -236,6 +236,6 @@ def test_mask_is_read_by_the_rule_for_frames(name: str, tmp_path: Path) -> None:
 
 
 def test_every_form_has_its_row_in_the_documents() -> None:
-    text = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "line-engineer" / "pictures.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| \*\*(.+?)\*\*", text, re.MULTILINE))
     assert rows == {form.row for form in FORMS.values()} | {"video"}

@@ -69,7 +69,7 @@ def test_older_database_beside_a_later_log_is_refused_and_left_as_it_is(
     assert path.with_name("journal.sqlite-wal").stat().st_size > 4_000_000
     before = content(path.parent)
     with pytest.raises(
-        JournalError, match=r"cannot be opened: .*; docs/operations\.md, Putting a journal back"
+        JournalError, match=r"cannot be opened: .*; docs/operator/journal-restore\.md"
     ) as error:
         Journal(path)
     assert content(path.parent) == before
@@ -141,7 +141,7 @@ def test_page_that_is_damaged_is_found_at_the_start(backup: Path, path: Path) ->
     with path.open("r+b") as file:
         file.seek(-4096, 2)
         file.write(b"\xff" * 4096)
-    with pytest.raises(JournalError, match=r"cannot be opened: .*; docs/operations\.md, Putting a journal back"):
+    with pytest.raises(JournalError, match=r"cannot be opened: .*; docs/operator/journal-restore\.md"):
         Journal(path)
 
 

@@ -287,7 +287,7 @@ def test_deleted_files_can_be_copied_and_put_back_while_the_station_has_them_ope
         journal.append([make(3)])
     journal.write_mark({"top": 3})
     open_files = {str(each.readlink()): each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
-    for file in with_log(path)[:2]:  # as docs/operations.md says
+    for file in with_log(path)[:2]:  # as docs/operator/journal-restore.md says
         shutil.copyfile(open_files[f"{file} (deleted)"], file)
     journal.close()
     again = Journal(path)

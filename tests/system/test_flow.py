@@ -56,9 +56,9 @@ def test_station_answers_each_frame_once_when_good_and_bad_frames_come(start: St
     assert station.stop() == 0
 
 
-def test_readme_subscriber_says_what_passes_when_run_as_it_stands(start: StartStation) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    code, sending = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+def test_documented_subscriber_says_what_passes_when_run_as_it_stands(start: StartStation) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "plc" / "examples.md").read_text(encoding="utf-8")
+    code, sending = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     station = start()
     code = code.replace("press-3", station.config["station"])
     for name in ("results", "requests"):
@@ -72,7 +72,7 @@ def test_readme_subscriber_says_what_passes_when_run_as_it_stands(start: StartSt
         said = (line.strip() for line in reader.stdout if not line.startswith("StatusChanged"))
         lines = [next(said) for _ in range(4)]
         sending = sending.replace(Sockets().imagezmq, station.config["sockets"]["imagezmq"])
-        exec(sending, {"pixels": good_frame()})  # noqa: S102 (the README's)
+        exec(sending, {"pixels": good_frame()})  # noqa: S102 (the page's)
         lines.append(next(said))
     finally:
         reader.kill()

@@ -77,7 +77,7 @@ def _check_journal(folder: Path) -> Finding:
         version = read_journal_version(path)
         check_journal(path, mark)
     except (JournalError, sqlite3.Error, OSError) as error:
-        fix = "check as the station's user; for a damaged or older one see docs/operations.md, Putting a journal back"
+        fix = "check as the station's user; for a damaged or older one see docs/operator/journal-restore.md"
         problem = str(error) if str(path) in str(error) else f"{path}: {error}"
         return Finding("journal", problem=problem, fix=fix)
     if version < len(MIGRATIONS):

@@ -112,7 +112,7 @@ def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, P
         files["http.tls.certificate"] = http.tls.certificate
     for what, reference in secrets.items():
         if reference is not None and not reference.startswith(("credential:", "env:")):
-            fix = f"make it a credential, see docs/install.md, or: chgrp {SERVICE_USER}, chmod 640"
+            fix = f"make it a credential, see docs/line-engineer/install.md, or: chgrp {SERVICE_USER}, chmod 640"
             yield from ((what, "read", denied, fix) for denied in _first_denied(Path(reference)))
     files |= {f"cameras.{name}.recipe": camera.recipe for name, camera in station.cameras.items() if camera.recipe}
     for what, file in files.items():
