@@ -69,6 +69,7 @@ def test_install_and_uninstall(make: Make, tmp_path: Path) -> None:
     users = tmp_path / "usr/local/lib/sysusers.d/inspector.conf"
     assert users.read_text() == (REPOSITORY / "systemd" / "inspector.sysusers").read_text()
     assert {path.name for path in (program / "share/inspector").iterdir()} == {
+        "CHANGELOG.md",
         "LICENSE",
         "README.md",
         "configs",

@@ -1,4 +1,4 @@
-"""Forms that a picture can come in, as bytes, and what must become of each; docs/line-engineer/pictures.md lists them."""
+"""Forms that a picture can come in, as bytes, and what becomes of each; docs/line-engineer/pictures.md lists them."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ def test_older_database_beside_a_later_log_is_refused_and_left_as_it_is(
     shutil.copyfile(backup, path)
     assert path.with_name("journal.sqlite-wal").stat().st_size > 4_000_000
     before = content(path.parent)
-    with pytest.raises(
-        JournalError, match=r"cannot be opened: .*; docs/operator/journal-restore\.md"
-    ) as error:
+    with pytest.raises(JournalError, match=r"cannot be opened: .*; docs/operator/journal-restore\.md") as error:
         Journal(path)
     assert content(path.parent) == before
     assert not is_transient(error.value)
