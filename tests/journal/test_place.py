@@ -80,7 +80,7 @@ def test_nothing_is_put_on_record_when_the_files_are_not_where_they_were(
     vanish(path)
     with pytest.raises(JournalError, match=GONE):
         journal.append([make(2)])
-    with pytest.raises(JournalError, match=r"Putting a journal back"):
+    with pytest.raises(JournalError, match=r"journal-restore"):
         journal.check_place()
     with pytest.raises(JournalError, match=GONE):
         journal.prune(before_utc_ns=None, max_bytes=1)
@@ -254,7 +254,7 @@ def test_nothing_is_put_on_record_when_an_older_copy_is_written_over_the_databas
     inode = path.stat().st_ino
     shutil.copyfile(backup, path)
     assert path.stat().st_ino == inode
-    with pytest.raises(JournalError, match=r"cannot be written: .*Putting a journal back"):
+    with pytest.raises(JournalError, match=r"cannot be written: .*journal-restore"):
         journal.append([make(3000)])
 
 

@@ -152,7 +152,7 @@ def test_journal_that_is_older_than_its_mark_is_a_fault(tmp_path: Path) -> None:
     finding = check(tmp_path)["journal"]
     assert finding.result == "FAIL"
     assert f"{path}: it is older than its mark: its last row is 4, but 9 were on record" in (finding.problem or "")
-    assert "Putting a journal back" in finding.fix
+    assert "journal-restore" in finding.fix
 
 
 def test_journal_that_is_gone_is_a_warning(tmp_path: Path) -> None:
