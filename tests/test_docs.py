@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import yaml
 from inspector.cli.app import EX_CONFIG, app
 from inspector.config import load_station
 from inspector.service.telemetry.catalogue import PREFIX, ROWS
-from inspector.types import Reason
+from inspector.types import Reason, Result
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -211,6 +213,14 @@ def test_python_compiles_and_what_it_imports_exists(where: str, text: str) -> No
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("inspector"):
             module = importlib.import_module(node.module or "")
             assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_messages_shown_are_json_and_a_result_has_all_its_fields() -> None:
+    messages = [json.loads(text) for _, _, text in list_blocks("json")]
+    (result,) = [message for message in messages if "verdict" in message]
+    fields = {field.name for field in dataclasses.fields(Result)}
+    assert set(result) == {"schema", "reason_code", "margin"} | fields
+    assert Reason[result["reason"]] == result["reason_code"]
 
 
 # ------------------------------------------------------------ names
