@@ -29,12 +29,6 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md"
 WRITTEN = {name: path for name, path in PAGES.items() if GENERATED not in path.parents}
 
 MOST_LINES, MOST_COLUMNS = 150, 120
-MAY_COME = {
-    GENERATED / name
-    for name in ("station.md", "recipe.md", "reasons.md", "events.md", "cli.md", "wire.schema.json", "metrics.md")
-}
-"""Written by `inspector reference`; a link may be there before the page is."""
-
 NO_REASONS = {"NO_ANSWER", "GOOD_DIR", "DATASET_DIR", "STATE_DIR", "NAME_OF_THE_KEY"}
 """Words in capitals that are none of the station's: the client's own answer, and placeholders of commands."""
 FOREIGN_PREFIXES = ("ZMQ_", "INSPECTOR_", "JOURNAL_", "CREDENTIALS_", "OPENCV_", "CAP_", "ERROR_", "ST_")
@@ -82,8 +76,7 @@ def find_broken_links(path: Path) -> list[str]:
         file, _, anchor = target.partition("#")
         found = (path.parent / file).resolve() if file else path
         if not found.exists():
-            if found not in MAY_COME:
-                broken.append(target)
+            broken.append(target)
         elif anchor and anchor not in list_anchors(found):
             broken.append(target)
     return broken
