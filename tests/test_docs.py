@@ -75,9 +75,7 @@ def find_broken_links(path: Path) -> list[str]:
             continue
         file, _, anchor = target.partition("#")
         found = (path.parent / file).resolve() if file else path
-        if not found.exists():
-            broken.append(target)
-        elif anchor and anchor not in list_anchors(found):
+        if not found.exists() or (anchor and anchor not in list_anchors(found)):
             broken.append(target)
     return broken
 
