@@ -22,7 +22,7 @@ def choose_device(device: str) -> torch.device:
         raise ConfigError(f"device: must be auto, cpu, cuda or cuda:N, got {device!r}", field=("device",)) from error
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
         raise ConfigError(
-            f"device: must be on this machine, which has {count} of CUDA, got {device!r}",
+            f"device: must be a device of this machine, which has {count} CUDA device(s), got {device!r}",
             field=("device",),
             transient=torch.version.cuda is not None,  # its driver may not be loaded yet, or it fell off the bus
         )

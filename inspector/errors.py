@@ -88,7 +88,7 @@ class DeviceFaultError(InspectorError):
 
 
 class SourceError(InspectorError):
-    """Root of what a source raises."""
+    """Base class of all errors of a source."""
 
 
 class NotConnectedError(SourceError):

@@ -108,7 +108,7 @@ def read_whole(path: Path, seen: Stamp | None = None, *, may_have_holes: bool = 
 def _refuse(stamp: Stamp) -> None:
     if not stat.S_ISREG(stamp.mode):
         kind = _KINDS.get(stat.S_IFMT(stamp.mode), "special file")
-        raise BadFrameError(f"file: must be a regular file, is a {kind}")
+        raise BadFrameError(f"file: must be a regular file, got a {kind}")
     if stamp.size > _MAX_BYTES:
         raise BadFrameError(f"file: must be at most {_MAX_BYTES} bytes, got {stamp.size}")
 
@@ -119,7 +119,7 @@ def _refuse_hole(descriptor: int, size: int) -> None:
         hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
     os.lseek(descriptor, 0, os.SEEK_SET)
     if hole < size:
-        raise BadFrameError(f"file: must be written to the end, but nothing was at byte {hole} of {size}")
+        raise BadFrameError(f"file: must be complete, but byte {hole} of {size} is missing")
 
 
 def compute_sha256(path: Path) -> str:

@@ -58,11 +58,11 @@ def find_secret_file(reference: str, field: str) -> Path:
             f"{field}: must be a file this process can read, got {reference!r}: {error}", field=named
         ) from error
     if not stat.S_ISREG(found.st_mode):
-        raise ConfigError(f"{field}: must be a plain file, got {path}", field=named)
+        raise ConfigError(f"{field}: must be a regular file, got {path}", field=named)
     if reference.startswith("credential:"):
         return path  # systemd makes it for this service alone, its group readable by nobody
     if found.st_uid not in {os.geteuid(), 0}:
-        rule = f"must belong to the user that runs this ({os.geteuid()}) or root"
+        rule = f"must belong to the user that runs this program ({os.geteuid()}) or to root"
         raise ConfigError(f"{field}: {rule}, got {path} of user {found.st_uid}", field=named)
     if found.st_mode & 0o027:
         rule = "must have mode 0640 or stricter"
@@ -93,6 +93,6 @@ def read_secret(reference: str, field: str) -> str:
                 f"{field}: must be a text file this process can read, got {path}: {error}", field=named
             ) from error
     if not secret:
-        raise ConfigError(f"{field}: must hold a secret, got nothing from {reference!r}", field=named)
+        raise ConfigError(f"{field}: must contain a secret, got nothing from {reference!r}", field=named)
     remember_secret(secret)
     return secret

@@ -46,8 +46,8 @@ def test_file_of_another_user_is_refused(file: Path) -> None:
     ("reference", "rule"),
     [
         ("/nowhere/password", "must be a file this process can read"),
-        ("/", "must be a plain file"),
-        ("env:NO_SUCH_VARIABLE", "must hold a secret, got nothing"),
+        ("/", "must be a regular file"),
+        ("env:NO_SUCH_VARIABLE", "must contain a secret, got nothing"),
         ("credential:password", "must run as a systemd service"),
     ],
 )

@@ -80,7 +80,7 @@ def test_fault_stays_when_only_a_person_can_change_it(error: BaseException) -> N
 
 
 def test_fault_may_pass_when_it_was_raised_as_such() -> None:
-    assert is_transient(raise_config(ConfigError("device: must be on this machine", transient=True)))
+    assert is_transient(raise_config(ConfigError("device: must be a device of this machine", transient=True)))
 
 
 def hold(path: Path) -> sqlite3.Connection:

@@ -32,7 +32,8 @@ EX_CONFIG = 78
 
 app = typer.Typer(
     name="inspector",
-    help="Defect inspection with tiled Reverse Distillation: train on good parts, judge every frame in time.",
+    help="Defect inspection with tiled Reverse Distillation: train on good parts, judge every frame "
+    "before its deadline.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -24,12 +24,12 @@ def bench(
     target: Annotated[Path, typer.Argument(metavar="STATION.yaml|RECIPE", help="A station file or a recipe folder.")],
     frame_hw: Annotated[
         tuple[int, int] | None,
-        typer.Option(min=1, max=65_536, help="Height and width of the frames; the recipe's by default."),
+        typer.Option(min=1, max=65_536, help="Height and width of the frames; default: those in the recipe."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames to time, after one to warm up.")] = 10,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames to time, after one warm-up frame.")] = 10,
     device: Device = "auto",
 ) -> None:
-    """Time recipes on noise: frames per second, tiles per second, latency and where it goes."""
+    """Measure the speed of recipes on noise images: frames per second, tiles per second, latency by stage."""
     from rich.console import Console
 
     for name, detector in _load(target, device).items():
@@ -57,7 +57,7 @@ def _time(detector: Detector, frame_hw: tuple[int, int] | None, frames: int, nam
     preprocessing = detector.recipe.preprocessing
     size = frame_hw or preprocessing.frame_hw
     if size is None:
-        raise typer.BadParameter("must be given: the recipe takes frames of any size", param_hint="--frame-hw")
+        raise typer.BadParameter("must be given, since the recipe accepts frames of any size", param_hint="--frame-hw")
     pixels = _make_noise(preprocessing, size)
     tiles = detector.judge(pixels, preprocessing.pixel_format).tiles
     seconds, latencies = [], []
@@ -66,7 +66,7 @@ def _time(detector: Detector, frame_hw: tuple[int, int] | None, frames: int, nam
         latencies.append(detector.judge(pixels, preprocessing.pixel_format).latency_ms)  # the map is not kept
         seconds.append(time.monotonic() - started)
     rate = 1 / float(np.mean(seconds))
-    table = Table("", "", title=f"{name}: {frames} frames of {size[0]}×{size[1]}, {tiles} tiles each")
+    table = Table("", "", title=f"{name}: {frames} frames of {size[0]}×{size[1]}, {tiles} tiles per frame")
     table.add_row("frames/s", f"{rate:.2f}")
     table.add_row("tiles/s", f"{rate * tiles:.1f}")
     table.add_row("MPixel/s", f"{rate * size[0] * size[1] / 1e6:.1f}")

@@ -30,18 +30,20 @@ def _check_target(path: Path | None) -> Path | None:
 
 def evaluate(
     recipe: RecipeDir,
-    dataset_dir: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="A data set in MVTec layout.")],
+    dataset_dir: Annotated[Path, typer.Argument(metavar="DATASET_DIR", help="A data set in the MVTec layout.")],
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", callback=_check_target, help="Write metrics and each frame's score here, too."),
+        typer.Option(
+            "--json", callback=_check_target, help="Also write the metrics and each frame's score to this JSON file."
+        ),
     ] = None,
     report_file: Annotated[
         Path | None,
-        typer.Option("--report", callback=_check_target, help="Write all of it here, as one HTML file."),
+        typer.Option("--report", callback=_check_target, help="Write a report to this HTML file."),
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a recipe on labelled frames."""
+    """Measure how well a recipe judges labelled frames."""
     from inspector.files import write_whole
     from inspector.training.evaluation.evaluate import evaluate as run_evaluation
 

@@ -18,18 +18,18 @@ def golden(
     recipe: RecipeDir,
     good: Annotated[
         list[Path],
-        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="A frame that must PASS; repeatable."),
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="A frame that must PASS. May be repeated."),
     ] = [],  # noqa: B006 (typer copies it)
     bad: Annotated[
         list[Path],
-        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="A frame that must FAIL; repeatable."),
+        typer.Option(exists=True, dir_okay=False, metavar="FILE", help="A frame that must FAIL. May be repeated."),
     ] = [],  # noqa: B006
-    clear: Annotated[bool, typer.Option("--clear", help="Take out those that are there.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all stored golden frames.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Frames of known verdict in a recipe, which must get it at every start before the daemon judges others.
+    """Add or check golden frames: frames with a known verdict, which the daemon must reproduce at every start.
 
-    Copies those given, each of which must get its verdict now; without any, proves those that are there.
+    Given frames are copied into the recipe; each must get its verdict now. Without any, the stored ones are checked.
     """
     from inspector.config import load_recipe
     from inspector.device import choose_device
@@ -44,7 +44,7 @@ def golden(
     _show(loaded)
     if loaded.golden:
         prove_golden(open_detector(recipe, device=choose_device(device), recipe=loaded), recipe)
-        typer.echo(f"proved: each of the {len(loaded.golden)} gets its verdict")
+        typer.echo(f"checked: each of the {len(loaded.golden)} golden frames gets its verdict")
 
 
 def _show(recipe: Recipe) -> None:
@@ -52,4 +52,4 @@ def _show(recipe: Recipe) -> None:
         score = "" if each.score is None else f", score {each.score:.6g} when stored"
         typer.echo(f"{each.verdict} {each.file}{score}")
     if not recipe.golden:
-        typer.echo(f"recipe {recipe.recipe_id} has no golden frames; --good FILE and --bad FILE add some")
+        typer.echo(f"recipe {recipe.recipe_id} has no golden frames; add some with --good FILE and --bad FILE")

@@ -26,14 +26,14 @@ def import_(
     ],
     out: Annotated[Path, typer.Option(help="The recipe folder to write.")],
     checkpoint_format: Annotated[
-        Literal["auto", "anomalib", "rd4ad"], typer.Option("--format", help="Accept only this one.")
+        Literal["auto", "anomalib", "rd4ad"], typer.Option("--format", help="Accept only this format.")
     ] = "auto",
     backbone: Annotated[
-        str | None, typer.Option(callback=check_backbone, help="Accept only this one; found by itself by default.")
+        str | None, typer.Option(callback=check_backbone, help="Accept only this one; default: detected from the file.")
     ] = None,
     encoder_weights: Annotated[
         str | None,
-        typer.Option(help="RD4AD only, which stores no encoder: pretrained (default) or a .pth/.safetensors file."),
+        typer.Option(help="For RD4AD only, which stores no encoder: pretrained (default) or a .pth/.safetensors file."),
     ] = None,
     tile_size: TileSize = 256,
     stride: Stride = None,
@@ -41,21 +41,21 @@ def import_(
     resize: Resize = None,
     short_side: ShortSide = None,
     anomaly_map_mode: Annotated[
-        Literal["add", "multiply"] | None, typer.Option(help="How layers are fused; the checkpoint's by default.")
+        Literal["add", "multiply"] | None, typer.Option(help="How layers are fused; default: as the checkpoint says.")
     ] = None,
     pixel_format: Annotated[
-        Literal["RGB8", "BGR8", "Mono8", "Mono16"], typer.Option(help="What the cameras deliver.")
+        Literal["RGB8", "BGR8", "Mono8", "Mono16"], typer.Option(help="Pixel format that the cameras deliver.")
     ] = "RGB8",
     mono16_range: Mono16Range = (0, 65_535),
     recipe_id: RecipeId = None,
 ) -> None:
-    """Make a recipe of a Reverse Distillation checkpoint trained elsewhere; then run `inspector calibrate` on it.
+    """Make a recipe from a Reverse Distillation checkpoint trained elsewhere; then run `inspector calibrate` on it.
 
-    No code in the file is run: tensors are read from it, and a file that pickles anything but a model is refused.
+    No code in the file is run: only tensors are read, and a file that pickles anything but a model is refused.
 
-    The weights and maps are the other program's. It squeezes each whole frame to its image size: --resize does the
-    same here; without it frames are tiled, and --scale or --short-side should make a tile show the part as large.
-    RGB is normalised as the checkpoint says; ImageNet's mean and deviation, the default of both, where it says nothing.
+    Weights and maps stay those of the other program. It squeezes each whole frame to its image size: --resize does the
+    same here. Without it frames are tiled; then use --scale or --short-side so that a tile shows the part at that size.
+    RGB is normalised as the checkpoint says; if it says nothing, with ImageNet's mean and deviation, their default.
     """
     from inspector.cli.terminal.summary import show_recipe
     from inspector.model.foreign import CheckpointFormat
@@ -83,4 +83,4 @@ def import_(
         f"network: {recipe.backbone}, bottleneck {recipe.bottleneck_width}, layers fused by {recipe.anomaly_map_mode}, "
         f"sigma {recipe.sigma:g}; encoder {recipe.encoder_weights}"
     )
-    typer.echo(f"no threshold yet: run `inspector calibrate {out} GOOD_DIR` next")
+    typer.echo(f"no threshold yet; next, run `inspector calibrate {out} GOOD_DIR`")

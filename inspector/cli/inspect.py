@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 def inspect(
     recipe: RecipeDir,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
-    overlays: Annotated[Path | None, typer.Option(help="Write overlays here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    overlays: Annotated[Path | None, typer.Option(help="Write overlays to this folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what each file is, what was assumed, and what the network sees.")
+        bool,
+        typer.Option("--explain", help="Show what each file contains, what was assumed, and what the network sees."),
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Judge images offline, as the daemon would; exits 1 when one could not be judged."""
+    """Judge images offline, as the daemon would. Exits 1 if an image could not be judged."""
     from inspector.cli.terminal.explanation import explain_file
     from inspector.device import choose_device
     from inspector.errors import InspectorError
@@ -35,7 +36,7 @@ def inspect(
 
     files = [file for folder in paths for file in list_images(folder)]
     if not files:
-        raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
+        raise InspectorError(f"PATH: must be images or folders of images, found none in {[str(p) for p in paths]}")
     detector = open_detector(recipe, device=choose_device(device))
     failed = False
     for path, name in zip(files, _name_overlays(files), strict=True):

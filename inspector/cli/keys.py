@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 _DAY_S = 86_400
 
-app = typer.Typer(help="Keys of clients: new, list, revoke.", no_args_is_help=True)
+app = typer.Typer(help="Client keys: new, list, revoke.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Keys of clients. A running daemon takes up every change by itself."""
+    """Client keys. A running daemon applies every change by itself."""
 
 
 StationFile = Annotated[
-    Path, typer.Option("--station", metavar="STATION.yaml", help="The station file, with its section security.")
+    Path, typer.Option("--station", metavar="STATION.yaml", help="The station file; it must have a security section.")
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Who has the key, such as camera-pc-2 or anna.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Who uses the key, such as camera-pc-2 or anna.")]
 
 
 @app.command()
@@ -37,17 +37,22 @@ def new(
     station: StationFile,
     role: Annotated[
         list[str],
-        typer.Option(help="sender, subscriber, requester (status, replay) or operator (all requests); repeatable."),
+        typer.Option(
+            help="sender, subscriber, requester (status, replay) or operator (all requests). May be repeated."
+        ),
     ],
     camera: Annotated[
-        list[str] | None, typer.Option(help="The only camera a sender may send frames of; repeatable.")
+        list[str] | None, typer.Option(help="Camera whose frames a sender may send; default: all. May be repeated.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The client's key file; NAME.key by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The client's key file to write; default: NAME.key.")] = None,
     station_key: Annotated[
-        Path | None, typer.Option(help="File of the station's secret key, where the station file has it elsewhere.")
+        Path | None,
+        typer.Option(
+            help="File with the station's secret key, if the station file refers to a credential or variable."
+        ),
     ] = None,
 ) -> None:
-    """Make a key for a client and let it in. Makes the station's own key and the list of clients where missing."""
+    """Create a key for a client and add it to the list. Also creates the station's own key and the list if missing."""
     import zmq
 
     from inspector.client.keys import ClientKey
@@ -58,22 +63,24 @@ def new(
     if unknown := set(role) - set(Role):
         raise typer.BadParameter(f"must be one of {', '.join(Role)}, got {sorted(unknown)}", param_hint="'--role'")
     if camera and Role.SENDER not in role:
-        raise typer.BadParameter("must be given with --role sender only", param_hint="'--camera'")
+        raise typer.BadParameter("must only be given with --role sender", param_hint="'--camera'")
     out = out or Path(f"{name}.key")
     if out.exists():
         raise typer.BadParameter(f"must be a new file, got {out}", param_hint="'--out'")
     if unknown := set(camera or ()) - set(loaded.cameras):
-        raise typer.BadParameter(f"must be of {list(loaded.cameras)}, got {sorted(unknown)}", param_hint="'--camera'")
+        raise typer.BadParameter(
+            f"must be one of {list(loaded.cameras)}, got {sorted(unknown)}", param_hint="'--camera'"
+        )
     reference = _find_station_key(security, station_key)
     public, secret = (key.decode() for key in zmq.curve_keypair())
     with edit_clients(security.clients) as clients:
         if any(client.name == name for client in clients):
-            raise typer.BadParameter(f"must be one that no key had yet, got {name!r}", param_hint="NAME")
+            raise typer.BadParameter(f"must be a name that no key has used, got {name!r}", param_hint="NAME")
         clients.append(_build_client(name, public, role, camera))
         station_public = read_station_key(reference)[0].decode()
         key = ClientKey(name, loaded.station, station_public, public, secret)
         write_whole(out, key.dump().encode(), mode=0o600)
-    typer.echo(f"{out}: the key of {name}. Move it to the client's machine, mode 0600, and keep no copy here:")
+    typer.echo(f"{out}: key of {name}. Move it to the client's machine with mode 0600 and keep no copy here. Use:")
     typer.echo(f"  inspector send|tail|recipe --key FILE, or Subscriber(…, station={loaded.station!r}, key=FILE)")
     for socket in _sockets_of(role):
         typer.echo(f"  {socket}: {getattr(loaded.sockets, socket)}")
@@ -81,7 +88,7 @@ def new(
 
 @app.command("list")
 def list_(station: StationFile) -> None:
-    """Show who may connect, as what, and how old the keys are."""
+    """Show who may connect, with which roles, and how old the keys are."""
     from rich.console import Console
     from rich.table import Table
 
@@ -99,7 +106,7 @@ def list_(station: StationFile) -> None:
 
 @app.command()
 def revoke(name: Name, station: StationFile) -> None:
-    """Revoke a client's key: within a second nothing that it sends is accepted."""
+    """Revoke a client's key: within a second, nothing that the client sends is accepted."""
     from inspector.security.keys import edit_clients
 
     _, security = _load(station)
@@ -109,9 +116,9 @@ def revoke(name: Name, station: StationFile) -> None:
             raise typer.BadParameter(f"must be one of {[client.name for client in clients]}, got {name!r}")
         client = clients[numbers[0]]
         if client.is_revoked:
-            raise InspectorError(f"{name} was revoked before, at {client.revoked:%Y-%m-%d %H:%M} UTC")
+            raise InspectorError(f"{name} was already revoked, at {client.revoked:%Y-%m-%d %H:%M} UTC")
         clients[numbers[0]] = client.model_copy(update={"revoked": _now()})
-    typer.echo(f"{name} is revoked. A subscriber that is connected keeps receiving until the station restarts.")
+    typer.echo(f"{name} is revoked. A subscriber that is still connected keeps receiving until the station restarts.")
 
 
 def _load(path: Path) -> tuple[Station, Security]:
@@ -129,7 +136,7 @@ def _find_station_key(security: Security, file: Path | None) -> str:
     from inspector.security.keys import make_station_key
 
     if file is None and security.key.startswith(("credential:", "env:")):
-        rule = f"required where the station file has security.key: {security.key}"
+        rule = f"required if the station file has security.key: {security.key}"
         raise typer.BadParameter(rule, param_hint="'--station-key'")
     path = Path(security.key) if file is None else file.resolve()
     if not security.key.startswith(("credential:", "env:")) and path != Path(security.key).resolve():
@@ -137,7 +144,7 @@ def _find_station_key(security: Security, file: Path | None) -> str:
         raise typer.BadParameter(rule, param_hint="'--station-key'")
     if not path.exists():
         make_station_key(path)
-        typer.echo(f"{path}: the station's secret key, made now. Nobody but the station needs it; keep a copy safe.")
+        typer.echo(f"{path}: new secret key of the station. Only the station needs it; keep a copy in a safe place.")
     return str(path)
 
 

@@ -28,7 +28,7 @@ RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
 
 
 def run(station: StationFile) -> None:
-    """Run the daemon until SIGTERM or SIGINT (drains), or a fault."""
+    """Run the daemon until SIGTERM or SIGINT (drains first), or until a fault."""
     for signum in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon takes them: by themselves they end the process
         signal.signal(signum, signal.SIG_IGN)
     try:
@@ -36,7 +36,7 @@ def run(station: StationFile) -> None:
     except ConfigError as error:
         if not is_transient(error):
             raise
-        raise StartError(f"cannot start now, try again later, as systemd does:\n{error}") from error
+        raise StartError(f"cannot start now; try again later, as systemd does:\n{error}") from error
     raise typer.Exit(status)
 
 
@@ -57,24 +57,28 @@ def send(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
     to: Annotated[str, typer.Option(help="The daemon's frames endpoint.")] = FRAMES_ENDPOINT,
     camera: Annotated[str, typer.Option(help="Camera name in the station file.")] = "top",
-    fps: Annotated[float, typer.Option(min=0, help="Frames per second; 0: as fast as the daemon takes them.")] = 0.0,
-    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: each image once.")] = 0,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the daemon to take a frame.")] = 30.0,
+    fps: Annotated[float, typer.Option(min=0, help="Frames per second; 0: as fast as the daemon accepts them.")] = 0.0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many frames; 0: send each image once.")] = 0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the daemon to accept a frame.")] = 30.0,
     live: Annotated[
-        bool, typer.Option("--live", help="Of real parts: a PASS lets one through. Else the frames are simulated.")
+        bool,
+        typer.Option(
+            "--live",
+            help="The frames show real parts, and a PASS lets a part through. Default: the frames are simulated.",
+        ),
     ] = False,
     key: ClientKeyFile = None,
 ) -> None:
-    """Send images to a running daemon, as raw pixels; exits 1 when one could not be sent. With --count they repeat.
+    """Send images to a running daemon, as raw pixels. With --count they repeat. Exits 1 if one could not be sent.
 
-    Verdicts are marked `simulated`, so that nobody lets a part through for them, unless --live is given.
+    Unless --live is given, verdicts are marked `simulated`, so that they never let a part through.
     """
     from inspector.training.data.datasets import list_images
 
     # Named with their folder, so that good/000.png and dent/000.png stay apart.
     files = [(_name_frame(file, path), file) for path in paths for file in list_images(path)]
     if not files:
-        raise InspectorError(f"PATH: must be images or folders with images, found none in {[str(p) for p in paths]}")
+        raise InspectorError(f"PATH: must be images or folders of images, found none in {[str(p) for p in paths]}")
     left_out: list[str] = []
     sent, started = 0, time.monotonic()
     with _open_sender(to, camera, key, timeout, simulated=not live) as sender:
@@ -86,7 +90,7 @@ def send(
             except ConnectionRefusedError as error:
                 raise InspectorError(str(error)) from error
             except TimeoutError as error:
-                raise InspectorError(f"no daemon took a frame at {to} within {timeout} s; {sent} sent") from error
+                raise InspectorError(f"no daemon accepted a frame at {to} within {timeout} s; {sent} sent") from error
             sent += 1
     typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
     if left_out:
@@ -137,12 +141,14 @@ def _read_frames(
 
 def tail(
     from_: Annotated[str, typer.Option("--from", help="The daemon's results endpoint.")] = RESULTS_ENDPOINT,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as on the wire.")] = False,
-    count: Annotated[int, typer.Option(min=0, help="End after so many results; 0: never.")] = 0,
-    timeout: Annotated[float, typer.Option(min=0, help="End with status 1 after so many seconds without one.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, as received.")] = False,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many results; 0: never.")] = 0,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Exit with status 1 after this many seconds without a result; 0: never.")
+    ] = 0.0,
     key: ClientKeyFile = None,
 ) -> None:
-    """Print what the daemon publishes."""
+    """Print results as the daemon publishes them."""
     import zmq
 
     seen = 0
@@ -150,7 +156,7 @@ def tail(
         peer.socket.subscribe("result/")
         while not count or seen < count:
             if not peer.wait(timeout or None, zmq.POLLIN):
-                raise InspectorError(f"no result from {from_} for {timeout} s; {seen} seen")
+                raise InspectorError(f"no result from {from_} for {timeout} s; {seen} received")
             message = json.loads(peer.socket.recv_multipart()[1])
             typer.echo(json.dumps(message) if as_json else _line(message))
             seen += 1

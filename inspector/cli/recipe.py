@@ -23,10 +23,12 @@ def recipe(
     camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Camera name in the station file.")],
     recipe: RecipeDir,
     requests: Annotated[str, typer.Option(help="The daemon's requests endpoint.")] = REQUESTS_ENDPOINT,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds the daemon may take to prepare it.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for the daemon to prepare the recipe.")
+    ] = 600.0,
     key: ClientKeyFile = None,
 ) -> None:
-    """Have a running daemon judge a camera with another recipe, until it is restarted. No frame waits for it."""
+    """Switch a camera of a running daemon to another recipe, until the next restart. No frame waits for it."""
     from rich.console import Console
 
     # As the daemon must find it: what is relative here is not relative there.
@@ -34,15 +36,17 @@ def recipe(
     with _Daemon(requests, key) as daemon:
         asked = daemon.ask(action="prepare", **order)["id"]
         console = Console(stderr=True)
-        with console.status(f"camera {camera}: {recipe} is being loaded and proves itself"):
+        with console.status(f"camera {camera}: {recipe} is being loaded and checked"):
             _wait(daemon, camera, asked, time.monotonic() + timeout)
         switched = daemon.ask(action="switch", camera=camera, id=asked)
         now = daemon.ask(action="status")["recipes"][camera]
     if now["recipe_sha256"] != switched["recipe_sha256"]:
-        raise InspectorError(f"camera {camera}: switched, and again since then: judged with {now['folder']} now")
-    typer.echo(f"camera {camera}: judged with {now['recipe_id']} from {now['folder']}")
+        raise InspectorError(
+            f"camera {camera}: switched, but switched again since then: now judged with {now['folder']}"
+        )
+    typer.echo(f"camera {camera}: now judged with {now['recipe_id']} from {now['folder']}")
     if not now["from_station_file"]:
-        typer.echo("until the daemon restarts or reloads: its station file names another recipe", err=True)
+        typer.echo("only until the daemon restarts or reloads, since its station file names another recipe", err=True)
 
 
 def _wait(daemon: _Daemon, camera: str, asked: str, deadline: float) -> None:
@@ -50,13 +54,15 @@ def _wait(daemon: _Daemon, camera: str, asked: str, deadline: float) -> None:
     while True:
         change = daemon.ask(action="status")["last_switch"][camera]
         if change["id"] != asked:
-            raise InspectorError(f"camera {camera}: {change['who']} asked for {change['recipe']} meanwhile")
+            raise InspectorError(f"camera {camera}: {change['who']} requested {change['recipe']} in the meantime")
         if change["state"] == "refused":
-            raise InspectorError(f"camera {camera}: the recipe is refused, the one before stays\n{change['error']}")
+            raise InspectorError(
+                f"camera {camera}: the recipe was refused, the previous one stays in use\n{change['error']}"
+            )
         if change["state"] != "preparing":
             return
         if time.monotonic() > deadline:
-            raise InspectorError(f"camera {camera}: the recipe is still being prepared; the daemon goes on with it")
+            raise InspectorError(f"camera {camera}: the recipe is still being prepared; the daemon continues")
         time.sleep(_POLL_S)
 
 

@@ -43,70 +43,101 @@ def train(
     scale: Scale = 1.0,
     resize: Resize = None,
     short_side: ShortSide = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many batches (3000 if no limit).")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after so long.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many validations without gain.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on where a killed run of the same options stood.")] = False,
-    batch_size: Annotated[int, typer.Option(min=2, help="Tiles per step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1, help="Adam's; the schedule's peak.")] = 0.005,
-    reference: Annotated[bool, typer.Option(help="The paper's training and maps: none of the gains below.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many batches (3000 if no limit is given).")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Stop after this time.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many validations without improvement.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run that had the same options.")] = False,
+    batch_size: Annotated[int, typer.Option(min=2, help="Tiles per batch.")] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Adam's learning rate; the peak of the schedule.")
+    ] = 0.005,
+    reference: Annotated[
+        bool, typer.Option(help="Train and compute maps as in the paper, without the improvements below.")
+    ] = False,
     schedule: Annotated[
-        Literal["onecycle", "constant"] | None, typer.Option(help="Of the learning rate; onecycle by default.")
+        Literal["onecycle", "constant"] | None, typer.Option(help="Schedule of the learning rate; default: onecycle.")
     ] = None,
     average_decay: Annotated[
-        float | None, typer.Option(min=0, max=0.9999, help="Of the weights' moving average, 0.98 by default; 0: none.")
+        float | None,
+        typer.Option(
+            min=0, max=0.9999, help="Decay of the moving average of the weights; default: 0.98; 0: no average."
+        ),
     ] = None,
     pseudo_defects: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of tiles shown with a made-up defect, 0.5 by default.")
+        float | None, typer.Option(min=0, max=1, help="Share of tiles shown with an artificial defect; default: 0.5.")
     ] = None,
     map_normalisation: Annotated[
         Literal["position", "none"] | None,
-        typer.Option(help="Distances relative to what good tiles show there (default), or the paper's."),
+        typer.Option(
+            help="position: distances relative to those of good tiles at the same place (default); "
+            "none: as in the paper."
+        ),
     ] = None,
     keep: Annotated[
-        Literal["best", "last"] | None, typer.Option(help="Weights of the lowest validation loss (default), or last.")
+        Literal["best", "last"] | None,
+        typer.Option(help="Which weights to keep: those with the lowest validation loss (default), or the last."),
     ] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"] | None, typer.Option(help="Of training; auto is bf16 where it is native.")
+        Literal["auto", "fp32", "bf16"] | None,
+        typer.Option(help="Precision of training; auto: bf16 if the device supports it natively."),
     ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    bottleneck_width: Annotated[Literal["official", "anomalib"], typer.Option(help="Whose student.")] = "official",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    bottleneck_width: Annotated[
+        Literal["official", "anomalib"],
+        typer.Option(help="Width of the bottleneck, as in the official code or in anomalib."),
+    ] = "official",
     folds: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Networks that score frames they never saw, for the threshold. 0: frames are held aside for it; by "
-            "default 2, where a fifth of the frames would be too few for the target.",
+            help="Number of networks that score frames they were not trained on, for the threshold. 0: some frames are "
+            "held out instead. Default: 2 if a fifth of the frames would be too few for the target, else 0.",
         ),
     ] = None,
     holdout: Annotated[
         float | None,
-        typer.Option(min=0.05, max=0.9, help="Share of frames kept for the threshold, instead of folds; 0.2 of many."),
+        typer.Option(
+            min=0.05,
+            max=0.9,
+            help="Share of frames held out for the threshold, instead of folds; 0.2 if there are many.",
+        ),
     ] = None,
-    validation: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share kept for the validation loss.")] = 0.1,
+    validation: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of frames held out for the validation loss.")
+    ] = 0.1,
     groups: Annotated[
         str | None,
-        typer.Option(help="Lots stay together: `folder`, or a regular expression with one group over the path."),
+        typer.Option(help="Keep lots together: `folder`, or a regular expression on the path with one capture group."),
     ] = None,
-    false_reject_rate: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Target for the threshold.")] = 0.01,
+    false_reject_rate: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Target false-reject rate of the threshold.")
+    ] = 0.01,
     policy: Policy = "near",
     trim: Trim = False,
     keep_outliers: KeepOutliers = False,
     qualification: Qualification = 120,
-    sigma: Annotated[float, typer.Option(min=0, help="Of the map's Gaussian, in tile pixels.")] = 4.0,
+    sigma: Annotated[
+        float, typer.Option(min=0, help="Sigma of the Gaussian that smooths the map, in tile pixels.")
+    ] = 4.0,
     anomaly_map_mode: Annotated[
-        Literal["add", "multiply"], typer.Option(help="How layers are fused; multiply needs map normalisation none.")
+        Literal["add", "multiply"], typer.Option(help="How layers are fused; multiply needs --map-normalisation none.")
     ] = "add",
     mono16_range: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Black and white of 16-bit frames; by default those of the 10, 12, 14 or 16 bits they use."),
+        typer.Option(
+            help="Values of black and white in 16-bit frames; default: from the 10, 12, 14 or 16 bits they use."
+        ),
     ] = None,
     roi_mask: RoiMask = None,
     recipe_id: RecipeId = None,
 ) -> None:
-    """Train on good frames and calibrate on those kept aside: one command gives a usable recipe.
+    """Train on good frames and set the threshold: one command gives a usable recipe.
 
     \b
     inspector train good/ --out recipes/lens

@@ -67,7 +67,7 @@ class Connections:
 
     @property
     def has_requests(self) -> bool:
-        """Whether there is somebody to ask."""
+        """Whether a requests endpoint was given."""
         return self._requests is not None
 
     @property

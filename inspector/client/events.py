@@ -38,7 +38,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Let the part through."""
+        """Whether the part may be let through: a PASS without doubt, neither replayed nor made locally."""
         return self.verdict == "PASS" and self.doubt is None and not self.replay and not self.local
 
 
@@ -75,7 +75,7 @@ class HeartbeatBack:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The station was started anew."""
+    """The station has restarted."""
 
     old_boot_id: str
     boot_id: str

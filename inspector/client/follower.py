@@ -90,7 +90,7 @@ class Follower:
         """A message of the requests socket."""
         try:
             if not self._gaps.take_answer(parts[0], load(parts[-1]), self._speakers.station):
-                raise MalformedError("replay: must hold sound results of this station only")
+                raise MalformedError("replay: must contain only valid results of this station")
         except MalformedError as error:
             self._note_malformed(error)
 
@@ -109,11 +109,11 @@ class Follower:
         self.malformed += 1
         if self._unclear is None:
             self._emit(Malformed(str(error)))
-        self._unclear = f"a malformed message came: {error}"
+        self._unclear = f"a malformed message was received: {error}"
 
     def _read_message(self, parts: list[bytes], now: float, queued_s: float) -> None:
         if len(parts) != 2:
-            raise MalformedError(f"results: must come in two parts, got {len(parts)}")
+            raise MalformedError(f"results: must have two parts, got {len(parts)}")
         topic, message = parts[0].decode(errors="replace"), load(parts[1])
         camera = topic.removeprefix("result/")
         if topic != "status" and (camera == topic or not self._wants(camera)):
@@ -215,7 +215,9 @@ class Follower:
         if found := [self._judge(arrival, now) for arrival in self._inbox.take_of(camera, ids)]:
             return self._choose(camera, ids, found, is_late=now > deadline)
         if self._alive is False or now >= deadline:
-            return self.give_up(camera, ids, self._find_doubt(now) or self._unclear or "no verdict came in time")
+            return self.give_up(
+                camera, ids, self._find_doubt(now) or self._unclear or "no verdict was received in time"
+            )
         return None
 
     def give_up(self, camera: str, ids: Ids, why: str, raw: Mapping[str, Any] | None = None) -> Verdict:
@@ -237,8 +239,8 @@ class Follower:
         elif len(found) > 1:
             doubt = f"{len(found)} frames have these ids"
         elif is_late:
-            doubt = doubt or "not in time"
-        return self.give_up(camera, ids, f"PASS came, but {doubt}", found[0].raw) if doubt else found[0]
+            doubt = doubt or "it was not in time"
+        return self.give_up(camera, ids, f"PASS was received, but {doubt}", found[0].raw) if doubt else found[0]
 
     # ------------------------------------------------------------ doubt
 
@@ -252,7 +254,7 @@ class Follower:
 
     def _find_age(self, arrival: Arrival, now: float) -> str | None:
         if arrival.pulse is not self._pulse:
-            return "the station started anew since"
+            return "the station has restarted since then"
         age_s = arrival.pulse.compute_age(arrival.verdict.raw["published_utc_ns"] / 1e9, now)
         if age_s > self._heartbeat_s:
             return f"it is {age_s:.1f} s old"

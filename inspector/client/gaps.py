@@ -17,7 +17,7 @@ _MAX_GAPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A replay that was asked for."""
+    """A replay that was requested and not answered yet."""
 
     token: bytes
     first: int
@@ -64,7 +64,7 @@ class Gaps:
         ask: Callable[[bytes, dict[str, Any]], float] | None,
         from_seq: Mapping[str, int],
     ) -> None:
-        """Start.
+        """Start without a known gap.
 
         Args:
             emit: takes each event.
@@ -144,7 +144,7 @@ class Gaps:
     def _find_place(self, camera: str, boot_id: str, before: int) -> Place:
         """The camera's place; where it is new, or the station is, nothing up to `before` is expected any more."""
         if camera not in self._places and len(self._places) >= _MAX_CAMERAS:
-            raise MalformedError(f"camera: no more than {_MAX_CAMERAS} are followed, got {camera!r:.80}")
+            raise MalformedError(f"camera: at most {_MAX_CAMERAS} cameras are followed, got {camera!r:.80}")
         place = self._places.setdefault(camera, Place(boot_id, before, before))
         if place.boot_id != boot_id:
             # Numbers beyond what the journal holds are given once more; numbers below are those of a new journal.
@@ -152,7 +152,7 @@ class Gaps:
             place.last = place.recorded = min(place.recorded, before)
             place.returned = [part for part in place.returned if part[1] <= place.last]
             place.cut(place.last + 1, before)  # the caller finds them missing again, and the journal may have them
-            self._lose(camera, place.cut(before + 1, 1 << 63), "the station started anew")
+            self._lose(camera, place.cut(before + 1, 1 << 63), "the station restarted")
             place.question = None
             self._ask(camera, place)
         return place
@@ -201,7 +201,7 @@ class Gaps:
                 place.recorded = max(place.recorded, verdict.seq)
                 self._emit(verdict)
         goes_on = checked.get("more") is True and reached >= question.first
-        return sound, min(reached, question.last) if goes_on else question.last, "the replay lacks them"
+        return sound, min(reached, question.last) if goes_on else question.last, "they are not in the replay"
 
     def _lose(self, camera: str, ranges: list[tuple[int, int]], why: str) -> None:
         for first, last in ranges:

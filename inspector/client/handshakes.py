@@ -91,15 +91,15 @@ class Handshakes:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.refusal, self._hang_ups = None, 0
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.refusal = "the station refuses this key: it is unknown or revoked there, or lacks the role"
+            self.refusal = "the station refuses this key: the key is unknown, revoked, or does not have the role"
         elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            self.refusal = f"the station asks for {'no key' if self._has_key else 'a key'}"
+            self.refusal = f"the station requires {'no key' if self._has_key else 'a key'}"
             self._retry_at = time.monotonic() + _RETRY_S  # libzmq itself gives up for good
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             self._hang_ups += 1
             if self._hang_ups >= _HANG_UPS:
-                wanted = "no key, or has another than the key file says" if self._has_key else "a key"
-                self.refusal = self.refusal or f"the station hangs up: it asks for {wanted}, it seems"
+                wanted = "no key, or has another key than in the key file" if self._has_key else "a key"
+                self.refusal = self.refusal or f"the station closes the connection: it probably requires {wanted}"
 
     def close(self) -> None:
         """Watch no more; before the socket is closed."""

@@ -29,7 +29,7 @@ class Arrival:
 
     @property
     def ids(self) -> Ids:
-        """The frame's."""
+        """The frame's id, part id and trigger id."""
         return self.verdict.frame_id, self.verdict.part_id, self.verdict.trigger_id
 
     def is_of(self, camera: str, ids: Ids) -> bool:
@@ -62,14 +62,14 @@ class Inbox:
         return len(self._items) < _MAX_EVENTS // 2
 
     def put(self, item: Item) -> None:
-        """Add an item."""
+        """Add an item; if the inbox is full, the oldest one is dropped."""
         if len(self._items) >= _MAX_EVENTS:
             self.dropped += 1
             self._on_drop(self._items.popleft())
         self._items.append(item)
 
     def take_next(self) -> Item | None:
-        """The oldest item."""
+        """Remove and return the oldest item; None if there is none."""
         return self._items.popleft() if self._items else None
 
     def take_of(self, camera: str, ids: Ids) -> list[Arrival]:

@@ -55,7 +55,7 @@ def load_key(path: Path | str) -> ClientKey:
             raise
         raise KeyFileError(f"{path}: must be a key file (JSON): {error}") from error
     if not isinstance(read, dict) or read.get("schema") != 1:
-        raise KeyFileError(f"{path}: schema: must be 1: a file that `inspector keys new` wrote")
+        raise KeyFileError(f"{path}: schema: must be 1, in a file written by `inspector keys new`")
     for name in _TEXTS:
         value = read.get(name)
         if not isinstance(value, str) or (name.endswith("_key") and len(value) != 40):
@@ -66,7 +66,7 @@ def load_key(path: Path | str) -> ClientKey:
     except (ValueError, zmq.ZMQError) as error:
         raise KeyFileError(f"{path}: secret_key: must be a key: {error}") from error
     if derived != key.public_key:
-        raise KeyFileError(f"{path}: public_key: must be that of secret_key")
+        raise KeyFileError(f"{path}: public_key: must match secret_key")
     return key
 
 
@@ -76,4 +76,6 @@ def _refuse_unsafe(path: Path, found: os.stat_result) -> None:
     if found.st_mode & 0o027:
         raise KeyFileError(f"{path}: must have mode 0640 or stricter, got {stat.S_IMODE(found.st_mode):04o}: chmod 600")
     if found.st_uid not in {os.geteuid(), 0}:
-        raise KeyFileError(f"{path}: must belong to the user that runs this or root, got one of user {found.st_uid}")
+        raise KeyFileError(
+            f"{path}: must belong to the user that runs this program or to root, got user {found.st_uid}"
+        )

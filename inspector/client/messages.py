@@ -49,7 +49,7 @@ def load(body: bytes) -> dict[str, Any]:
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     message = dict(pairs)
     if len(message) != len(pairs):
-        raise MalformedError(f"each key must come once, got {[key for key, _ in pairs]!r:.200}")
+        raise MalformedError(f"each key must occur only once, got {[key for key, _ in pairs]!r:.200}")
     return message
 
 
@@ -78,7 +78,7 @@ def parse_verdict(raw: object, camera: str, station: str | None, *, replayed: bo
         raw = {"recorded": True, **raw, "replay": True}  # journals of early versions do not say `recorded`
     checked = check(raw, _RESULT, schema=True)
     if checked["camera"] != camera or checked["seq"] < 1 or checked["verdict"] not in {"PASS", "FAIL", "ERROR"}:
-        raise MalformedError(f"result: camera, seq or verdict breaks its rule, got {checked!r:.200}")
+        raise MalformedError(f"result: must have a valid camera, seq and verdict, got {checked!r:.200}")
     if station not in {None, checked["station"]}:
         raise MalformedError(f"station: must be {station!r:.80}, got {checked['station']!r:.80}")
     _refuse_contradictions(checked)
@@ -99,20 +99,20 @@ Contradiction = tuple[str, str, Callable[[Mapping[str, Any]], bool]]
 """Key, its rule in words, whether a result keeps it."""
 
 _ANY_RULES: tuple[Contradiction, ...] = (
-    ("reason", "must be OK for a PASS and for nothing else",
+    ("reason", "must be OK for a PASS and only for a PASS",
      lambda r: (r["verdict"] == "PASS") == (r["reason"] == "OK")),
-    ("reason_code", "must be 0 for a PASS and for nothing else",
+    ("reason_code", "must be 0 for a PASS and only for a PASS",
      lambda r: (r["verdict"] == "PASS") == (r["reason_code"] == 0)),
-    ("recorded", "must be true: only an ERROR may leave before it is on record",
+    ("recorded", "must be true: only an ERROR may be sent before it is recorded",
      lambda r: r["recorded"] or r["verdict"] == "ERROR"),
 )  # fmt: skip
 _PASS_RULES: tuple[Contradiction, ...] = (
     ("threshold", "must be a number for a PASS", lambda r: _is_number(r["threshold"])),
-    ("score", "must be a number up to the threshold for a PASS",
+    ("score", "must be a number not above the threshold for a PASS",
      lambda r: _is_number(r["score"]) and r["score"] <= r["threshold"]),
     ("margin", "must be score minus threshold", _fits_margin),
     ("regions", "must be an empty list for a PASS", lambda r: r.get("regions") == []),
-    *((key, "must be text for a PASS: a recipe judged it", lambda r, key=key: type(r.get(key)) is str and r[key] != "")
+    *((key, "must be text for a PASS (a recipe judged it)", lambda r, key=key: type(r.get(key)) is str and r[key] != "")
       for key in ("recipe_id", "recipe_sha256", "model_sha256")),
 )  # fmt: skip
 
@@ -132,7 +132,7 @@ def parse_status(status: dict[str, Any]) -> dict[str, Any]:
     check(status, _STATUS, schema=True)
     check(status["last_seq"], dict.fromkeys(status["last_seq"], (int,)))
     if min(status["last_seq"].values(), default=0) < 0:
-        raise MalformedError(f"last_seq: must hold numbers from 0 on, got {status['last_seq']!r:.200}")
+        raise MalformedError(f"last_seq: must hold numbers of at least 0, got {status['last_seq']!r:.200}")
     check(status.get("last_result", {}), {})
     return status
 
@@ -149,7 +149,7 @@ def check(message: object, rules: Rules, *, schema: bool = False) -> dict[str, A
         raise MalformedError(f"schema: must be {_SCHEMA}, got {message.get('schema')!r:.80}")
     for key, kinds in rules.items():
         if key not in message:
-            raise MalformedError(f"{key}: must be there, is missing")
+            raise MalformedError(f"{key}: must be present, but is missing")
         value = message[key]
         if type(value) not in kinds or not _is_bounded(value):  # a bool is no int here
             raise MalformedError(f"{key}: must be {[kind.__name__ for kind in kinds]} and finite, got {value!r:.80}")

@@ -70,12 +70,12 @@ class Pulse:
         return now - self.alive_at <= self._heartbeat_s
 
     def explain_silence(self, now: float) -> str:
-        """Why it is not alive."""
+        """Why the station is not considered alive."""
         if now - self._heard_at > self._heartbeat_s:
             return "no status"
         if now - self._moved_at > self._heartbeat_s:
-            return "the lifebit stands still"
-        return "its statuses come too late, or did not come in time for long enough yet"
+            return "the lifebit does not change"
+        return "its status messages arrive too late, or have not been on time for long enough yet"
 
     def compute_age(self, published_utc_s: float, now: float) -> float:
         """How long ago a message was published; infinite where that cannot be told."""

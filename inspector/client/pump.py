@@ -39,7 +39,7 @@ class Pump(threading.Thread):
         self._stop_asked.set()
 
     def run(self) -> None:
-        """Until asked to stop."""
+        """Receive messages until asked to stop."""
         try:
             while not self._stop_asked.is_set():
                 self._connections.wait(_LOOK_S)

@@ -78,7 +78,9 @@ class Sender:
             self._handshakes = Handshakes(self._context, self._socket, endpoint, has_key=loaded is not None)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise ValueError(f"endpoint: must be one of ZeroMQ, such as tcp://host:5555, got {endpoint!r}") from error
+            raise ValueError(
+                f"endpoint: must be a ZeroMQ endpoint such as tcp://host:5555, got {endpoint!r}"
+            ) from error
 
     def send(
         self,
@@ -151,9 +153,9 @@ class Sender:
     ) -> None:
         named = camera or self._camera
         if named is None:
-            raise ValueError("camera: required, with the sender or with the frame")
+            raise ValueError("camera: required, either for the sender or for the frame")
         header |= {"camera": named, "simulated": self._simulated if simulated is None else simulated}
-        self._wait(zmq.POLLOUT, "took a frame")
+        self._wait(zmq.POLLOUT, "accepted a frame")
         # Only now: the waiting here is not the network's.
         header["captured_utc_ns"] = time.time_ns() if captured_utc_ns is None else captured_utc_ns
         parts = [json.dumps({name: value for name, value in header.items() if value is not None}).encode(), content]

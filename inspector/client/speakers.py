@@ -36,9 +36,9 @@ class Speakers:
         """
         if self.station not in {None, station}:
             if not self._is_named:
-                self._disturb(f"another station speaks here, {station!r:.80}: name yours by station=", now)
+                self._disturb(f"another station also publishes here, {station!r:.80}: name yours with station=", now)
         elif boot_id in self._former and now - self._heard_at <= self._heartbeat_s:
-            self._disturb(f"two processes speak as {station!r:.80}", now)
+            self._disturb(f"two processes publish as {station!r:.80}", now)
         else:
             return False
         self.refused += 1

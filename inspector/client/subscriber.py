@@ -180,14 +180,14 @@ class Subscriber:
         deadline = read_clock() + timeout_s
         ids = (frame_id, part_id, trigger_id)
         if ids == (None, None, None):
-            raise ValueError("wait_for: must be given frame_id, part_id or trigger_id, got none of them")
+            raise ValueError("wait_for: must be called with frame_id, part_id or trigger_id, got none of them")
         if math.isnan(timeout_s):
             raise ValueError(f"wait_for: timeout_s must be a number, got {timeout_s!r}")
         self._refuse_fork()
         with self._pump.changed:
             answer = self._await_answer(camera, ids, deadline)
             if answer.passed and read_clock() > deadline:
-                answer = self._follower.give_up(camera, ids, "PASS came, but not in time", answer.raw)
+                answer = self._follower.give_up(camera, ids, "PASS was received, but not in time", answer.raw)
         return answer
 
     def _await_answer(self, camera: str, ids: Ids, deadline: float) -> Verdict:
@@ -219,12 +219,12 @@ class Subscriber:
 
     def _refuse_fork(self) -> None:
         if os.getpid() != self._pid:  # its thread is not here, and its lock may be held for ever
-            raise SubscriberError("a subscriber must be used by the process that made it, not by a fork of it")
+            raise SubscriberError("a subscriber must be used in the process that created it, not in a fork of it")
 
 
 def _find_station(station: str | None, key: ClientKey | None) -> str | None:
     if key is None:
         return station
     if station not in {None, key.station}:
-        raise ValueError(f"station: must be that of the key file, {key.station!r}, got {station!r}")
+        raise ValueError(f"station: must match the key file, {key.station!r}, got {station!r}")
     return key.station

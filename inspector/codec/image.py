@@ -113,4 +113,4 @@ def _count_followers(rest: memoryview) -> int:
 @functools.cache
 def _tell_profile() -> None:
     """Once a process: what it says of one picture holds for all."""
-    logger.info("a picture names a gamma or a colour profile: it is ignored, values are taken as they are stored")
+    logger.info("an image contains a gamma value or a colour profile: it is ignored, values are used as stored")

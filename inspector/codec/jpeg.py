@@ -46,13 +46,13 @@ def read_jpeg(array: Bytes, bounds: Bounds) -> Picture:
     layout = _read_layout(array.data)
     channels = len(layout.missing)
     if not channels:
-        raise BadFrameError(f"image: must be a whole JPEG, got {array.size} bytes without a frame header")
+        raise BadFrameError(f"image: must be a complete JPEG, got {array.size} bytes without a frame header")
     if channels not in {1, 3}:
         what = "CMYK" if channels == 4 else f"{channels} components"
         raise BadFrameError(f"image: must be a JPEG in grey or RGB, got {what}")
     bounds.check(layout.height, layout.width, channels)
     if any(layout.missing.values()):
-        raise BadFrameError(f"image: must be a whole JPEG, but scans are missing after {layout.scans}")
+        raise BadFrameError(f"image: must be a complete JPEG, but scans are missing after {layout.scans}")
     try:
         pixels = simplejpeg.decode_jpeg(
             array[: layout.end],
@@ -62,7 +62,7 @@ def read_jpeg(array: Bytes, bounds: Bounds) -> Picture:
             strict=True,
         )
     except ValueError as error:
-        raise BadFrameError(f"image: must be a whole JPEG, got {array.size} bytes: {error}") from error
+        raise BadFrameError(f"image: must be a complete JPEG, got {array.size} bytes: {error}") from error
     return Picture(
         pixels[..., 0] if channels == 1 else pixels,
         PixelFormat.MONO8 if channels == 1 else PixelFormat.RGB8,
@@ -116,7 +116,7 @@ def _walk(data: memoryview) -> Iterator[tuple[int, memoryview, int]]:
             return
         length = int.from_bytes(data[at : at + 2], "big")
         if length < 2:
-            raise BadFrameError(f"image: must be a whole JPEG, got {len(data)} bytes, a segment of {length}")
+            raise BadFrameError(f"image: must be a complete JPEG, got {len(data)} bytes with a segment of {length}")
         yield code, data[at + 2 : at + length], at + length
         at += length
     raise BadFrameError(f"image: must have at most {_MAX_SEGMENTS} segments, got more")
@@ -124,9 +124,9 @@ def _walk(data: memoryview) -> Iterator[tuple[int, memoryview, int]]:
 
 def _read_frame(layout: _Layout, code: int, body: memoryview) -> None:
     if layout.missing or len(body) < 6 or len(body) != 6 + 3 * body[5]:
-        raise BadFrameError("image: must be a whole JPEG with one frame header")
+        raise BadFrameError("image: must be a complete JPEG with one frame header")
     if body[0] != 8:
-        raise BadFrameError(f"image: must be a JPEG of 8 bits, got {body[0]}")
+        raise BadFrameError(f"image: must be an 8-bit JPEG, got bit depth {body[0]}")
     layout.kind = _FRAMES[code]
     layout.height, layout.width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     layout.missing = {component: set(range(64)) for component in body[6::3]}
@@ -138,7 +138,7 @@ def _read_scan(layout: _Layout, body: memoryview) -> None:
     if layout.scans > _MAX_SCANS:
         raise BadFrameError(f"image: must have at most {_MAX_SCANS} scans, got more")
     if not body or len(body) != 4 + 2 * body[0]:
-        raise BadFrameError("image: must be a whole JPEG, got a damaged scan header")
+        raise BadFrameError("image: must be a complete JPEG, got a damaged scan header")
     first, last, approximation = body[-3:]
     if approximation & 15:
         return  # refined later

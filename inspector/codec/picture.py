@@ -78,8 +78,8 @@ def check_orientation(tag: int) -> None:
     """
     if tag != 1:
         raise BadFrameError(
-            f"orientation: must be 1 (pixels as stored), got {tag}: the picture asks viewers to turn it; "
-            "turn its pixels and take the tag out"
+            f"orientation: must be 1 (pixels as stored), got {tag}: the image tells viewers to rotate it; "
+            "rotate its pixels and remove the tag"
         )
 
 
@@ -90,7 +90,7 @@ def refuse_several(count: int) -> None:
         BadFrameError: `count` is above 1.
     """
     if count > 1:
-        raise BadFrameError(f"image: must hold one picture, but holds {count} pictures")
+        raise BadFrameError(f"image: must contain one image, got {count}")
 
 
 def refuse_cut(size: int) -> NoReturn:
@@ -120,7 +120,7 @@ def check_alpha(alpha: Pixels) -> None:
     opaque = np.iinfo(alpha.dtype).max
     lowest = int(alpha.min(initial=opaque))
     if lowest < opaque:
-        raise BadFrameError(f"alpha: must be opaque, {opaque} everywhere, got {lowest}: take the alpha channel out")
+        raise BadFrameError(f"alpha: must be opaque, {opaque} everywhere, got {lowest}: remove the alpha channel")
 
 
 def look_up(indexes: Pixels, palette: Pixels) -> tuple[Pixels, PixelFormat]:
@@ -131,7 +131,9 @@ def look_up(indexes: Pixels, palette: Pixels) -> tuple[Pixels, PixelFormat]:
     """
     highest = int(indexes.max(initial=0))
     if highest >= len(palette):
-        raise BadFrameError(f"palette: must have an entry for each pixel, got {len(palette)} entries, pixel {highest}")
+        raise BadFrameError(
+            f"palette: must have an entry for each pixel value, got {len(palette)} entries and pixel value {highest}"
+        )
     if palette.shape[1] == 4:
         check_alpha(cv2.LUT(indexes, _to_table(palette[:, 3], OPAQUE)))
     red, green, blue = (palette[:, channel] for channel in range(3))
@@ -161,7 +163,7 @@ def from_opencv(pixels: Pixels) -> tuple[Pixels, PixelFormat, tuple[str, ...]]:
     assumed: tuple[str, ...] = ()
     if channels == 4 and pixels.dtype == np.uint8:
         check_alpha(pixels[..., 3])
-        assumed = ("alpha: opaque, dropped",)
+        assumed = ("alpha: opaque, ignored",)
     if channels in {3, 4} and pixels.dtype == np.uint8:
         code = cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGB
         return np.asarray(cv2.cvtColor(pixels, code)), PixelFormat.RGB8, assumed

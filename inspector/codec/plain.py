@@ -44,7 +44,7 @@ def read_pnm(array: Bytes, bounds: Bounds) -> Picture:
     head = array[:4096].tobytes()
     found = _PNM.match(head)
     if found is None:
-        raise BadFrameError(f"image: must be a binary PNM, P5 or P6, got one starting {head[:26]!r}")
+        raise BadFrameError(f"image: must be a binary PNM (P5 or P6), got one starting with {head[:26]!r}")
     width, height, highest = (int(text) for text in found.groups()[1:])
     channels = 1 if found[1] == b"5" else 3
     is_deep = highest > 255
@@ -52,7 +52,7 @@ def read_pnm(array: Bytes, bounds: Bounds) -> Picture:
         refuse_depth(channels, np.dtype(np.uint16))
     if highest not in {255, 65_535}:
         # Zero to a lower value: what white is would have to be guessed or scaled.
-        raise BadFrameError(f"image: must be a PNM whose highest value is 255 or 65535, got {highest}")
+        raise BadFrameError(f"image: must be a PNM with maximum value 255 or 65535, got {highest}")
     bounds.check(height, width, channels * (1 + is_deep))
     count = height * width * channels
     end = found.end() + count * (1 + is_deep)
@@ -91,10 +91,10 @@ def read_bmp(array: Bytes, bounds: Bounds) -> Picture:
         pixels, pixel_format = look_up(_unpack(rows, bits, width), _read_palette(data, header, bits, offset))
         return Picture(pixels, pixel_format, "BMP", f"{bits} bits, palette", end, (describe_palette(pixel_format),))
     samples = rows[:, : width * bits // 8].reshape(abs(height), width, bits // 8)
-    assumed: tuple[str, ...] = ("fourth byte: not used, dropped",) if bits == 32 else ()
+    assumed: tuple[str, ...] = ("fourth byte: unused, ignored",) if bits == 32 else ()
     if has_alpha:
         check_alpha(samples[..., 3])
-        assumed = ("alpha: opaque, dropped",)
+        assumed = ("alpha: opaque, ignored",)
     rgb = np.asarray(cv2.cvtColor(np.ascontiguousarray(samples[..., :3]), cv2.COLOR_BGR2RGB))
     return Picture(rgb, PixelFormat.RGB8, "BMP", f"{bits} bits, colours", end, assumed)
 
@@ -105,7 +105,7 @@ def _read_masks(data: memoryview, header: int) -> bool:
     if header < 56 and len(data) >= 66:
         masks = (*struct.unpack_from("<III", data, 54), 0)
     if masks[:3] != _BGR_MASKS or masks[3] not in {0, _ALPHA_MASK}:
-        raise BadFrameError(f"image: must be a BMP of blue, green, red, a byte each, got masks {masks}")
+        raise BadFrameError(f"image: must be a BMP with one byte each for blue, green and red, got masks {masks}")
     return bool(masks[3])
 
 

@@ -83,7 +83,7 @@ def _read_header(data: memoryview, bounds: Bounds) -> _Layout:
     """It comes first (11.2.1): width, height, bit depth, colour type."""
     start = START + b"\0\0\0\rIHDR"
     if len(data) < 29 or data[: len(start)] != start or data[25] not in _CHANNELS:
-        raise BadFrameError(f"image: must be a whole PNG, got {len(data)} bytes starting {bytes(data[:26])!r}")
+        raise BadFrameError(f"image: must be a complete PNG, got {len(data)} bytes starting with {bytes(data[:26])!r}")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     if depth == 16 and colour in {2, 6}:
         refuse_depth(_CHANNELS[colour], np.dtype(np.uint16))
@@ -108,7 +108,9 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview, int]]:
         if end > len(data):
             refuse_cut(len(data))
         if name != b"IDAT" and zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise BadFrameError(f"image: must be a whole PNG, got {len(data)} bytes, a wrong checksum of {name!r}")
+            raise BadFrameError(
+                f"image: must be a complete PNG, got {len(data)} bytes with a wrong checksum of {name!r}"
+            )
         yield name, data[at + 8 : end - 4], end
         if name == b"IEND":
             return
@@ -137,19 +139,19 @@ def _decode(array: Bytes, layout: _Layout) -> tuple[Pixels, PixelFormat, tuple[s
     if layout.colour == _PALETTE:
         return _decode_palette(layout)
     if layout.transparency is not None:
-        raise BadFrameError("alpha: must be opaque, but a colour is named as transparent (tRNS): take it out")
+        raise BadFrameError("alpha: must be opaque, but a colour is marked as transparent (tRNS): remove the mark")
     pixels = _decode_whole(array[: layout.end])
     if layout.colour == _GREY_ALPHA:
         check_alpha(pixels[..., 3])
         grey, pixel_format, _ = from_opencv(np.ascontiguousarray(pixels[..., 0]))
-        return grey, pixel_format, ("alpha: opaque, dropped",)
+        return grey, pixel_format, ("alpha: opaque, ignored",)
     return from_opencv(pixels)
 
 
 def _decode_whole(data: Bytes) -> Pixels:
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise BadFrameError(f"image: must be a whole PNG, got {data.size} bytes that libpng refuses")
+        raise BadFrameError(f"image: must be a complete PNG, got {data.size} bytes that libpng cannot read")
     return np.asarray(pixels)
 
 

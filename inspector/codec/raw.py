@@ -28,11 +28,11 @@ def decode_raw(
     # Bounded: Python refuses to print the byte count of sides with thousands of digits, which JSON can carry.
     if not (isinstance(shape, list) and len(shape) in {2, 3} and all(type(n) is int and 0 < n < 2**31 for n in shape)):
         raise BadFrameError(
-            f"shape: must be [H, W] or [H, W, C] of whole numbers from 1 to 2^31 - 1, got {shape!r:.80}"
+            f"shape: must be [H, W] or [H, W, C] with whole numbers from 1 to 2^31 - 1, got {shape!r:.80}"
         )
     channels = shape[2] if len(shape) == 3 else 1
     if channels not in {1, 3} or (dtype == "uint16" and channels == 3):
-        raise BadFrameError(f"shape: must have 1 channel, or 3 of uint8, got {channels} of {dtype}")
+        raise BadFrameError(f"shape: must have 1 channel, or 3 channels of uint8, got {channels} of {dtype}")
     wanted = shape[0] * shape[1] * channels * (2 if dtype == "uint16" else 1)
     if len(data) != wanted:
         raise BadFrameError(f"pixels: shape {shape} of {dtype} must be {wanted} bytes, got {len(data)}")
@@ -53,7 +53,7 @@ def name_video_format(pixels: Pixels, turned: int) -> PixelFormat:
         BadFrameError: it asks to be turned, or is neither 8-bit grey nor 8-bit colours.
     """
     if turned % 360:
-        raise BadFrameError(f"orientation: must be that of the pixels, got a video to be turned by {turned} degrees")
+        raise BadFrameError(f"orientation: must be that of the pixels, got a video to be rotated by {turned} degrees")
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or channels not in {1, 3}:
         refuse_depth(channels, pixels.dtype)

@@ -38,11 +38,13 @@ class Directory:
             return np.empty(0, np.uint8)
         dtype = np.dtype(self.order + _WHOLE_NUMBERS[type_])
         if at + count * dtype.itemsize > len(self.data):
-            raise BadFrameError(f"image: must be a whole TIFF, got {len(self.data)} bytes, tag {tag} lies past them")
+            raise BadFrameError(
+                f"image: must be a complete TIFF, got {len(self.data)} bytes, tag {tag} lies beyond the end"
+            )
         return np.frombuffer(self.data, dtype, count, at)
 
     def first(self, tag: int, default: int) -> int:
-        """A tag's first value."""
+        """The first value of a tag."""
         values = self.read(tag)
         return int(values[0]) if values.size else default
 
@@ -60,12 +62,14 @@ def read_first(data: memoryview) -> Directory:
     """
     order, is_big = _STARTS.get(bytes(data[:4]), ("", False))
     if not order:
-        raise BadFrameError(f"image: tags must start as TIFF does, got {bytes(data[:4])!r}")
+        raise BadFrameError(f"image: tags must start like a TIFF, got {bytes(data[:4])!r}")
     try:
         (offset,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
         return read_at(data, order, is_big, offset)
     except (struct.error, OverflowError) as error:
-        raise BadFrameError(f"image: must be a whole TIFF, got {len(data)} bytes, its tags lie past them") from error
+        raise BadFrameError(
+            f"image: must be a complete TIFF, got {len(data)} bytes, its tags lie beyond the end"
+        ) from error
 
 
 def count_directories(data: memoryview, first: Directory, limit: int) -> int:

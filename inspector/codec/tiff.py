@@ -128,15 +128,17 @@ def _read_form(directory: Directory) -> _Form:
         refuse_depth(samples, "/".join(f"{kind}{each}" for each in sorted(bits)))
     colours = 3 if photometric == _RGB else 1
     if samples - colours not in {0, 1} or (photometric == _PALETTE and samples > 1):
-        raise BadFrameError(f"image: must have {colours} samples a pixel, and alpha at most, got {samples}")
+        raise BadFrameError(
+            f"image: must have {colours} samples per pixel, plus at most an alpha channel, got {samples}"
+        )
     compression = directory.first(_COMPRESSION, _NONE)
     if compression not in _COMPRESSIONS:
         raise BadFrameError(
-            f"image: must be a TIFF that is uncompressed or has LZW, Deflate or PackBits, got compression {compression}"
+            f"image: must be a TIFF without compression or with LZW, Deflate or PackBits, got compression {compression}"
         )
     if directory.first(_FILL_ORDER, 1) != 1 or directory.first(_PREDICTOR, 1) not in {1, 2}:
         raise BadFrameError(
-            "image: must be a TIFF with the highest bit first and no predictor but horizontal differences"
+            "image: must be a TIFF with the highest bit first and no predictor other than horizontal differencing"
         )
     return _Form(
         directory.first(_HEIGHT, 0),
@@ -158,16 +160,18 @@ def _check_segments(data: memoryview, directory: Directory, form: _Form) -> None
     number = 0
     for number, size in enumerate(form.list_sizes(directory)):
         if number >= min(len(offsets), len(counts)):
-            raise BadFrameError(f"image: must be a whole TIFF, got {min(len(offsets), len(counts))} {what}s, too few")
+            raise BadFrameError(
+                f"image: must be a complete TIFF, got {min(len(offsets), len(counts))} {what}s, too few"
+            )
         start, count = int(offsets[number]), int(counts[number])
         if start < 8 or count < 1 or start + count > len(data) or (form.compression == _NONE and count < size):
             raise BadFrameError(
-                f"image: must be a whole TIFF, got {len(data)} bytes, {what} {number} at {start} of {count} bytes"
+                f"image: must be a complete TIFF, got {len(data)} bytes, {what} {number} at {start} of {count} bytes"
             )
         if not _is_whole(data[start : start + count], size, form.compression):
-            raise BadFrameError(f"image: must be a whole TIFF, got {len(data)} bytes, {what} {number} is damaged")
+            raise BadFrameError(f"image: must be a complete TIFF, got {len(data)} bytes, {what} {number} is damaged")
     if not number + 1 == len(offsets) == len(counts):
-        raise BadFrameError(f"image: must be a whole TIFF of {number + 1} {what}s, got {len(offsets)}")
+        raise BadFrameError(f"image: must be a complete TIFF of {number + 1} {what}s, got {len(offsets)}")
 
 
 def _is_whole(segment: memoryview, size: int, compression: int) -> bool:
@@ -227,7 +231,7 @@ def _decode(content: bytes) -> Pixels:
         with TiffImagePlugin.TiffImageFile(io.BytesIO(content)) as image:
             pixels = np.asarray(image)
     except _REFUSALS as error:
-        fault = f"image: must be a whole TIFF, got {len(content)} bytes that libtiff refuses: {error}"
+        fault = f"image: must be a complete TIFF, got {len(content)} bytes that libtiff cannot read: {error}"
         raise BadFrameError(fault) from error
     return np.where(pixels, np.uint8(255), np.uint8(0)) if pixels.dtype == np.bool_ else pixels
 
@@ -241,9 +245,9 @@ def _name(pixels: Pixels, form: _Form) -> tuple[Pixels, PixelFormat, tuple[str, 
     if channels in {2, 4}:
         check_alpha(pixels[..., -1])
         pixels = pixels[..., 0] if channels == 2 else pixels[..., :3]
-        assumed = ("alpha: opaque, dropped",)
+        assumed = ("alpha: opaque, ignored",)
     if form.photometric == _WHITE_IS_ZERO:
-        assumed = (*assumed, "values: count from white, turned round")
+        assumed = (*assumed, "values: stored from white to black, inverted")
         if form.bits == 16:  # Pillow turns the others
             pixels = np.uint16(65_535) - pixels
     pixel_format = PixelFormat.RGB8 if form.photometric == _RGB else PixelFormat.MONO8

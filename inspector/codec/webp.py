@@ -45,7 +45,7 @@ def read_webp(array: Bytes, bounds: Bounds) -> Picture:
     stills = [(name, body) for name, body in chunks if name in {_LOSSY, _LOSSLESS}]
     refuse_several(len(stills) + sum(name == _FRAME for name, _ in chunks))
     if len(stills) != 1:
-        raise BadFrameError(f"image: must be a WebP of one still picture, got {[name for name, _ in chunks]!r:.80}")
+        raise BadFrameError(f"image: must be a WebP with one still image, got {[name for name, _ in chunks]!r:.80}")
     kind, body = stills[0]
     height, width = _read_size(kind, body)
     bounds.check(height, width, 4)
@@ -55,7 +55,7 @@ def read_webp(array: Bytes, bounds: Bounds) -> Picture:
             check_orientation(read_exif_orientation(exif))
     pixels = cv2.imdecode(array[:end], cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise BadFrameError(f"image: must be a whole WebP, got {array.size} bytes that libwebp refuses")
+        raise BadFrameError(f"image: must be a complete WebP, got {array.size} bytes that libwebp cannot read")
     stored = f"8 bits, colours, {'lossy' if kind == _LOSSY else 'lossless'}"
     rgb, pixel_format, assumed = from_opencv(np.asarray(pixels))
     return Picture(rgb, pixel_format, "WebP", stored, end, assumed, any(name == b"ICCP" for name, _ in chunks))
@@ -77,7 +77,7 @@ def _walk(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 def _read_size(kind: bytes, body: memoryview) -> tuple[int, int]:
     """Height and width (RFC 6386, 9.1; RFC 9649, 3.4)."""
     if len(body) < 10:
-        raise BadFrameError(f"image: must be a whole WebP, got {len(body)} bytes of pixels")
+        raise BadFrameError(f"image: must be a complete WebP, got {len(body)} bytes of pixels")
     if kind == _LOSSY:
         width, height = struct.unpack_from("<HH", body, 6)
         return height & 0x3FFF, width & 0x3FFF
@@ -92,4 +92,4 @@ def _check_holes(kind: bytes, body: memoryview, pixels: int) -> None:
     """
     longest = _MAX_ZEROS if kind == _LOSSLESS else _MAX_ZEROS + pixels // (256 * 32)
     if bytes(longest + 1) in bytes(body):
-        raise BadFrameError(f"image: must be a whole WebP, but more than {longest} of its bytes in a row are zeros")
+        raise BadFrameError(f"image: must be a complete WebP, but has more than {longest} zero bytes in a row")

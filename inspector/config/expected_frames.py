@@ -34,7 +34,7 @@ class Bound(Strict):
     @model_validator(mode="after")
     def _bounds_something(self) -> Bound:
         if self.low is None and self.high is None:
-            raise ValueError("low or high must be given; to do without this bound, name it in expected_frames.off")
+            raise ValueError("low or high must be given; to disable this bound, add it to expected_frames.off")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low must be at most high ({self.high}), got {self.low}")
         return self
@@ -78,5 +78,5 @@ class ExpectedFrames(Strict):
     @classmethod
     def _all_there(cls, value: dict[Expected, Bound]) -> dict[Expected, Bound]:
         if missing := [name for name in EXPECTATIONS if name not in value]:
-            raise ValueError(f"each value must have a bound (off switches one off by name), got none for {missing}")
+            raise ValueError(f"each value must have a bound (to disable one, add it to off), got none for {missing}")
         return value

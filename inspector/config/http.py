@@ -44,12 +44,12 @@ class Http(Strict):
     @model_validator(mode="after")
     def _loopback_or_protected(self) -> Http:
         if (self.username is None) != (self.password is None):
-            raise ValueError("username and password must both be given, or neither")
+            raise ValueError("username and password must be given together or not at all")
         protected = self.tls is not None and self.username is not None
         if not (protected or self.open_without_authentication or is_loopback(self.host)):
             raise ValueError(
                 f"host must be a loopback address, got {self.host!r}; for another give tls, username and password, or "
-                "say open_without_authentication: true to let anyone who reaches it read the metrics"
+                "set open_without_authentication: true to let anyone who can reach it read the metrics"
             )
         return self
 

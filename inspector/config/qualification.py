@@ -83,7 +83,7 @@ class DetectionCurve(Strict):
         if self.caught > self.n:
             raise ValueError(f"caught must be at most n ({self.n}), got {self.caught}")
         if min(self.covariance[place][place] for place in range(3)) < 0:
-            raise ValueError(f"covariance must have no variance below 0, got {self.covariance}")
+            raise ValueError(f"covariance must not have a variance below 0, got {self.covariance}")
         return self
 
     def compute_probability(self, size_px: float, contrast: float) -> float:
@@ -120,7 +120,7 @@ def describe_qualification(qualification: Qualification) -> list[str]:
     for kind, curve in qualification.kinds.items():
         if not curve.rises:
             lines.append(
-                f"{kind}s: {curve.caught} of {curve.n} caught, but not the larger and stronger ones more often: "
+                f"{kind}s: {curve.caught} of {curve.n} caught, but larger and stronger ones are not caught more often: "
                 "no size can be stated"
             )
             continue
@@ -147,7 +147,7 @@ def _list_sizes(curve: DetectionCurve) -> Iterator[str]:
             yield f"{each.contrast:.3g} grey levels from {each.size_px:.2g} px on"
     if never := [f"{each.contrast:.3g}" for each in curve.a90_95 if each.size_px is None]:
         tried = f"{curve.size_px.low:.2g} to {curve.size_px.high:.2g} px"
-        yield f"{', '.join(never)} grey levels at no size tried ({tried})"
+        yield f"{', '.join(never)} grey levels at no tested size ({tried})"
 
 
 def _clip(value: float, tried: Range) -> float:

@@ -135,7 +135,7 @@ class Recipe(Strict):
     def _own_names(cls, value: tuple[Zone, ...]) -> tuple[Zone, ...]:
         names = [zone.name for zone in value]
         if len(set(names)) < len(names):
-            raise ValueError(f"each zone must have a name of its own, got {names}")
+            raise ValueError(f"each zone must have a unique name, got {names}")
         return value
 
     @field_validator("golden")
@@ -143,5 +143,5 @@ class Recipe(Strict):
     def _own_files(cls, value: tuple[Golden, ...]) -> tuple[Golden, ...]:
         files = [golden.file for golden in value]
         if len(set(files)) < len(files):
-            raise ValueError(f"each golden frame must have a file of its own, got {files}")
+            raise ValueError(f"each golden frame must have its own file, got {files}")
         return value

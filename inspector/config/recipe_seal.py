@@ -124,8 +124,8 @@ def list_changes(recipe: Recipe) -> list[Remark]:
         rule = f"must be as it was written, with sha256 {threshold.set_with_sha256}, got {digest}"
         changes.append(Remark(("threshold", "set_with"), rule))
     if changes:
-        problem = "it was not set with what stands here now: somebody edited it"
-        advice = "undo that, run inspector calibrate, or write method: manual and answer for it yourself"
+        problem = "the recipe was edited after it was set"
+        advice = "undo the edit, run inspector calibrate, or set method: manual and take responsibility for it"
         changes.append(Remark(("threshold",), problem, advice))
     return changes
 
@@ -138,7 +138,7 @@ def _compare(settings: Mapping[str, Any], recipe: Recipe) -> list[Remark]:
         then = settings.get(field, default)
         if then != now:
             place = tuple(int(step) if step.isdigit() else step for step in field.split("."))
-            differences.append(Remark(place, f"must be {then}, with which the threshold was set, got {now}"))
+            differences.append(Remark(place, f"must be {then}, as when the threshold was set, got {now}"))
     return differences
 
 
@@ -149,21 +149,21 @@ def list_doubts(recipe: Recipe) -> list[Remark]:
         return []
     doubts = [remark for far, remark in _list_far(recipe) if far.far_above_good]
     if threshold.set_by == "unknown":
-        problem = "it does not say what it was set with: an edit by hand would not be noticed"
+        problem = "it does not record the settings it was set with: a manual edit would not be noticed"
         doubts.append(Remark(("threshold",), problem, "run inspector calibrate"))
     if threshold.set_by == "hand":
         doubts += _list_doubts_by_hand(recipe, threshold)
     if recipe.expected_frames is None:
-        problem = "none: a frame that shows no part, or another one, can PASS"
+        problem = "none: a frame that shows no part or a wrong part can PASS"
         doubts.append(Remark(("expected_frames",), problem, "run inspector calibrate"))
     elif recipe.expected_frames.off:
-        problem = f"{', '.join(recipe.expected_frames.off)}: a frame that these would refuse can PASS"
+        problem = f"{', '.join(recipe.expected_frames.off)}: disabled, so a frame that they would refuse can PASS"
         doubts.append(Remark(("expected_frames", "off"), problem, "empty the list"))
     if recipe.expected_frames is not None and (widened := recipe.expected_frames.list_widened()):
-        problem = f"edited to let more through than good frames showed: {', '.join(widened)}"
-        doubts.append(Remark(("expected_frames", "bounds"), problem, "run inspector calibrate to measure them anew"))
+        problem = f"edited, and wider than the good frames justify: {', '.join(widened)}"
+        doubts.append(Remark(("expected_frames", "bounds"), problem, "run inspector calibrate to measure them again"))
     if not any(golden.verdict == "FAIL" for golden in recipe.golden):
-        problem = "no frame here must FAIL: nothing proves at the start that a defective part is rejected"
+        problem = "no frame with the verdict FAIL: nothing proves at the start that a defective part is rejected"
         doubts.append(Remark(("golden",), problem, "run inspector golden RECIPE --bad FILE"))
     return doubts
 
@@ -171,10 +171,10 @@ def list_doubts(recipe: Recipe) -> list[Remark]:
 def _list_doubts_by_hand(recipe: Recipe, threshold: Threshold) -> Iterator[Remark]:
     if threshold.set_with is not None:
         edited = ", ".join(remark.name for remark in _compare(threshold.set_with, recipe)) or "nothing"
-        problem = f"it was set by hand; edited since calibration: {edited}"
-        yield Remark(("threshold", "method"), problem, "run inspector calibrate for one with a bound")
+        problem = f"it was set manually; edited since calibration: {edited}"
+        yield Remark(("threshold", "method"), problem, "run inspector calibrate to get one with a bound")
     if threshold.good_scores is None:
-        problem = "it was set by hand, and what good frames score is not known: it may lie far too high"
+        problem = "it was set manually, and the scores of good frames are not known: it may be far too high"
         yield Remark(("threshold",), problem, "run inspector calibrate")
 
 
@@ -196,9 +196,9 @@ def _list_far(recipe: Recipe) -> Iterator[tuple[Threshold, Remark]]:
                 threshold,
                 Remark(
                     (*field, "value"),
-                    f"must be at most {limit:.6g} where good frames score {good.median:.6g} (median) to {good.p95:.6g} "
+                    f"must be at most {limit:.6g} since good frames score {good.median:.6g} (median) to {good.p95:.6g} "
                     f"(95 %), got {threshold.value:.6g}",
-                    "if defects score higher still, write far_above_good: true beside it",
+                    "if defects score even higher, add far_above_good: true next to it",
                 ),
             )
 

@@ -46,7 +46,7 @@ def _list_claims(cameras: Mapping[str, Camera], folder: Path) -> Iterator[Claim]
 
 
 class Station(Strict):
-    """One daemon."""
+    """The station file: one daemon, its sockets and its cameras."""
 
     schema_version: SchemaVersion = Field(alias="schema")
     """Version of this file's form."""
@@ -90,9 +90,9 @@ class Station(Strict):
         for name in SOCKETS:
             if not is_local(endpoint := getattr(sockets, name)):
                 raise ValueError(
-                    f"{name} must be a loopback address, got {endpoint!r}; anyone who reaches another address can "
-                    "feed frames and read verdicts: add a section security, which lets in only those with a key, or "
-                    "say open_without_authentication: true to accept that"
+                    f"{name} must be a loopback address, got {endpoint!r}; anyone who can reach another address "
+                    "can send frames and read verdicts: add a security section, so that only clients with a key are "
+                    "accepted, or set open_without_authentication: true to allow this"
                 )
         return sockets
 
@@ -106,7 +106,7 @@ class Station(Strict):
         return cameras
 
     def anchor(self, folder: Path) -> Station:
-        """With its relative paths made `folder`'s."""
+        """The same settings, with relative paths resolved against `folder`."""
         update: dict[str, Any] = {
             "state_dir": folder / self.state_dir,
             "cameras": {name: camera.anchor(folder) for name, camera in self.cameras.items()},

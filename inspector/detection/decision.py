@@ -59,7 +59,7 @@ def decide(
     """
     if not (np.isfinite(anomaly_map.max()) and np.isfinite(anomaly_map.min())):  # both carry NaN on
         bad = int(anomaly_map.size - np.isfinite(anomaly_map).sum())
-        raise NotFiniteError(f"anomaly map: all {anomaly_map.size} values must be finite, {bad} are not")
+        raise NotFiniteError(f"anomaly map: all {anomaly_map.size} values must be finite, but {bad} are not")
     if min_region_area > anomaly_map.size:
         raise FrameMismatchError(
             f"min_region_area: must be at most the {anomaly_map.size} pixels of the map, got {min_region_area}"

@@ -46,7 +46,7 @@ class Detector:
         expectation: Expectation | None = None,
         whole_maps: bool = False,
     ) -> None:
-        """Make it.
+        """Combine a recipe and its engine.
 
         Args:
             recipe: what to judge.

@@ -75,7 +75,9 @@ class Layouts:
         if counted and not self._whole_maps:
             tiles = grid.overlapping(np.maximum.reduce(counted))
         if not tiles:
-            raise FrameMismatchError(f"frame: nothing is left of the region of interest in a map of {shape}")
+            raise FrameMismatchError(
+                f"frame: the region of interest must cover part of the map, got none in a map of {shape}"
+            )
         try:
             check_parts(self._recipe, parts, shape)
         except RecipeError as error:  # in frames of this size
@@ -90,4 +92,6 @@ class Layouts:
             return  # the map no longer has the frame's aspect
         for mask in [mask for mask in (self._roi, *(mask for mask, _ in self._zones)) if mask is not None]:
             if abs(mask.shape[1] * shape[0] / (mask.shape[0] * shape[1]) - 1) > MASK_ASPECT_TOLERANCE:
-                raise FrameMismatchError(f"frame: must have the aspect of its mask {mask.shape}, got a map of {shape}")
+                raise FrameMismatchError(
+                    f"frame: must have the aspect ratio of its mask {mask.shape}, got a map of {shape}"
+                )

@@ -238,7 +238,7 @@ class Expectation:
         if not outside:
             return None
         kind = min((_ERRORS[name] for name in outside), key=_ORDER.index)
-        error = kind(f"not what good frames show: {'; '.join(outside.values())}")
+        error = kind(f"does not look like the good frames: {'; '.join(outside.values())}")
         if isinstance(error, UnlikeGoodError) and self._may_be_a_defect(look, outside):
             return error
         raise error

@@ -96,8 +96,8 @@ def check_parts(recipe: Recipe, parts: Parts, shape: tuple[int, ...]) -> None:
         largest = measure_largest(mask, shape)
         if recipe.min_region_area > largest:
             raise RecipeError(
-                f"min_region_area: must be at most {largest}, the pixels in one piece that count in {place} in a map "
-                f"of {shape[0]}x{shape[1]}, or nothing there could ever fail, got {recipe.min_region_area}"
+                f"min_region_area: must be at most {largest}, the largest connected area of {place} in a map "
+                f"of {shape[0]}x{shape[1]}, else no defect there could fail, got {recipe.min_region_area}"
             )
 
 
@@ -110,4 +110,4 @@ def check_aspect(mask: Mask, field: str, frame_hw: tuple[int, int] | None) -> No
     if frame_hw is None:
         return  # told when a frame comes
     if abs(mask.shape[1] * frame_hw[0] / (mask.shape[0] * frame_hw[1]) - 1) > MASK_ASPECT_TOLERANCE:
-        raise RecipeError(f"{field}: must have the frame's aspect, {frame_hw}, got a mask of {mask.shape}")
+        raise RecipeError(f"{field}: must have the frame's aspect ratio, {frame_hw}, got a mask of {mask.shape}")

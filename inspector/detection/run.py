@@ -40,7 +40,7 @@ class FrameRun:
     """Raised in place of a PASS: what the frame shows, which only a defect explains."""
 
     def __init__(self, image: Tensor, grid: TileGrid, tiles: Sequence[int], frame_hw: tuple[int, int]) -> None:
-        """Make it; `image` (3, h, w), padded, is on the device, `tiles` are those that must run."""
+        """`image` (3, h, w), padded, is on the device; `tiles` are those that must run."""
         self.image = image
         self.grid = grid
         self.tiles = tiles
@@ -52,7 +52,7 @@ class FrameRun:
         self.preprocess_ms = 0.0
 
     def restart(self) -> None:
-        """Forget what has run."""
+        """Discard what was computed; all tiles run again."""
         self.canvas.zero_()
         self.done = 0
         self.computed = None

@@ -82,5 +82,5 @@ def allow_only_float32() -> None:
 
 
 def allocate_tiles(batch: int, side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An engine's `tiles`."""
+    """Allocate the input tensor of an engine, its `tiles`."""
     return torch.zeros(batch, 3, side, side, dtype=dtype, device=device).to(memory_format=torch.channels_last)

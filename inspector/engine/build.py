@@ -79,14 +79,15 @@ def build_engine(
     best = choose_precision(device)
     if probe is None and best is not Precision.FP32:
         logger.warning(
-            "recipe %s has no probe to prove %s on: it runs in fp32, slower; `inspector calibrate` adds one",
+            "recipe %s has no probe to check %s with, so it runs in fp32, which is slower; `inspector "
+            "calibrate` adds a probe",
             recipe.recipe_id, best,
         )  # fmt: skip
     elif best is not Precision.FP32:
         try:
             return _prove(_build(order, best), probe, order)
         except RecipeError as error:
-            logger.warning("%s; it runs in fp32 instead, slower", error)
+            logger.warning("%s; it runs in fp32 instead, which is slower", error)
     return _prove(_build(order, Precision.FP32), probe, order)
 
 
@@ -112,34 +113,37 @@ def _prove(engine: Engine, probe: Probe | None, order: _Order) -> Engine:
     if probe is None:
         if precision is not Precision.FP32:
             raise RecipeError(
-                f"recipe {recipe.recipe_id}: precision: {precision} must be proved on the recipe's probe, and it has "
+                f"recipe {recipe.recipe_id}: precision: {precision} must be checked with the recipe's probe, "
+                "but it has "
                 "none; run inspector calibrate"
             )
         probe = _make_noise_probe(order)
     elif probe.tiles.shape[1:] != engine.tiles.shape[1:] or probe.tiles.dtype != engine.tiles.dtype:
         raise RecipeError(
-            f"recipe {recipe.recipe_id}: probe: must be of tiles {tuple(engine.tiles.shape[1:])} "
+            f"recipe {recipe.recipe_id}: probe: must have tiles {tuple(engine.tiles.shape[1:])} "
             f"{engine.tiles.dtype}, got {tuple(probe.tiles.shape[1:])} {probe.tiles.dtype}; run inspector calibrate"
         )
     scores = score_tiles(engine, probe.tiles)
     limits = {"float32": (probe.reference, MAX_SHIFT[precision])}
     if recipe.calibrated_in == precision.value:
-        limits["the engine its threshold was set with"] = (probe.calibrated, MAX_DRIFT[precision])
+        limits["the engine that its threshold was set with"] = (probe.calibrated, MAX_DRIFT[precision])
     elif recipe.calibrated_in is not None:
         logger.warning(
-            "recipe %s: its threshold was set in %s and it runs in %s: scores differ, so that defects may pass or good "
-            "parts fail; `inspector calibrate` on this machine sets it anew",
+            "recipe %s: its threshold was set in %s and it runs in %s: scores differ, so defects may pass or good "
+            "parts may fail; run `inspector calibrate` on this machine to set it again",
             recipe.recipe_id, recipe.calibrated_in, precision,
         )  # fmt: skip
     for other, (expected, limit) in limits.items():
         shift = probe.compare(scores, expected)
         if not shift <= limit:
             raise RecipeError(
-                f"recipe {recipe.recipe_id}: precision: {precision} on {engine.name} moves scores of good tiles by "
-                f"{shift:.2%} of the highest from {other}, must be at most {limit:.1%}; run inspector calibrate here"
+                f"recipe {recipe.recipe_id}: precision: {precision} on {engine.name} changes the scores of good "
+                "tiles by "
+                f"{shift:.2%} of the highest score compared with {other}, must be at most {limit:.1%}; run "
+                "inspector calibrate here"
             )
     shift = probe.compare(scores, probe.reference)
-    logger.info("recipe %s: %s, %s; scores moved %.3f%%", recipe.recipe_id, precision, engine.name, shift * 100)
+    logger.info("recipe %s: %s, %s; scores changed by %.3f%%", recipe.recipe_id, precision, engine.name, shift * 100)
     return engine
 
 
@@ -167,7 +171,9 @@ def _build(order: _Order, precision: Precision) -> Engine:
     except (ImportError, RuntimeError) as error:
         if order.recipe.precision not in {"auto", "fp32"}:  # asked for, and its threshold was set with its scores
             raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: {precision} cannot run: {error}") from error
-        logger.warning("OpenVINO cannot run this recipe: it runs eager in fp32, several times slower: %s", error)
+        logger.warning(
+            "OpenVINO cannot run this recipe: it runs in eager mode in fp32, several times slower: %s", error
+        )
     return build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
 
 

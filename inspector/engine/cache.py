@@ -59,7 +59,7 @@ def fetch(cache: Path, key: str, make: Callable[[Path], None]) -> Files | None:
         _drop_longest_unused(cache)
         return _read(folder)
     except OSError as error:
-        logger.warning("%s: compiled artefacts cannot be kept, the next start will compile again: %s", cache, error)
+        logger.warning("%s: compiled artefacts cannot be stored, the next start will compile again: %s", cache, error)
         return None
 
 
@@ -73,7 +73,7 @@ def _read(folder: Path) -> Files | None:
             raise ValueError(f"must name files, got {sums!r}")
         return {name: read_verified(folder / name, sha256) for name, sha256 in sums.items()}
     except (OSError, ValueError, RecipeError) as error:
-        logger.warning("%s: not as it was written, made anew: %s", folder, error)
+        logger.warning("%s: changed since it was written, created again: %s", folder, error)
         return None
 
 

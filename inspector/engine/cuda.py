@@ -74,7 +74,7 @@ class CudaEngine:
             except Exception as error:  # the compiler lets whatever its back ends raise through
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                logger.warning("torch.compile failed, torch's own kernels run instead, slower: %s", error)
+                logger.warning("torch.compile failed, so torch's own kernels run, which are slower: %s", error)
         self._capture()
         self.name = f"CUDA graph of {kernels} on {torch.cuda.get_device_name(device)}"
 

@@ -49,11 +49,9 @@ class EagerEngine:
 
     @torch.inference_mode()
     def infer(self, count: int) -> Tensor:
-        """As `Engine`."""
         images = (self.tiles[:count].float() - self._mean) / self._std
         maps: Tensor = self._model(images)
         return maps[:, 0]
 
     def halve_batch(self) -> None:
-        """As `Engine`."""
         self.tiles = self.tiles[: max(1, len(self.tiles) // 2)]

@@ -75,7 +75,7 @@ class OpenVinoEngine:
         streams = CORE.compile_model(network, "CPU", options | {"NUM_STREAMS": cores})
         used = streams.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != _HINTS[precision]:
-            raise RuntimeError(f"OpenVINO has no {precision} on this CPU, it would run {used}")
+            raise RuntimeError(f"OpenVINO does not support {precision} on this CPU, it would use {used}")
         self._streams = [streams.create_infer_request() for _ in range(cores)]
         self._single = CORE.compile_model(network, "CPU", options | {"NUM_STREAMS": 1}).create_infer_request()
         options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -88,7 +88,6 @@ class OpenVinoEngine:
         self.name = f"OpenVINO {VERSION.partition('-')[0]} on {cpu}, {cores} threads"
 
     def infer(self, count: int) -> Tensor:
-        """As `Engine`."""
         pixels = self.tiles[:count].permute(0, 2, 3, 1).numpy()
         requests = self._streams if count >= len(self._streams) else [self._single] * count
         share = -(-count // len(requests))  # ceiling division
@@ -118,7 +117,6 @@ class OpenVinoEngine:
             layer[part] = output.data
 
     def halve_batch(self) -> None:
-        """As `Engine`."""
         self.tiles = self.tiles[: max(1, len(self.tiles) // 2)]
 
 

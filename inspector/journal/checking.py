@@ -13,7 +13,7 @@ from inspector.journal.mark import Mark, read_mark, write_mark
 from inspector.journal.reader import connect_read_only
 from inspector.journal.schema import has_events, read_meta, read_version
 
-RESTORE = "docs/operator/journal-restore.md says what to do"
+RESTORE = "see docs/operator/journal-restore.md"
 _MAX_QUICK_BYTES = 256 * 1024**2
 """Larger files are not read as a whole: a second is enough for 600 MB in memory, or 100 MB on a slow disk."""
 _LEAST_ROWS = 1000
@@ -40,7 +40,7 @@ def check_journal(path: Path, mark: Mark | None) -> None:
         return
     log_bytes = _measure_log(path)
     if path.stat().st_size == 0 and log_bytes:  # SQLite would delete the log
-        raise JournalError(f"it is empty, but its log is not; {RESTORE}")
+        raise JournalError(f"it is empty, but its log file is not; {RESTORE}")
     with closing(connect_read_only(path)) as connection:
         if read_version(connection) == 0:
             return  # begun anew; or from before there were hashes
@@ -79,7 +79,11 @@ def _find_gap(connection: sqlite3.Connection, table: str, ends: tuple[str, str],
     if found != head - first + 1:
         return f"{table} {first} to {head} must be {head - first + 1} rows, found {found}"
     row = connection.execute(f"SELECT CAST(hash AS BLOB) FROM {table} WHERE n = ?", (head,)).fetchone()  # noqa: S608
-    return None if row in {None, (head_hash,)} else f"the last row of {table}, {head}, is not the one that was written"
+    return (
+        None
+        if row in {None, (head_hash,)}
+        else f"the last row of {table}, {head}, differs from the one that was written"
+    )
 
 
 def accept_journal(path: Path, who: str) -> tuple[int, int] | None:
@@ -108,10 +112,10 @@ def find_conflict(connection: sqlite3.Connection, mark: Mark) -> str | None:
     if head_n == 0:
         return None  # the first was lost, and this one begun in its place
     if head_n < mark.head_n:
-        return f"it is older than its mark: its last row is {head_n}, but {mark.head_n} were on record"
+        return f"it is older than its mark: its last row is {head_n}, but {mark.head_n} had been recorded"
     row = connection.execute("SELECT CAST(hash AS BLOB) FROM results WHERE n = ?", (mark.head_n,)).fetchone()
     known = {head_n: head_hash} | dict([read_meta(connection, "anchor")])
     hash_ = row[0] if row else known.get(mark.head_n, mark.head_hash)  # pruned since
     if hash_ != mark.head_hash:
-        return f"it is not the journal that its mark was made of: row {mark.head_n} is another"
+        return f"it is not the journal that its mark belongs to: row {mark.head_n} differs"
     return None

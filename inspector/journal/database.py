@@ -106,25 +106,28 @@ class JournalFile:
             elif change is Change.OVERWRITTEN:
                 check_journal(self._path, Mark(*read_meta(self.connection, "head"), {}))
                 self._place.find_change(wrote=True)
-                logger.warning("journal %s: another program wrote to it; it is sound", self._path)
+                logger.warning("journal %s: another program wrote to it; it is not damaged", self._path)
             else:
-                raise JournalError("its files were deleted, moved away or replaced while the station runs")
+                raise JournalError("its files were deleted, moved or replaced while the station was running")
         except (sqlite3.Error, OSError, JournalError) as error:
-            raise JournalError(f"journal {self._path}: cannot be written: {error}; {RESTORE}") from error
+            hint = "" if RESTORE in str(error) else f"; {RESTORE}"
+            raise JournalError(f"journal {self._path}: cannot be written: {error}{hint}") from error
 
     def _make_log_anew(self) -> None:
         """Fold the log, which is still open, into the database, and open both anew; one put in its place is deleted."""
         busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
-            raise JournalError("its log was deleted, and somebody who reads keeps it from being made anew")
+            raise JournalError(
+                "its log file was deleted and cannot be created again while another program reads the journal"
+            )
         head = read_meta(self.connection, "head")
         self.connection.close()
         self.connection = _open(self._path)
         if read_meta(self.connection, "head") != head:
             self.connection.close()
-            raise JournalError("its log was replaced by another one, which somebody uses")
+            raise JournalError("its log file was replaced by another one, which is in use")
         self._place.forget_log()
-        logger.warning("journal %s: its log was deleted and is made anew; nothing is lost", self._path)
+        logger.warning("journal %s: its log file was deleted and is created again; nothing is lost", self._path)
 
 
 def _refuse_unusable(path: Path) -> None:

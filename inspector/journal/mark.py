@@ -52,7 +52,7 @@ def read_mark(journal: Path) -> Mark | None:
     except OSError as error:
         raise JournalError(f"{path}: cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        logger.error("%s: makes no sense, so that nothing shows whether the journal is the last one: %r", path, error)
+        logger.error("%s: not valid, so it is unknown whether the journal is the latest one: %r", path, error)
         return None
 
 

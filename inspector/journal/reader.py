@@ -63,10 +63,10 @@ def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
         connection = connect_read_only(path)
         version = read_version(connection)
         if version == 0 and not is_legacy(connection):
-            raise JournalError("it is no journal: it has no tables")
+            raise JournalError("it is not a journal: it has no tables")
         if version == 0:
             raise JournalError(
-                f"user_version: must be 1 to {len(MIGRATIONS)}, got 0: start its station, which brings it up to date"
+                f"user_version: must be 1 to {len(MIGRATIONS)}, got 0: start its station, which upgrades it"
             )
         yield connection
     except (OSError, sqlite3.Error, ValueError, OverflowError, JournalError) as error:

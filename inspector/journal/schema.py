@@ -94,9 +94,9 @@ def read_version(connection: sqlite3.Connection) -> int:
     if version == 0:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master ORDER BY name")]
         if tables and not is_legacy(connection):
-            raise JournalError(f"it is no journal: its tables are {tables!r:.200}")
+            raise JournalError(f"it is not a journal: its tables are {tables!r:.200}")
     elif _read_number(connection, "application_id") != APPLICATION_ID:
-        raise JournalError("it is no journal: its application_id is another program's")
+        raise JournalError("it is not a journal: its application_id belongs to another program")
     elif version > len(MIGRATIONS):
         raise JournalError(
             f"user_version: must be at most {len(MIGRATIONS)}, got {version}: a newer version of inspector wrote it;"

@@ -122,11 +122,11 @@ def _follow(rows: Iterable[tuple[Any, ...]], chain: _Chain) -> _Chain:
             chain.hash = compute_hash(chain.hash, row)
             name = f"{chain.what} {row[0]} ({row[1]!s:.80} {row[2]!s:.20})"
             if row[0] > chain.n + 1:
-                chain.faults.append(f"{chain.what} {chain.n + 1}: missing; the next one on record is {name}")
+                chain.faults.append(f"{chain.what} {chain.n + 1}: missing; the next one recorded is {name}")
             elif row[0] <= chain.n:
                 chain.faults.append(f"{name}: comes before the first one, which is {chain.n + 1}")
             elif chain.hash != stored:
-                chain.faults.append(f"{name}: altered, or not in its place")
+                chain.faults.append(f"{name}: altered, or in the wrong place")
         chain.n = row[0]
     return chain
 
@@ -134,7 +134,7 @@ def _follow(rows: Iterable[tuple[Any, ...]], chain: _Chain) -> _Chain:
 def _check_head(chain: _Chain, head_n: int, head_hash: bytes) -> list[str]:
     what = chain.what
     if chain.n < head_n:
-        return [f"{what} {chain.n + 1}: missing, with all up to the head, which is {what} {head_n}"]
+        return [f"{what} {chain.n + 1}: missing, together with all {what}s up to the head, {what} {head_n}"]
     if chain.n > head_n:
         return [f"{what} {head_n + 1}: comes after the head, which is {what} {head_n}"]
     if not chain.faults and chain.hash != head_hash:

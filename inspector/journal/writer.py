@@ -116,7 +116,7 @@ class Journal:
         if mark is None or not lost:
             return []
         ends = {camera: seq + MARGIN for camera, seq in lost.items()}
-        reason = f"an older copy, accepted by {mark.accepted_by}" if mark.accepted_by else "not in the journal any more"
+        reason = f"an older copy, accepted by {mark.accepted_by}" if mark.accepted_by else "no longer in the journal"
         events = [
             Event(time.time_ns(), boot_id, Kind.JOURNAL, camera, "station", "lost",
                   {"from_seq": known.get(camera, 0) + 1, "to_seq": end, "reason": reason})

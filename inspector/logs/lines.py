@@ -22,7 +22,7 @@ class LineFormatter(logging.Formatter):
     """Makes each record one line; in text, a traceback adds lines of its own, indented."""
 
     def __init__(self, style: Format, *, journal: bool, station: str | None = None, timed: bool | None = None) -> None:
-        """Make it.
+        """Set the format.
 
         Args:
             style: text for people, keyvalue for logfmt, json for machines.

@@ -73,7 +73,7 @@ def dump_ring() -> None:
     """Write the lines that the ring has kept, if there is one."""
     ring = _find_ring()
     if ring is not None and len(ring):
-        logger.info("the last lines below the level of this log follow, oldest first")
+        logger.info("the last lines below this log's level follow, oldest first")
         ring.dump()
 
 
@@ -110,7 +110,7 @@ def _log_warning(
 
 
 def _log_unhandled(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    logger.critical("not handled: %s", kind.__name__, exc_info=(kind, error, traceback))
+    logger.critical("unhandled error: %s", kind.__name__, exc_info=(kind, error, traceback))
     dump_ring()
 
 

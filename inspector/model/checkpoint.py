@@ -33,4 +33,4 @@ def load_weights(model: nn.Module, content: bytes, path: Path) -> None:
         raise RecipeError(f"{path}: weights do not load into this recipe's model: {error}") from error
     for name, values in weights.items():
         if not values.isfinite().all():
-            raise RecipeError(f"{path}: {name}: weights must be finite, {int((~values.isfinite()).sum())} are not")
+            raise RecipeError(f"{path}: {name}: weights must be finite, but {int((~values.isfinite()).sum())} are not")

@@ -84,7 +84,7 @@ def _build(name: str, *, pre_trained: bool) -> nn.Module:
             raise
         raise WeightsError(
             f"encoder weights: {name!r} could not be fetched ({type(error).__name__}: {error}); "
-            "without network, run `inspector encoder fetch` on a machine that has it and give the file "
+            "without a network, run `inspector encoder fetch` on a machine that has one and give the file "
             "(--encoder-weights FILE)"
         ) from error
     return model
@@ -104,7 +104,7 @@ def load_encoder_weights(encoder: Encoder, weights: str | Path) -> None:
     if str(weights) == NO_WEIGHTS:
         warnings.warn(
             "encoder weights: none. A random encoder sees texture and contrast but no learned features: "
-            "expect to miss subtle defects. Good for trying the machinery out; give ImageNet weights for production.",
+            "it will miss subtle defects. Use it only to try out the software; use ImageNet weights in production.",
             stacklevel=2,
         )
         return
@@ -117,7 +117,7 @@ def load_encoder_weights(encoder: Encoder, weights: str | Path) -> None:
     if missing or wrong:
         raise WeightsError(
             f"encoder weights: {path} does not fit the backbone: {len(missing)} tensors missing "
-            f"(first: {missing[:1]}), {len(wrong)} too many or of another shape (first: {wrong[:1]})"
+            f"(first: {missing[:1]}), {len(wrong)} unexpected or of another shape (first: {wrong[:1]})"
         )
     used = {key: value for key, value in state.items() if key in wanted}
     encoder.feature_extractor.load_state_dict(used, strict=False)
@@ -132,5 +132,5 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"encoder weights: cannot read {path} ({type(error).__name__}: {error})") from error
     state: Any = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"encoder weights: {path} must hold a dictionary of tensors, got {type(state).__name__}")
+        raise WeightsError(f"encoder weights: {path} must contain a dictionary of tensors, got {type(state).__name__}")
     return dict(state)

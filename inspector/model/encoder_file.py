@@ -54,6 +54,6 @@ def _write(encoder: Encoder, out: Path, *, force: bool) -> str:
         sha256 = save_weights(encoder.feature_extractor, new)
         if not (out.exists() and compute_sha256(out) == sha256):
             if out.exists() and not force:
-                raise WeightsError(f"--out: must be new or hold the same weights (or give --force), got {out}")
+                raise WeightsError(f"--out: must be new or contain the same weights (or use --force), got {out}")
             new.replace(out)
     return sha256

@@ -81,7 +81,7 @@ def load_checkpoint(path: Path, expected: CheckpointFormat | None = None) -> For
     else:
         checkpoint = _read_state(path, content)
     if expected not in (None, checkpoint.format):
-        raise CheckpointError(f"{path}: --format: must be {checkpoint.format}, which the file is, got {expected}")
+        raise CheckpointError(f"{path}: --format: must be {checkpoint.format}, the format of the file, got {expected}")
     return checkpoint
 
 
@@ -146,7 +146,8 @@ def _build_anomalib(
     prefix = next((str(key).removesuffix(_ANCHOR) for key in state if str(key).endswith(_ANCHOR)), None)
     if prefix is None:
         raise CheckpointError(
-            f"{path}: must hold Reverse Distillation of anomalib ('state_dict' or 'model' with {_ANCHOR}) or of RD4AD "
+            f"{path}: must contain Reverse Distillation of anomalib ('state_dict' or 'model' with {_ANCHOR}) or "
+            "of RD4AD "
             f"('bn' and 'decoder'), got neither"
         )
     if isinstance(anomaly_map_mode, Inert):  # an enumeration's member is pickled as its class and its value

@@ -65,7 +65,8 @@ def load_inert(path: Path) -> Any:
     )
     if foreign:
         raise CheckpointError(
-            f"{path}: must hold tensors and the classes of a model, got a pickle that names {', '.join(foreign)}; "
+            f"{path}: must contain only tensors and the classes of a model, got a pickle that names "
+            f"{', '.join(foreign)}; "
             "nothing of it was executed"
         )
     stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [

@@ -43,7 +43,11 @@ def convert_aside(folder: Path, cache: Path) -> None:
     )
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        logger.warning("%s: not converted aside, it is converted beside the frames: %s", folder, last)
+        logger.warning(
+            "%s: not converted in a separate process, so it is converted in this one while frames are judged: %s",
+            folder,
+            last,
+        )
 
 
 def _main(folder: str, cache: str, parent: str) -> None:

@@ -43,7 +43,7 @@ class AllowList:
         for client in clients:
             # A connection is known by its name alone: one that was made with the former key would stay let in.
             if self._keys.get(client.name, client.public_key) != client.public_key:
-                rule = "must be a new name for a new key, while the station runs"
+                rule = "must be new for a new key while the station runs"
                 raise ConfigError(f"{self._path}: clients: name: {rule}, got {client.name!r} with another key")
         self._keys |= {client.name: client.public_key for client in clients}
         self._by_key = {client.public_key: client for client in clients}
@@ -66,7 +66,7 @@ class AllowList:
         return self._by_key.get(public_key)
 
     def find_name(self, name: str) -> Client | None:
-        """The client of this name."""
+        """The client with this name, or None."""
         return self._by_name.get(name)
 
     def oldest_key(self) -> float | None:
@@ -94,7 +94,7 @@ class Gate:
         max_rate: float | None = None,
         count: Callable[[str, str], None] = lambda socket, cause: None,
     ) -> None:
-        """Make it.
+        """Set up the gate of one socket.
 
         Args:
             socket: its name in the station file.
@@ -121,7 +121,7 @@ class Gate:
         if parts > MAX_PARTS:
             self._refuse("parts", f"message: must have at most {MAX_PARTS} parts, got {parts} from {peer}")
         if self._max_rate is not None and not self._take_token(peer, self._max_rate):
-            self._refuse("rate", f"messages: must be at most {self._max_rate:g} a second, got more from {peer}")
+            self._refuse("rate", f"messages: must be at most {self._max_rate:g} per second, got more from {peer}")
         self._find(peer, SOCKET_ROLES[self._socket])
 
     def admit_camera(self, peer: str, camera: str) -> None:
@@ -148,7 +148,7 @@ class Gate:
             return None
         client = self._allow_list.find_name(peer)
         if client is None or client.is_revoked:
-            self._refuse("permission", f"key: must be on the list of clients and not revoked, got that of {peer}")
+            self._refuse("permission", f"key: must be on the list of clients and not revoked, got the key of {peer}")
         elif roles.isdisjoint(client.roles):
             wanted = " or ".join(sorted(roles))
             self._refuse("permission", f"role: must be {wanted}, got {', '.join(client.roles)} of {peer}")

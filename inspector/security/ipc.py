@@ -34,15 +34,15 @@ def listen(path: Path) -> int:
     """Take a path for this process until it ends; the descriptor of a socket that listens there.
 
     Raises:
-        OSError: another process has it, the folder cannot be written, or what lies there is no socket.
+        OSError: another process has it, the folder cannot be written, or a file that is not a socket is in the way.
     """
     # Who listens counts first: he may be of another program, or have lost his lock to a clean-up.
     listener = find_listener(path)
     if listener is not None:
-        raise OSError(errno.EADDRINUSE, f"{listener} listens there")
+        raise OSError(errno.EADDRINUSE, f"{listener} is already listening there")
     # The lock decides between two that start at once.
     if not hold(find_lock(path)):
-        raise OSError(errno.EADDRINUSE, f"{_describe(find_holder(find_lock(path)))} has it")
+        raise OSError(errno.EADDRINUSE, f"it is in use by {_describe(find_holder(find_lock(path)))}")
     _remove_stale(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
         made.bind(os.fspath(path))
@@ -86,7 +86,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "what lies there is no socket")
+        raise OSError(errno.EEXIST, "a file that is not a socket is in the way")
     path.unlink()
 
 

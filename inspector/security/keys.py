@@ -29,7 +29,7 @@ from inspector.strict.reading import load_strict, locate_field
 
 _MAX_BYTES = 256 * 1024
 """Of the list: about a thousand clients, which takes half a second to read; handshakes wait that long."""
-_HEADER = "# Who may connect. Read again as soon as it changes; `inspector keys` writes it.\n"
+_HEADER = "# Who may connect. Written by `inspector keys`; the station reads it again after each change.\n"
 
 
 class Role(StrEnum):
@@ -83,7 +83,7 @@ class Client(Strict):
     @model_validator(mode="after")
     def _cameras_of_a_sender(self) -> Client:
         if self.cameras is not None and Role.SENDER not in self.roles:
-            raise ValueError(f"cameras must be given to a sender only, got {list(self.cameras)}")
+            raise ValueError(f"cameras must only be given for a sender, got {list(self.cameras)}")
         return self
 
     @property
@@ -113,7 +113,7 @@ def load_clients(path: Path) -> tuple[Client, ...]:
             value = getattr(client, field)
             if value in seen:
                 place = locate_field(path, ("clients", number, field))
-                raise ConfigError(f"{place}: clients.{number}.{field}: must be given once, got {value!r} again")
+                raise ConfigError(f"{place}: clients.{number}.{field}: must be unique, got {value!r} again")
             seen.add(value)
     return clients
 
@@ -125,8 +125,8 @@ def _refuse_unsafe(path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if found.st_uid not in {os.geteuid(), 0}:
-        rule = f"must belong to the user that runs this ({os.geteuid()}) or root"
-        raise ConfigError(f"{path}: {rule}, got one of user {found.st_uid}")
+        rule = f"must belong to the user that runs this program ({os.geteuid()}) or to root"
+        raise ConfigError(f"{path}: {rule}, got user {found.st_uid}")
     if found.st_size > _MAX_BYTES:
         raise ConfigError(f"{path}: must have at most {_MAX_BYTES} bytes, got {found.st_size}")
     if found.st_mode & 0o022:
@@ -189,6 +189,6 @@ def read_station_key(reference: str) -> tuple[bytes, bytes]:
     try:
         secret_key = _check_key(secret).encode("ascii")
     except ValueError:
-        rule = "must hold a secret key, 40 characters of Z85 (inspector keys makes one)"
+        rule = "must contain a secret key, 40 characters of Z85 (`inspector keys` creates one)"
         raise ConfigError(f"security.key: {rule}, got {len(secret)} characters", field=("security", "key")) from None
     return zmq.curve_public(secret_key), secret_key

@@ -73,5 +73,5 @@ class Security(Strict):
     """File of who may connect, and as what. `inspector keys` writes it; it is read again as soon as it changes."""
 
     def anchor(self, folder: Path) -> Security:
-        """With its relative paths made `folder`'s."""
+        """The same settings, with relative paths resolved against `folder`."""
         return self.model_copy(update={"key": anchor_secret(self.key, folder), "clients": folder / self.clients})

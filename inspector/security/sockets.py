@@ -45,10 +45,10 @@ class Binding:
             if ipc.identify(self.path) == self.file:
                 return None
             who = ipc.find_listener(self.path) or "nobody"
-            why = f"another file is in its place, where {who} listens"
+            why = f"another file has taken its place, and {who} listens there"
         except OSError as error:
             why = f"its file cannot be found: {error.strerror}"
-        return f"{self.endpoint}: nobody can connect any more: {why}"
+        return f"{self.endpoint}: clients can no longer connect: {why}"
 
     def remove(self) -> None:
         """Remove its file, if it is still its own; for when its socket is closed."""

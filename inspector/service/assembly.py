@@ -271,7 +271,7 @@ class Assembly:
                 self._health.fault(binding.field, loss)
         account = self.ledger.account()
         if not account.balances:
-            self._health.fault("account", f"frames received are not those answered and open: {account}")
+            self._health.fault("account", f"frames received do not equal frames answered plus frames open: {account}")
 
     # ------------------------------------------------------------ stop
 
@@ -347,7 +347,7 @@ class Assembly:
 def _tell_of_any_age(cameras: Mapping[str, Camera]) -> None:
     for name, camera in cameras.items():
         if camera.max_age_ms is None:
-            message = "camera %s: max_age_ms is null: a frame is judged however long it was held on the way"
+            message = "camera %s: max_age_ms is null: a frame is judged no matter how long it was delayed on the way"
             logger.warning(message, name, extra={"camera": name})
 
 

@@ -51,7 +51,7 @@ class Daemon:
     """One station, from start to stop. Built, then `run` once in the main thread of a process that ends with it."""
 
     def __init__(self, station: Station, path: Path) -> None:
-        """Make it; `path` is the station's file, for when it is to be read again."""
+        """`path` is the station file, which a reload reads again."""
         self._station = station
         self._path = path.resolve()
         self._notifier = Notifier()
@@ -250,7 +250,7 @@ class Daemon:
 
     def _shutdown(self) -> None:
         """Answer all that was accepted and end; see `Assembly.stop`."""
-        self.health.enter(State.STOPPING, signal.Signals(self._signal).name if self._signal else "asked to")
+        self.health.enter(State.STOPPING, signal.Signals(self._signal).name if self._signal else "on request")
         status = f"FAULT: {self.health.last_error}" if self.health.state is State.FAULT else "STOPPING"
         self._notifier.notify("STOPPING=1", status=status)
         parts, timeout_s = self._parts, self._station.stop_timeout_s
@@ -261,7 +261,7 @@ class Daemon:
         self._log_counter.stop()
         logger.info("stopped; %d frames unanswered", sum(parts.ledger.account().in_flight.values()))
         if alive:
-            logger.error("threads still alive at the end of the stop deadline: %s", ", ".join(alive))
+            logger.error("threads still running at the stop deadline: %s", ", ".join(alive))
             logging.shutdown()
             time.sleep(0.2)  # the last verdicts leave through libzmq's own thread
             os._exit(1)
@@ -282,6 +282,6 @@ class Daemon:
 
 
 def set_up_logs(station: Station) -> None:
-    """Log as the station file says."""
+    """Set up logging with the format and level of the station file."""
     config = station.logging
     logs.set_up(format=config.format, level=config.level, ring=config.ring, station=station.station)

@@ -51,7 +51,7 @@ class EvidenceStore:
     """
 
     def __init__(self, folder: Path, config: Evidence) -> None:
-        """Make it; nothing is touched before `open`."""
+        """Nothing on the disk is touched before `open`."""
         self._folder = folder
         self.config = config
         self._opened = False
@@ -119,7 +119,7 @@ class EvidenceStore:
         kept = _Kept(f"{_name(result)}+{self._next}", sum(len(data) for data in files.values()))
         if kept.size > self.config.max_bytes:
             raise EvidenceError(
-                f"evidence.max_bytes: must hold at least one frame, here of {kept.size} bytes with its result, "
+                f"evidence.max_bytes: must have room for at least one frame with its result, here {kept.size} bytes, "
                 f"got {self.config.max_bytes}"
             )
         try:

@@ -75,18 +75,15 @@ class Unanswering:
         """See `Source`."""
 
     def awaits_answer(self) -> bool:
-        """See `Source`."""
         return False
 
     def answer(self, problem: str | None) -> None:
         """See `Source`."""
 
     def defer_answer(self) -> Callable[[str | None], None]:
-        """See `Source`."""
         return self.answer
 
     def is_busy(self) -> bool:
-        """See `Source`."""
         return False
 
 

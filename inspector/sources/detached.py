@@ -20,7 +20,7 @@ class DetachedSource(Unanswering):
     """
 
     def __init__(self, source: Source) -> None:
-        """Make it; a call of `source` may take its `connect_s`."""
+        """A call of `source` may take up to its `connect_s`."""
         self.name = source.name
         self.cameras = source.cameras
         self.can_wait = source.can_wait
@@ -41,7 +41,6 @@ class DetachedSource(Unanswering):
             raise call.error
 
     def read(self, timeout_s: float) -> Frame | None:
-        """See `Source.read`."""
         call = self._call or self._begin(lambda: self._source.read(timeout_s))
         if not self._await(call, timeout_s):
             if call.age_s > self.connect_s:
@@ -53,7 +52,6 @@ class DetachedSource(Unanswering):
         return call.frame
 
     def interrupt(self) -> None:
-        """See `Source`."""
         self._is_interrupted = True
         self._source.interrupt()
         if self._call is not None:
@@ -67,7 +65,6 @@ class DetachedSource(Unanswering):
             self._source.close()
 
     def is_busy(self) -> bool:
-        """See `Source`."""
         return self._call is not None and not self._call.is_over
 
     def _begin(self, function: Callable[[], Frame | None]) -> _Call:

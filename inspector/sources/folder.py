@@ -37,9 +37,9 @@ class FolderSettings(SourceSettings):
     """Image files of a folder, by name; with `watch` also those that come later."""
 
     age_doubt = AgeDoubt(
-        "files do not say when they were captured: one that lay there for hours is judged as new",
-        "take away what is judged, and put nothing old there",
-        never_dated="files do not say when they were captured",
+        "files have no capture time: a file that is hours old is judged as a new one",
+        "remove judged files, and do not put old files there",
+        never_dated="files have no capture time",
     )
 
     type: Literal["folder"]
@@ -53,11 +53,9 @@ class FolderSettings(SourceSettings):
 
     @property
     def folder(self) -> Path:
-        """See `SourceSettings`."""
         return self.path
 
     def anchor(self, folder: Path) -> Self:
-        """See `SourceSettings`."""
         return self.model_copy(update={"path": folder / self.path})
 
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
@@ -66,7 +64,6 @@ class FolderSettings(SourceSettings):
         yield Claim((camera, "source", "path"), "folder", repr(str(self.path)), ("folder", path))
 
     def build(self, camera: str, *, simulated: bool = False) -> Source:
-        """See `SourceSettings`."""
         source = FolderSource(camera, self.path, watch=self.watch, poll_s=self.poll_s, simulated=simulated)
         return DetachedSource(source)
 
@@ -116,12 +113,11 @@ class FolderSource(Unanswering):
             NotConnectedError: it is not there (a network drive away).
         """
         if not os.path.isdir(self._path):  # noqa: PTH112 (raises nothing, whatever a network drive answers)
-            raise NotConnectedError(f"folder {self._path} is not there")
+            raise NotConnectedError(f"folder {self._path} does not exist")
         if not self._waiting:
             self._list()
 
     def read(self, timeout_s: float) -> Frame | None:
-        """See `Source.read`."""
         if not self._waiting:
             self._wait(timeout_s)
             return None
@@ -151,7 +147,7 @@ class FolderSource(Unanswering):
         )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     # ------------------------------------------------------------ a file
 

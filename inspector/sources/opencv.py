@@ -41,8 +41,8 @@ class OpencvSettings(SourceSettings):
 
     is_exclusive = True
     age_doubt = AgeDoubt(
-        "the time is that of reading: a frame that a driver or network stream held back is judged as new",
-        "read what has no queue, or let a program send frames with captured_utc_ns from the camera's clock",
+        "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
+        "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
     )
 
     type: Literal["opencv"]
@@ -55,13 +55,11 @@ class OpencvSettings(SourceSettings):
     """How long one frame may take; then the device is closed and opened again."""
 
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
-        """See `SourceSettings`."""
         device = f"/dev/video{self.device}" if isinstance(self.device, int) else self.device.strip()
         device = device if "://" in device else os.path.normpath(device)
         yield Claim((camera, "source", "device"), "device", mask_secrets(repr(self.device)), ("device", device))
 
     def build(self, camera: str, *, simulated: bool = False) -> Source:
-        """See `SourceSettings`."""
         timeouts = {"open_timeout_s": self.open_timeout_s, "read_timeout_s": self.read_timeout_s}
         return OpencvSource(camera, self.device, **timeouts, simulated=simulated)
 
@@ -97,7 +95,7 @@ class OpencvSource(Unanswering):
         if self._inbox is not None:
             return
         if self.is_busy():
-            raise NotConnectedError(f"camera {self.name}: {self._shown} hangs; its capture process cannot be ended")
+            raise NotConnectedError(f"camera {self.name}: {self._shown} hangs; its capture process cannot be stopped")
         self._inbox = self._start_child()
         opened = self._receive(_START_S + self._open_timeout_s)
         message = {} if opened is None else json.loads(bytes(opened))
@@ -121,7 +119,6 @@ class OpencvSource(Unanswering):
         return _Inbox(near_end)
 
     def read(self, timeout_s: float) -> Frame | None:
-        """See `Source.read`."""
         deadline = time.monotonic() + timeout_s
         if self._header is None and (message := self._receive(timeout_s)) is not None:
             self._header = self._read_header(message)
@@ -177,7 +174,6 @@ class OpencvSource(Unanswering):
                 self._child = None
 
     def is_busy(self) -> bool:
-        """See `Source`."""
         return self._child is not None and self._child.is_alive()
 
     def _receive(self, timeout_s: float) -> np.ndarray[Any, Any] | None:

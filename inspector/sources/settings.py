@@ -52,7 +52,7 @@ class SourceSettings(Strict):
         return None
 
     def anchor(self, folder: Path) -> Self:
-        """With its relative paths made `folder`'s."""
+        """The same settings, with relative paths resolved against `folder`."""
         return self
 
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
@@ -79,7 +79,7 @@ class Sourced(Protocol):
 
     @property
     def source(self) -> SourceSettings:
-        """Where its frames come from."""
+        """Settings of the source that delivers the camera's frames."""
 
     @property
     def simulated(self) -> bool:

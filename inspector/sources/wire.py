@@ -29,7 +29,7 @@ class FrameDecoder:
     def __init__(
         self, cameras: Mapping[str, Sourced], max_bytes: int, find_frame_hw: FindFrameHw = lambda _: None
     ) -> None:
-        """Make it; `max_bytes` bounds a message's pixels, as they come and decoded."""
+        """`max_bytes` limits the pixels of a message, both as received and decoded."""
         self._max_bytes = max_bytes
         self._find_frame_hw = find_frame_hw
         self._simulated = {name: camera.simulated for name, camera in cameras.items()}
@@ -44,7 +44,7 @@ class FrameDecoder:
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras it serves."""
+        """Names of the cameras whose frames are accepted."""
         return tuple(self._colours)
 
     def decode(self, parts: Sequence[bytes | memoryview], admit: Callable[[str], None] = lambda camera: None) -> Frame:
@@ -111,7 +111,9 @@ class FrameDecoder:
         encoding = ("raw" if "dtype" in header else "jpeg") if imagezmq else header.get("encoding")
         if encoding in ("jpeg", "png"):  # a tuple: senders also send what cannot be hashed
             if not bytes(data[:4]).startswith(_STARTS[encoding]):  # files may be more
-                raise BadFrameError(f"pixels: must be {encoding} as their header says, start with {bytes(data[:4])!r}")
+                raise BadFrameError(
+                    f"pixels: must be {encoding} as their header says, got data starting with {bytes(data[:4])!r}"
+                )
             return decode_image(data, max_bytes=self._max_bytes, frame_hw=self._find_frame_hw(camera))
         if encoding == "raw":
             return decode_raw(data, header.get("dtype"), _listed(header.get("shape")), self._colour(header, camera))

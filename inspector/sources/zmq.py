@@ -36,8 +36,8 @@ class ImagezmqSettings(ListeningSettings):
     """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
 
     age_doubt = AgeDoubt(
-        "imagezmq's own messages do not say when they were captured: one held on the way is judged as new",
-        "have the sender give captured_utc_ns beside msg",
+        "imagezmq's own messages have no capture time: a delayed frame is judged as a new one",
+        "let the sender add captured_utc_ns next to msg",
         by_default_only=True,
     )
 
@@ -52,15 +52,13 @@ class ImagezmqSettings(ListeningSettings):
     @classmethod
     def _seen_whole(cls, sender: str | None) -> str | None:
         if sender is not None and not (sender.isprintable() and sender == sender.strip()):
-            raise ValueError("must be printable text without blanks at its ends")
+            raise ValueError("must be printable text without leading or trailing blanks")
         return sender
 
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
-        """See `SourceSettings`."""
         yield claim_text((camera, "source", "sender"), "sender", self.name_sender(camera))
 
     def name_sender(self, camera: str) -> str:
-        """See `ListeningSettings`."""
         return self.sender or camera
 
 
@@ -99,7 +97,7 @@ class ZmqSource:
         self.leave: Callable[[zmq.Socket[bytes]], None] | None = None
 
     def connect(self) -> None:
-        """Bind.
+        """Bind the sockets.
 
         Raises:
             ConfigError: an endpoint is in use or not ours.
@@ -117,7 +115,6 @@ class ZmqSource:
             self._poller.register(socket, zmq.POLLIN)
 
     def read(self, timeout_s: float) -> Frame | None:
-        """See `Source.read`."""
         ready = dict(self._poller.poll(0))
         self.is_caught_up = not ready
         if not ready and not (ready := dict(self._poller.poll(int(timeout_s * 1000)))):
@@ -147,12 +144,10 @@ class ZmqSource:
         return self._asker is not None
 
     def answer(self, problem: str | None) -> None:
-        """See `Source`."""
         if self._asker is not None:
             self.defer_answer()(problem)
 
     def defer_answer(self) -> Callable[[str | None], None]:
-        """See `Source`."""
         assert self._asker is not None  # noqa: S101 (`awaits_answer`)
         (socket, envelope), self._asker = self._asker, None
 
@@ -167,12 +162,11 @@ class ZmqSource:
         """See `Source`: nothing here takes long."""
 
     def is_busy(self) -> bool:
-        """See `Source`."""
         return False
 
     def close(self) -> None:
         """Unbind; senders that wait for answers are left to `leave`."""
-        self.answer("SHUTDOWN: the station ended before the frame was on record")  # where its thread died
+        self.answer("SHUTDOWN: the station stopped before the frame was recorded")  # where its thread died
         for socket in self._sockets:
             if socket.type == zmq.ROUTER and self.leave is not None:
                 self.leave(socket)

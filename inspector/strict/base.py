@@ -50,7 +50,7 @@ class Remark:
 
     @property
     def name(self) -> str:
-        """The field's, as it is written."""
+        """The field's path as written in the file."""
         return ".".join(map(str, self.field))
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ class Claim:
 
     @property
     def camera(self) -> str:
-        """Whose it is."""
+        """Name of the camera that makes the claim."""
         return self.field[0]
 
 
@@ -40,6 +40,6 @@ def find_conflicts(claims: Iterable[Claim]) -> Iterator[tuple[tuple[str, ...], s
     for claim in claims:
         owner = owners.setdefault(claim.key, claim)
         if owner.camera != claim.camera:
-            rule = f"must not be {'' if owner.value == claim.value else 'taken for '}the {owner.what} of camera"
+            rule = f"must not be {'' if owner.value == claim.value else 'mistaken for '}the {owner.what} of camera"
             its = "" if owner.value == claim.value else f" ({owner.value})"
             yield claim.field, f"{rule} {owner.camera}{its}, got {claim.value}"

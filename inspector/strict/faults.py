@@ -50,9 +50,9 @@ def describe_shape(path: Path, data: object) -> str:
 def describe_version(path: Path, node: yaml.Node | None, version: int, guide: str) -> str:
     """A file of another version than the one there is; nothing else in it can be judged."""
     if version > SCHEMA:
-        advice = "it was written for a newer inspector: upgrade inspector on this machine"
+        advice = "the file was written for a newer inspector: upgrade inspector on this machine"
     else:
-        advice = f"there never was such a version: write schema: {SCHEMA} and compare the file with {guide}"
+        advice = f"this version does not exist: write schema: {SCHEMA} and compare the file with {guide}"
     place, _ = locate(node, ("schema",))
     rule = f"must be {SCHEMA}, the version that inspector {__version__} reads"
     return f"{_show(path, place)}: schema: {rule}, got {version}; {advice}"
@@ -70,7 +70,7 @@ def describe_duplicates(path: Path, node: yaml.Node | None) -> Iterator[str]:
         seen: set[str] = set()
         for key, value in node.value:
             if str(key.value) in seen:
-                yield f"{_show(path, _place(key))}: {key.value}: given twice"
+                yield f"{_show(path, _place(key))}: {key.value}: must be given once, got it twice"
             seen.add(str(key.value))
             yield from describe_duplicates(path, value)
     elif isinstance(node, yaml.SequenceNode):
@@ -107,7 +107,7 @@ def describe_bools(path: Path, node: yaml.Node | None, read: Any, taken: Any, lo
     if isinstance(read, bool) and not isinstance(taken, bool):
         place, found, value = _find(node, loc)
         words = value.value if isinstance(value, yaml.ScalarNode) else read
-        yield f"{_show(path, place)}: {'.'.join(found)}: must be a number, or text in quotes, got {words}"
+        yield f"{_show(path, place)}: {'.'.join(found)}: must be a number or text in quotes, got {words}"
     elif isinstance(read, dict) and isinstance(taken, dict):
         for key in filter(taken.__contains__, read):
             yield from describe_bools(path, node, read[key], taken[key], (*loc, key))
@@ -123,7 +123,7 @@ def is_no_text(node: yaml.Node | None) -> bool:
 
 def _ask_for_quotes(node: yaml.Node) -> str:
     kind = _NO_TEXT[node.tag.removeprefix(_TAG)]
-    return f"must be text; write it in quotes: '{node.value}', got {node.value or 'an empty place'}, in YAML {kind}"
+    return f"must be text; write it in quotes: '{node.value}', got {node.value or 'an empty value'}, in YAML {kind}"
 
 
 def _doubt_number(text: str) -> str | None:
@@ -135,8 +135,8 @@ def _doubt_number(text: str) -> str | None:
         base, meant = 8, str(int(digits))
     else:
         return None
-    rule = f"must be a decimal number, or text in quotes; write {meant} or '{text}'"
-    return f"{rule}, got {text}, in YAML a number of base {base}"
+    rule = f"must be a decimal number or text in quotes; write {meant} or '{text}'"
+    return f"{rule}, got {text}, in YAML a number in base {base}"
 
 
 def describe_values(path: Path, node: yaml.Node | None, model: type[BaseModel], fault: ValidationError) -> list[str]:
@@ -160,7 +160,7 @@ def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], item: 
     if item["type"] == "extra_forbidden":
         meant = get_close_matches(str(loc[-1]), list_keys(model, loc[:-1]), n=1)
         hint = f"; did you mean {meant[0]}?" if meant else ""
-        return f"{where}: {field}: unknown key, value {item['input']!r}{hint}"
+        return f"{where}: {field}: unknown key, got value {item['input']!r}{hint}"
     if item["type"] == "missing":
         missing = ".".join([*found, str(loc[-1])])
         return describe_missing_schema(path) if missing == "schema" else f"{where}: {missing}: required, but missing"

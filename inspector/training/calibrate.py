@@ -116,7 +116,7 @@ def calibrate(
         logger.warning("%s: %s", folder / RECIPE_FILE, change)
     verify_golden(recipe, folder)  # told before an hour of judging
     if set_from_defects and (defects_dir is None or zones or recipe.zones):
-        raise TrainingError("--set-from-defects: must come with --defects, and for a recipe without zones")
+        raise TrainingError("--set-from-defects: must be given together with --defects, and for a recipe without zones")
     areas = AREAS if min_region_area == "auto" else (min_region_area or recipe.min_region_area,)
     confidence = 1 - (1 - CONFIDENCE) / len(areas)  # the bound holds for all areas tried, so for the one chosen
     if good_dir is None:
@@ -187,11 +187,11 @@ def _recall(folder: Path, recipe: Recipe, device: str, given: Sequence[str]) -> 
         TrainingError: there are none, or frames would have to be judged again.
     """
     if given:
-        raise TrainingError(f"GOOD_DIR: must be given with {', '.join(given)}: frames must be judged again for that")
+        raise TrainingError(f"GOOD_DIR: must be given with {', '.join(given)}, which needs frames to be judged again")
     record = load_scores(folder)
     threshold = recipe.threshold
     if threshold is None or threshold.set_by != "calibration" or list_changes(recipe):
-        raise TrainingError("GOOD_DIR: must be given where the recipe was edited: frames must be judged again")
+        raise TrainingError("GOOD_DIR: must be given, since the recipe was edited and frames must be judged again")
     unset = recipe.model_copy(update={"threshold": None})
     detector = open_detector(folder, device=choose_device(device), recipe=unset, proved=False)
     return Judged(recipe, detector, {record.min_region_area: record})
@@ -205,14 +205,14 @@ def _fit_areas(records: Mapping[int, ScoreRecord], fit: Fit) -> dict[int, Mappin
         except TrainingError:
             if not fitted:
                 raise
-            logger.info("minimum region area %d: some part of the frame shows none that large", area)
+            logger.info("minimum region area %d: too large for some part of the frame", area)
     return fitted
 
 
 def _score_defects(detector: Detector, folder: Path, area: int, advance: Advance) -> Scores:
     paths, scores = score_parts(detector, list_images(folder), [area], advance)
     if not paths:
-        raise TrainingError(f"--defects: must hold at least one frame that can be judged, got {folder}")
+        raise TrainingError(f"--defects: must contain at least one frame that can be judged, got {folder}")
     return scores[area]
 
 
@@ -240,11 +240,13 @@ def _qualify(recipe: Recipe, judged: Judged, folder: Path, anew: bool, per_kind:
 
 def _check_groups(scores: Scores, groups: Sequence[str], fit: Fit) -> GroupCheck | None:
     if len(set(groups)) < 3:
-        logger.warning("--groups: at least 3 are needed to leave one out, got %s", sorted(set(groups)))
+        logger.warning("--groups: at least 3 groups are needed to leave one out, got %s", sorted(set(groups)))
         return None
     check, faults = check_groups(scores, groups, fit)
     for fault in faults:
-        logger.warning("%s: its frames differ from the others': the bound does not hold for a new group", fault)
+        logger.warning(
+            "%s: its frames differ from those of the other groups, so the bound does not hold for a new group", fault
+        )
     return check
 
 
@@ -265,7 +267,8 @@ def _check_golden(recipe: Recipe, detector: Detector, folder: Path) -> None:
         prove_golden(Detector(recipe, detector.engine, roi=roi, zones=zones, expectation=expectation), folder)
     except RecipeError as error:
         raise TrainingError(
-            f"{error}\nThe new threshold is not kept, recipe.yaml is as it was: the daemon would refuse the recipe. "
-            "Look at the good frames; where the golden frames no longer hold true, take them out with "
+            f"{error}\nThe new threshold was not saved and recipe.yaml is unchanged, since the daemon would "
+            "refuse the recipe. "
+            "Check the good frames; if the golden frames are no longer right, remove them with "
             f"`inspector golden {folder} --clear` and calibrate again"
         ) from error

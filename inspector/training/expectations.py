@@ -92,7 +92,8 @@ def _tell_of_edits(before: ExpectedFrames, bounds: Mapping[Expected, Bound]) -> 
     for name, bound in before.bounds.items():
         if name in before.measured and bound != before.measured[name]:
             logger.warning(
-                "expected_frames.bounds.%s: it was edited to %s and is measured anew: %s; edit it again if need be",
+                "expected_frames.bounds.%s: it had been edited to %s and is now measured again: %s; edit it "
+                "again if needed",
                 name, bound.model_dump(), bounds[name].model_dump(),
             )  # fmt: skip
 

@@ -100,7 +100,7 @@ def _judge_one(detector: Detector, frame: KnownFrame, known: dict[str, str]) -> 
         raise InspectorError(f"{frame.path}: cannot be read: {error}") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 in known:
-        raise InspectorError(f"{frame.path}: must not be golden already, but is the same as {known[sha256]}")
+        raise InspectorError(f"{frame.path}: must not be a golden frame already, but is the same as {known[sha256]}")
     try:
         return _Judged(frame, content, sha256, judge_known(detector, content, frame.verdict))
     except RecipeError as error:
@@ -125,7 +125,7 @@ def _store(folder: Path, recipe: Recipe, judged: Sequence[_Judged]) -> Recipe:
     except (OSError, InspectorError) as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise InspectorError(f"{folder}: golden frames cannot be written, nothing was changed: {error}") from error
+        raise InspectorError(f"{folder}: golden frames cannot be written, so nothing was changed: {error}") from error
     return recipe
 
 

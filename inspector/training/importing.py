@@ -68,7 +68,8 @@ def _choose_encoder(checkpoint: ForeignCheckpoint, wanted: str | None) -> str | 
     if checkpoint.encoder is not None:
         if wanted is not None:
             raise CheckpointError(
-                f"{checkpoint.path}: --encoder-weights: must be left out, the checkpoint holds the encoder its "
+                f"{checkpoint.path}: --encoder-weights: must be left out, since the checkpoint contains the "
+                "encoder its "
                 f"student was trained on, got {wanted}"
             )
         return None
@@ -110,7 +111,7 @@ def _plan_recipe(
             weights_sha256="0" * 64,  # until they are written
         )
     except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path}: makes no recipe: {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: cannot be made into a recipe: {error}") from error
 
 
 def _plan_normalisation(checkpoint: ForeignCheckpoint) -> Normalisation:

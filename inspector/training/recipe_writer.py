@@ -36,7 +36,7 @@ def check_out(out: Path) -> None:
     if out.exists() and not (out / RECIPE_FILE).is_file() and (out.is_file() or any(out.iterdir())):
         raise TrainingError(f"--out: must be a new folder or a recipe to replace, got {out}")
     if out.is_mount():
-        raise TrainingError(f"--out: must not be a mount point, a new recipe could not take its place, got {out}")
+        raise TrainingError(f"--out: must not be a mount point, since a new recipe could not replace it, got {out}")
     try:  # now rather than after hours of training
         out.parent.mkdir(parents=True, exist_ok=True)
         Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent)).rmdir()
@@ -85,7 +85,7 @@ def write_recipe(recipe: Recipe, model: ReverseDistillation, out: Path, extras: 
         new.chmod(0o755)
         _swap(new, out)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"--out: {out} cannot be written, nothing there was changed: {error}") from error
+        raise TrainingError(f"--out: {out} cannot be written, so nothing there was changed: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return recipe

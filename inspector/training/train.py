@@ -126,9 +126,9 @@ def _prepare(
 def _open_workspace(workspace: Path, out: Path, options: TrainOptions) -> None:
     """Keep what a killed run of the same training left, if that is wanted."""
     if options.resume and not workspace.exists():
-        logger.warning("--resume: %s is not there, training starts from the beginning", workspace)
+        logger.warning("--resume: %s does not exist, training starts from the beginning", workspace)
     elif workspace.exists() and not options.resume:
-        logger.warning("an unfinished training of %s is dropped; --resume would have gone on from it", out)
+        logger.warning("an unfinished training of %s is discarded; --resume would have continued it", out)
         shutil.rmtree(workspace)
 
 
@@ -152,7 +152,7 @@ def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id:
 
 
 def collect_versions() -> dict[str, str]:
-    """What a recipe was made with."""
+    """Versions of inspector, Python and the libraries that a recipe was made with."""
     return {
         "inspector": inspector.__version__,
         "python": platform.python_version(),

@@ -34,7 +34,7 @@ def test_throughput_is_that_of_the_frames_timed_when_a_recipe_is_given(run: Any,
     status, out = run("bench", recipe_dir, "--frame-hw", 128, 192, "--frames", 3)
     assert status == 0
     assert "tiny: fp32, OpenVINO" in out
-    assert "3 frames of 128×192, 6 tiles each" in out
+    assert "3 frames of 128×192, 6 tiles per frame" in out
     values = {name: float(value) for name, value in re.findall(r"│ (\S+) +│ ([\d.]+) ", out)}
     assert values["tiles/s"] == pytest.approx(6 * values["frames/s"], rel=0.05)
 
@@ -45,8 +45,8 @@ def test_each_camera_is_timed_when_a_station_is_given(run: Any, recipe_dir: Path
     (tmp_path / "station.yaml").write_text(yaml.safe_dump(station), encoding="utf-8")
     status, out = run("bench", tmp_path / "station.yaml", "--frame-hw", 64, 64, "--frames", 1)
     assert status == 0
-    assert "top: 1 frames of 64×64, 1 tiles each" in out
-    assert "side: 1 frames of 64×64, 1 tiles each" in out
+    assert "top: 1 frames of 64×64, 1 tiles per frame" in out
+    assert "side: 1 frames of 64×64, 1 tiles per frame" in out
 
 
 def test_bench_asks_for_the_size_when_the_recipe_takes_any(run: Any, recipe_dir: Path) -> None:

@@ -41,13 +41,13 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("option", "fault"),
     [
-        (("--min-region-area", "0"), "auto or a number of pixels from 1 on, got '0'"),
-        (("--min-region-area", "some"), "auto or a number of pixels from 1 on, got 'some'"),
+        (("--min-region-area", "0"), "auto or a number of pixels of at least 1, got '0'"),
+        (("--min-region-area", "some"), "auto or a number of pixels of at least 1, got 'some'"),
         (("--zone", "seam"), "must be NAME=MASK, got 'seam'"),
         (("--groups", "lot("), "must be folder or a regular expression, got 'lot('"),
-        (("--groups", "lot"), "must have one group in brackets, got 'lot'"),
+        (("--groups", "lot"), "must have one capture group, got 'lot'"),
         (("--escape-rate", "1"), "--escape-rate"),
-        (("--set-from-defects",), "must come with --defects"),
+        (("--set-from-defects",), "must be given together with --defects"),
     ],
 )
 def test_option_is_refused_as_usage_when_it_breaks_its_rule(
@@ -87,10 +87,10 @@ def test_options_are_handed_on_when_given(given: dict[str, Any]) -> None:
         "precision": "int8",
         "device": "cpu",
     }
-    assert "threshold 2 (as the target asks, 400 good frames never trained on)\n" in done.stdout
-    assert "  false rejects: at most 2.0% at 95 % confidence\n" in done.stdout
+    assert "threshold 2 (as the target asks, 400 good frames not used in training)\n" in done.stdout
+    assert "  false rejects: at most 2.0%, at 95 % confidence\n" in done.stdout
     assert "zone seam: threshold 3 (gumbel)" in done.stdout
-    assert "hint: golden: no frame here must FAIL" in done.stdout
+    assert "hint: golden: no frame with the verdict FAIL" in done.stdout
 
 
 def test_recipe_keeps_its_area_and_zones_when_no_option_is_given(given: dict[str, Any]) -> None:
@@ -117,11 +117,13 @@ def test_all_that_the_frames_show_is_said_when_they_are_too_few() -> None:
         n_defective=8,
     )
     assert list(describe_threshold(threshold)) == [
-        "threshold 2.5 (extrapolated by a Pareto law, 40 good frames never trained on)",
-        "  false rejects: at most 7.2% at 95 % confidence",
-        "  a law over their highest peaks expects 1.00% (0.10% to 3.00%); that is no bound",
-        "  40 good frames cannot show the target of 1 %, so the threshold extrapolates; 300 with no reject would",
-        "  warns above 2.25",
+        "threshold 2.5 (extrapolated with a Pareto distribution, 40 good frames not used in training)",
+        "  false rejects: at most 7.2%, at 95 % confidence",
+        "  a distribution fitted to their highest peaks predicts 1.00% (0.10% to 3.00%); this is an estimate, "
+        "not a bound",
+        "  40 good frames are too few to prove the target of 1 %, so the threshold is extrapolated; 300 "
+        "without a reject would do",
+        "  warning above 2.25",
         "  groups left out in turn: 5.0% rejected (1.0% to 17.0%); worst b with 20.0%",
         "escapes: 25.0% of 8 defective frames (3.0% to 65.0% at 95 % confidence)",
     ]
@@ -129,7 +131,7 @@ def test_all_that_the_frames_show_is_said_when_they_are_too_few() -> None:
 
 def test_a_threshold_set_by_hand_has_one_line() -> None:
     lines = list(describe_threshold(Threshold(value=2.0, method="manual")))
-    assert lines == ["threshold 2 (set by hand, 0 good frames never trained on)"]
+    assert lines == ["threshold 2 (set by hand, 0 good frames not used in training)"]
 
 
 def test_what_folds_guarantee_and_which_frames_stand_out_is_said() -> None:
@@ -148,14 +150,14 @@ def test_what_folds_guarantee_and_which_frames_stand_out_is_said() -> None:
         n_defective=4,
     )
     assert list(describe_threshold(threshold)) == [
-        "threshold 2.5 (near the highest plausible score, 30 good frames each scored by a network that never saw it)",
-        "  false rejects: at most 19.5% at 95 % confidence",
-        "  2 of the good frames stand out and lie above it: look at them; --trim leaves them out, "
-        "--keep-outliers takes them for good",
-        "  cross-validated: the bound is that of 2 networks like this one, each trained on the other frames; of 3 "
-        "frames that this one was not trained on 0 lie above",
-        "  30 good frames cannot show the target of 1 %, so the threshold lies near their highest score; 300 with no "
-        "reject would",
+        "threshold 2.5 (near the highest plausible score, 30 good frames each scored by a network not trained on it)",
+        "  false rejects: at most 19.5%, at 95 % confidence",
+        "  2 of the good frames stand out and score above it. Check them; --trim leaves them out, "
+        "--keep-outliers treats them as good",
+        "  cross-validated: the bound holds for 2 networks like this one, each trained on the other frames; of "
+        "3 frames not used to train this one, 0 score above it",
+        "  30 good frames are too few to prove the target of 1 %, so the threshold is set near their highest "
+        "score; 300 without a reject would do",
         "escapes: 0.0% of 4 defective frames (0.0% to 60.0% at 95 % confidence)",
         "  good frames score 1 (median) to 2 (95 %), the threshold is 2.5, defective ones from 3, median 4",
     ]
@@ -164,4 +166,4 @@ def test_what_folds_guarantee_and_which_frames_stand_out_is_said() -> None:
 def test_trimming_and_keeping_outliers_at_once_is_refused() -> None:
     done = CliRunner().invoke(app, ["calibrate", "recipe", "--trim", "--keep-outliers"])
     assert done.exit_code == 2
-    assert "must not come with --keep-outliers" in done.output
+    assert "must not be given together with --keep-outliers" in done.output

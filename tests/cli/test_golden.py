@@ -86,7 +86,7 @@ def test_frames_are_stored_as_they_are_when_each_gets_its_verdict(
 
     status, printed = run("golden", recipe_dir, "--device", "cpu")
     assert status == 0
-    assert f"FAIL golden/bad-1.png, score {failed.score:.6g} when stored proved: each of the 2 gets its" in printed
+    assert f"FAIL golden/bad-1.png, score {failed.score:.6g} when stored checked: each of the 2 golden" in printed
 
 
 @pytest.mark.parametrize(("option", "expected", "got"), [("--bad", "FAIL", "PASS"), ("--good", "PASS", "FAIL")])
@@ -124,11 +124,11 @@ def test_frame_is_refused_when_it_is_golden_already(run: Run, recipe_dir: Path, 
     copy = shutil.copy(good, tmp_path / "copy.jpg")
     status, printed = run("golden", recipe_dir, "--good", good, "--good", copy, "--device", "cpu")
     assert (status, golden_files(recipe_dir)) == (1, [])
-    assert f"{copy}: must not be golden already, but is the same as {good}" in printed
+    assert f"{copy}: must not be a golden frame already, but is the same as {good}" in printed
     assert run("golden", recipe_dir, "--good", good, "--device", "cpu")[0] == 0
     status, printed = run("golden", recipe_dir, "--bad", copy, "--device", "cpu")
     assert (status, golden_files(recipe_dir)) == (1, ["good-1.jpg"])
-    assert f"{copy}: must not be golden already, but is the same as golden/good-1.jpg" in printed
+    assert f"{copy}: must not be a golden frame already, but is the same as golden/good-1.jpg" in printed
 
 
 def test_recipe_has_none_left_when_cleared(run: Run, recipe_dir: Path, good: Path, bad: Path) -> None:
@@ -165,7 +165,7 @@ def test_recipe_and_folder_stay_when_the_disk_takes_no_more(
     monkeypatch.setattr("inspector.training.golden.write_whole", write)
     status, printed = run("golden", recipe_dir, "--good", good, "--bad", bad, "--device", "cpu")
     assert status == 1
-    assert "golden frames cannot be written, nothing was changed" in printed
+    assert "golden frames cannot be written, so nothing was changed" in printed
     assert (recipe_dir / "recipe.yaml").read_bytes() == before
     assert golden_files(recipe_dir) == []
 
@@ -216,7 +216,7 @@ def test_check_counts_golden_frames_and_names_an_altered_one(
     assert status == 0, printed
     status, printed = run("check", station)
     assert status == 0, printed
-    assert "2 golden frame(s) as expected" in printed
+    assert "2 golden frame(s) judged as expected" in printed
     (recipe_dir / "golden/bad-1.png").write_bytes(good.read_bytes())
     for arguments in ((station, "--no-environment"), (station,)):
         status, printed = run("check", *arguments)
@@ -239,7 +239,7 @@ def test_check_warns_where_nothing_proves_that_a_defect_fails(
     for key, place in places.items():
         assert found[f"cameras.top.recipe {key}"]["problem"].startswith(f"{place}: {key}: ")
     run("golden", recipe_dir, "--bad", bad, "--device", "cpu")
-    assert "golden: no frame here must FAIL" not in run("check", station, "--no-environment")[1]
+    assert "golden: no frame with the verdict FAIL" not in run("check", station, "--no-environment")[1]
 
 
 def test_check_names_the_place_of_each_edit_and_of_an_area_that_cannot_fail(
@@ -254,7 +254,7 @@ def test_check_names_the_place_of_each_edit_and_of_an_area_that_cannot_fail(
     status, printed = run("check", station, "--no-environment")
     assert status == 78
     place = f"{path}:{text.splitlines().index('sigma: 8.0') + 1}:1"
-    assert f"{place}: sigma: must be 2.0, with which the threshold was set, got 8.0" in printed
+    assert f"{place}: sigma: must be 2.0, as when the threshold was set, got 8.0" in printed
     path.write_text(dump_recipe(recipe.model_copy(update={"min_region_area": 20_481})), encoding="utf-8")
     status, printed = run("check", station, "--no-environment")
     assert status == 78

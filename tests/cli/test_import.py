@@ -42,7 +42,7 @@ def test_recipe_is_written_and_calibrate_named_when_a_checkpoint_is_imported(run
     )
     assert status == 0
     assert "imported: from rd.pth (rd4ad), sha256 " in printed
-    assert f"no threshold yet: run `inspector calibrate {folder / 'lens'} GOOD_DIR` next" in printed
+    assert f"no threshold yet; next, run `inspector calibrate {folder / 'lens'} GOOD_DIR`" in printed
     recipe = load_recipe(folder / "lens")
     assert (recipe.recipe_id, recipe.anomaly_map_mode, recipe.tiling.tile_size) == ("lens", "multiply", 64)
     assert (recipe.preprocessing.pixel_format, recipe.preprocessing.mono16_range) == ("Mono16", (10, 4095))
@@ -54,6 +54,6 @@ def test_import_ends_with_1_and_runs_nothing_when_the_file_is_malicious(run: Run
     torch.save({"state_dict": {"model.bottleneck.conv1.weight": torch.ones(1)}, "loops": Malicious(trace)}, path)
     status, printed = run("import", path, "--out", tmp_path / "recipe")
     assert status == 1
-    assert f"inspector: {path}: must hold tensors" in printed
+    assert f"inspector: {path}: must contain only tensors" in printed
     assert "names posix.system; nothing of it was executed" in printed
     assert [entry.name for entry in tmp_path.iterdir()] == ["evil.ckpt"]

@@ -50,10 +50,10 @@ def test_new_is_wrong_usage_when_an_option_is_and_changes_nothing(run: Run, stat
     before = (tmp_path / "keys" / "clients.yaml").read_bytes()
     for arguments, why in (
         (("cam-1", "--role", "sender"), "must be a new file, got cam-1.key"),
-        (("cam-1", "--role", "sender", "--out", "x.key"), "must be one that no key had yet, got 'cam-1'"),
+        (("cam-1", "--role", "sender", "--out", "x.key"), "must be a name that no key has used, got 'cam-1'"),
         (("x", "--role", "king"), "must be one of sender, subscriber, requester, operator, got ['king']"),
-        (("x", "--role", "operator", "--camera", "top"), "must be given with --role sender only"),
-        (("x", "--role", "sender", "--camera", "side"), "must be of ['top'], got ['side']"),
+        (("x", "--role", "operator", "--camera", "top"), "must only be given with --role sender"),
+        (("x", "--role", "sender", "--camera", "side"), "must be one of ['top'], got ['side']"),
         (("a b", "--role", "sender"), "String should match pattern"),
     ):
         status, printed = run("keys", "new", *arguments, "--station", station)
@@ -78,7 +78,7 @@ def test_key_can_be_made_when_the_stations_own_is_a_credential(run: Run, station
     station.write_text(STATION + "security: {key: 'credential:station.key'}\n")
     new = ("keys", "new", "cam-1", "--role", "sender", "--station", station)
     status, printed = run(*new)
-    assert (status, "'--station-key': required where" in printed) == (2, True)
+    assert (status, "'--station-key': required if" in printed) == (2, True)
     assert run(*new, "--station-key", tmp_path / "sealed.key")[0] == 0
     assert read_station_key(str(tmp_path / "sealed.key"))[0].decode() == load_key(Path("cam-1.key")).station_public_key
 
@@ -106,7 +106,7 @@ def test_check_proves_key_and_list(run: Run, station: Path, tmp_path: Path) -> N
     _, printed = run("check", "--no-environment", station)
     public = load_key(tmp_path / "cam-1.key").station_public_key
     assert f"public key {public}" in printed
-    assert "1 let in, 0 revoked" in printed
+    assert "1 accepted, 0 revoked" in printed
     (tmp_path / "keys" / "station.key").chmod(0o644)
     (tmp_path / "keys" / "clients.yaml").chmod(0o666)
     status, printed = run("check", "--no-environment", station)
@@ -131,4 +131,4 @@ def test_send_says_that_no_daemon_took_the_only_frame(run: Run, tmp_path: Path) 
         port = unbound.bind_to_random_port("tcp://127.0.0.1")
         unbound.unbind(unbound.last_endpoint)
         status, printed = run("send", tmp_path / "part.png", "--to", f"tcp://127.0.0.1:{port}", "--timeout", 0.3)
-    assert (status, "no daemon took a frame" in printed) == (1, True)
+    assert (status, "no daemon accepted a frame" in printed) == (1, True)

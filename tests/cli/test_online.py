@@ -144,8 +144,8 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("number", "expected", "begins"),
     [
-        (errno.ENOSPC, 1, "inspector: cannot start now, try again later, as systemd does: "),
-        (errno.EADDRINUSE, 1, "inspector: cannot start now, try again later, as systemd does: "),
+        (errno.ENOSPC, 1, "inspector: cannot start now; try again later, as systemd does: "),
+        (errno.EADDRINUSE, 1, "inspector: cannot start now; try again later, as systemd does: "),
         (errno.EACCES, 78, "inspector: bad configuration "),
     ],
 )

@@ -76,7 +76,7 @@ def test_switch_names_the_preparation_that_the_command_asked_for(
 ) -> None:
     daemon = serve({"state": "preparing"})
     status, printed = run("recipe", "top", recipe, "--requests", daemon.endpoint)
-    assert (status, "camera top: judged with lens2 from /r/lens2" in printed) == (0, True)
+    assert (status, "camera top: now judged with lens2 from /r/lens2" in printed) == (0, True)
     assert "until the daemon restarts or reloads" in printed
     assert [request["action"] for request in daemon.asked] == ["prepare", "status", "status", "switch", "status"]
     assert daemon.asked[3] == {"request": "recipe", "action": "switch", "camera": "top", "id": OURS}
@@ -85,8 +85,8 @@ def test_switch_names_the_preparation_that_the_command_asked_for(
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"id": THEIRS, "recipe": "/r/lens3", "who": "ben"}, "camera top: ben asked for /r/lens3 meanwhile"),
-        ({"state": "refused", "error": "torn"}, "the recipe is refused, the one before stays torn"),
+        ({"id": THEIRS, "recipe": "/r/lens3", "who": "ben"}, "camera top: ben requested /r/lens3 in the meantime"),
+        ({"state": "refused", "error": "torn"}, "the recipe was refused, the previous one stays in use torn"),
     ],
     ids=["another's", "refused"],
 )
@@ -105,4 +105,6 @@ def test_command_fails_when_the_camera_was_switched_again_before_it_looked(
     daemon = serve()
     daemon.in_force |= {"folder": "/r/lens3", "recipe_sha256": "bb"}
     status, printed = run("recipe", "top", recipe, "--requests", daemon.endpoint)
-    assert (status, "switched, and again since then: judged with /r/lens3 now" in printed) == (1, True), printed
+    assert (status, "switched, but switched again since then: now judged with /r/lens3" in printed) == (1, True), (
+        printed
+    )

@@ -162,9 +162,9 @@ def test_gap_is_lost_at_once_when_there_is_nobody_to_ask(
         ({"ok": True}, "the replay was malformed: results: must be", 1),
         ({"ok": True, "results": {}}, "the replay was malformed: results: must be", 1),
         ({"results": []}, "the replay was malformed: ok: must be", 1),
-        ({"ok": True, "results": []}, "the replay lacks them", 0),
-        ({"ok": True, "results": [], "more": True}, "the replay lacks them", 0),
-        ({"ok": True, "results": [7, make_result(11, "side")]}, "the replay lacks them", 1),
+        ({"ok": True, "results": []}, "they are not in the replay", 0),
+        ({"ok": True, "results": [], "more": True}, "they are not in the replay", 0),
+        ({"ok": True, "results": [7, make_result(11, "side")]}, "they are not in the replay", 1),
     ],
 )
 def test_gap_is_lost_when_the_answer_does_not_hold_it(
@@ -201,7 +201,7 @@ def test_pages_follow_one_another_when_the_answer_says_more(
     answers.give(answers.take(), replay(14, 15, 16, more=False))
     events += next_events(subscriber, 2)
     assert seqs(events) == [(11, True), (13, True), (14, True), (15, True)]
-    assert [event for event in events if isinstance(event, Lost)] == [Lost("top", 12, 12, "the replay lacks them")]
+    assert [event for event in events if isinstance(event, Lost)] == [Lost("top", 12, 12, "they are not in the replay")]
     assert [request["from_seq"] for request in answers.requests] == [11, 14]
 
 
@@ -292,7 +292,7 @@ def test_what_is_missing_is_told_once_more_when_a_restart_gives_its_numbers_anew
     old = answers.take()
     station.publish(restart(station, 12))
     *events, verdict = next_events(subscriber, 4)
-    lost = Lost("top", 12, 12, "the station started anew")  # 11 may be on record; 12 is not, or 13 would follow
+    lost = Lost("top", 12, 12, "the station restarted")  # 11 may be on record; 12 is not, or 13 would follow
     assert events == [Restarted("b1", "b2"), lost, Gap("top", 11, 11)]
     assert seqs([verdict]) == [(12, False)]
     answers.give(old, replay(11))

@@ -14,21 +14,21 @@ from inspector.testing.fake_station import WAIT_S, Station, make_result
 from inspector.types import Reason, Region, Result, Verdict
 
 CONTRADICTIONS: dict[str, dict[str, Any]] = {
-    "recorded: must be true: only an ERROR may leave before it is on record, got False with PASS": {"recorded": False},
-    "score: must be a number up to the threshold for a PASS, got 1.5 with PASS": {"score": 1.5},
-    "score: must be a number up to the threshold for a PASS, got None with PASS": {"score": None},
+    "recorded: must be true: only an ERROR may be sent before it is recorded, got False with PASS": {"recorded": False},
+    "score: must be a number not above the threshold for a PASS, got 1.5 with PASS": {"score": 1.5},
+    "score: must be a number not above the threshold for a PASS, got None with PASS": {"score": None},
     "threshold: must be a number for a PASS, got None with PASS": {"threshold": None},
     "margin: must be score minus threshold, got None with PASS": {"margin": None},
     "margin: must be score minus threshold, got 0.5 with PASS": {"margin": 0.5},
     "margin: must be score minus threshold, got inf with PASS": {"margin": float("inf")},
     "regions: must be an empty list for a PASS, got [{}] with PASS": {"regions": [{}]},
     "regions: must be an empty list for a PASS, got None with PASS": {"regions": None},
-    "reason: must be OK for a PASS and for nothing else, got 'DEFECT' with PASS": {"reason": "DEFECT"},
-    "reason: must be OK for a PASS and for nothing else, got 'OK' with FAIL": {"verdict": "FAIL"},
-    "reason_code: must be 0 for a PASS and for nothing else, got 1 with PASS": {"reason_code": 1},
-    "reason_code: must be 0 for a PASS and for nothing else, got 0 with ERROR":
+    "reason: must be OK for a PASS and only for a PASS, got 'DEFECT' with PASS": {"reason": "DEFECT"},
+    "reason: must be OK for a PASS and only for a PASS, got 'OK' with FAIL": {"verdict": "FAIL"},
+    "reason_code: must be 0 for a PASS and only for a PASS, got 1 with PASS": {"reason_code": 1},
+    "reason_code: must be 0 for a PASS and only for a PASS, got 0 with ERROR":
         {"verdict": "ERROR", "reason": "DEADLINE", "reason_code": 0},
-    **{f"{key}: must be text for a PASS: a recipe judged it, got {value!r} with PASS": {key: value}
+    **{f"{key}: must be text for a PASS (a recipe judged it), got {value!r} with PASS": {key: value}
        for key in ("recipe_id", "recipe_sha256", "model_sha256") for value in (None, "", 7)},
 }  # fmt: skip
 
@@ -49,10 +49,10 @@ def test_pass_that_lacks_what_a_pass_must_have_is_malformed(key: str) -> None:
 
 def test_contradiction_is_told_with_its_rule_and_never_passes(station: Station, subscriber: Subscriber) -> None:
     station.publish(make_result(11, recorded=False))
-    rule = "recorded: must be true: only an ERROR may leave before it is on record, got False with PASS"
+    rule = "recorded: must be true: only an ERROR may be sent before it is recorded, got False with PASS"
     assert subscriber.receive(WAIT_S) == Malformed(rule)
     answer = subscriber.wait_for("top", frame_id="f11", timeout_s=0.1)
-    assert (answer.reason, answer.doubt) == ("NO_ANSWER", f"a malformed message came: {rule}")
+    assert (answer.reason, answer.doubt) == ("NO_ANSWER", f"a malformed message was received: {rule}")
     assert subscriber.malformed == 1
 
 

@@ -84,6 +84,6 @@ def test_why_it_is_not_alive_is_told() -> None:
     last = settle(pulse)
     assert pulse.explain_silence(last + 2.5) == "no status"
     pulse.take_status(UTC + last + 2.5, round(last * 10), last + 2.5, 0.0)
-    assert pulse.explain_silence(last + 2.5) == "the lifebit stands still"
+    assert pulse.explain_silence(last + 2.5) == "the lifebit does not change"
     pulse.take_status(UTC + last + 2.5, 100, last + 6.0, 0.0)
-    assert pulse.explain_silence(last + 6.0).startswith("its statuses come too late")
+    assert pulse.explain_silence(last + 6.0).startswith("its status messages arrive too late")

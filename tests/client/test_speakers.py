@@ -56,7 +56,7 @@ def test_another_station_keeps_no_heartbeat(station: Station, make_subscriber: M
         station.status(**OTHER)
         station.status(lifebit=stands_at)
         events += [event] if (event := subscriber.receive(0.05)) else []
-    assert events == [Foreign("press-4", "c1"), HeartbeatLost("the lifebit stands still")]
+    assert events == [Foreign("press-4", "c1"), HeartbeatLost("the lifebit does not change")]
 
 
 def test_first_station_is_kept_and_nothing_passes_while_another_speaks_when_none_is_named(
@@ -69,7 +69,7 @@ def test_first_station_is_kept_and_nothing_passes_while_another_speaks_when_none
     station.status(**OTHER)
     station.publish(make_result(2), make_result(1, camera="side"), make_result(2, camera="side", **OTHER))
     assert subscriber.receive(WAIT_S) == Foreign("press-4", "c1")
-    doubt = "another station speaks here, 'press-4': name yours by station="
+    doubt = "another station also publishes here, 'press-4': name yours with station="
     assert [next_verdict(subscriber).doubt for _ in range(2)] == [doubt, doubt]
     assert subscriber.receive(0.05) is None
 
@@ -80,8 +80,8 @@ def test_replay_of_another_station_is_refused(station: Station, subscriber: Subs
     answers.give(answers.take(), {"ok": True, "results": [make_result(11, **OTHER)]})
     events = [subscriber.receive(WAIT_S) for _ in range(2)]
     assert events == [
-        Lost("top", 11, 11, "the replay lacks them"),
-        Malformed("replay: must hold sound results of this station only"),
+        Lost("top", 11, 11, "they are not in the replay"),
+        Malformed("replay: must contain only valid results of this station"),
     ]
 
 
@@ -107,7 +107,7 @@ def test_two_processes_of_one_name_are_doubt_and_neither_keeps_the_others_heartb
     assert subscriber.receive(WAIT_S) == Foreign("press-3", "b1")
     assert subscriber.receive(WAIT_S) == Gap("top", 11, 11)
     verdict = next_verdict(subscriber)
-    assert (verdict.seq, verdict.passed, verdict.doubt) == (12, False, "two processes speak as 'press-3'")
+    assert (verdict.seq, verdict.passed, verdict.doubt) == (12, False, "two processes publish as 'press-3'")
     assert subscriber.foreign == 2
 
 
@@ -137,7 +137,7 @@ def test_former_process_counts_again_only_once_the_present_one_is_silent() -> No
         assert not speakers.refuses("press-3", boot_id, now)
         speakers.accept("press-3", boot_id, now)
     assert speakers.refuses("press-3", "b1", 3.0)
-    assert speakers.find_doubt(5.0) == "two processes speak as 'press-3'"
+    assert speakers.find_doubt(5.0) == "two processes publish as 'press-3'"
     assert speakers.find_doubt(5.1) is None
     assert not speakers.refuses("press-3", "b1", 3.1)
     speakers.accept("press-3", "b1", 3.1)

@@ -122,7 +122,7 @@ def test_malformed_results_are_counted_and_doubted_until_the_next_status(
         told = subscriber.receive(WAIT_S)
         first, second = next_verdict(subscriber), next_verdict(subscriber)
         assert isinstance(told, Malformed), body
-        assert (first.passed, first.doubt) == (False, f"a malformed message came: {told.why}"), body
+        assert (first.passed, first.doubt) == (False, f"a malformed message was received: {told.why}"), body
         assert second.passed, body
         assert subscriber.malformed == number + 1
 
@@ -212,7 +212,7 @@ def receive_while_alive(station: Station, subscriber: Subscriber, **changes: Any
 def test_heartbeat_is_lost_when_the_lifebit_stands_still(station: Station, make_subscriber: Make) -> None:
     subscriber = make_subscriber(heartbeat_s=1.0)
     station.settle(subscriber)
-    assert receive_while_alive(station, subscriber, moves=False) == HeartbeatLost("the lifebit stands still")
+    assert receive_while_alive(station, subscriber, moves=False) == HeartbeatLost("the lifebit does not change")
 
 
 def test_heartbeat_is_heard_while_the_user_is_away(station: Station, make_subscriber: Make) -> None:

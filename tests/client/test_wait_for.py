@@ -48,7 +48,7 @@ def test_wait_for_answers_error_when_no_verdict_comes_or_one_of_other_ids(
     assert 0.15 < time.monotonic() - started < 2.0
     assert (verdict.verdict, verdict.reason, verdict.local, verdict.passed) == ("ERROR", "NO_ANSWER", True, False)
     assert (verdict.camera, verdict.frame_id, verdict.part_id) == ("top", "f12", "p1")
-    assert verdict.message == "made by the subscriber: no verdict came in time"
+    assert verdict.message == "made by the subscriber: no verdict was received in time"
 
 
 def test_wait_for_ends_at_once_when_the_heartbeat_is_lost(station: Station, make_subscriber: Make) -> None:
@@ -67,7 +67,7 @@ def test_pass_in_hand_does_not_pass_when_the_heartbeat_was_lost_since(station: S
     station.publish(make_result(1))
     time.sleep(1.2)
     verdict = subscriber.wait_for("top", frame_id="f1", timeout_s=WAIT_S)
-    assert (verdict.passed, verdict.doubt) == (False, "PASS came, but the heartbeat is lost")
+    assert (verdict.passed, verdict.doubt) == (False, "PASS was received, but the heartbeat is lost")
 
 
 def test_replayed_pass_is_no_answer_and_a_replayed_fail_is_one(
@@ -77,14 +77,14 @@ def test_replayed_pass_is_no_answer_and_a_replayed_fail_is_one(
     next_verdict(subscriber)
     answers.give(answers.take(), {"ok": True, "results": [make_result(11), make_fail(12)]})
     verdict = subscriber.wait_for("top", frame_id="f11", timeout_s=WAIT_S)
-    assert (verdict.verdict, verdict.doubt) == ("ERROR", "PASS came, but it is a replay")
+    assert (verdict.verdict, verdict.doubt) == ("ERROR", "PASS was received, but it is a replay")
     assert verdict.raw["verdict"] == "PASS"
     assert subscriber.wait_for("top", frame_id="f12", timeout_s=WAIT_S).verdict == "FAIL"
 
 
 @pytest.mark.parametrize(
     ("doubtful", "doubt"),
-    [({"simulated": True}, "the frame is simulated"), ({"malformed": True}, "a malformed message came")],
+    [({"simulated": True}, "the frame is simulated"), ({"malformed": True}, "a malformed message was received")],
 )
 def test_wait_for_answers_error_when_a_pass_is_in_doubt(
     station: Station, subscriber: Subscriber, doubtful: dict[str, bool], doubt: str
@@ -95,7 +95,7 @@ def test_wait_for_answers_error_when_a_pass_is_in_doubt(
     verdict = subscriber.wait_for("top", frame_id="f11", timeout_s=WAIT_S)
     assert verdict.verdict == "ERROR"
     assert verdict.doubt is not None
-    assert verdict.doubt.startswith(f"PASS came, but {doubt}")
+    assert verdict.doubt.startswith(f"PASS was received, but {doubt}")
 
 
 @pytest.mark.parametrize(("second", "verdict"), [(make_fail, "FAIL"), (make_result, "ERROR")])
@@ -115,10 +115,10 @@ def test_late_pass_never_passes_when_its_ids_were_answered_before(station: Stati
     assert subscriber.wait_for("top", part_id="pallet", timeout_s=0).reason == "NO_ANSWER"
     for seq in (11, 12):
         station.publish(make_result(seq, part_id="pallet"))
-        assert subscriber.wait_for("top", part_id="pallet", timeout_s=WAIT_S).doubt == f"PASS came, but {FINAL}"
+        assert subscriber.wait_for("top", part_id="pallet", timeout_s=WAIT_S).doubt == f"PASS was received, but {FINAL}"
     station.publish(make_result(13, part_id="pallet"), make_result(14, part_id="pallet"), make_result(15))
     verdict = subscriber.wait_for("top", part_id="pallet", frame_id="f13", timeout_s=WAIT_S)
-    assert verdict.doubt == f"PASS came, but {FINAL}"
+    assert verdict.doubt == f"PASS was received, but {FINAL}"
     late, other = next_verdict(subscriber), next_verdict(subscriber)
     assert (late.seq, late.passed, late.doubt) == (14, False, FINAL)
     assert (other.seq, other.passed) == (15, True)
@@ -153,12 +153,12 @@ def test_pass_that_was_found_in_time_does_not_pass_when_it_is_handed_out_after_i
     wait_for_events(subscriber, 1)
     monkeypatch.setattr(subscriber._follower, "find_answer", find_slowly)
     answer = subscriber.wait_for("top", frame_id="f11", timeout_s=0.5)
-    assert (answer.passed, answer.doubt) == (False, "PASS came, but not in time")
+    assert (answer.passed, answer.doubt) == (False, "PASS was received, but not in time")
     assert answer.raw["verdict"] == "PASS"
 
 
 def test_wait_for_is_refused_when_no_id_or_no_time_is_given(subscriber: Subscriber) -> None:
-    with pytest.raises(ValueError, match="wait_for: must be given frame_id, part_id or trigger_id"):
+    with pytest.raises(ValueError, match="wait_for: must be called with frame_id, part_id or trigger_id"):
         subscriber.wait_for("top", timeout_s=0)
     with pytest.raises(ValueError, match="wait_for: timeout_s must be a number, got nan"):
         subscriber.wait_for("top", frame_id="f1", timeout_s=float("nan"))

@@ -226,20 +226,32 @@ FORMS: dict[str, Form] = {
         "palette",
         "grey",
         lambda g: make_png(g, 3, (b"PLTE", bytes(90))),
-        "palette: must have an entry for each pixel, got 30",
+        "palette: must have an entry for each pixel value, got 30",
     ),
-    "png moving": Form("several pictures", "colour", lambda g: save_several(colour(g), "PNG"), "holds 2 pictures"),
+    "png moving": Form(
+        "several pictures", "colour", lambda g: save_several(colour(g), "PNG"), "must contain one image, got 2"
+    ),
     "webp moving": Form(
-        "several pictures", "colour", lambda g: save_several(colour(g), "WEBP", lossless=True), "holds 2 pictures"
+        "several pictures",
+        "colour",
+        lambda g: save_several(colour(g), "WEBP", lossless=True),
+        "must contain one image, got 2",
     ),
-    "tiff pages": Form("several pictures", "colour", lambda g: save_several(colour(g), "TIFF"), "holds 2 pictures"),
+    "tiff pages": Form(
+        "several pictures", "colour", lambda g: save_several(colour(g), "TIFF"), "must contain one image, got 2"
+    ),
     "jpeg in several (MPO)": Form(
-        "several pictures", "colour", lambda g: save_several(colour(g), "MPO"), "holds 2 pictures"
+        "several pictures", "colour", lambda g: save_several(colour(g), "MPO"), "must contain one image, got 2"
     ),
     "jpeg after jpeg": Form(
-        "several pictures", "colour", lambda g: 3 * save(colour(g), "JPEG", exif=orient(1)), "holds 3 pictures"
+        "several pictures",
+        "colour",
+        lambda g: 3 * save(colour(g), "JPEG", exif=orient(1)),
+        "must contain one image, got 3",
     ),
-    "png after png": Form("several pictures", "colour", lambda g: 2 * save(colour(g), "PNG"), "holds 2 pictures"),
+    "png after png": Form(
+        "several pictures", "colour", lambda g: 2 * save(colour(g), "PNG"), "must contain one image, got 2"
+    ),
     "gif": Form("other files", "colour", lambda g: save(colour(g), "GIF"), "must be JPEG, .* got GIF"),
     "jpeg turned": Form(
         "turned", "colour", lambda g: save(colour(g), "JPEG", exif=orient(3)), "orientation: must be 1 .* got 3"
@@ -269,9 +281,9 @@ FORMS: dict[str, Form] = {
         "cut or damaged", "colour", lambda g: save(colour(g), "JPEG")[:-40] + bytes(512), "its end is missing"
     ),
     "png cut": Form("cut or damaged", "colour", lambda g: save(colour(g), "PNG")[:-30], "its end is missing"),
-    "png rows missing": Form("cut or damaged", "grey", lambda g: claim(save(g, "PNG"), 64), "libpng refuses"),
+    "png rows missing": Form("cut or damaged", "grey", lambda g: claim(save(g, "PNG"), 64), "libpng cannot read"),
     "webp cut": Form("cut or damaged", "colour", lambda g: save(colour(g), "WEBP")[:-30], "its end is missing"),
-    "tiff cut": Form("cut or damaged", "colour", lambda g: save_tiff(colour(g))[:-30], "must be a whole TIFF"),
+    "tiff cut": Form("cut or damaged", "colour", lambda g: save_tiff(colour(g))[:-30], "must be a complete TIFF"),
     "bmp cut": Form("cut or damaged", "colour", lambda g: save(colour(g), "BMP")[:-30], "its end is missing"),
     "ppm cut": Form("cut or damaged", "colour", lambda g: save(colour(g), "PPM")[:-30], "its end is missing"),
     "png bomb": Form("too large", "grey", lambda g: claim(save(g, "PNG"), 60_000), "at most 268435456 pixels"),

@@ -120,7 +120,7 @@ def test_png_is_refused_when_a_byte_was_altered_or_a_part_is_lost() -> None:
     data = encode(".png", photograph())
     half = len(data) // 2
     for broken in (data[:half] + bytes([data[half] ^ 0xFF]) + data[half + 1 :], data[:half] + data[half + 500 :]):
-        with pytest.raises(BadFrameError, match=r"image: must be (a whole PNG|complete)"):
+        with pytest.raises(BadFrameError, match=r"image: must be (a complete PNG|complete)"):
             decode_image(broken)
 
 
@@ -130,7 +130,7 @@ def test_png_is_refused_when_a_byte_was_altered_or_a_part_is_lost() -> None:
     ids=["empty", "one byte", "bare jpeg", "bare png", "text", "zeros"],
 )
 def test_bytes_are_refused_when_they_are_no_image(data: bytes) -> None:
-    words = f"image: must be (JPEG, PNG, TIFF, WebP, BMP or PNM|a whole JPEG|a whole PNG), got {len(data)} bytes"
+    words = f"image: must be (JPEG, PNG, TIFF, WebP, BMP or PNM|a complete JPEG|a complete PNG), got {len(data)} bytes"
     with pytest.raises(BadFrameError, match=words):
         decode_image(data)
 
@@ -316,5 +316,5 @@ def test_profile_is_named_in_the_log_once_when_pictures_have_one(caplog: pytest.
     for _ in range(3):
         assert decode_image(with_gamma)[0].tolist() == [[1, 2], [3, 4]]
     assert [record.message for record in caplog.records] == [
-        "a picture names a gamma or a colour profile: it is ignored, values are taken as they are stored"
+        "an image contains a gamma value or a colour profile: it is ignored, values are used as stored"
     ]

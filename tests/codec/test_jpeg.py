@@ -40,7 +40,7 @@ def test_end_is_found_past_the_preview_within() -> None:
         picture = read_picture(nested + rest)
         assert picture.end == len(nested)
         assert np.array_equal(picture.pixels, decode_image(jpeg)[0])
-    with pytest.raises(BadFrameError, match="holds 2 pictures"):
+    with pytest.raises(BadFrameError, match="must contain one image, got 2"):
         read_picture(nested + bytes(512) + nested)
 
 
@@ -56,7 +56,7 @@ def test_jpeg_is_refused_when_its_end_is_only_that_of_its_preview() -> None:
     ("head", "words"),
     [
         (b"\xff\xd8\xff\xc3\0\x0b\x08\0\x08\0\x08\1\1\x11\0\xff\xd9", "got a lossless or hierarchical one"),
-        (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x08\0\x08\1\1\x11\0\xff\xd9", "must be a JPEG of 8 bits, got 12"),
+        (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x08\0\x08\1\1\x11\0\xff\xd9", "must be an 8-bit JPEG, got bit depth 12"),
         (b"\xff\xd8\xff\xc0\0\x0b\x08\0\0\0\x08\1\1\x11\0\xff\xd9", "must have pixels, got 0 × 8"),
         (b"\xff\xd8\xff\xc0\0\x0e\x08\0\x08\0\x08\2\1\x11\0\2\x11\0\xff\xd9", "got 2 components"),
         (b"\xff\xd8\xff\xe0\0\1\xff\xd9", "a segment of 1"),

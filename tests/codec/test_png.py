@@ -20,7 +20,7 @@ def test_png_is_refused_when_a_checksum_is_wrong(name: bytes) -> None:
     png = insert(save(GREY, "PNG"), b"gAMA", b"\0\1\x86\xa0")
     at = png.index(name)
     end = at + 4 + int.from_bytes(png[at - 4 : at], "big")
-    with pytest.raises(BadFrameError, match="image: must be a whole PNG"):
+    with pytest.raises(BadFrameError, match="image: must be a complete PNG"):
         decode_image(png[:end] + bytes([png[end] ^ 1]) + png[end + 1 :])
 
 
@@ -28,7 +28,7 @@ def test_png_is_refused_when_a_checksum_is_wrong(name: bytes) -> None:
 def test_png_is_refused_when_rows_are_missing_though_every_checksum_is_right(missing: int) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in GREY)[:-missing]
     png = save(GREY, "PNG")
-    with pytest.raises(BadFrameError, match="libpng refuses"):
+    with pytest.raises(BadFrameError, match="libpng cannot read"):
         decode_image(png[:33] + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
@@ -66,9 +66,9 @@ def test_pictures_are_counted_when_the_first_is_not_of_the_animation() -> None:
     moving = save_several(colour(GREY), "PNG")
     for frames, count in ((1, 2), (2, 3)):
         still = insert(save(colour(GREY), "PNG"), b"acTL", frames.to_bytes(4, "big") + bytes(4))
-        with pytest.raises(BadFrameError, match=f"holds {count} pictures"):
+        with pytest.raises(BadFrameError, match=f"must contain one image, got {count}"):
             decode_image(still)
-    with pytest.raises(BadFrameError, match="holds 2 pictures"):
+    with pytest.raises(BadFrameError, match="must contain one image, got 2"):
         decode_image(moving)
 
 

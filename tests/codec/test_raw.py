@@ -77,7 +77,7 @@ def test_raw_pixels_are_refused_when_the_largest_shape_is_claimed() -> None:
     ("dtype", "channels"), [("uint8", 2), ("uint8", 4), ("uint8", 12), ("uint16", 2), ("uint16", 3)]
 )
 def test_raw_pixels_are_refused_when_the_channels_are_none_of_ours(dtype: str, channels: int) -> None:
-    with pytest.raises(BadFrameError, match=f"1 channel, or 3 of uint8, got {channels} of {dtype}"):
+    with pytest.raises(BadFrameError, match=f"1 channel, or 3 channels of uint8, got {channels} of {dtype}"):
         decode_raw(bytes(24), dtype, [1, 1, channels], PixelFormat.RGB8)
 
 
@@ -106,7 +106,7 @@ def test_video_frame_is_named_by_its_channels_when_it_is_upright(shape: tuple[in
 @pytest.mark.parametrize(
     ("pixels", "turned", "words"),
     [
-        (np.zeros((2, 3, 3), np.uint8), 90, "orientation: must be that of the pixels, got .* turned by 90 degrees"),
+        (np.zeros((2, 3, 3), np.uint8), 90, "orientation: must be that of the pixels, got .* rotated by 90 degrees"),
         (np.zeros((2, 3), np.uint16), 0, "got 1 × uint16"),
         (np.zeros((2, 3, 4), np.uint8), 0, "got 4 × uint8"),
         (np.zeros((2, 3, 2), np.uint8), 0, "got 2 × uint8"),

@@ -23,7 +23,7 @@ def test_webp_is_refused_when_part_of_it_is_zeros_though_its_decoder_is_content(
     stop = len(whole) if place == "end" else start + 200
     lost = whole[:start] + bytes(stop - start) + whole[stop:]
     assert cv2.imdecode(np.frombuffer(lost, np.uint8), cv2.IMREAD_UNCHANGED) is not None
-    with pytest.raises(BadFrameError, match="of its bytes in a row are zeros"):
+    with pytest.raises(BadFrameError, match="zero bytes in a row"):
         decode_image(lost)
 
 
@@ -42,5 +42,5 @@ def test_webp_is_refused_when_it_is_see_through() -> None:
 
 
 def test_webp_is_refused_when_it_holds_no_picture() -> None:
-    with pytest.raises(BadFrameError, match="must be a WebP of one still picture"):
+    with pytest.raises(BadFrameError, match="must be a WebP with one still image"):
         decode_image(b"RIFF" + struct.pack("<I", 12) + b"WEBPEXIF" + bytes(4))

@@ -116,7 +116,7 @@ def test_sizes_are_bytes_when_written_with_units(tmp_path: Path) -> None:
         (MINIMAL + "http: {prot: 80}\n", 5, "http.prot", "unknown key", "80"),
         (MINIMAL + "http:\n  host: h\n  port: many\n", 7, "http.port", "valid integer", "'many'"),
         (MINIMAL + "http:\n  host: 192.0.2.7\n", 5, "http", "host must be a loopback address, got '192.0.2.7'", ""),
-        (MINIMAL + "http:\n  username: metrics\n", 5, "http", "username and password must both be given", ""),
+        (MINIMAL + "http:\n  username: metrics\n", 5, "http", "username and password must be given together", ""),
         (MINIMAL + "http:\n  tls: {certificate: a.crt}\n", 6, "http.tls.key", "required, but missing", ""),
         (MINIMAL + "http:\n\n  port: 70000\n", 7, "http.port", "less than or equal to 65535", "70000"),
         (MINIMAL + "device: tpu\n", 5, "device", "match pattern", "'tpu'"),
@@ -204,7 +204,7 @@ def test_fault_names_the_missing_key_when_required(tmp_path: Path, text: str, wh
 def test_faults_come_one_per_line_when_there_are_several(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "tile_batch: 0\ncolour: red\nstation: b\n")
     first, second, third = fault_of(path).splitlines()
-    assert first == f"{path}:7:1: station: given twice"
+    assert first == f"{path}:7:1: station: must be given once, got it twice"
     assert second.startswith(f"{path}:5:1: tile_batch: ")
     assert third.startswith(f"{path}:6:1: colour: unknown key")
 
@@ -212,8 +212,8 @@ def test_faults_come_one_per_line_when_there_are_several(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        (MINIMAL + "station: b\n", "5:1: station: given twice"),
-        ("schema: 1\nstation: a\ncameras:\n  c: {}\n  c: {}\n", "5:3: c: given twice"),
+        (MINIMAL + "station: b\n", "5:1: station: must be given once, got it twice"),
+        ("schema: 1\nstation: a\ncameras:\n  c: {}\n  c: {}\n", "5:3: c: must be given once, got it twice"),
     ],
 )
 def test_duplicate_key_is_refused_when_given_twice(tmp_path: Path, text: str, where: str) -> None:
@@ -348,24 +348,34 @@ def opened(device: str) -> str:
     ("one", "other", "field", "rule"),
     [
         (pi("rpi-1"), pi("rpi-1"), "sender", "must not be the sender of camera left, got 'rpi-1'"),
-        (pi("rpi-1"), pi("RPI-1"), "sender", "must not be taken for the sender of camera left ('rpi-1'), got 'RPI-1'"),
-        (pi('"caf\\u00e9"'), pi('"cafe\\u0301"'), "sender", "must not be taken for the sender of camera left ('café')"),
-        (pi('"rpi\\uff11"'), pi("rpi1"), "sender", "must not be taken for the sender of camera left ('rpi１')"),
+        (
+            pi("rpi-1"),
+            pi("RPI-1"),
+            "sender",
+            "must not be mistaken for the sender of camera left ('rpi-1'), got 'RPI-1'",
+        ),
+        (
+            pi('"caf\\u00e9"'),
+            pi('"cafe\\u0301"'),
+            "sender",
+            "must not be mistaken for the sender of camera left ('café')",
+        ),
+        (pi('"rpi\\uff11"'), pi("rpi1"), "sender", "must not be mistaken for the sender of camera left ('rpi１')"),
         ("type: zmq", pi("left"), "sender", "must not be the name of camera left, got 'left'"),
-        ("type: zmq", pi("Left"), "sender", "must not be taken for the name of camera left ('left'), got 'Left'"),
+        ("type: zmq", pi("Left"), "sender", "must not be mistaken for the name of camera left ('left'), got 'Left'"),
         ("type: imagezmq", pi("left"), "sender", "must not be the name of camera left, got 'left'"),
         (frames("in"), pi("left"), "sender", "must not be the name of camera left, got 'left'"),
         (frames("in"), frames("in"), "path", "must not be the folder of camera left, got 'in'"),
-        (frames("in"), frames("a/../in/"), "path", "must not be taken for the folder of camera left ('in'), got"),
+        (frames("in"), frames("a/../in/"), "path", "must not be mistaken for the folder of camera left ('in'), got"),
         (opened("0"), opened("0"), "device", "must not be the device of camera left, got 0"),
-        (opened("0"), opened("/dev/video0"), "device", "must not be taken for the device of camera left (0), got"),
+        (opened("0"), opened("/dev/video0"), "device", "must not be mistaken for the device of camera left (0), got"),
         (
             opened("rtsp://cam/1"),
             opened("'rtsp://cam/1 '"),
             "device",
-            "must not be taken for the device of camera left",
+            "must not be mistaken for the device of camera left",
         ),
-        (opened("clip.avi"), opened("./clip.avi"), "device", "must not be taken for the device of camera left"),
+        (opened("clip.avi"), opened("./clip.avi"), "device", "must not be mistaken for the device of camera left"),
     ],
 )
 def test_second_camera_is_refused_by_line_and_both_names_when_both_would_be_fed_by_one_sender(
@@ -380,7 +390,7 @@ def test_second_camera_is_refused_by_line_and_both_names_when_both_would_be_fed_
 
 def test_folder_is_the_same_when_one_path_is_relative_to_the_file_and_the_other_absolute(tmp_path: Path) -> None:
     path = write_cameras(tmp_path, frames("in"), frames(str(tmp_path / "in")))
-    assert "must not be taken for the folder of camera left ('in'), got" in fault_of(path)
+    assert "must not be mistaken for the folder of camera left ('in'), got" in fault_of(path)
 
 
 def test_sender_is_at_fault_and_not_the_camera_that_is_named_below_it(tmp_path: Path) -> None:
@@ -392,7 +402,9 @@ def test_sender_is_at_fault_and_not_the_camera_that_is_named_below_it(tmp_path: 
 
 def test_cameras_are_refused_when_their_names_differ_in_case_only(tmp_path: Path) -> None:
     path = write_cameras(tmp_path, "type: zmq", "type: zmq", names=("top", "TOP"))
-    assert fault_of(path) == f"{path}:5:3: cameras.TOP: must not be taken for the name of camera top ('top'), got 'TOP'"
+    assert (
+        fault_of(path) == f"{path}:5:3: cameras.TOP: must not be mistaken for the name of camera top ('top'), got 'TOP'"
+    )
 
 
 def test_all_cameras_that_share_a_source_are_named_when_there_are_several(tmp_path: Path) -> None:
@@ -521,10 +533,10 @@ def test_recipe_is_the_same_when_dumped_and_loaded(tmp_path: Path) -> None:
         ("roi_mask: m.png\n", 1, "(file)", "must be given together", "m.png"),
         ("threshold: {value: 2, warn_above: 2, method: manual}\n", 5, "threshold", "must lie below value (2.0)", "2"),
         ("threshold: {value: 2, method: guess}\n", 5, "threshold.method", "'gumbel'", "guess"),
-        (f"zones:\n- &z {{name: a, mask: a.png, mask_sha256: {SHA}}}\n- *z\n", 5, "zones", "a name of its own", "'a'"),
+        (f"zones:\n- &z {{name: a, mask: a.png, mask_sha256: {SHA}}}\n- *z\n", 5, "zones", "a unique name", "'a'"),
         (golden_text("golden/a.png", "ERROR"), 8, "golden.0.verdict", "'PASS' or 'FAIL'", "ERROR"),
         (golden_text("golden/a.png", "PASS", "score: .nan"), 9, "golden.0.score", "finite", "nan"),
-        (golden_text("golden/a.png") + golden_text("golden/a.png")[8:], 5, "golden", "a file of its own", "a.png"),
+        (golden_text("golden/a.png") + golden_text("golden/a.png")[8:], 5, "golden", "its own file", "a.png"),
         ("threshhold: 3\n", 5, "threshhold", "unknown key", "3"),
     ],
 )
@@ -559,7 +571,7 @@ def test_recipe_is_refused_when_the_folder_is_empty(tmp_path: Path) -> None:
     [
         (
             "schema: 2\n",
-            "2:1: schema: must be 1, the version that inspector {} reads, got 2; it was written for a newer",
+            "2:1: schema: must be 1, the version that inspector {} reads, got 2; the file was written for a newer",
         ),
         ("", "1:1: schema: required, but missing; write schema: 1, the version that inspector {} reads"),
     ],

@@ -40,15 +40,15 @@ def test_curve_is_the_logistic_of_log_size_and_log_contrast() -> None:
 def test_summary_says_what_is_caught_and_from_which_size_on() -> None:
     assert describe_qualification(qualification_of(line=CURVE, dent=CURVE)) == [
         "a line 3 px wide of 30 grey levels is caught 26 % of the time (at least 19 %, at 95 % confidence)",
-        "a90/95 of lines: 60 grey levels from 7.9 px on; 15 grey levels at no size tried (1 to 32 px)",
+        "a90/95 of lines: 60 grey levels from 7.9 px on; 15 grey levels at no tested size (1 to 32 px)",
         "a dent 3 px across of 30 grey levels is caught 26 % of the time (at least 19 %, at 95 % confidence)",
-        "a90/95 of dents: 60 grey levels from 7.9 px on; 15 grey levels at no size tried (1 to 32 px)",
+        "a90/95 of dents: 60 grey levels from 7.9 px on; 15 grey levels at no tested size (1 to 32 px)",
     ]
 
 
 def test_summary_says_that_nothing_can_be_stated_when_the_fit_does_not_rise() -> None:
     assert describe_qualification(qualification_of(spot=CURVE | {"rises": False})) == [
-        "spots: 70 of 120 caught, but not the larger and stronger ones more often: no size can be stated"
+        "spots: 70 of 120 caught, but larger and stronger ones are not caught more often: no size can be stated"
     ]
 
 
@@ -67,7 +67,7 @@ def test_qualification_survives_yaml() -> None:
     ("change", "message"),
     [
         ({"caught": 121}, r"caught must be at most n \(120\), got 121"),
-        ({"covariance": [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]}, "no variance below 0"),
+        ({"covariance": [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]}, "must not have a variance below 0"),
         ({"size_px": {"low": 5.0, "high": 1.0}}, r"high must be at least low \(5.0\), got 1.0"),
         ({"coefficients": [math.inf, 1.0, 1.0]}, "finite"),
         ({"coefficients": [1.0, 1.0]}, "coefficients"),

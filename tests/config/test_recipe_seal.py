@@ -337,7 +337,7 @@ def test_short_side_is_left_out_of_the_settings_unless_it_is_given_and_then_its_
     assert list_settings(sealed)["preprocessing.short_side"] == 256
     edited = parse(dump_recipe(sealed).replace("\n  short_side: 256", "\n  short_side: 128"))
     assert str(list_changes(edited)[0]) == (
-        "preprocessing.short_side: must be 256, with which the threshold was set, got 128"
+        "preprocessing.short_side: must be 256, as when the threshold was set, got 128"
     )
 
 
@@ -347,23 +347,28 @@ def test_short_side_is_left_out_of_the_settings_unless_it_is_given_and_then_its_
 @pytest.mark.parametrize(
     ("old", "new", "field", "rule"),
     [
-        ("\n  scale: 0.25", "\n  scale: 0.05", "preprocessing.scale", "must be 0.25, with which .* got 0.05"),
-        ("\nmin_region_area: 4", "\nmin_region_area: 200000", "min_region_area", "must be 4, with which .* got 200000"),
-        ("\nmin_region_area: 4", "\nmin_region_area: 1", "min_region_area", "must be 4, with which .* got 1"),
+        ("\n  scale: 0.25", "\n  scale: 0.05", "preprocessing.scale", "must be 0.25, as when .* got 0.05"),
+        ("\nmin_region_area: 4", "\nmin_region_area: 200000", "min_region_area", "must be 4, as when .* got 200000"),
+        ("\nmin_region_area: 4", "\nmin_region_area: 1", "min_region_area", "must be 4, as when .* got 1"),
         (
             "\n  value: 30.3",
             "\n  value: 1.0e+9 #",
             "threshold.value",
             r"must be 30\.3.* got 1000000000",
         ),
-        ("\n    value: 40.5", "\n    value: 4e9", "zones.0.threshold.value", "must be 40.5, with which"),
-        ("\n- name: seam", "\n- name: rim", "zones.0.name", "must be seam, with which .* got rim"),
+        ("\n    value: 40.5", "\n    value: 4e9", "zones.0.threshold.value", "must be 40.5, as when"),
+        ("\n- name: seam", "\n- name: rim", "zones.0.name", "must be seam, as when .* got rim"),
         (f"\nroi_mask_sha256: {SHA}", f"\nroi_mask_sha256: {OTHER_SHA}", "roi_mask_sha256", f"must be {SHA}"),
         ("\n  - 4095", "\n  - 65535", "preprocessing.mono16_range", r"must be \[10, 4095\].* got \[10, 65535\]"),
-        ("\nsigma: 2.5", "\nsigma: 30.0", "sigma", "must be 2.5, with which the threshold was set, got 30"),
+        ("\nsigma: 2.5", "\nsigma: 30.0", "sigma", "must be 2.5, as when the threshold was set, got 30"),
         ("\n- layer2", "", "layers", r"must be \['layer1', 'layer2', .* got \['layer1', 'layer3'\]"),
-        ("\nprecision: int8", "\nprecision: fp32", "precision", "must be int8, with which"),
-        ("\nmap_normalisation: position", "\nmap_normalisation: none", "map_normalisation", "must be position, with"),
+        ("\nprecision: int8", "\nprecision: fp32", "precision", "must be int8, as when"),
+        (
+            "\nmap_normalisation: position",
+            "\nmap_normalisation: none",
+            "map_normalisation",
+            "must be position, as when",
+        ),
     ],
 )
 def test_edited_recipe_is_refused_with_place_field_and_value(
@@ -376,8 +381,8 @@ def test_edited_recipe_is_refused_with_place_field_and_value(
     line = int(first.removeprefix(f"{path}:").partition(":")[0])
     assert path.read_text(encoding="utf-8").splitlines()[line - 1].strip("- ").startswith(f"{key}:")
     assert re.search(rf": {field}: {rule}", first)
-    assert "threshold: it was not set with what stands here now: somebody edited it" in last
-    assert "run inspector calibrate, or write method: manual and answer for it yourself" in last
+    assert "threshold: the recipe was edited after it was set" in last
+    assert "run inspector calibrate, or set method: manual and take responsibility for it" in last
 
 
 def test_edit_is_found_when_the_recorded_settings_are_edited_alike(edit: Callable[..., Path]) -> None:
@@ -436,7 +441,7 @@ def test_threshold_far_above_the_good_scores_is_refused_unless_it_says_so(
     threshold = threshold_of(value, method, good_scores=good)
     (fault,) = list_faults(recipe_of(threshold=threshold))
     assert fault.name == "threshold.value"
-    assert f"must be at most {limit} where good frames score" in fault.problem
+    assert f"must be at most {limit} since good frames score" in fault.problem
     assert "far_above_good: true" in fault.advice
     assert list_faults(recipe_of(threshold=threshold | {"value": float(limit)})) == []
     said = recipe_of(threshold=threshold | {"far_above_good": True})
@@ -501,18 +506,18 @@ def test_nothing_is_in_doubt_when_calibrated_and_a_bad_golden_frame_is_there() -
     assert list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED))) == []
     (doubt,) = list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED | {"off": ["layout", "repeated"]})))
     assert str(doubt) == (
-        "expected_frames.off: layout, repeated: a frame that these would refuse can PASS; empty the list"
+        "expected_frames.off: layout, repeated: disabled, so a frame that they would refuse can PASS; empty the list"
     )
     measured = {name: {"high": 2.0} for name in EXPECTATIONS} | {"layout": {"low": 0.5, "high": 0.9}}
     (doubt,) = list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED | {"measured": measured})))
-    assert doubt.problem == "edited to let more through than good frames showed: layout"
+    assert doubt.problem == "edited, and wider than the good frames justify: layout"
 
 
 def test_expected_frames_may_be_edited_and_not_taken_out_once_a_threshold_was_set_with_them() -> None:
     sealed = seal(recipe_of(threshold=THRESHOLD, golden=[BAD], expected_frames=EXPECTED))
     assert list_faults(sealed) == []
     faults = list_faults(sealed.model_copy(update={"expected_frames": None}))
-    assert str(faults[0]).startswith("expected_frames: must be there, with which the threshold was set, got nothing")
+    assert str(faults[0]).startswith("expected_frames: must be there, as when the threshold was set, got nothing")
 
 
 def test_settings_leave_out_what_is_at_its_default() -> None:

@@ -151,7 +151,7 @@ def test_mono16_equals_mono8_when_proportional(
 
 def test_frame_is_refused_when_its_mask_has_another_aspect(make: Callable[..., Detector]) -> None:
     detector = make(roi=np.full((WIDTH, HEIGHT), 255, np.uint8))
-    with pytest.raises(FrameMismatchError, match="must have the aspect of its mask"):
+    with pytest.raises(FrameMismatchError, match="must have the aspect ratio of its mask"):
         detector.decide(np.zeros((HEIGHT, WIDTH), np.float32), 1.0)
 
 
@@ -542,7 +542,7 @@ def test_frame_is_refused_when_nothing_is_left_of_its_roi(
 ) -> None:
     monkeypatch.setattr("inspector.detection.parts.stretch", lambda mask, shape: np.zeros(shape, np.uint8))
     detector = make(roi=np.full((HEIGHT, WIDTH), 255, np.uint8), threshold={"value": 1.0, "method": "manual"})
-    with pytest.raises(FrameMismatchError, match="nothing is left of the region of interest"):
+    with pytest.raises(FrameMismatchError, match="the region of interest must cover part of the map"):
         detector.judge(frame, PixelFormat.RGB8)
 
 
@@ -599,7 +599,7 @@ class Refusing:
     """An expectation that no frame meets."""
 
     def check(self, pixels: Any, pixel_format: PixelFormat, preprocessing: Any) -> Any:
-        raise UnlikeGoodError("not what good frames show")
+        raise UnlikeGoodError("does not look like the good frames")
 
 
 def test_frame_is_refused_before_inference_when_it_does_not_show_what_good_frames_show(
@@ -610,7 +610,7 @@ def test_frame_is_refused_before_inference_when_it_does_not_show_what_good_frame
     detector.expectation = Refusing()  # type: ignore[assignment]
     assert detector.judge(frame, PixelFormat.RGB8, any_frame=True).decision.score == scored
     monkeypatch.setattr(detector.engine, "infer", lambda count: pytest.fail("it was judged"))
-    with pytest.raises(UnlikeGoodError, match="not what good frames show"):
+    with pytest.raises(UnlikeGoodError, match="does not look like the good frames"):
         detector.judge(frame, PixelFormat.RGB8)
 
 

@@ -214,7 +214,7 @@ def test_bound_is_off_only_when_it_is_named(recipe: Recipe, folder: Path) -> Non
     bounds = {name: bound.model_dump() for name, bound in recipe.expected_frames.bounds.items()}
     with pytest.raises(ValidationError, match=r"each value must have a bound.*got none for \['layout'\]"):
         edit(recipe, folder, bounds={name: bound for name, bound in bounds.items() if name != "layout"})
-    with pytest.raises(ValidationError, match=r"to do without this bound, name it in expected_frames\.off"):
+    with pytest.raises(ValidationError, match=r"to disable this bound, add it to expected_frames\.off"):
         edit(recipe, folder, bounds=bounds | {"layout": {}})
     check(edit(recipe, folder, off=["layout", "texture"]), GOOD[::-1, ::-1])
     with pytest.raises(ValidationError, match="off"):

@@ -102,7 +102,7 @@ def test_auto_is_bf16_when_the_probe_proves_it(
     assert (engine.precision, len(engine.tiles)) == ("bf16", 2)
     assert warnings_of(caplog) == []
     assert "recipe tiny: bf16, OpenVINO" in caplog.text
-    assert "scores moved 0." in caplog.text
+    assert "scores changed by 0." in caplog.text
 
 
 def test_auto_is_fp32_with_a_warning_when_there_is_no_probe(
@@ -112,7 +112,7 @@ def test_auto_is_fp32_with_a_warning_when_there_is_no_probe(
     engine = build_engine(recipe_of(), load, device=CPU, folder=folder)
     assert engine.precision == "fp32"
     (warning,) = warnings_of(caplog)
-    assert "recipe tiny has no probe to prove bf16 on: it runs in fp32, slower" in warning
+    assert "recipe tiny has no probe to check bf16 with, so it runs in fp32, which is slower" in warning
 
 
 def test_auto_is_fp32_without_a_warning_when_the_device_has_nothing_faster(
@@ -149,7 +149,7 @@ def test_auto_is_fp32_with_a_warning_when_bf16_moves_scores_too_far(
     assert engine.precision == "fp32"
     (warning,) = warnings_of(caplog)
     assert "precision: bf16 on OpenVINO" in warning
-    assert "it runs in fp32 instead, slower" in warning
+    assert "it runs in fp32 instead, which is slower" in warning
 
 
 @needs_bf16
@@ -158,7 +158,8 @@ def test_recipe_is_refused_with_shift_and_limit_when_its_precision_moves_scores_
 ) -> None:
     recipe = recipe_of(precision="bf16", **add_probe(gain=1.1))  # 1 − 1/1.1 = 9.1 %
     with pytest.raises(
-        RecipeError, match=r"precision: bf16 on .* by (8\.|9\.)\d+% of the highest from float32, must be at most 3"
+        RecipeError,
+        match=r"precision: bf16 on .* by (8\.|9\.)\d+% of the highest score compared with float32, must be at most 3",
     ):
         build_engine(recipe, load, device=CPU, folder=folder)
 
@@ -170,7 +171,8 @@ def test_recipe_is_refused_when_even_fp32_moves_scores_too_far(
     choose(Precision.FP32)
     recipe = recipe_of(precision=precision, **add_probe(gain=1.002))
     with pytest.raises(
-        RecipeError, match=r"precision: fp32 on .* by 0\.20% of the highest from float32, must be at most"
+        RecipeError,
+        match=r"precision: fp32 on .* by 0\.20% of the highest score compared with float32, must be at most",
     ):
         build_engine(recipe, load, device=CPU, folder=folder)
 
@@ -189,7 +191,7 @@ def test_recipe_is_refused_when_scores_are_not_those_its_threshold_was_set_with(
     if not is_refused:
         build_engine(recipe, load, device=CPU, folder=folder)
         return
-    with pytest.raises(RecipeError, match=r"from the engine its threshold was set with, must be at most 0\.1%"):
+    with pytest.raises(RecipeError, match=r"with the engine that its threshold was set with, must be at most 0\.1%"):
         build_engine(recipe, load, device=CPU, folder=folder)
 
 
@@ -197,7 +199,7 @@ def test_recipe_is_refused_when_its_probe_is_of_other_tiles(
     recipe_of: RecipeOf, load: Any, folder: Path, add_probe: Any, float_graphs: Any
 ) -> None:
     recipe = recipe_of(precision="fp32", preprocessing={"pixel_format": "Mono16"}, **add_probe())
-    with pytest.raises(RecipeError, match=r"probe: must be of tiles \(3, 64, 64\) torch.float32, got .* torch.uint8"):
+    with pytest.raises(RecipeError, match=r"probe: must have tiles \(3, 64, 64\) torch.float32, got .* torch.uint8"):
         build_engine(recipe, load, device=CPU, folder=folder)
 
 
@@ -206,7 +208,7 @@ def test_recipe_without_a_probe_is_refused_when_the_engine_is_wrong(
 ) -> None:
     infer = OpenVinoEngine.infer
     monkeypatch.setattr(OpenVinoEngine, "infer", lambda engine, count: infer(engine, count) * 1.01)
-    with pytest.raises(RecipeError, match=r"fp32 on OpenVINO .* by 1\.0\d% of the highest from float32"):
+    with pytest.raises(RecipeError, match=r"fp32 on OpenVINO .* by 1\.0\d% of the highest score compared with float32"):
         build_engine(recipe_of(precision="fp32"), load, device=CPU, folder=folder)
 
 
@@ -267,7 +269,7 @@ def test_eager_runs_with_a_warning_when_openvino_is_missing(
     assert isinstance(engine, EagerEngine)
     assert (engine.precision, len(engine.tiles)) == ("fp32", 3)
     (warning,) = warnings_of(caplog)
-    assert "OpenVINO cannot run this recipe: it runs eager in fp32, several times slower" in warning
+    assert "OpenVINO cannot run this recipe: it runs in eager mode in fp32, several times slower" in warning
 
 
 def test_eager_runs_with_a_warning_when_openvino_fails(

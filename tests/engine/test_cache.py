@@ -81,7 +81,7 @@ def test_artefacts_are_made_anew_with_a_warning_when_damaged(
     assert (folder / "network.bin").read_bytes() == b"weights"
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert "made anew" in record.getMessage()
+    assert "created again" in record.getMessage()
     assert str(folder) in record.getMessage()
     assert fetch(tmp_path, "key", make)
     assert make.runs == 2
@@ -128,7 +128,7 @@ def test_nothing_is_kept_with_a_warning_when_the_cache_cannot_be_written(
     (tmp_path / "cache").write_text("a file in the folder's place")
     assert fetch(tmp_path / "cache", "key", make) is None
     assert make.runs == 0
-    assert "cannot be kept, the next start will compile again" in caplog.text
+    assert "cannot be stored, the next start will compile again" in caplog.text
 
 
 def test_nothing_is_kept_with_a_warning_when_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

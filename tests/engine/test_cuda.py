@@ -154,7 +154,7 @@ def test_own_kernels_run_with_a_warning_when_compiling_fails(
     monkeypatch.setattr(cuda_engine, "_compile", fail_with(RuntimeError("no compiler found")))
     with caplog.at_level(logging.WARNING):
         engine = make(compile_=True)
-    assert "torch.compile failed, torch's own kernels run instead, slower: no compiler found" in caplog.text
+    assert "torch.compile failed, so torch's own kernels run, which are slower: no compiler found" in caplog.text
     assert "torch's own kernels" in engine.name
     tiles = make_tiles(3)
     torch.testing.assert_close(infer(engine, tiles), reference(tiles), rtol=0, atol=1e-4)

@@ -68,7 +68,7 @@ def test_older_database_beside_a_later_log_is_refused_and_left_as_it_is(
     shutil.copyfile(backup, path)
     assert path.with_name("journal.sqlite-wal").stat().st_size > 4_000_000
     before = content(path.parent)
-    with pytest.raises(JournalError, match=r"cannot be opened: .*; docs/operator/journal-restore\.md") as error:
+    with pytest.raises(JournalError, match=r"cannot be opened: .*; see docs/operator/journal-restore\.md") as error:
         Journal(path)
     assert content(path.parent) == before
     assert not is_transient(error.value)
@@ -79,10 +79,13 @@ def test_older_database_is_refused_when_it_was_put_back_alone(backup: Path, path
     for file in path.parent.glob("journal.sqlite*"):
         file.unlink()
     shutil.copyfile(backup, path)
-    message = r"cannot be opened: it is older than its mark: its last row is 50, but 60 were on record; docs"
+    message = (
+        r"cannot be opened: it is older than its mark: its last row is 50, but 60 had been "
+        r"recorded; see docs"
+    )
     with pytest.raises(JournalError, match=message):
         Journal(path)
-    assert message.partition(": ")[2].removesuffix("; docs") in "".join(verify(path).faults)
+    assert message.partition(": ")[2].removesuffix("; see docs") in "".join(verify(path).faults)
 
 
 def test_copy_that_is_as_good_as_new_is_taken(backup: Path, path: Path) -> None:
@@ -98,7 +101,7 @@ def test_journal_of_another_station_is_refused(make: Make, backup: Path, path: P
     other.append([make(seq, frame_id="x") for seq in range(1, 61)])
     other.close()
     path.with_name("other.sqlite").rename(path)
-    with pytest.raises(JournalError, match="not the journal that its mark was made of: row 50 is another"):
+    with pytest.raises(JournalError, match="not the journal that its mark belongs to: row 50 differs"):
         Journal(path)
 
 
@@ -117,7 +120,10 @@ def test_journal_is_taken_when_the_row_of_its_mark_was_pruned(make: Make, backup
     [
         ("DELETE FROM results WHERE n = 30", "results 1 to 50 must be 50 rows, found 49"),
         ("DELETE FROM results WHERE n = 50", "results 1 to 50 must be 50 rows, found 49"),
-        ("UPDATE results SET hash = zeroblob(32) WHERE n = 50", "the last row of results, 50, is not the one that was"),
+        (
+            "UPDATE results SET hash = zeroblob(32) WHERE n = 50",
+            "the last row of results, 50, differs from the one that was",
+        ),
         ("UPDATE meta SET n = 3 WHERE name = 'events_head'", "events 1 to 3 must be 3 rows, found 0"),
     ],
 )
@@ -139,7 +145,7 @@ def test_page_that_is_damaged_is_found_at_the_start(backup: Path, path: Path) ->
     with path.open("r+b") as file:
         file.seek(-4096, 2)
         file.write(b"\xff" * 4096)
-    with pytest.raises(JournalError, match=r"cannot be opened: .*; docs/operator/journal-restore\.md"):
+    with pytest.raises(JournalError, match=r"cannot be opened: .*; see docs/operator/journal-restore\.md"):
         Journal(path)
 
 

@@ -92,12 +92,12 @@ INSERTED = f"INSERT INTO events SELECT 5, {', '.join(EVENT_COLUMNS[1:])}, hash F
 @pytest.mark.parametrize(
     ("script", "fault"),
     [
-        ("UPDATE events SET who = 'bob' WHERE n = 2", "event 2 (2 boot): altered, or not in its place"),
-        ("UPDATE events SET json = '{}' WHERE n = 1", "event 1 (1 boot): altered, or not in its place"),
-        ("DELETE FROM events WHERE n = 3", "event 3: missing; the next one on record is event 4 (4 boot)"),
-        ("DELETE FROM events WHERE n = 4", "event 4: missing, with all up to the head, which is event 4"),
-        ("DELETE FROM events WHERE n = 1", "event 1: missing; the next one on record is event 2 (2 boot)"),
-        (INSERTED, "event 5 (4 boot): altered, or not in its place"),
+        ("UPDATE events SET who = 'bob' WHERE n = 2", "event 2 (2 boot): altered, or in the wrong place"),
+        ("UPDATE events SET json = '{}' WHERE n = 1", "event 1 (1 boot): altered, or in the wrong place"),
+        ("DELETE FROM events WHERE n = 3", "event 3: missing; the next one recorded is event 4 (4 boot)"),
+        ("DELETE FROM events WHERE n = 4", "event 4: missing, together with all events up to the head, event 4"),
+        ("DELETE FROM events WHERE n = 1", "event 1: missing; the next one recorded is event 2 (2 boot)"),
+        (INSERTED, "event 5 (4 boot): altered, or in the wrong place"),
         ("UPDATE meta SET hash = zeroblob(32) WHERE name = 'events_head'", "head: must have the hash of event 4"),
     ],
 )

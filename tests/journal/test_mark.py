@@ -60,7 +60,7 @@ def test_mark_that_makes_no_sense_is_none_and_told(
 ) -> None:
     find_mark(marked).write_text(content)
     assert read_mark(marked) is None
-    assert "journal-mark.json: makes no sense" in caplog.text
+    assert "journal-mark.json: not valid" in caplog.text
     journal = Journal(marked)  # it is whole, and needs none
     journal.append([make(6)])
     journal.close()
@@ -94,7 +94,7 @@ def test_numbers_go_on_above_the_mark_when_the_journal_was_deleted(make: Make, m
     assert [(event.kind, event.camera, event.outcome, event.boot_id) for event in events] == [
         (Kind.JOURNAL, "top", "lost", "boot"), (Kind.JOURNAL, "side", "lost", "boot"),
     ]  # fmt: skip
-    assert dict(events[0].details) == {"from_seq": 1, "to_seq": 7 + MARGIN, "reason": "not in the journal any more"}
+    assert dict(events[0].details) == {"from_seq": 1, "to_seq": 7 + MARGIN, "reason": "no longer in the journal"}
     assert journal.last_seqs() == {"top": 7 + MARGIN, "side": 1 + MARGIN}
     journal.append([make(7 + MARGIN + 1)])
     journal.close()

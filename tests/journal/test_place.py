@@ -26,7 +26,7 @@ Make = Callable[..., Result]
 Break = Callable[[Path], None]
 
 OPEN = OpenFrame(7, "top", "f7", None, None, 1, 2, 3, False)
-GONE = "cannot be written: its files were deleted, moved away or replaced while the station runs"
+GONE = "cannot be written: its files were deleted, moved or replaced while the station was running"
 
 
 READER = """
@@ -184,7 +184,7 @@ def test_nothing_is_lost_and_the_log_is_made_anew_when_it_was_deleted(
     for end in ends:
         path.with_name(path.name + end).unlink()
     journal.append([make(3)])
-    assert "its log was deleted and is made anew; nothing is lost" in caplog.text
+    assert "its log file was deleted and is created again; nothing is lost" in caplog.text
     assert [file.exists() for file in with_log(path)] == [True] * 3
     assert seqs(path) == [1, 2, 3]
     copy = path.with_name("as-after-a-power-cut.sqlite")
@@ -234,7 +234,7 @@ def test_log_is_made_anew_later_when_somebody_reads(make: Make, journal: Journal
         reader.execute("SELECT * FROM results").fetchone()
         journal.append([make(2)])
         path.with_name(path.name + "-wal").unlink()
-        with pytest.raises(JournalError, match="somebody who reads keeps it from being made anew"):
+        with pytest.raises(JournalError, match="cannot be created again while another program reads"):
             journal.append([make(3)])
     journal.append([make(3)])
     assert seqs(path) == [1, 2, 3]
@@ -262,7 +262,7 @@ def test_nothing_is_put_on_record_when_the_database_is_emptied(make: Make, journ
     journal.append([make(1)])
     log = path.with_name(path.name + "-wal").read_bytes()
     os.truncate(path, 0)
-    with pytest.raises(JournalError, match=r"cannot be written: it is empty, but its log is not"):
+    with pytest.raises(JournalError, match=r"cannot be written: it is empty, but its log file is not; see [^;]*$"):
         journal.append([make(2)])
     assert path.with_name(path.name + "-wal").read_bytes() == log
 
@@ -274,7 +274,7 @@ def test_journal_goes_on_when_another_program_only_touched_it(
     os.utime(path)
     journal.append([make(2)])
     journal.append([make(3)])
-    assert caplog.text.count("another program wrote to it; it is sound") == 1
+    assert caplog.text.count("another program wrote to it; it is not damaged") == 1
     assert seqs(path) == [1, 2, 3]
 
 

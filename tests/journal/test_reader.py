@@ -87,7 +87,7 @@ def test_reading_fails_when_the_file_is_no_journal(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="cannot be read: file is not a database"):
         read_results(path, "top", 1)
     path.write_bytes(b"")
-    with pytest.raises(JournalError, match=r"cannot be read: it is no journal: it has no tables"):
+    with pytest.raises(JournalError, match=r"cannot be read: it is not a journal: it has no tables"):
         read_results(path, "top", 1)
 
 

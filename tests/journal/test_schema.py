@@ -90,7 +90,7 @@ def test_legacy_file_stays_as_it_was_when_its_migration_fails(
 
 
 def test_reading_says_what_to_do_when_the_file_was_not_migrated_yet(legacy: Path) -> None:
-    with pytest.raises(JournalError, match="user_version: must be 1 to 2, got 0: start its station, which brings it"):
+    with pytest.raises(JournalError, match="user_version: must be 1 to 2, got 0: start its station, which upgrades it"):
         verify(legacy)
 
 

@@ -52,20 +52,20 @@ def test_journal_without_results_is_whole(journal: Journal, path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "faults"),
     [
-        ("UPDATE results SET json = replace(json, 'PASS', 'FAIL') WHERE n = 4", ["row 4 (top 4): altered, or not"]),
-        ("UPDATE results SET verdict = 'FAIL' WHERE n = 7", ["row 7 (side 2): altered, or not"]),
-        ("UPDATE results SET score = NULL WHERE n = 1", ["row 1 (top 1): altered, or not"]),
-        ("UPDATE results SET amends = NULL, seq = 6 WHERE n = 10", ["row 10 (top 6): altered, or not"]),
-        ("UPDATE results SET json = CAST(x'ff00' AS TEXT) WHERE n = 2", ["row 2 (top 2): altered, or not"]),
-        ("UPDATE results SET json = x'00' WHERE n = 2", ["row 2 (top 2): altered, or not"]),
-        ("UPDATE results SET hash = 'text' WHERE n = 2", ["row 2 (top 2): altered, or not"]),
+        ("UPDATE results SET json = replace(json, 'PASS', 'FAIL') WHERE n = 4", ["row 4 (top 4): altered, or in"]),
+        ("UPDATE results SET verdict = 'FAIL' WHERE n = 7", ["row 7 (side 2): altered, or in"]),
+        ("UPDATE results SET score = NULL WHERE n = 1", ["row 1 (top 1): altered, or in"]),
+        ("UPDATE results SET amends = NULL, seq = 6 WHERE n = 10", ["row 10 (top 6): altered, or in"]),
+        ("UPDATE results SET json = CAST(x'ff00' AS TEXT) WHERE n = 2", ["row 2 (top 2): altered, or in"]),
+        ("UPDATE results SET json = x'00' WHERE n = 2", ["row 2 (top 2): altered, or in"]),
+        ("UPDATE results SET hash = 'text' WHERE n = 2", ["row 2 (top 2): altered, or in"]),
         (
             "DELETE FROM results WHERE n IN (3, 4)",
-            ["row 3: missing; the next one on record is row 5 (top 5)", "camera top: 2 sequence number(s) missing"],
+            ["row 3: missing; the next one recorded is row 5 (top 5)", "camera top: 2 sequence number(s) missing"],
         ),
-        ("DELETE FROM results WHERE n = 1", ["row 1: missing; the next one on record is row 2"]),
-        ("DELETE FROM results WHERE n > 8", ["row 9: missing, with all up to the head, which is row 10"]),
-        ("DELETE FROM results", ["row 1: missing, with all up to the head, which is row 10"]),
+        ("DELETE FROM results WHERE n = 1", ["row 1: missing; the next one recorded is row 2"]),
+        ("DELETE FROM results WHERE n > 8", ["row 9: missing, together with all rows up to the head, row 10"]),
+        ("DELETE FROM results", ["row 1: missing, together with all rows up to the head, row 10"]),
         (
             "DELETE FROM results WHERE n > 8; UPDATE meta SET n = 8 WHERE name = 'head'",
             ["head: must have the hash of row 8"],
@@ -73,7 +73,7 @@ def test_journal_without_results_is_whole(journal: Journal, path: Path) -> None:
         (
             "UPDATE results SET n = 99 WHERE n = 6; UPDATE results SET n = 6 WHERE n = 7;"
             " UPDATE results SET n = 7 WHERE n = 99",
-            ["row 6 (side 2): altered, or not in its place"],
+            ["row 6 (side 2): altered, or in the wrong place"],
         ),
         (
             "INSERT INTO results SELECT 11, camera, 6, boot_id, frame_id, part_id, verdict, reason_code, score,"

@@ -351,7 +351,7 @@ def test_journal_is_refused_and_left_as_it_is_when_it_is_the_database_of_another
     connection.execute(statement)
     connection.close()
     content = path.read_bytes()
-    with pytest.raises(JournalError, match="cannot be opened: it is no journal: its "):
+    with pytest.raises(JournalError, match="cannot be opened: it is not a journal: its "):
         Journal(path)
     assert path.read_bytes() == content
     assert [file.name for file in tmp_path.iterdir()] == ["journal.sqlite"]

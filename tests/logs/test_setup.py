@@ -58,7 +58,7 @@ def test_each_line_is_written_once_when_set_up_again(capsys: pytest.CaptureFixtu
     logs.set_up(format="json", ring=7)
     OURS.info("once")
     logs.dump_ring()
-    assert messages(capsys) == ["once", "the last lines below the level of this log follow, oldest first", "kept"]
+    assert messages(capsys) == ["once", "the last lines below this log's level follow, oldest first", "kept"]
 
 
 def test_debug_lines_are_written_when_the_command_line_says_so_whatever_the_file_says(
@@ -97,7 +97,7 @@ def test_warnings_and_unhandled_exceptions_are_log_lines_when_asked(capsys: pyte
         ("critical", "inspector.logs.setup"),
     ]
     assert lines[0]["message"].endswith("DeprecationWarning: old")
-    assert (lines[1]["thread"], lines[1]["message"]) == ("overlays", "not handled: ZeroDivisionError")
+    assert (lines[1]["thread"], lines[1]["message"]) == ("overlays", "unhandled error: ZeroDivisionError")
     assert lines[1]["exception"].endswith("ZeroDivisionError: division by zero")
 
 

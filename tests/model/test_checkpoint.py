@@ -20,7 +20,7 @@ def test_weights_are_refused_when_not_finite(tmp_path: Path, value: float) -> No
     load_weights(model, path.read_bytes(), path)
     model[1].running_var[0] = value
     save_weights(model, path)
-    with pytest.raises(RecipeError, match=r"weights.safetensors: 1.running_var: weights must be finite, 1 are not"):
+    with pytest.raises(RecipeError, match=r"weights.safetensors: 1.running_var: weights must be finite, but 1 are not"):
         load_weights(model, path.read_bytes(), path)
 
 

@@ -54,7 +54,7 @@ def test_weights_load_when_the_file_holds_more_and_lacks_counters(tmp_path: Path
 def test_none_warns_and_keeps_weights_when_asked_for_no_weights() -> None:
     encoder = build()
     before = state_of(encoder)["conv1.weight"].clone()
-    with pytest.warns(UserWarning, match=r"encoder weights: none\. .*give ImageNet weights for production"):
+    with pytest.warns(UserWarning, match=r"encoder weights: none\. .*use ImageNet weights in production"):
         load_encoder_weights(encoder, "none")
     assert torch.equal(state_of(encoder)["conv1.weight"], before)
 
@@ -103,7 +103,7 @@ def test_weights_are_refused_and_not_executed_when_pickled_objects(tmp_path: Pat
 @pytest.mark.parametrize("content", [[1, 2], {"conv1.weight": 3}, {"state_dict": {"conv1.weight": "x"}}])
 def test_weights_are_refused_when_not_a_dictionary_of_tensors(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(WeightsError, match="must hold a dictionary of tensors"):
+    with pytest.raises(WeightsError, match="must contain a dictionary of tensors"):
         load_encoder_weights(build(), tmp_path / "odd.pth")
 
 

@@ -58,7 +58,7 @@ def test_file_stays_when_it_holds_the_same(fetched: list[str], tmp_path: Path) -
 def test_file_is_replaced_only_by_force_when_it_holds_something_else(fetched: list[str], tmp_path: Path) -> None:
     out = tmp_path / "resnet18.safetensors"
     first = fetch_encoder("resnet18", out)
-    with pytest.raises(WeightsError, match=r"--out: must be new or hold the same weights \(or give --force\), got "):
+    with pytest.raises(WeightsError, match=r"--out: must be new or contain the same weights \(or use --force\), got "):
         fetch_encoder("resnet18.fb_ssl_yfcc100m_ft_in1k", out)
     assert compute_sha256(out) == first.sha256
     second = fetch_encoder("resnet18.fb_ssl_yfcc100m_ft_in1k", out, force=True)

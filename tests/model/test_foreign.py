@@ -93,7 +93,9 @@ def test_anomalibs_state_is_read_when_wrapped_or_bare(tmp_path: Path, prefix: st
 def test_format_is_refused_when_the_file_is_another(tmp_path: Path) -> None:
     path = save({"bn": {"conv1.weight": torch.ones(1)}, "decoder": {}}, tmp_path)
     assert load_checkpoint(path, CheckpointFormat.RD4AD).encoder is None
-    with pytest.raises(CheckpointError, match=r"saved\.pth: --format: must be rd4ad, which the file is, got anomalib"):
+    with pytest.raises(
+        CheckpointError, match=r"saved\.pth: --format: must be rd4ad, the format of the file, got anomalib"
+    ):
         load_checkpoint(path, CheckpointFormat.ANOMALIB)
 
 
@@ -109,7 +111,7 @@ def test_format_is_refused_when_the_file_is_another(tmp_path: Path) -> None:
     ],
 )
 def test_file_is_refused_when_it_is_no_reverse_distillation(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"saved\.pth: must hold Reverse Distillation of anomalib"):
+    with pytest.raises(CheckpointError, match=r"saved\.pth: must contain Reverse Distillation of anomalib"):
         load_checkpoint(save(content, tmp_path))
 
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_converted_aside_is_said_and_left_to_who_opens_it(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     convert_aside(recipe, tmp_path)
-    assert "not converted aside, it is converted beside the frames" in caplog.text
+    assert "not converted in a separate process, so it is converted in this one while frames are judged" in caplog.text
 
 
 def test_conversion_ends_with_the_process_that_asked_for_it(recipe: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_golden_frame_is_named_when_its_file_is_altered_or_gone(store: Callable[
     ("content", "why"),
     [
         (b"no image", "image: must be JPEG, PNG, TIFF, WebP, BMP or PNM"),
-        (b"\x89PNG\r\n\x1a\n" * 40, "image: must be a whole PNG"),
+        (b"\x89PNG\r\n\x1a\n" * 40, "image: must be a complete PNG"),
         (good_frame()[:-1], r"frame_hw: the recipe expects \(128, 160\), got \(127, 160\)"),
         (good_frame()[..., 0], "pixel_format: the recipe expects RGB8, got Mono8"),
     ],
@@ -142,7 +142,7 @@ def test_recipe_is_refused_when_the_map_of_a_golden_frame_is_not_finite(
     infer = detector.engine.infer
     monkeypatch.setattr(detector.engine, "infer", lambda count: infer(count) * np.nan)
     (message,) = refusal(folder, detector)
-    assert "cannot be judged: anomaly map: all 20480 values must be finite, 20480 are not" in message
+    assert "cannot be judged: anomaly map: all 20480 values must be finite, but 20480 are not" in message
 
 
 @pytest.mark.parametrize("error", [cv2.error("resize"), AssertionError("odd")])

@@ -57,7 +57,9 @@ def test_zones_are_refused_by_name_when_they_overlap(tmp_path: Path, size: tuple
 
 def test_zone_is_refused_when_its_aspect_is_not_the_frames(tmp_path: Path) -> None:
     recipe = write_zones(tmp_path, [600, 400], seam=columns(0, 20))
-    with pytest.raises(RecipeError, match=r"zone seam: must have the frame's aspect, \(600, 400\), got .*\(40, 60\)"):
+    with pytest.raises(
+        RecipeError, match=r"zone seam: must have the frame's aspect ratio, \(600, 400\), got .*\(40, 60\)"
+    ):
         load_zones(tmp_path, recipe)
 
 
@@ -116,7 +118,7 @@ def test_area_is_refused_when_no_region_of_it_fits_in_where_anomalies_count(
 
 def test_zone_is_refused_when_nothing_of_it_lies_in_the_region_of_interest() -> None:
     recipe = area_recipe(1, PREPROCESSING["scaled"], ["seam"])
-    with pytest.raises(RecipeError, match="must be at most 0, the pixels in one piece that count in zone seam"):
+    with pytest.raises(RecipeError, match="must be at most 0, the largest connected area of zone seam"):
         check_area(recipe, columns(0, 10), {"seam": columns(20, 30)})
 
 

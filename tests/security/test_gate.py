@@ -73,7 +73,7 @@ def test_name_with_another_key_is_refused_and_leaves_the_last_list_in_force(path
     assert allow_list.find_name("anna") is None
     with edit_clients(path) as clients:
         clients += [make_client("anna", Role.OPERATOR), make_client("new", Role.SENDER)]
-    rule = "clients: name: must be a new name for a new key, while the station runs, got 'anna' with another key"
+    rule = "clients: name: must be new for a new key while the station runs, got 'anna' with another key"
     assert allow_list.refresh() == f"{path}: {rule}"
     assert (allow_list.find_name("anna"), allow_list.find_name("new")) == (None, None)
     with edit_clients(path) as clients:

@@ -50,7 +50,7 @@ def have() -> Iterator[Have]:
         process.communicate()
 
 
-@pytest.mark.parametrize(("how", "words"), [("listens", "listens there"), ("starts", "has it")])
+@pytest.mark.parametrize(("how", "words"), [("listens", "is already listening there"), ("starts", "is in use by")])
 def test_path_is_refused_while_another_process_has_it_and_free_once_it_is_killed(
     path: Path, have: Have, how: str, words: str
 ) -> None:
@@ -80,7 +80,7 @@ def test_path_is_refused_however_it_is_spelled(
         link.symlink_to(path)
     else:
         link.hardlink_to(path)
-    with pytest.raises(OSError, match=f"process {other.pid} listens there"):
+    with pytest.raises(OSError, match=f"process {other.pid} is already listening there"):
         ipc.listen(link)
     assert ipc.identify(path) == before
 
@@ -88,20 +88,20 @@ def test_path_is_refused_however_it_is_spelled(
 def test_path_is_refused_when_the_lock_of_who_listens_there_was_removed(path: Path, have: Have) -> None:
     other = have(path)
     ipc.find_lock(path).unlink()
-    with pytest.raises(OSError, match=f"process {other.pid} listens there"):
+    with pytest.raises(OSError, match=f"process {other.pid} is already listening there"):
         ipc.listen(path)
 
 
 def test_path_is_refused_a_second_time_to_its_own_process(path: Path) -> None:
     descriptor = ipc.listen(path)
-    with pytest.raises(OSError, match="another socket of this station listens there"):
+    with pytest.raises(OSError, match="another socket of this station is already listening there"):
         ipc.listen(path)
     os.close(descriptor)
 
 
 def test_file_that_is_no_socket_is_kept(path: Path) -> None:
     path.write_text("a journal, say")
-    with pytest.raises(OSError, match="what lies there is no socket"):
+    with pytest.raises(OSError, match="a file that is not a socket is in the way"):
         ipc.listen(path)
     assert path.read_text() == "a journal, say"
 
@@ -109,7 +109,7 @@ def test_file_that_is_no_socket_is_kept(path: Path) -> None:
 def test_socket_of_another_kind_is_refused(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(path))
-        with pytest.raises(OSError, match="another process listens there"):
+        with pytest.raises(OSError, match="another process is already listening there"):
             ipc.listen(path)
 
 
@@ -118,7 +118,7 @@ def test_socket_whose_queue_is_full_is_refused(path: Path) -> None:
         other.bind(str(path))
         other.listen(0)
         waiting.connect(str(path))
-        with pytest.raises(OSError, match="another process listens there"):
+        with pytest.raises(OSError, match="another process is already listening there"):
             ipc.listen(path)
 
 

@@ -70,8 +70,8 @@ def test_list_by_hand_may_have_yaml_dates_and_a_time_from_which_a_key_is_revoked
         ({"created": "2026-01-31T06:00:00"}, "clients.0.created: Input should have timezone info"),
         ({"created": "2026-01-31T06:00:00+01:00"}, "clients.0.created: must be in UTC"),
         ({"revoked": "yesterday"}, "clients.0.revoked: Input should be a valid datetime"),
-        ({"roles": ["requester"], "cameras": ["top"]}, "cameras must be given to a sender only, got ['top']"),
-        ({"password": "x"}, "clients.0.password: unknown key, value 'x'"),
+        ({"roles": ["requester"], "cameras": ["top"]}, "cameras must only be given for a sender, got ['top']"),
+        ({"password": "x"}, "clients.0.password: unknown key, got value 'x'"),
     ],
     ids=lambda value: f"{value!s:.40}",
 )
@@ -88,7 +88,7 @@ def test_name_or_key_given_twice_is_refused(tmp_path: Path, field: str) -> None:
     value = {"name": "cam-1", "public_key": PUBLIC}[field]
     line = 7 if field == "name" else 8
     number = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.count(value) and n >= line)
-    assert fault_of(path) == f"{path}:{number}:3: clients.1.{field}: must be given once, got {value!r} again"
+    assert fault_of(path) == f"{path}:{number}:3: clients.1.{field}: must be unique, got {value!r} again"
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646])
@@ -102,7 +102,7 @@ def test_list_that_others_may_change_is_refused(tmp_path: Path, mode: int) -> No
 def test_list_of_another_user_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, {})
     os.chown(path, 12345, 12345)
-    assert "must belong to the user that runs this (0) or root, got one of user 12345" in fault_of(path)
+    assert "must belong to the user that runs this program (0) or to root, got user 12345" in fault_of(path)
 
 
 def test_list_too_long_to_be_read_in_time_is_refused(tmp_path: Path) -> None:
@@ -166,6 +166,6 @@ def test_station_key_is_refused_without_being_shown_when_it_is_none(monkeypatch:
     monkeypatch.setenv("STATION_KEY", "hunter2")
     with pytest.raises(ConfigError) as caught:
         read_station_key("env:STATION_KEY")
-    assert str(caught.value).startswith("security.key: must hold a secret key, 40 characters of Z85")
+    assert str(caught.value).startswith("security.key: must contain a secret key, 40 characters of Z85")
     assert "hunter2" not in str(caught.value)
     assert caught.value.field == ("security", "key")

@@ -118,7 +118,7 @@ def test_second_socket_of_a_station_at_the_same_path_is_refused(
     with context.socket(zmq.PULL) as second, pytest.raises(ConfigError) as caught:
         bind(second, binding.endpoint, "sockets.results")
     rule = f"sockets.results: must be an endpoint this process can bind, got '{binding.endpoint}'"
-    assert str(caught.value) == f"{rule}: another socket of this station listens there"
+    assert str(caught.value) == f"{rule}: another socket of this station is already listening there"
     assert caught.value.field == ("sockets", "results")
     assert is_transient(caught.value)  # it may be free at the next try
     assert binding.find_loss() is None
@@ -126,7 +126,7 @@ def test_second_socket_of_a_station_at_the_same_path_is_refused(
 
 def test_loss_is_told_when_the_file_is_removed_or_its_folder_moved(binding: Binding, path: Path) -> None:
     moved = path.parent.rename(path.parent.with_name(f"{path.parent.name}-moved"))
-    missing = f"ipc://{path}: nobody can connect any more: its file cannot be found: No such file or directory"
+    missing = f"ipc://{path}: clients can no longer connect: its file cannot be found: No such file or directory"
     assert binding.find_loss() == missing
     moved.rename(path.parent)
     assert binding.find_loss() is None
@@ -139,8 +139,8 @@ def test_loss_is_told_and_the_others_file_kept_when_a_program_takes_the_path(
 ) -> None:
     with context.socket(zmq.PULL) as thief, context.socket(zmq.PUSH) as sender:
         thief.bind(binding.endpoint)  # libzmq by itself takes it
-        words = "nobody can connect any more: another file is in its place, where another socket of this station"
-        assert binding.find_loss() == f"{binding.endpoint}: {words} listens"
+        words = "clients can no longer connect: another file has taken its place, and another socket of this station"
+        assert binding.find_loss() == f"{binding.endpoint}: {words} listens there"
         receiver.close(linger=0)
         binding.remove()
         sender.connect(binding.endpoint)

@@ -86,7 +86,7 @@ def test_socket_that_another_program_has_is_refused_and_stays_its_own(
     with context() as running, running.socket(zmq.ROUTER) as other:
         other.bind(f"ipc://{folder}/{name}")
         before = (folder / name).stat().st_ino
-        with context() as second, pytest.raises(ConfigError, match=r" listens there$") as caught:
+        with context() as second, pytest.raises(ConfigError, match=r" is already listening there$") as caught:
             build(second)
         assert caught.value.field == ("sockets", name)
         assert (folder / name).stat().st_ino == before
@@ -104,7 +104,7 @@ def test_station_is_at_fault_when_the_file_of_a_socket_is_gone(
         parts.check()
         assert running.state is State.FAULT
         assert not running.ready()[0]
-        words = f"sockets.{name}: ipc://{folder}/{name}: nobody can connect any more: its file cannot be found"
+        words = f"sockets.{name}: ipc://{folder}/{name}: clients can no longer connect: its file cannot be found"
         assert (running.last_error or "").startswith(words)
 
 
@@ -188,7 +188,7 @@ def test_age_of_frames_is_bounded_anew_when_a_reload_changes_the_limit_or_the_de
 def test_camera_whose_frames_may_be_of_any_age_is_told_at_the_start_and_when_a_reload_makes_it_so(
     folder: Path, build: Callable[..., Assembly], caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = ["camera top: max_age_ms is null: a frame is judged however long it was held on the way"]
+    told = ["camera top: max_age_ms is null: a frame is judged no matter how long it was delayed on the way"]
     with context() as made:
         assembly = build(made, max_age_ms=None)
         assert caplog.messages == told

@@ -290,7 +290,9 @@ def test_frame_is_refused_and_nothing_gives_way_when_it_is_larger_than_the_quota
     store = make(max_bytes=measure(folder, make) + 100)
     save(store, result(1))
     large = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
-    with pytest.raises(EvidenceError, match=r"evidence\.max_bytes: must hold at least one frame, .* got \d+"):
+    with pytest.raises(
+        EvidenceError, match=r"evidence\.max_bytes: must have room for at least one frame with its result, .* got \d+"
+    ):
         store.save(large, PixelFormat.MONO8, result(2))
     assert kept(folder) == [1]
 

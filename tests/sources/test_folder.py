@@ -141,7 +141,7 @@ def test_unreadable_file_becomes_a_frame_with_an_error_and_the_next_still_comes(
     for name, why in [
         ("b.png", "its end is missing"),
         ("c.jpg", "must be JPEG, PNG, TIFF, WebP, BMP or PNM"),
-        ("d.png", "must be a regular file, is a directory"),
+        ("d.png", "must be a regular file, got a directory"),
         ("e.png", "No such file"),
         ("f.png", "got 0 bytes"),
     ]:
@@ -199,7 +199,7 @@ def test_frame_id_is_text_that_can_be_stored_when_the_file_name_is_not_utf8(tmp_
 def test_connect_fails_when_the_folder_is_missing_and_works_once_it_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "share"
     source = FolderSource("top", folder, watch=False)
-    with pytest.raises(NotConnectedError, match=r"folder .*share is not there"):
+    with pytest.raises(NotConnectedError, match=r"folder .*share does not exist"):
         source.connect()
     folder.mkdir()
     write(folder, a=1)
@@ -216,7 +216,7 @@ def test_connect_fails_when_a_network_drive_answers_with_an_error(
     source = FolderSource("top", tmp_path, watch=False)
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", go_stale)
-        with pytest.raises(NotConnectedError, match="is not there"):
+        with pytest.raises(NotConnectedError, match="does not exist"):
             source.connect()
     source.connect()
 
@@ -304,7 +304,7 @@ def test_read_fails_when_a_watched_folder_goes_and_goes_on_when_it_is_back(tmp_p
     look(source)
     assert described(take(source)) == ("a.png", 1)
     folder.rename(away)
-    with pytest.raises(NotConnectedError, match="is not there"):
+    with pytest.raises(NotConnectedError, match="does not exist"):
         source.read(1.0)
     source.close()
     write(away, b=2)
@@ -497,7 +497,7 @@ def test_unfinished_file_is_answered_once_it_has_stayed_as_it_is(tmp_path: Path)
     assert described(frames["whole.bmp"]) == ("whole.bmp", 90)
     assert described(frames["zeros.bmp"]) == ("zeros.bmp", 0)
     assert "its end is missing" in (frames["cut.png"].error or "")
-    assert "must be written to the end, but nothing was at byte" in (frames["hole.bmp"].error or "")
+    assert "must be complete, but byte" in (frames["hole.bmp"].error or "")
     look(source)
 
 
@@ -514,6 +514,6 @@ def test_what_is_no_file_is_answered_and_never_opened_when_it_is_called_like_an_
         frames = {frame.frame_id: frame for frame in (wait_for_frame(source) for _ in range(5))}
         kinds = [frames[f"{name}.png"].error for name in "abcd"]
         words = ("pipe", "pipe", "device", "socket")
-        rule = "file: must be a regular file, is a"
+        rule = "file: must be a regular file, got a"
         assert kinds == [f"{name}.png: {rule} {kind}" for name, kind in zip("abcd", words, strict=True)]
         assert described(frames["e.png"]) == ("e.png", 5)

@@ -421,7 +421,7 @@ def test_frames_are_refused_and_not_turned_when_the_video_asks_for_it(
     assert module._open(str(path), 3000, 3000).read()[1].shape[:2] == (48, 64)
     frame = take(open_source(closing, str(path)))
     assert frame.pixels is None
-    assert frame.error == f"orientation: must be that of the pixels, got a video to be turned by {degrees} degrees"
+    assert frame.error == f"orientation: must be that of the pixels, got a video to be rotated by {degrees} degrees"
 
 
 def test_frames_are_delivered_when_the_video_is_upright(tmp_path: Path, closing: contextlib.ExitStack) -> None:

@@ -52,7 +52,9 @@ def test_three_channels_called_mono_are_bad_never_judged(named: str) -> None:
 def test_image_is_refused_unread_when_it_is_not_what_its_header_says() -> None:
     for encoding, start in (("png", b"II*\0"), ("jpeg", b"\x89PNG"), ("png", b"\xff\xd8\xff\xe0")):
         frame = DECODER.decode([json.dumps(HEADER | {"encoding": encoding}).encode(), start + bytes(100)])
-        assert (frame.error or "").startswith(f"pixels: must be {encoding} as their header says, start with {start!r}")
+        assert (frame.error or "").startswith(
+            f"pixels: must be {encoding} as their header says, got data starting with {start!r}"
+        )
 
 
 def test_bad_frame_keeps_what_the_line_knows_it_by() -> None:

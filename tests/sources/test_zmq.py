@@ -396,7 +396,7 @@ def test_req_sender_is_told_when_the_source_ends_before_its_frame_is_on_record(
     send(req, HEADER)
     take(source)
     source.close()
-    assert req.recv() == b"ERROR SHUTDOWN: the station ended before the frame was on record"
+    assert req.recv() == b"ERROR SHUTDOWN: the station stopped before the frame was recorded"
     assert [socket.type for socket in left] == [zmq.ROUTER]
     left[0].close(linger=0)
 
@@ -555,7 +555,7 @@ def test_req_sender_is_told_when_it_is_too_fast_and_nothing_is_decoded(
     with pytest.raises(MessageRefusedError) as fault:
         source.read(WAIT_S)
     assert fault.value.cause == "rate"
-    why = b"ERROR messages: must be at most 1 a second, got more from unauthenticated 127.0.0.1"
+    why = b"ERROR messages: must be at most 1 per second, got more from unauthenticated 127.0.0.1"
     assert req.recv() == why
     assert counted == [("imagezmq", "rate")]
     source.close()

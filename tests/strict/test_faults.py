@@ -77,9 +77,9 @@ def test_number_is_refused_when_yaml_reads_another_than_people_do(
     tmp_path: Path, line: str, place: str, meant: str, base: int
 ) -> None:
     text = line.rpartition(" ")[2].rstrip("}")
-    rule = f"must be a decimal number, or text in quotes; write {meant} or '{text}'"
+    rule = f"must be a decimal number or text in quotes; write {meant} or '{text}'"
     assert read_faults(tmp_path, f"{STATION}{line}\n") == [
-        f"{place}: {rule}, got {text}, in YAML a number of base {base}"
+        f"{place}: {rule}, got {text}, in YAML a number in base {base}"
     ]
 
 
@@ -106,7 +106,7 @@ def test_number_is_taken_when_it_can_be_read_in_one_way_only(tmp_path: Path) -> 
 )
 def test_true_is_never_taken_for_the_number_one(tmp_path: Path, text: str, fault: str) -> None:
     word = "yes" if "yes" in text else "on"
-    assert read_faults(tmp_path, text) == [f"{fault}must be a number, or text in quotes, got {word}"]
+    assert read_faults(tmp_path, text) == [f"{fault}must be a number or text in quotes, got {word}"]
 
 
 def test_true_is_taken_where_it_is_meant(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def assert_deadlines_are_kept(arrivals: list[Arrival], deadline_ms: float) -> No
         if message["reason"] in ("OK", "DEFECT"):
             assert total_ms <= deadline_ms, message
         elif message["reason"] == "DEADLINE":
-            begun = not message["message"].startswith("not begun: ")
+            begun = not message["message"].startswith("not started: ")
             assert deadline_ms * begun <= total_ms < deadline_ms + SLACK_MS, message
 
 

@@ -173,7 +173,7 @@ def test_process_names_the_device_and_ends_when_it_hangs_for_longer_than_a_stall
     text = station.log_text()[logged:]
     assert text.count("(most recent call first)") > len(THREADS)  # the stack of every thread
     assert "in call" in text  # that of the one that hangs
-    assert "threads still alive at the end of the stop deadline: device" in text
+    assert "threads still running at the stop deadline: device" in text
     assert line.account(station.journal).broken == {}
     seen = f"ERROR DEADLINE, after {STALL_S} s status FAULT, exit 1"
     after(serve, line, since=len(line.results), fault="hang for longer than stall_after_s", seen=seen, since_s=hung)

@@ -40,7 +40,7 @@ def test_frames_are_errors_at_their_deadline_while_the_journal_is_slow_and_pass_
     line.pause()
     line.wait_answered()
     assert_deadlines_are_kept(arrivals, DEADLINE_MS)
-    assert "judged, but not on record before the deadline" in {a.message["message"] for a in arrivals}
+    assert "judged, but not recorded before the deadline" in {a.message["message"] for a in arrivals}
     assert_on_record_is_what_was_published(line, station.journal)
     assert any(row["amends"] for row in read_rows(station.journal))
     assert line.account(station.journal).broken == {}
@@ -183,7 +183,7 @@ def test_frames_are_errors_while_the_journal_is_away_and_no_number_is_given_twic
         seqs = [arrival.message["seq"] for arrival in line.results if not arrival.message["replay"]]
     assert seqs[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert seqs[8] > 8 + 1000
-    assert "8 results or more are not on record, from number 1 on" in station.log_text()
+    assert "8 or more results are not recorded, from number 1 on" in station.log_text()
     assert station.metric("inspector_journal_lost_total") == 8
     assert verify(station.journal).returncode == 0
     assert station.stop() == 0

@@ -132,7 +132,7 @@ def test_second_station_with_the_same_paths_is_refused_by_name_and_the_first_goe
     second = start(config=over_ipc | {"station": "other", "http": {"port": free_port()}}, wait=False)
     assert second.process.wait(WAIT_S) == 1  # the path may be free at the next try
     words = f"sockets.results: must be an endpoint this process can bind, got '{over_ipc['sockets']['results']}'"
-    assert f"{words}: process {first.process.pid} listens there" in second.log_text()
+    assert f"{words}: process {first.process.pid} is already listening there" in second.log_text()
     first.open(zmq.PUSH, "frames").send_multipart(build_message("top", "good-1", good_frame()))
     wait_until(lambda: b"good-1" in results.recv_multipart()[1], "verdict of the first")
     assert first.get("/ready")[0] == 200
@@ -147,6 +147,6 @@ def test_station_whose_socket_is_removed_under_it_says_so_and_comes_back_with_th
         wait_until(lambda: station.get("/ready")[0] == 503, "503")
     assert station.process.wait(WAIT_S) == 1
     assert "FAULT: sockets.frames: ipc://" in station.log_text()
-    assert "nobody can connect any more: its file cannot be found" in station.log_text()
+    assert "clients can no longer connect: its file cannot be found" in station.log_text()
     again = start(config=over_ipc)
     assert again.get("/ready") == (200, "READY\n")

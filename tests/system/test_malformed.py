@@ -91,7 +91,7 @@ def _check_log(lines: list[str], warned: float) -> None:
     assert {entry["station"] for entry in entries} == {"test"}
     warnings = [entry for entry in entries if entry["level"] == "warning"]
     assert 0 < warned <= len(warnings) < 100
-    assert any(entry["message"].endswith(" more like it)") for entry in warnings)
+    assert any(entry["message"].endswith(" more like this)") for entry in warnings)
     assert ("top", "BAD_FRAME") in {(entry.get("camera"), entry.get("reason")) for entry in warnings}
     changes = [(entry["from"], entry["to"]) for entry in entries if "from" in entry]
     assert changes == [("STARTING", "READY"), ("READY", "RUNNING"), ("RUNNING", "STOPPING")]

@@ -263,7 +263,7 @@ def test_old_recipe_judges_on_without_a_gap_when_the_new_one_is_refused(
         assert switched["ok"] is False
         assert words in switched["error"]
     missing = ask(station, action="prepare", camera="top", recipe="recipes/four")
-    assert missing["error"].startswith("recipe: must be a recipe's folder on the station's machine, got 'recipes/four'")
+    assert missing["error"].startswith("recipe: must be a recipe folder on the station's machine, got 'recipes/four'")
     load.wait_for(old)
     assert station.get("/ready")[0] == 200
     assert station.metric("inspector_recipe_switches_total", camera="top", outcome="refused") == 2
@@ -308,8 +308,8 @@ def test_station_goes_on_as_it_is_when_the_new_file_is_refused(
     bad = {
         "overlays:\n  frames: some\n": ["overlays.frames: ", "cameras: required, but missing"],
         yaml.safe_dump(station.config | {"http": {"port": 1}, "device": "auto"}): [
-            "http.port: needs a restart to change",
-            "device: needs a restart to change, is 'cpu', got 'auto'",
+            "http.port: cannot change without a restart",
+            "device: cannot change without a restart, is 'cpu', got 'auto'",
         ],
         yaml.safe_dump(station.config | {"cameras": cameras}): ["cameras.top.recipe: ", "weights.safetensors"],
     }
@@ -370,12 +370,12 @@ def test_command_prepares_and_switches_or_tells_why_not(station: RunningStation,
         return ended.returncode, ended.stdout + ended.stderr
 
     status, out = run("top", str(recipes / "two"))
-    assert (status, out.splitlines()[0]) == (0, f"camera top: judged with two from {recipes / 'two'}")
+    assert (status, out.splitlines()[0]) == (0, f"camera top: now judged with two from {recipes / 'two'}")
     assert "until the daemon restarts or reloads" in out
     spoil_weights(recipes / "two")
     status, out = run("top", str(recipes / "two"))
     assert status == 1
-    assert "the recipe is refused, the one before stays" in out
+    assert "the recipe was refused, the previous one stays in use" in out
     assert "weights.safetensors" in out
     status, out = run("bottom", str(recipes / "one"))
     assert status == 1

@@ -171,7 +171,7 @@ def test_client_without_a_known_key_gets_nowhere(
     if client == "stranger":
         assert "sockets.results: a client at 127.0.0.1 was refused: its public key" in station.log_text()
     else:
-        assert "a client was refused: it uses no key" in station.log_text()
+        assert "a client was refused: it does not use a key" in station.log_text()
 
 
 @pytest.mark.parametrize(("client", "name"), [("viewer", "frames"), ("cam", "results"), ("viewer", "requests")])
@@ -348,4 +348,4 @@ def test_bad_list_degrades_the_station_and_the_last_good_one_stays(
     wait_until(lambda: station.get("/ready") == (200, "RUNNING\n"))
     oldest = min(client.created for client in load_clients(path)).timestamp()
     assert station.metric("inspector_oldest_key_timestamp_seconds") == pytest.approx(oldest, abs=1)
-    assert "the last good one stays in force" in station.log_text()
+    assert "the last valid list stays in use" in station.log_text()

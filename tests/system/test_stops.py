@@ -120,7 +120,7 @@ def test_all_are_answered_by_the_end_of_the_stop_while_the_device_hangs(start: S
         account = line.account(station.journal)
     assert status == 1  # it had to be cut off
     assert seconds < STOP_S + END_S
-    assert "threads still alive at the end of the stop deadline: device" in station.log_text()
+    assert "threads still running at the stop deadline: device" in station.log_text()
     assert {a.message["reason"] for a in line.results} == {"SHUTDOWN"}
     assert account.broken == {}
     assert (account.accepted, account.unrecorded, account.unpublished) == (len(line.results), (), ())
@@ -144,7 +144,7 @@ def test_none_passes_and_the_stop_ends_in_time_while_the_journal_hangs(start: St
         status, seconds = stop(station)
         assert status == 1
         assert seconds < STOP_S + END_S
-        assert "threads still alive at the end of the stop deadline: journal" in station.log_text()
+        assert "threads still running at the stop deadline: journal" in station.log_text()
         assert {a.message["verdict"] for a in line.results[2:]} == {"ERROR"}
         line.wait_answered(5)
         account = line.account(station.journal)

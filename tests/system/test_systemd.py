@@ -128,7 +128,7 @@ def test_sandbox_allows_what_the_station_needs_and_nothing_else(service: Service
     assert state.st_mode & 0o777 == 0o750
     assert report["secrets"] == {
         "station-key": "its key",
-        "tls-key": "security.key: must hold a secret, got nothing from 'credential:tls-key'",
+        "tls-key": "security.key: must contain a secret, got nothing from 'credential:tls-key'",
     }
 
 
@@ -139,7 +139,7 @@ def test_reload_is_applied_or_refused_and_the_status_says_so(service: Service, l
     line.wait_for(lambda: _last_reload(line) == "applied", "reload")
     service.configure(tile_batch=2)
     service.manager.run("systemctl", "reload", UNIT)
-    service.wait_for_status("reload refused: tile_batch: needs a restart")
+    service.wait_for_status("reload refused: tile_batch: cannot change without a restart")
     service.manager.wait_for(UNIT, "SubState", "running")
     service.configure()
     since = len(line.results)
@@ -199,7 +199,7 @@ def test_start_that_fails_for_what_may_pass_is_tried_again_until_it_has_passed(s
         restarts = int(service.show("NRestarts"))
         service.manager.run("systemctl", "start", "--no-block", UNIT)
         service.manager.wait_for(UNIT, "NRestarts", str(restarts + 1))
-        assert "cannot start now, try again later" in service.manager.log(UNIT)
+        assert "cannot start now; try again later" in service.manager.log(UNIT)
     service.manager.wait_for(UNIT, "SubState", "running", timeout_s=120)
     service.manager.run("systemctl", "stop", UNIT)
 

@@ -103,7 +103,7 @@ def test_recipe_that_was_edited_is_refused_until_it_is_calibrated(
     calibrate(folder, good, device="cpu")
     path = folder / "recipe.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("\n  scale: 1.0", "\n  scale: 0.75"), encoding="utf-8")
-    edited = "preprocessing.scale: must be 1.0, with which the threshold was set, got 0.75"
+    edited = "preprocessing.scale: must be 1.0, as when the threshold was set, got 0.75"
     with pytest.raises(RecipeError, match=edited):
         open_detector(folder, device=CPU)
     recipe = calibrate(folder, good, device="cpu")
@@ -166,7 +166,10 @@ def test_recipe_on_disk_stays_when_a_golden_frame_would_not_hold(golden_recipe_d
         calibrate(golden_recipe_dir, _write_noise(tmp_path / "glare", range(40, 44), 180, 230), device="cpu")
     message = str(caught.value)
     assert f"{golden_recipe_dir}/golden/bad-1.png: golden frame: must be judged FAIL, got PASS: score " in message
-    assert "good-1.png: golden frame: must be judged PASS, but cannot be judged: not what good frames show: " in message
+    assert (
+        "good-1.png: golden frame: must be judged PASS, but cannot be judged: does not look like the good frames: "
+        in message
+    )
     assert f"inspector golden {golden_recipe_dir} --clear" in message
     assert (golden_recipe_dir / "recipe.yaml").read_bytes() == before
     prove_golden(open_detector(golden_recipe_dir, device=CPU), golden_recipe_dir)
@@ -296,7 +299,7 @@ def test_threshold_rests_on_new_frames_only_when_training_saw_some(
     recipe = calibrate(folder, good, false_reject_rate=0.2, device="cpu")
     assert recipe.threshold is not None
     assert recipe.threshold.n_good == 7
-    assert "3 of 10 good frames left out, the recipe was trained on them" in caplog.text
+    assert "3 of 10 good frames left out, since the recipe was trained on them" in caplog.text
 
 
 def test_group_that_differs_is_named_when_left_out(
@@ -326,7 +329,7 @@ def test_two_groups_are_too_few_to_leave_one_out(folder: Path, good: Path, caplo
     recipe = calibrate(folder, good, groups=r"^()", device="cpu", false_reject_rate=0.2)
     assert recipe.threshold is not None
     assert recipe.threshold.groups is None
-    assert "--groups: at least 3 are needed to leave one out, got ['']" in caplog.text
+    assert "--groups: at least 3 groups are needed to leave one out, got ['']" in caplog.text
 
 
 def test_area_and_threshold_fit_each_other_when_the_area_is_given_or_chosen(folder: Path, good: Path) -> None:
@@ -367,13 +370,13 @@ def test_defects_move_the_threshold_only_when_asked(folder: Path, good: Path, tm
     assert threshold.escape_interval == compute_interval(2, 8)
     rejects = int((good_scores > threshold.value).sum())
     assert threshold.false_reject_bound == pytest.approx(compute_false_reject_bound(rejects, 10))
-    with pytest.raises(TrainingError, match="--set-from-defects: must come with --defects"):
+    with pytest.raises(TrainingError, match="--set-from-defects: must be given together with --defects"):
         calibrate(folder, good, set_from_defects=True, device="cpu")
 
 
 def test_calibration_is_refused_when_no_defect_can_be_judged(folder: Path, good: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainingError, match="--defects: must hold at least one frame"):
+    with pytest.raises(TrainingError, match="--defects: must contain at least one frame"):
         calibrate(folder, good, false_reject_rate=0.2, defects_dir=tmp_path / "empty", device="cpu")
 
 

@@ -84,7 +84,7 @@ def test_bound_edited_by_hand_is_named_when_bounds_are_set_anew(
     edited = expected.model_copy(update={"bounds": expected.bounds | {"brightness": Bound(low=1, high=254)}})
     assert edited.list_widened() == ["brightness"]
     adopt_expectation(recipe.model_copy(update={"expected_frames": edited}), looks, tmp_path)
-    assert "expected_frames.bounds.brightness: it was edited to {'low': 1.0, 'high': 254.0}" in caplog.text
+    assert "expected_frames.bounds.brightness: it had been edited to {'low': 1.0, 'high': 254.0}" in caplog.text
 
 
 def test_sizes_are_a_range_when_nearly_each_frame_has_its_own(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_resume_is_refused_when_it_is_another_training(good_dir: Path, tmp_path:
     options = dataclasses.replace(OPTIONS, steps=7)
     with pytest.raises(KeyboardInterrupt):
         train(good_dir, tmp_path / "recipe", options, kill)
-    with pytest.raises(TrainingError, match="--resume: seed must be as it was, 0, got 3"):
+    with pytest.raises(TrainingError, match="--resume: seed must be unchanged, 0, got 3"):
         train(good_dir, tmp_path / "recipe", dataclasses.replace(options, resume=True, seed=3))
     (tmp_path / ".recipe-training" / "checkpoint.pt").write_bytes(b"half")
     with pytest.raises(TrainingError, match=r"--resume: .*checkpoint\.pt cannot be used"):
@@ -229,7 +229,7 @@ def test_odd_frames_are_named_and_counted_and_the_rest_goes_on(
     assert sum(len(record[key]) for key in ("frames", "validation_frames", "held_aside")) == 6
     assert "broken.png: " in caplog.text
     assert "grey.png: pixel format must be RGB8 as in most frames, got Mono8" in caplog.text
-    assert "the same frame under another name" in caplog.text
+    assert "since they are copies of other frames" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +296,7 @@ def test_frames_keep_their_aspect_and_a_defect_is_found_where_it_is(
         cv2.imwrite(str(tmp_path / "good" / f"{number}.png"), pixels)
     recipe = train(tmp_path / "good", tmp_path / "recipe", dataclasses.replace(OPTIONS, short_side=short_side))
     assert (recipe.preprocessing.map_hw, recipe.preprocessing.resize_hw) == (map_hw, None)
-    assert ("6 of 6 frames are smaller than a tile, and mirrored" in caplog.text) is (short_side is None)
+    assert ("6 of 6 frames are smaller than a tile and are mirrored" in caplog.text) is (short_side is None)
 
     top, left = (100, 20) if frame_hw[0] > frame_hw[1] else (20, 100)
     frames[0, top : top + 16, left : left + 16] = 255

@@ -16,7 +16,7 @@ LAST_FRAME = f"inspector_last_frame_timestamp_seconds{{{CAMERA}}}"
 def build() -> dict[str, Any]:
     """The dashboard."""
     rows = [(8, [_stations()]), (9, [_cameras()]), (7, [_states()]), (8, _courses())]
-    text = "A row for each station and camera; a name leads to its own dashboard."
+    text = "One row for each station and camera; click a name to open its dashboard."
     return build_dashboard("inspector-fleet", "fleet", text, rows, many=True)
 
 
@@ -25,7 +25,7 @@ def _stations() -> dict[str, Any]:
     version = f"max by (instance, version) (inspector_build_info{{{INSTANCE}}})"
     alerts = f'count by (instance) (ALERTS{{alertname=~"Inspector.*",alertstate="firing",{INSTANCE}}})'
     return table(
-        "Stations", "Each station now. Shares and late frames are those of the last hour.",
+        "Stations", "Current values of each station. Shares and late frames: last hour.",
         [
             _station(),
             Column("State", query=STATE, values=STATES),
@@ -43,7 +43,7 @@ def _cameras() -> dict[str, Any]:
     of = "instance, camera"
     recipe = f"max by ({of}, recipe_id, precision) (inspector_recipe_info{{{CAMERA}}})"
     return table(
-        "Cameras", "Each camera now. Shares and late frames are those of the last hour.",
+        "Cameras", "Current values of each camera. Shares and late frames: last hour.",
         [
             _station(),
             Column("Camera", label="camera"),
@@ -82,19 +82,19 @@ def _verdicts(*by: str) -> list[Column]:
 
 
 def _states() -> dict[str, Any]:
-    return state_timeline("States", "What each station did.", STATES, (STATE, "{{instance}}"))
+    return state_timeline("States", "State of each station over time.", STATES, (STATE, "{{instance}}"))
 
 
 def _courses() -> list[dict[str, Any]]:
     errors = f"{results('instance', verdict='ERROR')} / ({results('instance')} > 0)"
     return [
         time_series(
-            "Frames", PER_SECOND, "Received per second.",
+            "Frames", PER_SECOND, "Frames received per second.",
             (rate("inspector_frames_received_total", "instance"), "{{instance}}"),
         ),
         time_series(
-            "Reject rate", "percentunit", "FAIL of what was judged, over 10 minutes.",
+            "Reject rate", "percentunit", "Share of FAIL in judged frames, over 10 minutes.",
             (share("FAIL", "instance", of="PASS|FAIL", window="[10m]"), "{{instance}}"),
         ),
-        time_series("Error rate", "percentunit", "ERROR of all verdicts.", (errors, "{{instance}}")),
+        time_series("Error rate", "percentunit", "Share of ERROR in all verdicts.", (errors, "{{instance}}")),
     ]  # fmt: skip

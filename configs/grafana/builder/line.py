@@ -25,7 +25,7 @@ def build() -> dict[str, Any]:
         (7, _order()),
         (6, [_recipes()]),
     ]
-    text = "What comes in, what the line is told, and whether it drifts."
+    text = "Frames received, verdicts sent to the line, and drift."
     return build_dashboard("inspector-line", "line", text, rows, many=False)
 
 
@@ -34,25 +34,26 @@ def _now() -> list[dict[str, Any]]:
     errors = ((None, "green"), (0.001, "orange"), (0.01, "red"))
     row = ((None, "green"), (3, "orange"), (5, "red"))
     return [
-        stat("State", "none", "Anything but READY or RUNNING needs a look.", (STATE, ""), values=STATES),
+        stat("State", "none", "Check the station if this is not READY or RUNNING.", (STATE, ""), values=STATES),
         stat(
-            "Passed", "percentunit", "PASS of all verdicts of 5 minutes.",
+            "Passed", "percentunit", "Share of PASS in all verdicts of the last 5 minutes.",
             (share("PASS", window="[5m]"), ""), steps=low,
         ),
         stat(
-            "Rejected", "percentunit", "FAIL of all verdicts of 5 minutes.",
+            "Rejected", "percentunit", "Share of FAIL in all verdicts of the last 5 minutes.",
             (share("FAIL", window="[5m]"), ""), steps=high,
         ),
         stat(
-            "Errors", "percentunit", "ERROR of all verdicts of 5 minutes; those parts are stopped unjudged.",
+            "Errors", "percentunit", "Share of ERROR in all verdicts of the last 5 minutes; these "
+                "parts are stopped without being judged.",
             (share("ERROR", window="[5m]"), ""), steps=errors,
         ),
         stat(
-            "Rejects in a row", "none", "The longest run of FAIL that has not ended; from 5 on an alert.",
+            "Rejects in a row", "none", "Longest current run of FAIL; an alert fires from 5.",
             (f"max(inspector_consecutive_rejects{{{CAMERA}}})", ""), steps=row,
         ),
         stat(
-            "Last frame", "s", "Time since it came; a trigger that stopped shows here first.",
+            "Last frame", "s", "Time since the last frame; a stopped trigger shows here first.",
             (LAST_FRAME, "{{camera}}"),
         ),
     ]  # fmt: skip
@@ -61,7 +62,7 @@ def _now() -> list[dict[str, Any]]:
 def _states() -> list[dict[str, Any]]:
     sources = f"inspector_source_up{{{CAMERA}}}"
     return [
-        state_timeline("State over time", "What the station did.", STATES, (STATE, "{{instance}}")),
+        state_timeline("State over time", "State of the station over time.", STATES, (STATE, "{{instance}}")),
         state_timeline("Sources", "Whether each camera's source is connected.", UP, (sources, "{{camera}}")),
     ]
 
@@ -70,12 +71,13 @@ def _flow() -> list[dict[str, Any]]:
     warn = rate("inspector_warnings_total")
     return [
         time_series(
-            "Frames", PER_SECOND, "Frames received per second; dashed: what the station file expects.",
+            "Frames", PER_SECOND, "Frames received per second; dashed: rate expected by the station file.",
             (rate("inspector_frames_received_total", "camera"), "{{camera}}"),
             (f"inspector_expected_frames_per_second{{{CAMERA}}}", "limit: expected of {{camera}}"),
         ),
         time_series(
-            "Verdicts", PER_SECOND, "Verdicts per second. WARN: a PASS in the recipe's warn band, counted again.",
+            "Verdicts", PER_SECOND, "Verdicts per second. WARN: a PASS in the recipe's warn band, "
+                "also counted as PASS.",
             (results("verdict"), "{{verdict}}"), (warn, "WARN"),
         ),
     ]  # fmt: skip
@@ -85,11 +87,12 @@ def _rejects() -> list[dict[str, Any]]:
     judged = "PASS|FAIL"
     return [
         time_series(
-            "Rejects and errors by reason", PER_SECOND, "What was not PASS, and why: all reasons in the range.",
+            "Rejects and errors by reason", PER_SECOND, "Verdicts other than PASS, by reason, in the "
+                "selected time range.",
             (f'{results("reason", verdict="FAIL|ERROR")} and on (reason) ({HAPPENED})', "{{reason}}"), stacked=True,
         ),
         time_series(
-            "Reject rate", "percentunit", "FAIL of what was judged, over 10 minutes; dashed: over the last day.",
+            "Reject rate", "percentunit", "Share of FAIL in judged frames, over 10 minutes; dashed: over the last day.",
             (share("FAIL", "camera", of=judged, window="[10m]"), "{{camera}}"),
             (share("FAIL", "camera", of=judged, window="[1d]"), "limit: day of {{camera}}"),
         ),
@@ -106,7 +109,7 @@ def _scores() -> list[dict[str, Any]]:
     ]
     return [
         heat_map(
-            "Scores", "percentunit", "Frames by their score, as a share of the threshold; above 100 % is a reject.",
+            "Scores", "percentunit", "Frames by score, as a share of the threshold; above 100 % is a reject.",
             f"sum by (le) (increase({SCORE}_bucket{{{CAMERA}}}{RATE}))",
         ),
         time_series(
@@ -128,22 +131,23 @@ def _order() -> list[dict[str, Any]]:
     ]
     return [
         time_series(
-            "Runs of rejects", "none", "FAIL after FAIL; the alert's limit in red.",
+            "Runs of rejects", "none", "FAIL verdicts in a row; red: limit of the alert.",
             (f"inspector_consecutive_rejects{{{CAMERA}}}", "{{camera}}"), limit=5,
         ),
         time_series("Age of the last frame", "s", "Time since each camera's last frame.", (LAST_FRAME, "{{camera}}")),
         time_series(
-            "Frames owed a verdict", "none", "Accepted and not yet answered.",
+            "Frames without a verdict yet", "none", "Frames accepted but not answered yet.",
             (f"inspector_frames_in_flight{{{CAMERA}}}", "{{camera}}"),
         ),
-        time_series("Refused", PER_SECOND, "Turned away, per second; the log has causes.", *refused),
+        time_series("Refused", PER_SECOND, "Messages and connections refused per second; see the log "
+            "for the causes.", *refused),
     ]  # fmt: skip
 
 
 def _recipes() -> dict[str, Any]:
     labels = "camera, recipe_id, precision, engine, backbone, model_sha256"
     return table(
-        "Recipes", "What judges each camera's frames now.",
+        "Recipes", "The recipe that judges each camera's frames now.",
         [
             Column("Camera", label="camera"),
             Column("Recipe", label="recipe_id", query=f"max by ({labels}) (inspector_recipe_info{{{CAMERA}}})"),

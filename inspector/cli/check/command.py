@@ -20,14 +20,14 @@ _COLOURS = {"ok": "green", "WARN": "yellow", "FAIL": "red"}
 def check(
     station: StationFile,
     no_environment: Annotated[
-        bool, typer.Option("--no-environment", help="Check the files only: no device, sockets, sources or disk.")
+        bool, typer.Option("--no-environment", help="Check the files only, not device, sockets, sources and disk.")
     ] = False,
     engines: Annotated[
         bool | None,
         typer.Option(
             "--engines/--no-engines",
-            help="Build each recipe's engine and judge its golden frames; unless this station's daemon runs, if not "
-            "said.",
+            help="Build each recipe's engine and judge its golden frames. Default: only while this station's daemon "
+            "does not run.",
             show_default=False,
         ),
     ] = None,
@@ -35,8 +35,8 @@ def check(
 ) -> None:
     """Check configuration, recipes, device, sources, sockets, journal and disk without starting the station.
 
-    Exits 78 where anything would keep it from working. A running daemon is not disturbed: nothing is bound that it
-    has, and its cameras and device are left alone.
+    Exits 78 if anything would keep the station from working. A running daemon is not disturbed: its sockets, cameras
+    and device are not touched.
     """
     from inspector.config import load_station
 
@@ -45,7 +45,7 @@ def check(
     except ConfigError as error:
         if not as_json:
             raise
-        faults = [Finding("station file", problem=line, fix="correct the line") for line in str(error).splitlines()]
+        faults = [Finding("station file", problem=line, fix="correct this line") for line in str(error).splitlines()]
         _end(None, station, faults, as_json=True)
     else:
         from inspector.cli.check.parts import check_ages, check_environment, check_recipes

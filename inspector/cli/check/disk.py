@@ -23,7 +23,7 @@ def check_disk(station: Station) -> list[Finding]:
     # Not `Path.exists`, which raises where this user may not enter the folder above.
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        fix = f"make {station.state_dir} writable for the station's user, or name another folder"
+        fix = f"make {station.state_dir} writable for the station's user, or choose another folder"
         return [Finding("state_dir", problem=f"{existing}: must be a folder this user can write", fix=fix)]
     return [_check_room(station, folder, existing), _check_limits(station, folder, existing), _check_journal(folder)]
 
@@ -32,8 +32,10 @@ def _check_room(station: Station, folder: Path, existing: Path) -> Finding:
     usage = shutil.disk_usage(existing)
     needed = station.evidence.min_free
     if usage.free < needed:
-        problem = f"{existing}: must have evidence.min_free free, {_show(needed)}, has {_show(usage.free)}"
-        return Finding("state_dir", problem=problem, fix="make room, or name a folder on another disk")
+        problem = (
+            f"{existing}: must have at least evidence.min_free ({_show(needed)}) of free space, has {_show(usage.free)}"
+        )
+        return Finding("state_dir", problem=problem, fix="free some disk space, or choose a folder on another disk")
     return Finding("state_dir", f"{folder}: {_show(usage.free)} free of {_show(usage.total)}")
 
 
@@ -47,10 +49,18 @@ def _check_limits(station: Station, folder: Path, existing: Path) -> Finding:
         room += _measure(folder)
     if limit > room:
         room = max(room, 0)
-        problem = f"with journal.max_bytes {_show(limit)} may be kept; above min_free there is room for {_show(room)}"
-        fix = f"make room, or lower them to {_show(room)} together: once the disk is full no evidence is kept"
+        problem = (
+            f"together with journal.max_bytes up to {_show(limit)} may be stored, but above "
+            f"min_free only {_show(room)} fit"
+        )
+        fix = (
+            f"free some disk space, or lower both to {_show(room)} in total: once the disk is full, "
+            "no evidence is stored"
+        )
         return Finding("evidence.max_bytes", problem=problem, fix=fix, fatal=False)
-    return Finding("evidence.max_bytes", f"with journal.max_bytes {_show(limit)}, of {_show(room)} there is room for")
+    return Finding(
+        "evidence.max_bytes", f"together with journal.max_bytes up to {_show(limit)}, {_show(room)} available"
+    )
 
 
 def _measure(folder: Path) -> int:
@@ -77,19 +87,19 @@ def _check_journal(folder: Path) -> Finding:
         version = read_journal_version(path)
         check_journal(path, mark)
     except (JournalError, sqlite3.Error, OSError) as error:
-        fix = "check as the station's user; for a damaged or older one see docs/operator/journal-restore.md"
+        fix = "run the check as the station's user; for a damaged or old journal see docs/operator/journal-restore.md"
         problem = str(error) if str(path) in str(error) else f"{path}: {error}"
         return Finding("journal", problem=problem, fix=fix)
     if version < len(MIGRATIONS):
-        return Finding("journal", f"{path}: version {version}, the next start brings it to {len(MIGRATIONS)}")
-    return Finding("journal", f"{path}: version {version}, can be read; inspector journal verify proves it")
+        return Finding("journal", f"{path}: version {version}, the next start upgrades it to version {len(MIGRATIONS)}")
+    return Finding("journal", f"{path}: version {version}, readable; for a full check run inspector journal verify")
 
 
 def _describe_absence(path: Path, mark: Mark | None) -> Finding:
     if mark is None:
         return Finding("journal", f"{path}: none yet")
-    problem = f"{path}: must hold {mark.head_n} rows, but is gone"
-    fix = "put it back from a copy; a station without begins one anew, its numbers above those given before"
+    problem = f"{path}: must have {mark.head_n} rows, but the file is missing"
+    fix = "restore it from a copy; otherwise the station starts a new one and continues above the last numbers used"
     return Finding("journal", problem=problem, fix=fix, fatal=False)
 
 

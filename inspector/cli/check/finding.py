@@ -25,7 +25,7 @@ class Finding:
 
     @property
     def result(self) -> str:
-        """In a word."""
+        """`ok`, `WARN` or `FAIL`."""
         if self.problem is None:
             return "ok"
         return "FAIL" if self.fatal else "WARN"

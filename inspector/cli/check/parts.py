@@ -12,7 +12,7 @@ from inspector.cli.check.sockets import check_sockets
 from inspector.config import Camera, Recipe, Station
 from inspector.errors import ConfigError, InspectorError
 
-_FIX_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
+_FIX_RECIPE = "restore the folder as it was written, or make it again: inspector train, calibrate, golden"
 
 
 def check_recipes(station: Station) -> list[Finding]:
@@ -30,7 +30,7 @@ def check_recipes(station: Station) -> list[Finding]:
                 Finding(
                     what,
                     problem="none: every frame will be answered ERROR NO_RECIPE",
-                    fix="name the folder that inspector train wrote",
+                    fix="enter the folder that inspector train wrote",
                 )
             )
             continue
@@ -76,16 +76,16 @@ def check_ages(station: Station) -> list[Finding]:
 def _check_age(what: str, camera: Camera) -> Finding:
     limit_ms, by_default = camera.age_limit_ms, camera.max_age_ms == "deadline"
     if limit_ms is None:
-        problem = "null: a frame is judged however long it was held on the way"
-        return Finding(what, problem=problem, fix="take it out: deadline_ms is the limit then", fatal=False)
+        problem = "null: a frame is judged no matter how long it was delayed on the way"
+        return Finding(what, problem=problem, fix="remove this field: then deadline_ms is the limit", fatal=False)
     doubt = camera.source.age_doubt
     if doubt is not None and doubt.never_dated and not by_default:
         problem = f"{limit_ms}: every frame will be answered ERROR STALE: {doubt.never_dated}"
-        return Finding(what, problem=problem, fix="take it out")
+        return Finding(what, problem=problem, fix="remove this field")
     if doubt is not None and (by_default or not doubt.by_default_only):
         return Finding(what, problem=doubt.problem, fix=doubt.fix, fatal=False)
     undated = "judged" if by_default else "answered ERROR STALE"
-    return Finding(what, f"{limit_ms} ms; a frame that does not say when it was captured is {undated}")
+    return Finding(what, f"{limit_ms} ms; a frame without a capture time is {undated}")
 
 
 def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:
@@ -101,9 +101,9 @@ def check_environment(station: Station, *, engines: bool | None = None, refused:
 
     daemon = find_daemon(station.folder)
     if daemon is not None:
-        running = Finding("daemon", f"runs this station as process {daemon}: what it uses is left alone")
+        running = Finding("daemon", f"process {daemon} runs this station: whatever it uses is not tested")
     else:
-        running = Finding("daemon", "none of this station runs, or none this user can see")
+        running = Finding("daemon", "not running for this station, or not visible to this user")
     return [
         running,
         _check_device(station.device, in_use=daemon is not None),
@@ -124,7 +124,7 @@ def _check_device(device: str, *, in_use: bool) -> Finding:
         if not in_use:
             torch.zeros(1, device=chosen)  # takes some hundred MB of a GPU, which a daemon may need
     except (ConfigError, RuntimeError, AssertionError) as error:
-        fix = "see what nvidia-smi and torch.cuda.is_available() say, or write device: auto"
+        fix = "check nvidia-smi and torch.cuda.is_available(), or set device: auto"
         return Finding("device", problem=f"{device}: cannot be used: {error}", fix=fix)
     return Finding("device", str(chosen))
 
@@ -140,18 +140,18 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
             continue
         what = f"cameras.{name} engine"
         if not wanted:
-            findings.append(Finding(what, "not built, golden frames not judged; --engines does both"))
+            findings.append(Finding(what, "not built, golden frames not judged; use --engines to do both"))
             continue
-        print(f"building the engine of camera {name} and judging its golden frames", file=sys.stderr, flush=True)
+        print(f"camera {name}: building the engine and judging the golden frames", file=sys.stderr, flush=True)
         try:
             alone = station.model_copy(update={"cameras": {name: camera}})
             detector = load_judges(alone, find_user_cache())[name].detector
         except (InspectorError, RuntimeError) as error:
-            fix = "set the threshold anew on this machine with inspector calibrate, or see inspector golden RECIPE"
+            fix = "set the threshold again on this machine with inspector calibrate, or see inspector golden RECIPE"
             findings.append(Finding(what, problem=str(error), fix=fix))
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
-            proved = f"{count} golden frame(s) as expected" if count else "no golden frames"
+            proved = f"{count} golden frame(s) judged as expected" if count else "no golden frames"
             findings.append(Finding(what, f"{engine.precision}, {engine.name}, {proved}"))
     return findings
 
@@ -162,17 +162,17 @@ def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
         settings = camera.source
         what = f"cameras.{name}.source"
         if settings.is_exclusive and daemon is not None:
-            findings.append(Finding(what, f"{settings.type}: not opened, process {daemon} has it"))
+            findings.append(Finding(what, f"{settings.type}: not opened, it is in use by process {daemon}"))
             continue
         source = settings.build(name)
         if source is None:
-            findings.append(Finding(what, f"{settings.type}: passive source, nothing to test"))
+            findings.append(Finding(what, f"{settings.type}: waits for frames from senders, nothing to test"))
             continue
         try:
             source.connect()
-            findings.append(Finding(what, f"{settings.type}: there"))
+            findings.append(Finding(what, f"{settings.type}: available"))
         except InspectorError as error:
-            fix = "see that it has power and network, that its name is right and that nothing else has it open"
+            fix = "check its power and network, its name, and that no other program has it open"
             findings.append(Finding(what, problem=str(error), fix=fix))
         finally:
             source.close()

@@ -24,8 +24,8 @@ def _find_hidden(*references: str | None) -> str | None:
 
 
 def _report_hidden(what: str, reference: str) -> Finding:
-    problem = f"{reference}: only the service can see it, so it was not looked at"
-    return Finding(what, problem=problem, fix="look at `systemctl status` after the start", fatal=False)
+    problem = f"{reference}: only the service can read it, so it was not checked"
+    return Finding(what, problem=problem, fix="check `systemctl status` after the start", fatal=False)
 
 
 def _check_key(security: Security) -> Finding:
@@ -38,7 +38,7 @@ def _check_key(security: Security) -> Finding:
     try:
         return Finding(what, f"public key {read_station_key(security.key)[0].decode()}")
     except ConfigError as error:
-        return Finding(what, problem=str(error), fix="make one: inspector keys new; or correct its mode")
+        return Finding(what, problem=str(error), fix="create one with inspector keys new, or correct its file mode")
 
 
 def _check_clients(security: Security) -> Finding:
@@ -48,9 +48,9 @@ def _check_clients(security: Security) -> Finding:
     try:
         clients = load_clients(security.clients)
     except ConfigError as error:
-        return Finding(what, problem=str(error), fix="correct the list, or make it: inspector keys new")
+        return Finding(what, problem=str(error), fix="correct the list, or create one with inspector keys new")
     let_in = sum(not client.is_revoked for client in clients)
-    return Finding(what, f"{let_in} let in, {len(clients) - let_in} revoked")
+    return Finding(what, f"{let_in} accepted, {len(clients) - let_in} revoked")
 
 
 def _check_http(http: Http) -> Finding:
@@ -63,12 +63,12 @@ def _check_http(http: Http) -> Finding:
     try:
         access = load_http_access(http)
     except ConfigError as error:
-        return Finding(what, problem=str(error), fix="correct certificate, key or password")
+        return Finding(what, problem=str(error), fix="correct the certificate, key or password")
     login = f"login {http.username}" if access.login else "no login"
     if access.expires_utc_s is None:
         return Finding(what, f"no TLS, {login}")
     until = datetime.fromtimestamp(access.expires_utc_s, UTC)
     if until < datetime.now(UTC):
-        problem = f"{http.tls and http.tls.certificate}: must not have expired, but has: {until}"
-        return Finding(what, problem=problem, fix="renew it, then systemctl reload")
-    return Finding(what, f"TLS until {until:%Y-%m-%d}, {login}")
+        problem = f"{http.tls and http.tls.certificate}: must not have expired, but expired at {until}"
+        return Finding(what, problem=problem, fix="renew it, then run systemctl reload")
+    return Finding(what, f"TLS, certificate valid until {until:%Y-%m-%d}, {login}")

@@ -32,7 +32,9 @@ def check_sockets(station: Station, daemon: int | None) -> list[Finding]:
     for what, endpoint in endpoints.items():
         twin = next((other for other, its in endpoints.items() if other != what and _collide(endpoint, its)), None)
         if twin is not None:
-            findings.append(Finding(what, problem=f"{endpoint}: {twin} has it too", fix="give each its own address"))
+            findings.append(
+                Finding(what, problem=f"{endpoint}: also used by {twin}", fix="give each of them its own address")
+            )
         elif endpoint.startswith("ipc://"):
             findings.append(_check_ipc(what, endpoint, daemon))
         else:
@@ -66,14 +68,14 @@ def _collide(one: str, other: str) -> bool:
 def _check_tcp(what: str, endpoint: str, daemon: int | None) -> Finding:
     host, port = _split(endpoint)
     if what == "http" and port == 0:
-        return Finding(what, f"{endpoint}: any port that is free")
+        return Finding(what, f"{endpoint}: any free port")
     if not 1 <= port <= 65_535:
         return Finding(what, problem=f"{endpoint}: port must be 1 to 65535, got {port}", fix="choose another port")
     try:
         _try_bind(endpoint, host, port)
     except socket.gaierror as error:
-        fix = "write an address of this machine: see `ip address`"
-        return Finding(what, problem=f"{endpoint}: no address is known by this name: {error}", fix=fix)
+        fix = "use an address of this machine: see `ip address`"
+        return Finding(what, problem=f"{endpoint}: this host name has no address: {error}", fix=fix)
     except OSError as error:
         if error.errno == errno.EADDRINUSE and daemon is not None:
             return Finding(what, f"{endpoint}: in use while this station's daemon runs (process {daemon})")
@@ -83,10 +85,10 @@ def _check_tcp(what: str, endpoint: str, daemon: int | None) -> Finding:
 
 
 _FAULTS = {
-    errno.EADDRINUSE: ("in use by another program", "see `ss -ltnp` for which one, stop it or choose another port"),
-    errno.EADDRNOTAVAIL: ("no address of this machine", "see `ip address` for those it has, or write 127.0.0.1"),
-    errno.EACCES: ("not allowed to this user", "choose a port from 1024 on"),
-    errno.EAFNOSUPPORT: ("not of a family this machine has", "write an IPv4 address"),
+    errno.EADDRINUSE: ("in use by another program", "see `ss -ltnp` for which one; stop it or choose another port"),
+    errno.EADDRNOTAVAIL: ("not an address of this machine", "see `ip address` for its addresses, or use 127.0.0.1"),
+    errno.EACCES: ("not allowed for this user", "choose a port of 1024 or higher"),
+    errno.EAFNOSUPPORT: ("this machine does not support this kind of address", "use an IPv4 address"),
 }
 
 
@@ -105,34 +107,42 @@ def _check_ipc(what: str, endpoint: str, daemon: int | None) -> Finding:
     length = len(os.fsencode(path))
     if length > _MAX_IPC_BYTES:
         problem = f"{endpoint}: must have at most {_MAX_IPC_BYTES} bytes after ipc://, has {length}"
-        return Finding(what, problem=problem, fix="choose a shorter path, such as one in /run")
+        return Finding(what, problem=problem, fix="choose a shorter path, for example in /run")
     holder = None if path.startswith("@") else find_holder(find_lock(Path(path)))
     is_bound = path in _list_unix_sockets()
     if daemon is not None and (holder == daemon or (holder is None and is_bound)):
         return Finding(what, f"{endpoint}: in use while this station's daemon runs (process {daemon})")
     if holder is not None or is_bound:
         who = f"process {holder}" if holder else "another program"
-        problem = f"{endpoint}: in use by {who}: a start would be refused"
-        return Finding(what, problem=problem, fix="see `ss -lxp` for which one, stop it or choose another path")
+        problem = f"{endpoint}: in use by {who}: the station could not start"
+        return Finding(what, problem=problem, fix="see `ss -lxp` for which one; stop it or choose another path")
     return Finding(what, endpoint) if path.startswith("@") else _check_ipc_file(what, endpoint, Path(path))
 
 
 def _check_ipc_file(what: str, endpoint: str, path: Path) -> Finding:
     folder = path.parent
     if not path.is_absolute():
-        problem = f"{endpoint}: relative to the folder the daemon is started in"
-        return Finding(what, problem=problem, fix="write an absolute path", fatal=False)
+        problem = f"{endpoint}: relative to the folder in which the daemon is started"
+        return Finding(what, problem=problem, fix="use an absolute path", fatal=False)
     if folder.parent == _SERVICE_FOLDER and not folder.exists():
-        return Finding(what, f"{endpoint}: the service makes the folder {folder} when it starts")
+        return Finding(what, f"{endpoint}: the service creates the folder {folder} when it starts")
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        state = "cannot be written" if folder.is_dir() else "is not there"
-        return Finding(what, problem=f"{endpoint}: the folder {folder} {state}", fix=f"make {folder} for this user")
+        state = "cannot be written" if folder.is_dir() else "does not exist"
+        return Finding(
+            what,
+            problem=f"{endpoint}: the folder {folder} {state}",
+            fix=f"create {folder} and make it writable for this user",
+        )
     if path.is_symlink() or (path.exists() and not path.is_socket()):
-        return Finding(what, problem=f"{endpoint}: what lies there is no socket", fix="choose another path, or move it")
+        return Finding(
+            what,
+            problem=f"{endpoint}: a file that is not a socket is in the way",
+            fix="choose another path, or move the file",
+        )
     lock = find_lock(path)
     if lock.exists() and not os.access(lock, os.W_OK):
-        problem = f"{endpoint}: its lock {lock} cannot be written, since another user made it"
-        return Finding(what, problem=problem, fix=f"remove {lock} once no station of that user runs")
+        problem = f"{endpoint}: its lock file {lock} cannot be written, since another user created it"
+        return Finding(what, problem=problem, fix=f"remove {lock} when no station of that user is running")
     return Finding(what, endpoint)
 
 

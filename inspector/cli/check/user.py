@@ -39,13 +39,15 @@ def check_user(station: Station, path: Path) -> list[Finding]:
         with _acting_as(user):
             found = [*_find_unreadable(station, path), *_find_unwritable(station)]
     except OSError as error:  # root in a container may not become another user
-        problem = f"what {SERVICE_USER}, which the service runs as, may use cannot be seen: acting as it: {error}"
-        return [Finding("user", problem=problem, fix="run the check outside of the container", fatal=False)]
+        problem = (
+            f"cannot check what {SERVICE_USER}, the user of the service, may access: switching to it failed: {error}"
+        )
+        return [Finding("user", problem=problem, fix="run the check outside the container", fatal=False)]
     denied += [row for row in found if row[0] not in hidden]
     if not denied:
-        return [Finding("user", f"{SERVICE_USER}, which the service runs as, may use all of it")]
+        return [Finding("user", f"{SERVICE_USER}, the user of the service, has all the access it needs")]
     return [
-        Finding(what, problem=f"{SERVICE_USER}, which the service runs as, cannot {verb} {at}", fix=fix)
+        Finding(what, problem=f"{SERVICE_USER}, the user of the service, cannot {verb} {at}", fix=fix)
         for what, verb, at, fix in denied
     ]
 
@@ -96,7 +98,7 @@ def _find_hidden(station: Station) -> Iterator[tuple[str, str, Path, str]]:
             places[f"cameras.{name}.source"] = camera.source.folder
     for what, place in places.items():
         if HIDDEN.intersection(place.resolve().parents):
-            yield what, "see", place, "move it: homes and temporary folders are hidden from the service"
+            yield what, "see", place, "move it: the service cannot see home folders and temporary folders"
 
 
 def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, Path, str]]:
@@ -112,16 +114,18 @@ def _find_unreadable(station: Station, path: Path) -> Iterator[tuple[str, str, P
         files["http.tls.certificate"] = http.tls.certificate
     for what, reference in secrets.items():
         if reference is not None and not reference.startswith(("credential:", "env:")):
-            fix = f"make it a credential, see docs/line-engineer/install.md, or: chgrp {SERVICE_USER}, chmod 640"
+            fix = f"make it a credential (docs/line-engineer/install.md), or run chgrp {SERVICE_USER} and chmod 640"
             yield from ((what, "read", denied, fix) for denied in _first_denied(Path(reference)))
     files |= {f"cameras.{name}.recipe": camera.recipe for name, camera in station.cameras.items() if camera.recipe}
     for what, file in files.items():
-        fix = f"chmod -R a+rX {file}, and see that the folders above it can be entered"
+        fix = f"chmod -R a+rX {file}, and make sure that the folders above it can be entered"
         yield from ((what, "read", denied, fix) for denied in _first_denied(file))
     for name, camera in station.cameras.items():
         # What is in it is judged, or answered BAD_FRAME, file by file.
         if (folder := camera.source.folder) is not None and _is_denied(folder):
-            fix = f"chmod a+rX {folder}, or let its group read it; and see that the folders above it can be entered"
+            fix = (
+                f"chmod a+rX {folder}, or let its group read it; and make sure that the folders above it can be entered"
+            )
             yield f"cameras.{name}.source", "read", folder, fix
 
 
@@ -146,9 +150,9 @@ def _is_denied(path: Path) -> bool:
 
 def _find_unwritable(station: Station) -> Iterator[tuple[str, str, Path, str]]:
     state_dir = station.state_dir
-    fix = f"chown -R {SERVICE_USER}: {state_dir}, if a run as root left it"
+    fix = f"chown -R {SERVICE_USER}: {state_dir}, if it was left by a run as root"
     if state_dir != SERVICE_STATE:
-        fix = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; and the drop-in state-dir.conf"
+        fix = f"mkdir -p {state_dir}; chown -R {SERVICE_USER}: {state_dir}; and install the drop-in state-dir.conf"
     denied = dict.fromkeys(filter(None, map(_first_unwritable, (station.folder, station.engine_cache))))
     yield from (("state_dir", "write", path, fix) for path in denied)
 

@@ -47,12 +47,11 @@ class _Sample:
 
 
 def demo(
-    frames: Annotated[int, typer.Option(min=2, help="Frames to send; half of them defective.")] = 40,
-    keep: Annotated[Path | None, typer.Option(help="Keep recipe, station file, frames' verdicts and overlays here.")]
-    = None,
-    minutes: Annotated[float, typer.Option(min=0.05, help="Most training time.")] = _TRAINING_MINUTES,
+    frames: Annotated[int, typer.Option(min=2, help="Number of frames to send; half of them are defective.")] = 40,
+    keep: Annotated[Path | None, typer.Option(help="Keep recipe, station file, verdicts and overlays here.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Longest training time.")] = _TRAINING_MINUTES,
 ) -> None:  # fmt: skip
-    """Make a product, train on good frames, run the daemon, send frames, judge, print the summary."""
+    """Make an artificial product, train on good frames, run the daemon, send frames, and print a summary."""
     with contextlib.ExitStack() as stack:
         if keep is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inspector-demo-")))
@@ -66,7 +65,7 @@ def demo(
             results, seconds = _send_and_collect(folder, samples, ports)
         _summarise(folder, samples, results, seconds)
         if keep is not None:
-            typer.echo(f"overlays to look at: {keep / 'overlays'}")
+            typer.echo(f"overlays: {keep / 'overlays'}")
 
 
 def _train(folder: Path, minutes: float) -> None:
@@ -155,7 +154,7 @@ def _daemon(folder: Path) -> Iterator[dict[str, Any]]:
             yield config
             process.send_signal(signal.SIGTERM)
             if process.wait(30) != 0:
-                raise InspectorError(f"the daemon ended with {process.returncode}; see {log_path}")
+                raise InspectorError(f"the daemon exited with status {process.returncode}; see {log_path}")
         finally:
             process.kill()
             process.wait()
@@ -199,7 +198,7 @@ def _send_and_collect(
             in_flight = sum(_send(sender, sample) for _, sample in zip(range(2), waiting, strict=False))
             while in_flight:
                 if not verdicts.poll(int(_FRAME_S * 1000)):
-                    raise InspectorError(f"no verdict for {_FRAME_S:.0f} s; {len(results)} of {len(samples)} came")
+                    raise InspectorError(f"no verdict for {_FRAME_S:.0f} s; received {len(results)} of {len(samples)}")
                 result = json.loads(verdicts.recv_multipart()[1])
                 results[result["frame_id"]] = result
                 progress.advance(task)
@@ -234,7 +233,7 @@ def _save_overlays(folder: Path, pictures: zmq.Socket[bytes], expected: int) -> 
         old.unlink()
     for _ in range(expected):
         if not pictures.poll(5000):
-            raise InspectorError(f"{expected} overlays expected in {overlays}, some did not come")
+            raise InspectorError(f"{expected} overlays expected in {overlays}, some are missing")
         _, header, jpeg = pictures.recv_multipart()
         (overlays / f"{json.loads(header)['frame_id']}.jpg").write_bytes(jpeg)
 
@@ -245,7 +244,7 @@ def _summarise(folder: Path, samples: list[_Sample], results: dict[str, dict[str
     from rich.table import Table
 
     counts = Counter((sample.truth, results[sample.frame_id]["verdict"]) for sample in samples)
-    table = Table("truth", "PASS", "FAIL", "ERROR", title="verdict × truth")
+    table = Table("truth", "PASS", "FAIL", "ERROR", title="verdict against truth")
     for truth in dict.fromkeys(sample.truth for sample in samples):
         table.add_row(truth, *(str(counts[truth, verdict]) for verdict in ("PASS", "FAIL", "ERROR")))
     console = Console()

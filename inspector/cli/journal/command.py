@@ -18,7 +18,9 @@ from inspector.errors import InspectorError, JournalError
 from inspector.logs.lines import escape
 from inspector.types import Reason, Verdict
 
-app = typer.Typer(help="Verdicts and events on record: verify, export, query, events, accept.", no_args_is_help=True)
+app = typer.Typer(
+    help="The journal of verdicts and events: verify, export, query, events, accept.", no_args_is_help=True
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMATS = ("csv", "jsonl", "parquet")
@@ -26,7 +28,7 @@ _FORMATS = ("csv", "jsonl", "parquet")
 
 @app.callback()
 def _group() -> None:
-    """Verdicts and events on record: verify, export, query, events read beside a running daemon; accept does not."""
+    """The journal of verdicts and events. All commands but accept can be used while the daemon runs."""
 
 
 def _parse_time(text: str) -> int:
@@ -54,41 +56,43 @@ def _parse_reason(text: str) -> Reason:
 
 
 JournalFile = Annotated[
-    Path, typer.Argument(metavar="JOURNAL", help="A journal, or a station file (*.yaml), whose journal is meant.")
+    Path, typer.Argument(metavar="JOURNAL", help="A journal file, or a station file (*.yaml) to use its journal.")
 ]
 
 
 @app.command()
 def verify(journal: JournalFile) -> None:
-    """Recompute the running hashes over all results and events and look for gaps; exits 1 when anything is wrong.
+    """Recompute the running hashes of all results and events and look for gaps. Exits 1 if anything is wrong.
 
-    A head's hash vouches for all rows up to it: kept elsewhere, it also shows a journal that was rewritten whole.
+    The hash of the head covers all rows up to it: a copy kept elsewhere also reveals a journal rewritten as a whole.
     """
     from inspector.journal.verification import verify as run_verification
 
     path = _locate(journal)
     found = run_verification(path)
-    typer.echo(f"{path}: {found.rows} row(s), {found.amendments} of them amending, {found.open_frames} frame(s) open")
+    typer.echo(
+        f"{path}: {found.rows} row(s), {found.amendments} of them corrections, {found.open_frames} frame(s) open"
+    )
     for camera, seqs in found.cameras.items():
         typer.echo(f"camera {escape(camera)}: {seqs.lowest} to {seqs.highest}, {seqs.missing} missing")
     typer.echo(f"head: row {found.head_n}, sha256 {found.head_hash}")
     typer.echo(f"{found.events} event(s), head: event {found.events_head_n}, sha256 {found.events_head_hash}")
     if found.mark is not None:
         given = "".join(f", {escape(camera)} up to {seq}" for camera, seq in sorted(found.mark.seqs.items()))
-        typer.echo(f"mark: row {found.mark.head_n}, sha256 {found.mark.head_hash.hex()}; numbers given{given}")
+        typer.echo(f"mark: row {found.mark.head_n}, sha256 {found.mark.head_hash.hex()}; numbers used{given}")
     for fault in found.faults:
         typer.echo(f"FAULT {escape(fault)}")
     if found.faults:
         raise typer.Exit(1)
-    typer.echo("no fault found")
+    typer.echo("no faults found")
 
 
 @app.command()
 def accept(station: StationFile) -> None:
-    """Let a stopped station go on with an older journal that was put back from a copy.
+    """Let a stopped station continue with an older journal that was restored from a copy.
 
-    It is refused at the start else, since results that were on record are missing from it. Numbers go on above those
-    that were given before, and who accepted it is put on record.
+    Otherwise the start refuses it, since recorded results are missing from it. Numbers continue above the last ones
+    used, and who accepted the journal is recorded.
     """
     from inspector.config import load_station
     from inspector.journal.checking import accept_journal
@@ -96,35 +100,38 @@ def accept(station: StationFile) -> None:
 
     folder = load_station(station).folder
     if (process := find_daemon(folder)) is not None:
-        raise InspectorError(f"{station}: its station must be stopped, but process {process} runs it")
+        raise InspectorError(f"{station}: the station must be stopped, but process {process} runs it")
     path = folder / "journal.sqlite"
     try:
         accepted = path.exists() and accept_journal(path, os.environ.get("SUDO_USER") or getpass.getuser())
     except (sqlite3.Error, OSError, JournalError) as error:
         raise InspectorError(f"journal {path}: cannot be accepted: {error}") from error
     if not accepted:
-        typer.echo(f"{path}: nothing to accept: the next start takes it as it is")
+        typer.echo(f"{path}: nothing to accept: the next start will use it as it is")
     else:
-        typer.echo(f"{path}: accepted up to row {accepted[0]}; {accepted[1]} were on record")
+        typer.echo(f"{path}: accepted up to row {accepted[0]}; {accepted[1]} had been recorded")
 
 
 @app.command()
 def export(
     journal: JournalFile,
-    out: Annotated[Path, typer.Option(help="The file to write, replaced where it is there.")],
+    out: Annotated[Path, typer.Option(help="The file to write; an existing file is replaced.")],
     file_format: Annotated[
-        str | None, typer.Option("--format", metavar="csv|jsonl|parquet", help="By the file's suffix by default.")
+        str | None, typer.Option("--format", metavar="csv|jsonl|parquet", help="Default: from the file's suffix.")
     ] = None,
     with_amended: Annotated[
-        bool, typer.Option("--all", help="Also results that something else was published for, and rows' numbers.")
+        bool,
+        typer.Option(
+            "--all", help="Also export amended rows, for which something else was published, and the row numbers."
+        ),
     ] = False,
 ) -> None:
-    """Write all results to a file, one a row; regions and latency_ms are JSON text in csv and parquet.
+    """Write all results to a file, one per row; regions and latency_ms are JSON text in csv and parquet.
 
-    Events are not in it: `events --json` gives those.
+    Events are not included: use `events --json` for those.
 
-    In csv, text that starts with = + - @ gets an apostrophe before it, since a spreadsheet would run it as a formula;
-    jsonl and parquet hold it as it is. Parquet needs the extra `parquet`.
+    In csv, text that starts with = + - @ gets a leading apostrophe, since a spreadsheet would run it as a formula;
+    jsonl and parquet keep it as it is. Parquet needs the extra `parquet`.
     """
     from inspector.cli.journal.export import export_rows
     from inspector.journal.reader import select_rows
@@ -141,7 +148,7 @@ def _choose_format(file_format: str | None, out: Path) -> str:
     chosen = out.suffix.removeprefix(".").lower() if file_format is None else file_format.lower()
     if chosen not in _FORMATS:
         hint, got = ("--out", out) if file_format is None else ("--format", file_format)
-        rule = f"must end in one of .{', .'.join(_FORMATS)} where there is no --format"
+        rule = f"must end in one of .{', .'.join(_FORMATS)} if --format is not given"
         rule = rule if file_format is None else f"must be one of {', '.join(_FORMATS)}"
         raise typer.BadParameter(f"{rule}, got {str(got)!r}", param_hint=f"'{hint}'")
     return chosen
@@ -150,32 +157,34 @@ def _choose_format(file_format: str | None, out: Path) -> str:
 @app.command()
 def query(
     journal: JournalFile,
-    camera: Annotated[str | None, typer.Option(help="Of this camera.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Only of this camera.")] = None,
     verdict: Annotated[
-        Verdict | None, typer.Option(parser=_parse_verdict, metavar="PASS|FAIL|ERROR", help="With this verdict.")
+        Verdict | None, typer.Option(parser=_parse_verdict, metavar="PASS|FAIL|ERROR", help="Only with this verdict.")
     ] = None,
     reason: Annotated[
-        Reason | None, typer.Option(parser=_parse_reason, metavar="NAME", help="With this reason, e.g. DEADLINE.")
+        Reason | None, typer.Option(parser=_parse_reason, metavar="NAME", help="Only with this reason, e.g. DEADLINE.")
     ] = None,
-    part_id: Annotated[str | None, typer.Option(help="On this part.")] = None,
-    frame_id: Annotated[str | None, typer.Option(help="On this frame.")] = None,
+    part_id: Annotated[str | None, typer.Option(help="Only for this part.")] = None,
+    frame_id: Annotated[str | None, typer.Option(help="Only for this frame.")] = None,
     since: Annotated[
-        int | None, typer.Option(parser=_parse_time, metavar="TIME", help="From then on: ISO 8601, UTC without zone.")
+        int | None,
+        typer.Option(parser=_parse_time, metavar="TIME", help="From this time on: ISO 8601; UTC if no zone is given."),
     ] = None,
     until: Annotated[
-        int | None, typer.Option(parser=_parse_time, metavar="TIME", help="Before then: ISO 8601, UTC without zone.")
+        int | None,
+        typer.Option(parser=_parse_time, metavar="TIME", help="Before this time: ISO 8601; UTC if no zone is given."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the newest ones.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Show results as published, the newest first."""
+    """Show results as they were published, newest first."""
     from inspector.journal.reader import Selection, select_rows
 
     code = None if reason is None else int(reason)
     selection = Selection(camera, verdict and verdict.value, code, part_id, frame_id, since, until)
     results = [row.wire for row in select_rows(_locate(journal), selection, newest_first=True, limit=limit)]
     if not results:
-        typer.echo("no such result on record", err=as_json)
+        typer.echo("no such result in the journal", err=as_json)
     elif as_json:
         for result in results:
             typer.echo(json.dumps(result))
@@ -186,15 +195,16 @@ def query(
 @app.command()
 def events(
     journal: JournalFile,
-    camera: Annotated[str | None, typer.Option(help="Of this camera, and of the whole station.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Only of this camera and of the whole station.")] = None,
     since: Annotated[
-        int | None, typer.Option(parser=_parse_time, metavar="TIME", help="From then on: ISO 8601, UTC without zone.")
+        int | None,
+        typer.Option(parser=_parse_time, metavar="TIME", help="From this time on: ISO 8601; UTC if no zone is given."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Show who switched a recipe, changed a threshold, reloaded, drained, started or stopped the station, and when.
 
-    The oldest first, one a line. They stay when results are pruned.
+    Oldest first, one per line. Events stay when results are pruned.
     """
     from inspector.journal.events import select_events
 
@@ -206,7 +216,7 @@ def events(
             words = (event.camera or "station", event.kind, event.outcome, "by", event.who + _describe(event.details))
             typer.echo(escape(f"{_format_time(event.at_utc_ns)} {' '.join(words)}"))
     if not count:
-        typer.echo("no such event on record", err=as_json)
+        typer.echo("no such event in the journal", err=as_json)
 
 
 def _describe(details: Mapping[str, Any]) -> str:

@@ -30,16 +30,16 @@ def explain_file(path: Path, preprocessing: Preprocessing) -> dict[str, str]:
 
 
 def _list_assumed(picture: Picture) -> tuple[str, ...]:
-    profile = ("gamma or colour profile: ignored",) if picture.has_profile else ()
-    return ("orientation: pixels as stored", *picture.assumed, *profile)
+    profile = ("gamma or colour profile ignored",) if picture.has_profile else ()
+    return ("orientation ignored, pixels as stored", *picture.assumed, *profile)
 
 
 def _explain_network(picture: Picture, preprocessing: Preprocessing) -> str:
     image = preprocess(picture.pixels, picture.pixel_format, preprocessing)
     _, height, width = image.shape
-    order = "red, green, blue" if picture.pixel_format is PixelFormat.RGB8 else "grey three times"
+    order = "red, green, blue" if picture.pixel_format is PixelFormat.RGB8 else "grey repeated three times"
     text = f"{height} × {width}, channels {order}, values {image.min():.5g} to {image.max():.5g} of 0 to 255"
     if picture.pixel_format is PixelFormat.MONO16:
         text += " ({} to {} of the frame)".format(*preprocessing.mono16_range)
     mean, std = preprocessing.normalisation.mean, preprocessing.normalisation.std
-    return f"{text}; then divided by 255, minus {mean}, divided by {std}"
+    return f"{text}; then divided by 255, {mean} subtracted, divided by {std}"

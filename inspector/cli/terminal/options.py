@@ -10,7 +10,8 @@ import typer
 StationFile = Annotated[Path, typer.Argument(metavar="STATION.yaml", help="The station file.")]
 RecipeDir = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe folder.")]
 RoiMask = Annotated[
-    Path | None, typer.Option(help="Grey image of a frame's aspect: anomalies count where it is not black.")
+    Path | None,
+    typer.Option(help="Grey image with the aspect ratio of a frame: anomalies count where it is not black."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
@@ -40,34 +41,42 @@ def check_stride(stride: int | None, tile_size: int) -> None:
 TileSize = Annotated[
     int, typer.Option(min=32, max=4096, callback=check_tile_size, help="Tile side in pixels, a multiple of 32.")
 ]
-Stride = Annotated[int | None, typer.Option(min=1, help="Step between tiles; the tile size by default.")]
-Scale = Annotated[float, typer.Option(min=0.01, max=1, help="Frames are shrunk by this before tiling.")]
+Stride = Annotated[int | None, typer.Option(min=1, help="Step between tiles; default: the tile size.")]
+Scale = Annotated[float, typer.Option(min=0.01, max=1, help="Factor by which frames are shrunk before tiling.")]
 Resize = Annotated[
-    tuple[int, int] | None, typer.Option(help="Height and width that frames are squeezed to, instead of a scale.")
+    tuple[int, int] | None,
+    typer.Option(
+        help="Height and width to which frames are resized without keeping the aspect ratio, instead of a scale."
+    ),
 ]
 ShortSide = Annotated[
     int | None,
     typer.Option(
-        min=32, max=4096, help="Pixels of the shorter side, instead of a scale: shrinks or enlarges, keeps the aspect."
+        min=32,
+        max=4096,
+        help="Length of the shorter side in pixels, instead of a scale: shrinks or enlarges, keeps the aspect ratio.",
     ),
 ]
-Mono16Range = Annotated[tuple[int, int], typer.Option(help="Black and white of 16-bit frames.")]
-RecipeId = Annotated[str | None, typer.Option(help="Name of the recipe; the folder's by default.")]
+Mono16Range = Annotated[tuple[int, int], typer.Option(help="Values of black and white in 16-bit frames.")]
+RecipeId = Annotated[str | None, typer.Option(help="Name of the recipe; default: the name of the folder.")]
 Policy = Annotated[
     Literal["near", "extrapolate"],
     typer.Option(
-        help="Where frames are too few for the target: a threshold near the highest good score, or where a law over "
-        "the good frames' peaks puts the target."
+        help="If there are too few frames for the target: near sets the threshold near the highest "
+        "good score, extrapolate "
+        "where a distribution fitted to the good frames' peaks reaches the target."
     ),
 ]
-Trim = Annotated[bool, typer.Option("--trim", help="Leave good frames out that stand out.")]
+Trim = Annotated[bool, typer.Option("--trim", help="Leave out good frames that stand out.")]
 KeepOutliers = Annotated[
     bool,
-    typer.Option("--keep-outliers", help="Frames that stand out are good: the threshold lies above them."),
+    typer.Option("--keep-outliers", help="Treat frames that stand out as good: the threshold is set above them."),
 ]
 Qualification = Annotated[
-    int, typer.Option(min=0, max=10_000, help="Artificial defects of each kind that the recipe is tried on; 0: none.")
+    int,
+    typer.Option(min=0, max=10_000, help="Number of artificial defects of each kind to test the recipe with; 0: none."),
 ]
 ClientKeyFile = Annotated[
-    Path | None, typer.Option("--key", help="Key file for a station with security; see inspector keys new.")
+    Path | None,
+    typer.Option("--key", help="The client's key file, if the station uses security; see inspector keys new."),
 ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_recipe(recipe: Recipe, folder: Path) -> None:
-    """Print it."""
+    """Print what the recipe states: training, threshold, bounds and what it would miss."""
     from inspector.config import list_doubts
 
     typer.echo(f"recipe {recipe.recipe_id} in {folder}")
@@ -32,9 +32,9 @@ def _describe_training(facts: Mapping[str, Any]) -> Iterator[str]:
     elif facts:
         yield f"trained: {facts['steps']} steps, {facts['tiles_seen']} tiles, {facts['seconds']} s"
     if facts.get("n_trimmed"):
-        yield f"  {facts['n_trimmed']} good frames stood out and were left out (--trim); suspects/ shows them"
+        yield f"  {facts['n_trimmed']} good frames stood out and were left out (--trim); see suspects/"
     if facts.get("n_skipped"):
-        yield f"  {facts['n_skipped']} good frames could not be used; training.json names them"
+        yield f"  {facts['n_skipped']} good frames could not be used; see training.json"
 
 
 def _describe_judging(recipe: Recipe) -> Iterator[str]:
@@ -47,7 +47,7 @@ def _describe_judging(recipe: Recipe) -> Iterator[str]:
     if recipe.expected_frames is not None:
         yield describe_expectation(recipe.expected_frames)
     if recipe.min_region_area > 1:
-        yield f"minimum region area {recipe.min_region_area} pixels of the map"
+        yield f"minimum region area: {recipe.min_region_area} pixels of the map"
     for zone in recipe.zones:
         if zone.threshold is not None:
             yield f"zone {zone.name}: threshold {zone.threshold.value:.5g} ({zone.threshold.method})"
@@ -57,7 +57,7 @@ def _describe_misses(recipe: Recipe) -> Iterator[str]:
     from inspector.config import describe_qualification
 
     if recipe.qualification is not None:
-        yield f"what it would miss, tried with artificial defects on {recipe.qualification.n_frames} good frames:"
+        yield f"what it would miss, tested with artificial defects on {recipe.qualification.n_frames} good frames:"
         for line in describe_qualification(recipe.qualification):
             yield f"  {line}"
 
@@ -88,10 +88,12 @@ def _show_trade_off(folder: Path, recipe: Recipe) -> None:
 
 def describe_expectation(expected: ExpectedFrames) -> str:
     """What frames are refused by, and what that costs."""
-    sizes = " or ".join("×".join(map(str, size)) for size in expected.sizes_hw or ()) or "about the good frames' sizes"
+    sizes = (
+        " or ".join("×".join(map(str, size)) for size in expected.sizes_hw or ()) or "about as large as the good frames"
+    )
     return (
-        f"frames must be {sizes} and show what {expected.n_good} good frames show (expected_frames), else ERROR; "
-        f"that refuses at most {expected.false_error_bound:.1%} of good frames at 95 % confidence"
+        f"frames must be {sizes} and look like the {expected.n_good} good frames (expected_frames), else ERROR; "
+        f"this refuses at most {expected.false_error_bound:.1%} of good frames, at 95 % confidence"
         + (f"; switched off: {', '.join(expected.off)}" if expected.off else "")
     )
 
@@ -99,7 +101,7 @@ def describe_expectation(expected: ExpectedFrames) -> str:
 def describe_threshold(threshold: Threshold, zones: int = 0) -> Iterator[str]:
     """Lines that say how it was set and what the frames show of it."""
     line = f"threshold {threshold.value:.5g} ({_METHODS.get(threshold.method, threshold.method)}"
-    seen = "each scored by a network that never saw it" if threshold.cross_validated else "never trained on"
+    seen = "each scored by a network not trained on it" if threshold.cross_validated else "not used in training"
     yield line + f", {threshold.n_good} good frames {seen})"
     yield from _describe_rejects(threshold)
     if threshold.cross_validated is not None:
@@ -110,11 +112,11 @@ def describe_threshold(threshold: Threshold, zones: int = 0) -> Iterator[str]:
         needed = math.ceil(math.log(20 * (1 + zones)) * (1 + zones) / target)
         instead = _INSTEAD.get(threshold.method, "")
         yield (
-            f"  {threshold.n_good} good frames cannot show the target of {100 * target:.3g} %{instead}; "
-            f"{needed} with no reject would"
+            f"  {threshold.n_good} good frames are too few to prove the target of {100 * target:.3g} %{instead}; "
+            f"{needed} without a reject would do"
         )
     if threshold.warn_above is not None:
-        yield f"  warns above {threshold.warn_above:.5g}"
+        yield f"  warning above {threshold.warn_above:.5g}"
     if threshold.groups is not None:
         groups = threshold.groups
         yield (
@@ -137,37 +139,38 @@ def describe_threshold(threshold: Threshold, zones: int = 0) -> Iterator[str]:
 
 def _describe_rejects(threshold: Threshold) -> Iterator[str]:
     if threshold.false_reject_bound is not None:
-        yield f"  false rejects: at most {threshold.false_reject_bound:.1%} at 95 % confidence"
+        yield f"  false rejects: at most {threshold.false_reject_bound:.1%}, at 95 % confidence"
     if threshold.n_outliers:
         yield (
-            f"  {threshold.n_outliers} of the good frames stand out and lie above it: look at them; --trim leaves them "
-            "out, --keep-outliers takes them for good"
+            f"  {threshold.n_outliers} of the good frames stand out and score above it. Check them; --trim leaves them "
+            "out, --keep-outliers treats them as good"
         )
     if threshold.tail is not None and threshold.tail.rate is not None:
         low, high = threshold.tail.rate_interval
         yield (
-            f"  a law over their highest peaks expects {threshold.tail.rate:.2%} ({low:.2%} to {high:.2%})"
-            f"{' of frames that do not stand out' if threshold.n_outliers else ''}; that is no bound"
+            f"  a distribution fitted to their highest peaks predicts {threshold.tail.rate:.2%} ({low:.2%} to "
+            f"{high:.2%})"
+            f"{' of frames that do not stand out' if threshold.n_outliers else ''}; this is an estimate, not a bound"
         )
 
 
 def _describe_folds(folds: CrossValidation) -> Iterator[str]:
     yield (
-        f"  cross-validated: the bound is that of {folds.n_folds} networks like this one, each trained on the other "
-        f"frames; of {folds.n_deployed} frames that this one was not trained on {folds.deployed_above} lie above"
+        f"  cross-validated: the bound holds for {folds.n_folds} networks like this one, each trained on the other "
+        f"frames; of {folds.n_deployed} frames not used to train this one, {folds.deployed_above} score above it"
     )
 
 
 _METHODS = {
     "order_statistic": "as the target asks",
     "near_highest": "near the highest plausible score",
-    "generalised_pareto": "extrapolated by a Pareto law",
-    "gumbel": "extrapolated by Gumbel's law",
+    "generalised_pareto": "extrapolated with a Pareto distribution",
+    "gumbel": "extrapolated with a Gumbel distribution",
     "defects": "from the defective frames",
     "manual": "set by hand",
 }
 _INSTEAD = {
-    "near_highest": ", so the threshold lies near their highest score",
-    "generalised_pareto": ", so the threshold extrapolates",
-    "gumbel": ", so the threshold extrapolates",
+    "near_highest": ", so the threshold is set near their highest score",
+    "generalised_pareto": ", so the threshold is extrapolated",
+    "gumbel": ", so the threshold is extrapolated",
 }

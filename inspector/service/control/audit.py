@@ -17,7 +17,7 @@ class Audit:
     """Makes events of one run of the station; any thread may use it, and none waits."""
 
     def __init__(self, boot_id: str, record: Callable[[Event], None]) -> None:
-        """Make it; `record` takes an event and must not wait."""
+        """`record` takes an event and must not block."""
         self._boot_id = boot_id
         self._record = record
 

@@ -26,10 +26,10 @@ _PROTOCOL_CAUSES: Mapping[int, str] = {
     zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "cryptography",
 }
 _EXPLANATIONS: Mapping[str, str] = {
-    "mechanism": "it uses no key",
-    "cryptography": "it was given another station's key, or repeats what someone else once sent",
-    "protocol": "it does not keep to the protocol",
-    "incomplete": "it went away or was silent before it said who it is",
+    "mechanism": "it does not use a key",
+    "cryptography": "it has the key of another station, or replays a recorded handshake",
+    "protocol": "it does not follow the protocol",
+    "incomplete": "it disconnected or stopped sending before it identified itself",
 }
 
 
@@ -82,7 +82,7 @@ class Authenticator(Part):
         self._next_look = time.monotonic() + _LOOK_S
         problem = self._allow_list.refresh()
         if problem is not None:
-            self._log.error("list", f"the list of clients is not valid, the last good one stays in force: {problem}")
+            self._log.error("list", f"the list of clients is not valid, the last valid list stays in use: {problem}")
         self._health.report("clients", problem, blocks=False)
         oldest = self._allow_list.oldest_key()
         self._metrics.oldest_key.set(float("nan") if oldest is None else oldest)

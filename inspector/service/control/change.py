@@ -36,11 +36,11 @@ class Change:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def end(self, state: str, error: str | None = None) -> Change:
-        """The same, further on."""
+        """The same change in its final state, with the time it ended."""
         return replace(self, state=state, ended_utc_ns=time.time_ns(), error=error)
 
     def to_wire(self) -> dict[str, Any]:
-        """As in the status."""
+        """The change as an object of the status message."""
         state = {"state": self.state, "error": self.error, "who": self.who}
         times = {"asked_utc_ns": self.asked_utc_ns, "ended_utc_ns": self.ended_utc_ns}
         if self.camera is None:
@@ -66,9 +66,9 @@ def find_named(camera: str, last: Change | None, named: Mapping[str, Any]) -> Ch
         ValueError: nothing is prepared, or the request names nothing, or something else.
     """
     if last is None:
-        raise ValueError(f"camera: {camera} must have a prepared recipe, got none; ask for prepare first")
+        raise ValueError(f"camera: {camera} must have a prepared recipe, got none; send prepare first")
     if last.state != "prepared":
-        found = f"the last asked for is {last.state}: {last}" + (f": {last.error}" if last.error else "")
+        found = f"the last one requested is {last.state}: {last}" + (f": {last.error}" if last.error else "")
         raise ValueError(f"camera: {camera} must have a prepared recipe, {found}")
     if all(named.get(key) is None for key in _NAMES):
         raise ValueError(f"id or recipe_sha256: required, to say which recipe is meant, got none; prepared is {last}")

@@ -28,7 +28,7 @@ class EndGuard(threading.Thread):
         super().start()
 
     def run(self) -> None:
-        """Sleep, tell, end."""
+        """Wait; if the process still runs then, log all stacks and end it."""
         time.sleep(self._within_s)
         telling = threading.Thread(target=self._tell, name="end-guard-log", daemon=True)
         telling.start()
@@ -36,5 +36,5 @@ class EndGuard(threading.Thread):
         os._exit(1)
 
     def _tell(self) -> None:
-        logger.error("the stop hangs: the process is ended %.1f s after it began; all stacks follow", self._within_s)
+        logger.error("the stop hangs: the process exits %.1f s after the stop began; all stacks follow", self._within_s)
         faulthandler.dump_traceback(all_threads=True)

@@ -20,12 +20,12 @@ def refuse_fixed_changes(old: Station, new: Station) -> None:
         ConfigError: it cannot without a restart; all fields that stand in the way are named, a line each.
     """
     faults = [
-        mask_secrets(f"{field}: needs a restart to change, is {before!r}, got {after!r}")
+        mask_secrets(f"{field}: cannot change without a restart, is {before!r}, got {after!r}")
         for field, before, after in _compare(_pick_fixed(old), _pick_fixed(new))
     ]
     for name, camera in old.cameras.items():
         if camera.recipe is not None and name in new.cameras and new.cameras[name].recipe is None:
-            faults.append(f"cameras.{name}.recipe: needs a restart to be taken away, is {str(camera.recipe)!r}")
+            faults.append(f"cameras.{name}.recipe: cannot be removed without a restart, is {str(camera.recipe)!r}")
     if faults:
         raise ConfigError("\n".join(faults))
 

@@ -13,7 +13,7 @@ class Loader(threading.Thread):
     """Loads all recipes once; a stop need not wait for it."""
 
     def __init__(self, station: Station, progress: Callable[[int, int], None]) -> None:
-        """Make it; `progress` is told how many recipes are ready, of how many."""
+        """`progress` is called with the number of recipes that are ready and the number of all recipes."""
         super().__init__(name="loader", daemon=True)
         self._station = station
         self._progress = progress
@@ -27,7 +27,7 @@ class Loader(threading.Thread):
         except Exception as error:  # noqa: BLE001 (raised again in the main thread)
             self.failure = error
         except BaseException as error:  # noqa: BLE001 (else the station would be ready, without a recipe)
-            self.failure = RuntimeError(f"loader died: {error!r}")
+            self.failure = RuntimeError(f"loader process died: {error!r}")
 
     def take(self) -> dict[str, Judge]:
         """The judge of each camera, once: kept here, a recipe that is replaced later would never free its memory."""

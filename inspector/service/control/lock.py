@@ -29,7 +29,10 @@ class StationLock:
             cause = error if error.errno != errno.EROFS or (folder / _FILE).exists() else None
             raise ConfigError(message, field=("state_dir",)) from cause
         if not is_ours:
-            message = f"station: must be run by one daemon, but process {find_daemon(folder)} runs it from {folder}"
+            message = (
+                f"station: must be run by one daemon only, but process {find_daemon(folder)} "
+                f"already runs it from {folder}"
+            )
             raise ConfigError(message, field=("station",), transient=True)
 
 

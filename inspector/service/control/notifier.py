@@ -42,7 +42,7 @@ class StatusLine:
     """What a running station shows in `systemctl status`: state, frames per second of each camera, what failed."""
 
     def __init__(self, every_s: float = 5.0) -> None:
-        """Make it; rates are means over `every_s`."""
+        """Rates are averaged over `every_s`."""
         self._every_s = every_s
         self._explanation: str | None = None
         self._read_s = time.monotonic()

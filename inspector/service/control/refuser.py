@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_S = 0.1
 """Between two looks: a REQ sender that is told tries again at once, and the last frames are being judged."""
-_ANSWER = f"ERROR {Reason.SHUTDOWN.name}: the station stops and takes no frame".encode()
+_ANSWER = f"ERROR {Reason.SHUTDOWN.name}: the station is stopping and accepts no frames".encode()
 
 
 class Refuser(threading.Thread):
@@ -35,7 +35,7 @@ class Refuser(threading.Thread):
         self._stop_asked.set()
 
     def run(self) -> None:
-        """Until asked to stop."""
+        """Refuse frames until asked to stop."""
         sockets: list[zmq.Socket[bytes]] = []
         count = 0
         is_last = False
@@ -45,4 +45,6 @@ class Refuser(threading.Thread):
                 sockets.append(self._left.get())
             count += sum(part(socket, _ANSWER) if is_last else refuse_waiting(socket, _ANSWER) for socket in sockets)
         if count:
-            logger.info("%d frames came while the station stopped: their senders were told, none is judged", count)
+            logger.info(
+                "%d frames arrived while the station was stopping: none was judged, their senders were informed", count
+            )

@@ -74,7 +74,6 @@ class RequestsThread(Part):
             self._serve(*receive(self._socket))
 
     def release(self) -> None:
-        """See `Part`."""
         part(self._socket, _FAREWELL)  # left open it would hold up the end of the process
         super().release()
 
@@ -92,7 +91,7 @@ class RequestsThread(Part):
         try:
             self._socket.send_multipart(parts, flags=zmq.DONTWAIT)
         except zmq.ZMQError as error:
-            self._log.warning("answer", f"requests: answer not delivered: {error}")
+            self._log.warning("answer", f"requests: answer could not be delivered: {error}")
 
     def _answer(self, body: bytes, who: str, count: int) -> dict[str, Any]:
         try:

@@ -26,7 +26,7 @@ class Starts:
     """
 
     def __init__(self, path: Path) -> None:
-        """Make it; nothing is touched before `begin`."""
+        """Nothing on the disk is touched before `begin`."""
         self._path = path
         self._counts = dict.fromkeys(AFTER, 0)
 
@@ -36,7 +36,7 @@ class Starts:
         return self._counts
 
     def begin(self) -> None:
-        """A run begins: count it."""
+        """Count the start of this run."""
         after = self._read()
         self._counts = self._counts | {after: self._counts[after] + 1}  # one assignment: a scrape may look
         self._write(_RUNNING)
@@ -56,7 +56,7 @@ class Starts:
         except FileNotFoundError:
             return "first"
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            logger.warning("%s: cannot be read, starts are counted anew: %r", self._path, error)
+            logger.warning("%s: cannot be read, starts are counted from zero: %r", self._path, error)
             return "kill"
         self._counts = counts
         return last
@@ -65,4 +65,4 @@ class Starts:
         try:
             write_whole(self._path, json.dumps({"counts": self._counts, "last": last}).encode())
         except InspectorError as error:
-            logger.warning("this start may count wrong: %s", error)
+            logger.warning("this start may be counted wrongly: %s", error)

@@ -55,7 +55,7 @@ class Switcher(Part):
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it.
+        """Set up the thread; `start` runs it.
 
         Args:
             station: as it runs now.
@@ -111,7 +111,7 @@ class Switcher(Part):
             ValueError: too early.
         """
         if not self._judges.are_loaded:
-            raise ValueError("recipe: cannot be prepared yet: the station is starting")
+            raise ValueError("recipe: cannot be prepared yet, the station is starting")
         return self._enter(Change(camera, recipe, time.time_ns(), who))
 
     def switch(self, camera: str, named: Mapping[str, Any], who: str) -> Change:
@@ -138,7 +138,7 @@ class Switcher(Part):
             return self._end(prepared, "switched")
 
     def reload(self) -> None:
-        """Have the station file read again."""
+        """Request a reload of the station file."""
         with self._changed:
             self._switched.clear()
         self._enter(Change(None, None, time.time_ns(), STATION_FILE))
@@ -165,7 +165,7 @@ class Switcher(Part):
         }
 
     def _resolve(self, recipe: object) -> Path:
-        rule = "recipe: must be a recipe's folder on the station's machine"
+        rule = "recipe: must be a recipe folder on the station's machine"
         if not isinstance(recipe, str) or not 0 < len(recipe) <= _MAX_PATH:
             raise ValueError(f"{rule}, got {recipe!r:.80}")
         try:
@@ -192,7 +192,7 @@ class Switcher(Part):
     # ------------------------------------------------------------ its own thread
 
     def work(self) -> None:
-        """All its steps."""
+        """Run prepare, switch and reload requests until asked to stop."""
         # torch notes a thread's number of threads at the first look: not while the other has it turned down.
         torch.get_num_threads()
         super().work()
@@ -223,7 +223,9 @@ class Switcher(Part):
         except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the station goes on as it is)
             what = "the station file" if change.camera is None else f"camera {change.camera}: recipe {change.recipe}"
             why = "; ".join(str(error).splitlines())
-            logger.warning("%s is refused, what was there stays: %s", what, why, extra={"camera": change.camera})
+            logger.warning(
+                "%s was refused, the previous one stays in use: %s", what, why, extra={"camera": change.camera}
+            )
             with self._changed:
                 # The status and the journal show it to more people than may know what a stream's URL holds.
                 self._end(change, "refused", mask_secrets(str(error)) or type(error).__name__)

@@ -22,7 +22,7 @@ _CHECK_PERIOD_S = 3.0
 
 
 class EvidenceThread(Part):
-    """Writes what the publisher hands it."""
+    """Writes the frames and results handed over by the publisher to the evidence store."""
 
     is_vital = False
 
@@ -50,7 +50,6 @@ class EvidenceThread(Part):
             self._metrics.evidence_dropped.labels(result.camera).inc()
 
     def reconfigure(self, station: Station) -> None:
-        """See `Part`."""
         self.config = self._store.config = station.evidence
 
     def abandon(self) -> None:
@@ -138,7 +137,7 @@ class EvidenceThread(Part):
     def _report(self, problem: str | None) -> None:
         """Tell health: DEGRADED from a failure to the next success."""
         if problem is not None:
-            self._log.warning("evidence", f"evidence given up: {problem}")
+            self._log.warning("evidence", f"evidence not stored: {problem}")
             self._next_check = time.monotonic() + _CHECK_PERIOD_S
         self._troubled = problem is not None
         self._health.report(self.name, problem, blocks=False)

@@ -48,7 +48,7 @@ class _Asked:
 
     def tell(self) -> None:
         """Tell it how things stand."""
-        late = "not on record: the journal could not be written in time"
+        late = "not recorded: the journal could not be written in time"
         self.answer(self.error if self.recorded.is_set() else late)
 
 
@@ -68,7 +68,7 @@ class IngestThread(Part):
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; `cameras`, of the station file, say how old their frames may be when they come."""
+        """`cameras`, from the station file, say how old their frames may be when they arrive."""
         super().__init__(f"ingest-{source.name}", health=health)
         self._source = source
         self._buffer = buffer
@@ -91,7 +91,6 @@ class IngestThread(Part):
         self._source.interrupt()
 
     def reconfigure(self, station: Station) -> None:
-        """See `Part`."""
         self.cameras = station.cameras
 
     @property
@@ -127,7 +126,6 @@ class IngestThread(Part):
             self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
 
     def release(self) -> None:
-        """See `Part`."""
         self._tell_rest()
         self._source.close()
         for camera in self._source.cameras:
@@ -155,11 +153,14 @@ class IngestThread(Part):
     def _accept(self, frame: Frame) -> None:
         refusal = self._refuse(frame)
         if not self._has_room(frame):
-            refusal = refusal or (Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded")
+            refusal = refusal or (
+                Reason.OVERLOAD,
+                "refused: too many frames are waiting for their verdicts to be recorded",
+            )
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         ticket = self._ledger.accept(frame, lambda ticket: self._recorder.open(ticket, recorded))
-        self._health.enter(State.RUNNING, "a frame came")
+        self._health.enter(State.RUNNING, "a frame arrived")
         self._metrics.last_frame(frame)
         if refusal is not None:
             self._log_refusal(frame, *refusal)
@@ -199,7 +200,10 @@ class IngestThread(Part):
         if judge is None:
             return Reason.NO_RECIPE, f"camera {frame.camera} has no recipe"
         if is_repeat and judge.refuses_repeats:
-            return Reason.REPEATED_FRAME, "its pixels are those of the camera's last frame: does the camera hang?"
+            return (
+                Reason.REPEATED_FRAME,
+                "its pixels are the same as those of the camera's last frame: the camera may have stopped",
+            )
         return None
 
     def _count_undated(self, frame: Frame) -> None:
@@ -207,8 +211,8 @@ class IngestThread(Part):
         camera = frame.camera
         self._undated[camera] = 0 if frame.captured_utc_ns else self._undated[camera] + 1
         if self._undated[camera] == _UNDATED and self.cameras[camera].max_age_ms == "deadline":
-            message = f"camera {camera}: none of {_UNDATED} frames says when it was captured (captured_utc_ns)"
-            self._log.warning(f"{camera} undated", f"{message}: one held on the way is judged as new", camera=camera)
+            message = f"camera {camera}: none of {_UNDATED} frames has a capture time (captured_utc_ns)"
+            self._log.warning(f"{camera} undated", f"{message}: a delayed frame is judged as a new one", camera=camera)
 
     def _log_refusal(self, frame: Frame, reason: Reason, why: str) -> None:
         message = f"camera {frame.camera}, frame {frame.frame_id}: {why}"
@@ -272,6 +276,6 @@ def _describe_age(frame: Frame, camera: Camera) -> str | None:
     limit = f"{limit_ms} (as deadline_ms)" if camera.max_age_ms == "deadline" else f"{limit_ms}"
     advice = "synchronise them (NTP, PTP), or set max_age_ms"
     if age_ms > 0:
-        why = "it was held on the way, or the clocks differ"
-        return f"captured {age_ms:.0f} ms before it came; max_age_ms is {limit}: {why}: {advice}"
-    return f"captured {-age_ms:.0f} ms after it came: the clocks differ by more than max_age_ms, {limit}: {advice}"
+        why = "it was delayed on the way, or the clocks differ"
+        return f"captured {age_ms:.0f} ms before it arrived; max_age_ms is {limit}: {why}: {advice}"
+    return f"captured {-age_ms:.0f} ms after it arrived: the clocks differ by more than max_age_ms, {limit}: {advice}"

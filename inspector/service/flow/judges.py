@@ -39,12 +39,12 @@ class Judge:
 
     @property
     def threshold(self) -> float:
-        """The recipe's."""
+        """Threshold of the recipe."""
         return self._threshold.value
 
     @property
     def threshold_set_by(self) -> str:
-        """Who answers for it."""
+        """How the threshold was set: `calibration`, `hand` or `unknown`."""
         return self._threshold.set_by
 
     @property
@@ -148,7 +148,7 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
     prove_golden(detector, folder)
     if _compute_sha256(path) != recipe_sha256:
         # Results would name another recipe.
-        raise RecipeError(f"{path}: altered while it was loaded", transient=True)
+        raise RecipeError(f"{path}: changed while it was loaded", transient=True)
     for doubt in list_doubts(detector.recipe):
         logger.warning("recipe %s: %s", detector.recipe.recipe_id, doubt)
     return Judge(detector, folder, recipe_sha256)

@@ -53,7 +53,7 @@ class Outcome:
 
 
 def error_outcome(ticket: Ticket, reason: Reason, message: str) -> Outcome:
-    """An ERROR verdict."""
+    """The outcome of a frame that is answered ERROR with this reason."""
     return Outcome(ticket, Verdict.ERROR, reason, message)
 
 
@@ -84,7 +84,7 @@ class Ledger:
     """
 
     def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
-        """Make it; `first_number` is above those of frames that an earlier run left open."""
+        """`first_number` is above the numbers of frames that an earlier run left open."""
         self.deadlines_ms = dict(deadlines_ms)
         self._lock = threading.Lock()
         self._next = first_number

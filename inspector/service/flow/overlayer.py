@@ -40,7 +40,6 @@ class Overlayer(Part):
             self._metrics.overlays_dropped.labels(result.camera).inc()
 
     def reconfigure(self, station: Station) -> None:
-        """See `Part`."""
         self.config = station.overlays
 
     @property

@@ -57,5 +57,5 @@ def _count(event: Event) -> int:
 
 def _describe(event: Event) -> str:
     first, last = event.details["from_seq"], event.details["to_seq"]
-    why = f"{event.details['reason']}; results go on above {last}"
-    return f"camera {event.camera}: {_count(event)} results or more are not on record, from number {first} on: {why}"
+    why = f"{event.details['reason']}; results continue above {last}"
+    return f"camera {event.camera}: {_count(event)} or more results are not recorded, from number {first} on: {why}"

@@ -61,7 +61,7 @@ class Publisher(Part):
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it.
+        """Set up the thread; `start` runs it.
 
         Args:
             ledger, recorder, socket, identity, judges: what it closes, records, sends, says.
@@ -196,7 +196,7 @@ class Publisher(Part):
                 # A verdict that is not on record is not a PASS.
                 self._amend(sealed, Reason.NOT_READY, written.error)
             elif _is_late(sealed):
-                self._amend(sealed, Reason.DEADLINE, "judged, but on record only after the deadline")
+                self._amend(sealed, Reason.DEADLINE, "judged, but recorded only after the deadline")
             else:
                 self._send(sealed, sealed.result)
 
@@ -217,7 +217,7 @@ class Publisher(Part):
         if sealed.result.verdict is Verdict.ERROR:
             self._send(sealed, dataclasses.replace(sealed.result, recorded=False))
         else:
-            self._amend(sealed, Reason.DEADLINE, "judged, but not on record before the deadline")
+            self._amend(sealed, Reason.DEADLINE, "judged, but not recorded before the deadline")
 
     def _amend(self, sealed: _Sealed, reason: Reason, message: str) -> None:
         result = dataclasses.replace(

@@ -71,7 +71,7 @@ class Recorder(Part):
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; `on_written` is to be set before it is started."""
+        """Set `on_written` before the thread is started."""
         super().__init__("journal", health=health)
         self._journal = journal
         self.config = config
@@ -107,7 +107,6 @@ class Recorder(Part):
         super().stop()
 
     def reconfigure(self, station: Station) -> None:
-        """See `Part`."""
         self.config = station.journal
 
     @property
@@ -125,7 +124,7 @@ class Recorder(Part):
                 self._write(())
             self._upkeep.mark()
         except Exception:
-            logger.exception("journal: what was left is not on record")
+            logger.exception("journal: the remaining rows were not recorded")
 
     def work(self) -> None:
         """All its steps; then what the disk did not take, once more."""
@@ -135,7 +134,7 @@ class Recorder(Part):
             self._write(())
         if self._owes:
             what = f"{len(self._backlog)} published results, {len(self._events)} events"
-            logger.error("journal: not on record: %s", what)
+            logger.error("journal: not recorded: %s", what)
         self._upkeep.mark()
 
     def step(self) -> None:

@@ -34,7 +34,7 @@ class Retention:
     """Asked every minute or so by the thread that prunes."""
 
     def __init__(self, read: Callable[[], Clock | None] = read_clock) -> None:
-        """Make it; `read` says whether the clock is synchronised, None where that is not known."""
+        """`read` says whether the clock is synchronised; it returns None where that is not known."""
         self._read = read
         self._seen: tuple[float, float] | None = None
         self._steady_since_s = 0.0
@@ -58,7 +58,7 @@ class Retention:
         return AgeLimit(utc_ns - int(keep_days * 86_400e9), allowed) if allowed > 0 else None
 
     def spend(self, rows: int) -> None:
-        """So many were deleted."""
+        """Count rows that were deleted."""
         self._budget = max(0.0, self._budget - rows)
 
     def _look(self, now_s: float, utc_s: float) -> float:
@@ -67,7 +67,7 @@ class Retention:
         passed_s, step_s = now_s - before_s, utc_s - before_utc_s - (now_s - before_s)
         stepped = abs(step_s) > _TOLERANCE_S + _SLEW * passed_s
         if stepped:
-            logger.warning("the clock was stepped by %.0f s: for an hour no result is deleted for its age", step_s)
+            logger.warning("the clock jumped by %.0f s: for one hour no result is deleted because of its age", step_s)
         clock = self._read()
         if self._seen is None or stepped or (clock is not None and not clock.synchronised):
             self._steady_since_s, self._budget = now_s, 0.0

@@ -25,12 +25,12 @@ _COMPONENT = "journal mark"
 
 
 class Upkeep:
-    """Used by one thread."""
+    """Prunes the journal and writes its mark. Not thread-safe: used by the thread of the journal only."""
 
     def __init__(
         self, journal: Journal, *, health: Health, log: RateLimitedLog, retention: Retention | None = None
     ) -> None:
-        """Make it; numbers are given from `Journal.last_seqs` on."""
+        """Sequence numbers continue from `Journal.last_seqs`."""
         self._journal = journal
         self._health = health
         self._log = log

@@ -70,7 +70,7 @@ class DeviceWorker(Part):
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """Make it; a frame is judged by whom its camera has when its work begins."""
+        """A frame is judged by the judge that its camera has when work on the frame begins."""
         super().__init__("device", health=health)
         self._buffer = buffer
         self._ledger = ledger
@@ -93,7 +93,7 @@ class DeviceWorker(Part):
         return self._abandon_asked.is_set() or (self._stop_asked.is_set() and is_idle)
 
     def work(self) -> None:
-        """All its steps."""
+        """Judge frames until asked to stop."""
         torch.get_num_threads()  # noted at a thread's first look, while no other thread has it turned down
         super().work()
         for item in self._under_way:
@@ -129,7 +129,7 @@ class DeviceWorker(Part):
         if self._service_times.can_make(ticket) or not self._buffer.has(ticket.frame.camera):
             self._begin(ticket)
         else:  # its time goes to one that can still be answered
-            self._submit(error_outcome(ticket, Reason.DEADLINE, "not begun: too little time was left to judge it"))
+            self._submit(error_outcome(ticket, Reason.DEADLINE, "not started: too little time was left to judge it"))
 
     def _begin(self, ticket: Ticket) -> None:
         frame = ticket.frame
@@ -148,7 +148,7 @@ class DeviceWorker(Part):
             self._submit(_build_fault(ticket, error))
             raise
         else:
-            logger.debug("frame %d: begun after %.1f ms", ticket.number, queue_ms)
+            logger.debug("frame %d: started after %.1f ms", ticket.number, queue_ms)
             self._under_way.append(_UnderWay(ticket, judge, run, queue_ms))
 
     def _go_on(self) -> None:

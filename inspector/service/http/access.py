@@ -91,14 +91,14 @@ def load_http_access(config: Http) -> HttpAccess:
         context.load_cert_chain(certificate, key, password=_refuse_password)
         expires = min(map(_read_expiry, _PEM.findall(certificate.read_text(encoding="ascii", errors="replace"))))
     except (OSError, ValueError, IndexError) as error:  # ssl.SSLError is an OSError
-        rule = "must be a PEM certificate, its chain after it, that belongs to http.tls.key"
+        rule = "must be a PEM certificate, followed by its chain, that belongs to http.tls.key"
         message = f"http.tls.certificate: {rule}, got {certificate} and {key}: {error}"
         raise ConfigError(message, field=("http", "tls", "certificate")) from error
     return HttpAccess(context, login, expires)
 
 
 def _refuse_password() -> str:
-    raise ValueError("the key is encrypted; give it without a password, readable by this service alone")
+    raise ValueError("the key is encrypted; use a key without a password, readable only by this service")
 
 
 def _read_expiry(pem: str) -> float:

@@ -39,7 +39,7 @@ _GONE = {errno.ECONNABORTED, errno.EAGAIN, errno.EINTR}
 
 
 class HttpThread(Part):
-    """Serves until stopped."""
+    """Serves /metrics, /live and /ready until stopped."""
 
     is_vital = False
 
@@ -71,7 +71,7 @@ class HttpThread(Part):
             self._metrics.certificate_expiry.labels("http").set(access.expires_utc_s)
 
     def work(self) -> None:
-        """Until stopped."""
+        """Answer requests until stopped."""
         asyncio.run(self._serve())
 
     def stop(self) -> None:
@@ -100,7 +100,7 @@ class HttpThread(Part):
             connection, address = self._listener.accept()
         except OSError as error:
             if error.errno not in _GONE:  # no descriptor is left, say: it would be tried at once, for ever
-                self._log.warning("accept", f"no connection can be accepted: {error}")
+                self._log.warning("accept", f"cannot accept connections: {error}")
                 loop.remove_reader(self._listener)
                 loop.call_later(_LOOP_S, loop.add_reader, self._listener, self._accept)
             return
@@ -108,7 +108,7 @@ class HttpThread(Part):
             oldest = next(iter(self._open))
             del self._open[oldest]
             oldest.cancel()
-            self._refuse("full", f"{MAX_CONNECTIONS} connections are open, the oldest is closed")
+            self._refuse("full", f"{MAX_CONNECTIONS} connections are open, the oldest was closed")
         connection.setblocking(False)
         task = loop.create_task(self._attend(connection, address[0]))
         self._open[task] = None
@@ -146,7 +146,7 @@ class HttpThread(Part):
                 lambda: protocol, connection, ssl=tls, ssl_shutdown_timeout=_LINGER_S if tls else None
             )
         except OSError as error:
-            self._refuse("handshake", f"{address} does not speak TLS as it should: {str(error) or 'it went away'}")
+            self._refuse("handshake", f"{address}: TLS handshake failed: {str(error) or 'the client disconnected'}")
             raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
@@ -177,12 +177,12 @@ class HttpThread(Part):
         try:
             request = parse_request(head)
         except ValueError as error:
-            return self._refuse("request", f"{address} sent no HTTP request: {error}", 400)
+            return self._refuse("request", f"{address} did not send a valid HTTP request: {error}", 400)
         refusal = self._check_login(request, address)
         if refusal is not None:
             return refusal
         if request.method not in METHODS:
-            what = f"{address} asked for {request.method!r:.20}"
+            what = f"{address} used the method {request.method!r:.20}"
             return self._refuse("method", what, 405, ("Allow", ", ".join(METHODS)))
         return self._pages.answer(request)
 
@@ -190,13 +190,13 @@ class HttpThread(Part):
         if self._access.login is None:
             return None
         if request.authorization and self._failed.must_wait(address):
-            return self._refuse("throttled", f"{address} tries one login after the other", 429, ("Retry-After", "1"))
+            return self._refuse("throttled", f"{address} failed to log in too often", 429, ("Retry-After", "1"))
         if self._access.allows(request.authorization):
             return None
         if request.authorization:
             self._failed.add(address)
         challenge = ("WWW-Authenticate", 'Basic realm="inspector", charset="UTF-8"')
-        what = "gave a wrong login" if request.authorization else "gave no login"
+        what = "sent a wrong user name or password" if request.authorization else "sent no user name and password"
         return self._refuse("authentication", f"{address} {what}", 401, challenge)
 
     def _refuse(self, cause: str, message: str, status: int = 400, *headers: tuple[str, str]) -> bytes:

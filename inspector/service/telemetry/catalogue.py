@@ -43,43 +43,44 @@ _OF_CAMERA = {"camera": OPEN}
 _GPU = {"gpu": OPEN}
 
 ROWS = (
-    Row("station_info", "info", "Which station this is.", {"station": OPEN}),
+    Row("station_info", "info", "Name of the station.", {"station": OPEN}),
     Row("build_info", "info", "Versions.", {"version": OPEN, "python": OPEN}),
     Row(
         "starts_total", "counter",
-        "Starts of the station, kept over restarts, by how the run before ended: fault is what the program saw itself, "
-        "kill a signal, crash, watchdog or power cut.",
+        "Starts of the station, kept across restarts, by how the previous run ended: fault is one that the program "
+        "detected itself; kill is a signal, crash, watchdog or power cut.",
         {"after": ("first", "stop", "fault", "kill")},
     ),
     Row(
-        "state", "gauge", "1 for the state the station is in.",
+        "state", "gauge", "1 for the current state of the station, 0 for the others.",
         {"inspector_state": ("STARTING", "READY", "RUNNING", "DEGRADED", "FAULT", "STOPPING")},
     ),
-    Row("threads", "gauge", "Threads of the process."),
+    Row("threads", "gauge", "Number of threads of the process."),
     Row("frames_received_total", "counter", "Frames accepted.", _CAMERA),
     Row(
         "results_total", "counter",
-        "Verdicts published; received = results + in flight in each answer of /metrics.",
-        {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR"), "reason": ("every reason that goes with the verdict",)},
+        "Verdicts published. In each answer of /metrics, received = results + in flight.",
+        {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR"), "reason": ("every reason possible for the verdict",)},
     ),
-    Row("frames_in_flight", "gauge", "Frames owed a verdict.", _CAMERA),
+    Row("frames_in_flight", "gauge", "Frames accepted that have no verdict yet.", _CAMERA),
     Row(
-        "frames_unidentified_total", "counter", "Messages refused that no camera of this station could be found for.",
+        "frames_unidentified_total", "counter", "Messages refused because they belong to no camera of this station.",
         {"cause": ("parts", "header", "camera")},
     ),
-    Row("frames_abandoned_total", "counter", "Frames given up while being judged: answered before.", _CAMERA),
-    Row("results_late_total", "counter", "Judged after the frame had been answered: discarded.", _CAMERA),
-    Row("results_lagging_total", "counter", "Times a subscriber lagged and began to lose messages."),
-    Row("deadline_seconds", "gauge", "Time a frame has for its verdict.", _CAMERA),
+    Row("frames_abandoned_total", "counter", "Frames whose judging was abandoned because they had "
+        "already been answered.", _CAMERA),
+    Row("results_late_total", "counter", "Results discarded because the frame had already been answered.", _CAMERA),
+    Row("results_lagging_total", "counter", "How often a subscriber fell behind and began to lose messages."),
+    Row("deadline_seconds", "gauge", "Deadline of a frame, from reception to verdict.", _CAMERA),
     Row(
-        "expected_frames_per_second", "gauge", "What the station file says the line sends (expected_fps).", _OF_CAMERA
+        "expected_frames_per_second", "gauge", "Frame rate expected by the station file (expected_fps).", _OF_CAMERA
     ),
-    Row("last_frame_timestamp_seconds", "gauge", "Wall clock time the last frame was received.", _OF_CAMERA),
+    Row("last_frame_timestamp_seconds", "gauge", "Wall clock time at which the last frame was received.", _OF_CAMERA),
     Row("source_up", "gauge", "1 while the camera's source is connected.", _CAMERA),
-    Row("source_reconnects_total", "counter", "Times the source was lost or not there.", _CAMERA),
+    Row("source_reconnects_total", "counter", "How often the source was lost or not available.", _CAMERA),
     Row(
         "stage_duration_seconds", "histogram",
-        "Time a frame spent in a stage. Bucket edges at the deadlines in force at the start.",
+        "Time a frame spent in a stage. There is a bucket edge at each deadline configured at the start.",
         {
             "camera": OPEN,
             "stage": ("capture", "queue", "preprocess", "infer", "decide", "journal", "publish", "total"),
@@ -87,10 +88,10 @@ ROWS = (
     ),
     Row("tiles_total", "counter", "Tiles judged."),
     Row("buffer_bytes", "gauge", "Bytes of frames waiting for the device."),
-    Row("buffer_max_bytes", "gauge", "Bytes of frames that may wait."),
+    Row("buffer_max_bytes", "gauge", "Largest number of bytes of frames that may wait for the device."),
     Row("buffer_frames", "gauge", "Frames waiting for the device."),
     Row(
-        "score", "histogram", "Frame scores, as a share of the recipe's threshold: above 1 is a reject.", _OF_CAMERA
+        "score", "histogram", "Frame scores, as a share of the recipe's threshold; above 1 is a reject.", _OF_CAMERA
     ),
     Row(
         "score_median", "gauge",
@@ -99,52 +100,54 @@ ROWS = (
     ),
     Row(
         "calibration_score", "summary",
-        "What the good frames scored that the threshold was set from, as a share of it.",
+        "Scores of the good frames that the threshold was set from, as a share of the threshold.",
         {"camera": OPEN, "quantile": OPEN},
     ),
     Row("threshold", "gauge", "The recipe's threshold.", _OF_CAMERA),
     Row(
         "recipe_info", "info",
-        "The recipe of a camera. Its threshold is set by calibration, by hand, or by unknown: an edit would not be "
-        "noticed.",
+        "The recipe of a camera. Its threshold was set by calibration, by hand, or unknown: then a manual edit "
+        "would not be noticed.",
         {
             "camera": OPEN, "recipe_id": OPEN, "backbone": OPEN, "model_sha256": OPEN, "precision": OPEN,
             "engine": OPEN, "threshold_set_by": OPEN,
         },
     ),
     Row(
-        "recipe_switches_total", "counter", "Recipes put in place at run time, or refused.",
+        "recipe_switches_total", "counter", "Recipe changes at run time, switched or refused.",
         {**_CAMERA, "outcome": ("switched", "refused")},
     ),
     Row(
-        "reloads_total", "counter", "Station files read again and applied, or refused.",
+        "reloads_total", "counter", "Reloads of the station file, applied or refused.",
         {"outcome": ("applied", "refused")},
     ),
     Row("warnings_total", "counter", "Frames that passed with a score in the recipe's warn band.", _CAMERA),
-    Row("consecutive_rejects", "gauge", "FAILs in a row: a PASS ends them, an ERROR does not.", _CAMERA),
-    Row("overlays_dropped_total", "counter", "Overlays given up: the renderer was busy.", _CAMERA),
-    Row("journal_commit_seconds", "histogram", "Time of a durable commit."),
+    Row("consecutive_rejects", "gauge", "FAIL verdicts in a row: a PASS resets the count, an ERROR does not.", _CAMERA),
+    Row("overlays_dropped_total", "counter", "Overlays dropped because the renderer was busy.", _CAMERA),
+    Row("journal_commit_seconds", "histogram", "Duration of a durable commit to the journal."),
     Row("journal_errors_total", "counter", "Failed writes to the journal."),
-    Row("journal_backlog", "gauge", "Published results that wait to come on record."),
+    Row("journal_backlog", "gauge", "Published results that are not recorded yet."),
     Row(
         "journal_lost_total", "counter",
-        "Published results that never came on record: the disk took none, or a start did not find them any more.",
+        "Published results that were never recorded: the disk could not be written, or they were missing at a start.",
     ),
     Row("evidence_bytes", "gauge", "Bytes of the images and results kept as evidence."),
-    Row("evidence_max_bytes", "gauge", "Bytes of evidence that are kept at most."),
-    Row("evidence_suspended", "gauge", "1 while less of the disk is free than evidence.min_free: none is kept."),
+    Row("evidence_max_bytes", "gauge", "Largest number of bytes of evidence that are kept."),
+    Row("evidence_suspended", "gauge", "1 while the disk has less free space than evidence.min_free, "
+        "so that no evidence is kept."),
     Row("evidence_written_total", "counter", "Results kept as evidence.", _CAMERA),
-    Row("evidence_dropped_total", "counter", "Results wanted as evidence, but given up.", _CAMERA),
-    Row("disk_free_bytes", "gauge", "Room left on the disk of state_dir.", {"directory": ("state",)}),
+    Row("evidence_dropped_total", "counter", "Results that should have been kept as evidence but "
+        "were dropped.", _CAMERA),
+    Row("disk_free_bytes", "gauge", "Free space on the disk of state_dir.", {"directory": ("state",)}),
     Row("disk_size_bytes", "gauge", "Size of the disk of state_dir.", {"directory": ("state",)}),
-    Row("device_memory_bytes", "gauge", "Memory the network holds on the device."),
-    Row("gpu_utilisation_ratio", "gauge", "Share of time the GPU was busy, with all programs.", _GPU),
-    Row("gpu_memory_used_bytes", "gauge", "Memory in use, by all programs.", _GPU),
-    Row("gpu_memory_total_bytes", "gauge", "Memory of the GPU.", _GPU),
+    Row("device_memory_bytes", "gauge", "Memory used by the network on the device."),
+    Row("gpu_utilisation_ratio", "gauge", "Share of time the GPU was busy, for all programs.", _GPU),
+    Row("gpu_memory_used_bytes", "gauge", "GPU memory in use, by all programs.", _GPU),
+    Row("gpu_memory_total_bytes", "gauge", "Total memory of the GPU.", _GPU),
     Row("gpu_temperature_celsius", "gauge", "Temperature of the GPU.", _GPU),
     Row("gpu_power_watts", "gauge", "Power the GPU draws.", _GPU),
     Row(
-        "handshakes_refused_total", "counter", "Connections not let in: without a key that is on the list.",
+        "handshakes_refused_total", "counter", "Connections refused because they have no key on the list of clients.",
         {
             "socket": SOCKETS,
             "cause": ("unknown", "revoked", "role", "mechanism", "cryptography", "protocol", "incomplete"),
@@ -152,24 +155,25 @@ ROWS = (
     ),
     Row(
         "messages_refused_total", "counter",
-        "Messages of clients that were let in and not looked at: too many parts, too fast, key not for that.",
+        "Messages refused from connected clients: too many parts, too fast, or not permitted for the key.",
         {"socket": ("frames", "imagezmq", "requests"), "cause": ("parts", "rate", "permission")},
     ),
-    Row("oldest_key_timestamp_seconds", "gauge", "When the oldest key let in was made; NaN: none."),
+    Row("oldest_key_timestamp_seconds", "gauge", "When the oldest accepted key was created; NaN if there is none."),
     Row(
-        "http_requests_refused_total", "counter", "HTTP clients refused or given up.",
+        "http_requests_refused_total", "counter", "HTTP requests refused or abandoned.",
         {"cause": ("full", "timeout", "handshake", "size", "request", "method", "authentication", "throttled")},
     ),
     Row(
-        "certificate_expiry_timestamp_seconds", "gauge", "When the first certificate of a TLS socket expires.",
+        "certificate_expiry_timestamp_seconds", "gauge", "When the first certificate in the chain of "
+            "a TLS socket expires.",
         {"socket": OPEN},
     ),
     Row(
-        "log_messages_total", "counter", "Lines logged; repeats held back are not counted.",
+        "log_messages_total", "counter", "Log lines written; suppressed repeats are not counted.",
         {"level": ("warning", "error")},
     ),
-    Row("clock_synchronised", "gauge", "1 while the clock follows a reference."),
-    Row("clock_error_seconds", "gauge", "How far off the clock is at most, as the kernel has it."),
+    Row("clock_synchronised", "gauge", "1 while the clock is synchronised to a reference."),
+    Row("clock_error_seconds", "gauge", "Largest possible error of the clock, as estimated by the kernel."),
 )  # fmt: skip
 
 BY_NAME: Mapping[str, Row] = {row.name: row for row in ROWS}

@@ -34,7 +34,7 @@ class GpuReader:
     """Reads one device; of a CPU there is nothing to tell. For one thread."""
 
     def __init__(self, device: torch.device) -> None:
-        """Make it; the driver is asked at the first `read`."""
+        """The driver is first queried by `read`."""
         self._device = device
         self._index = device.index or 0
         self._nvml: Any = None
@@ -42,7 +42,7 @@ class GpuReader:
         self._is_missed = False
 
     def read(self) -> GpuSample:
-        """Look now."""
+        """Query the driver now."""
         if self._device.type != "cuda" or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             return GpuSample(reserved_bytes=0)  # what loads the recipes initialises CUDA
         reserved_bytes = torch.cuda.memory_reserved(self._index)
@@ -76,7 +76,7 @@ class GpuReader:
             self._handle = _find(pynvml, str(uuid))
         except Exception as error:  # noqa: BLE001 (no library, no driver, no such device: no figures)
             if not self._is_missed:
-                logger.info("no figures of the GPU, the driver does not give any: %s", error)
+                logger.info("no GPU metrics, the driver does not provide them: %s", error)
             self._is_missed = True
             return False
         self._is_missed = False

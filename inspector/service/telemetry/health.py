@@ -112,7 +112,7 @@ class Health:
                     self._log.flush()
 
     def fault(self, component: str, message: str) -> None:
-        """A fault only a restart mends."""
+        """Report a fault that only a restart clears."""
         with self._lock:
             self._note(component, message, blocks=True)
             self._enter(State.FAULT, f"{component}: {message}")
@@ -122,7 +122,7 @@ class Health:
         """A component's problem, or None where it is well again; frames are judged all the same unless it `blocks`."""
         with self._lock:
             self._note(component, problem, blocks=blocks)
-            self._settle(f"{component}: {problem or 'well again'}")
+            self._settle(f"{component}: {problem or 'recovered'}")
         self._tell()
 
     def _note(self, component: str, problem: str | None, *, blocks: bool) -> None:
@@ -136,7 +136,7 @@ class Health:
         self.last_error = f"{component}: {problem}"
 
     def problem(self, component: str) -> str | None:
-        """A component's problem now."""
+        """The component's current problem, or None."""
         return self._problems.get(component)
 
     def beat(self, component: str, within_s: float = 0.0, *, vital: bool = True) -> None:
@@ -149,7 +149,7 @@ class Health:
         self._beats[component] = time.monotonic() + self._stall_after_s + within_s
 
     def forget(self, component: str) -> None:
-        """The component ended as it should."""
+        """Stop watching a component that has finished normally."""
         self._beats.pop(component, None)
 
     def stalled(self) -> list[str]:

@@ -20,9 +20,9 @@ class LogCounter(logging.Handler):
         logging.getLogger().addHandler(self)
 
     def stop(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         logging.getLogger().removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count one."""
+        """Count one log record."""
         (self._errors if record.levelno >= logging.ERROR else self._warnings).inc()

@@ -71,7 +71,7 @@ class Metrics:
         )
 
     def last_frame(self, frame: Frame) -> None:
-        """Note a frame's arrival."""
+        """Note the arrival of a frame."""
         self.last_frame_timestamp.labels(frame.camera).set(frame.received_utc_ns / 1e9)
 
     def published(self, result: Result) -> None:

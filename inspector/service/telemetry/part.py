@@ -21,7 +21,7 @@ class Part(threading.Thread):
     is_vital = True
 
     def __init__(self, name: str, *, health: Health, log_period_s: float = 5.0) -> None:
-        """Make it; of log lines of one kind one is written in `log_period_s`."""
+        """At most one log line of each kind is written per `log_period_s`."""
         super().__init__(name=name, daemon=True)
         self.failure: BaseException | None = None
         self._health = health
@@ -46,7 +46,7 @@ class Part(threading.Thread):
     # ------------------------------------------------------------ its own thread
 
     def run(self) -> None:
-        """Until it is done, or dies."""
+        """Work until done; an unexpected exception is logged, stored in `failure` and ends the thread."""
         try:
             self.work()
         except BaseException as error:
@@ -58,7 +58,7 @@ class Part(threading.Thread):
             self.release()
 
     def work(self) -> None:
-        """All its steps."""
+        """Run all steps of the thread until it is done."""
         while not self.is_done:
             self.beat()
             self._log.flush_due()

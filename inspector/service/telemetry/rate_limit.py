@@ -15,18 +15,16 @@ class RateLimitedLog:
     """Used by one thread, which calls `flush_due` every now and then, and `flush` at its end."""
 
     def __init__(self, logger: logging.Logger, period_s: float = 5.0, *, burst: int = 1) -> None:
-        """Make it: of each kind `burst` lines are written within `period_s`; the rest is counted on the next."""
+        """Of each kind, `burst` lines are written per `period_s`; the next one says how many were suppressed."""
         self._logger = logger
         self._period_s = period_s
         self._burst = burst
         self._periods: dict[str, _Period] = {}
 
     def warning(self, kind: str, message: str, **fields: Any) -> None:
-        """See `log`."""
         self.log(logging.WARNING, kind, message, **fields)
 
     def error(self, kind: str, message: str, **fields: Any) -> None:
-        """See `log`."""
         self.log(logging.ERROR, kind, message, **fields)
 
     def log(self, level: int, kind: str, message: str, *, exc_info: bool = False, **fields: Any) -> None:
@@ -56,7 +54,7 @@ class RateLimitedLog:
             self._write_held(self._periods.pop(kind))
 
     def flush(self) -> None:
-        """Write it now."""
+        """Write suppressed lines now."""
         while self._periods:
             self._write_held(self._periods.popitem()[1])
 
@@ -77,4 +75,4 @@ class _Period:
 
 
 def _count(held: int) -> str:
-    return f" ({held} more like it)" if held else ""
+    return f" ({held} more like this)" if held else ""

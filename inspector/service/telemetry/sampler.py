@@ -35,7 +35,6 @@ class Sampler(Part, Generic[T]):
         return sample[1]
 
     def beat(self) -> None:
-        """See `Part`."""
         self._health.beat(self.name, self._period_s, vital=False)
 
     def step(self) -> None:
@@ -52,6 +51,5 @@ class Sampler(Part, Generic[T]):
         """No FAULT: it leaves its beat behind, and health misses it."""
 
     def release(self) -> None:
-        """See `Part`."""
         if self.failure is None:
             super().release()

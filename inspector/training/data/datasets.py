@@ -142,12 +142,14 @@ def choose_mono16_range(highest: int, wanted: tuple[int, int] | None) -> tuple[i
     """
     if wanted is not None:
         if highest > wanted[1]:
-            logger.warning("--mono16-range: white is %d, and values up to %d are all shown as it", wanted[1], highest)
+            logger.warning(
+                "--mono16-range: white is %d, and values up to %d are all treated as white", wanted[1], highest
+            )
         return wanted
     bits = next(bits for bits in (10, 12, 14, 16) if highest < 2**bits)
     logger.info(
-        "16-bit frames: their highest value is %d, so they are taken for %d bits: mono16_range 0 to %d; "
-        "--mono16-range sets another", highest, bits, 2**bits - 1,
+        "16-bit frames: the highest value is %d, so %d bits are assumed (mono16_range 0 to %d); "
+        "--mono16-range sets another range", highest, bits, 2**bits - 1,
     )  # fmt: skip
     return 0, 2**bits - 1
 
@@ -188,11 +190,11 @@ def split(
         TrainingError: too few frames or groups to have some of each.
     """
     if len(paths) < 4:
-        raise TrainingError(f"good frames: at least 4 are needed (10 or more make sense), got {len(paths)}")
+        raise TrainingError(f"good frames: at least 4 are needed (10 or more are recommended), got {len(paths)}")
     units = shuffle_groups(paths, seed, groups)
     least = 3 if calibration else 2
     if len(units) < least:
-        raise TrainingError(f"groups: at least {least} are needed to keep some aside, got {sorted(units)}")
+        raise TrainingError(f"groups: at least {least} are needed to hold some out, got {sorted(units)}")
     names = list(units)
     parts: list[list[Path]] = []
     kept = max(2, round(calibration * len(paths))) if calibration else 0

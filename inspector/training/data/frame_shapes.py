@@ -27,7 +27,8 @@ def warn_of_shapes(sizes: Sequence[tuple[int, int]], preprocessing: Preprocessin
     if small:
         height, width = min(small, key=min)
         logger.warning(
-            "%d of %d frames are smaller than a tile, and mirrored to fill it (%d × %d up to %d × %d); --short-side %d "
+            "%d of %d frames are smaller than a tile and are mirrored to fill it (%d × %d up to %d × %d); "
+            "--short-side %d "
             "enlarges them instead",
             *(len(small), len(sizes), height, width, max(height, tile_size), max(width, tile_size), tile_size),
         )
@@ -42,7 +43,7 @@ def _warn_of_squeezed(sizes: Sequence[tuple[int, int]], preprocessing: Preproces
     if count:
         worst = max(changes, key=changes.__getitem__)
         logger.warning(
-            "--resize %d %d squeezes %d of %d frames out of shape, those of %d × %d the most: one side %.2f times as "
+            "--resize %d %d distorts %d of %d frames, most of all those of %d × %d: one side is scaled %.2f times as "
             "much as the other; --short-side keeps the aspect",
             *(*preprocessing.resize_hw, count, len(sizes), *worst, 1 + changes[worst]),
         )

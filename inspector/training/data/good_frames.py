@@ -29,7 +29,7 @@ def drop_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
             duplicates.append(path)
         else:
             chosen[sha256] = path
-    _warn("counted once, the same frame under another name", duplicates, len(paths))
+    _warn("counted once, since they are copies of other frames", duplicates, len(paths))
     return chosen
 
 
@@ -47,15 +47,17 @@ def choose_frames(folder: Path, paths: Sequence[Path], scored_by_folds: Collecti
     """
     record = load_record(folder)
     if record is None:
-        logger.info("%s: none, so whether training saw these frames cannot be checked", folder / TRAINING_FILE)
+        logger.info(
+            "%s: missing, so it cannot be checked whether these frames were used in training", folder / TRAINING_FILE
+        )
     used = set(record.name_used() if record else ()).difference(scored_by_folds)
     found = drop_duplicates(paths)
-    _warn("left out, the recipe was trained on them", [p for sha, p in found.items() if sha in used], len(paths))
+    _warn("left out, since the recipe was trained on them", [p for sha, p in found.items() if sha in used], len(paths))
     chosen = {path: sha256 for sha256, path in found.items() if sha256 not in used}
     if not chosen:
         raise TrainingError(
-            f"good frames: at least 2 never trained on are needed, got 0 of {len(paths)}; without GOOD_DIR the scores "
-            "are used that training found"
+            f"good frames: at least 2 not used in training are needed, got 0 of {len(paths)}; without GOOD_DIR the "
+            "scores stored by training are used"
         )
     warn_if_few(len(chosen))
     return chosen
@@ -64,7 +66,9 @@ def choose_frames(folder: Path, paths: Sequence[Path], scored_by_folds: Collecti
 def warn_if_few(count: int) -> None:
     """Say what fewer than ten good frames are worth."""
     if count < _FEW:
-        logger.warning("only %d good frames: a threshold from fewer than %d is hardly more than a guess", count, _FEW)
+        logger.warning(
+            "only %d good frames: with fewer than %d, a threshold is little better than a guess", count, _FEW
+        )
 
 
 def _warn(why: str, paths: Sequence[Path], total: int) -> None:
@@ -108,5 +112,5 @@ def compile_groups(rule: str) -> re.Pattern[str]:
     except re.error as error:
         raise TrainingError(f"--groups: must be folder or a regular expression, got {rule!r}: {error}") from error
     if pattern.groups != 1:
-        raise TrainingError(f"--groups: must have one group in brackets, got {rule!r}, which has {pattern.groups}")
+        raise TrainingError(f"--groups: must have one capture group, got {rule!r}, which has {pattern.groups}")
     return pattern

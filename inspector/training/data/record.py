@@ -77,7 +77,7 @@ def load_record(folder: Path) -> TrainingRecord | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise RecipeError(f"{path}: must be the record that training writes: {error}") from error
+        raise RecipeError(f"{path}: must be a record written by training: {error}") from error
 
 
 def write_record(record: TrainingRecord, folder: Path) -> None:

@@ -38,7 +38,7 @@ class TrainingTile(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a tile lies."""
+    """Position of a tile: its frame and its corner."""
 
     frame: int
     top: int

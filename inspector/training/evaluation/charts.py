@@ -116,7 +116,7 @@ def draw_training(history: Sequence[HistoryPoint]) -> str:
 
 
 def draw_trade_off(rows: Sequence[TradeOff]) -> str:
-    """False rejects and artificial defects that pass, over the threshold; the chosen one marked."""
+    """False rejects and artificial defects that pass, by threshold; the chosen one marked."""
     levels = [row.threshold for row in rows]
     with mpl.rc_context(_STYLE):
         figure, axes = _start("threshold", "share")
@@ -136,7 +136,7 @@ def draw_trade_off(rows: Sequence[TradeOff]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylim(0, 1)
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
-        return _to_svg(figure, "False rejects and artificial defects that pass, over the threshold")
+        return _to_svg(figure, "False rejects and artificial defects that pass, by threshold")
 
 
 def draw_detection(qualification: Qualification) -> str:

@@ -111,7 +111,7 @@ def _list_test_images(dataset_dir: Path) -> list[Path]:
 def _check_both_sorts(dataset_dir: Path, kinds: Sequence[str]) -> None:
     if GOOD not in kinds or len(set(kinds)) < 2:
         raise TrainingError(
-            f"{dataset_dir}: must hold test/good and test/<kind of defect> with frames that can be judged, "
+            f"{dataset_dir}: must contain test/good and test/<kind of defect> with frames that can be judged, "
             f"got {sorted(set(kinds))}"
         )
 
@@ -130,7 +130,7 @@ def _find_duplicates(folder: Path, dataset_dir: Path, paths: Sequence[Path]) -> 
     for duplicate in duplicates:
         logger.warning(
             "SEEN IN TRAINING: %s is the same file as %s, which this recipe was trained or calibrated on: "
-            "metrics look better than they are; take it out of the test set",
+            "metrics look better than they are; remove it from the test set",
             duplicate["path"], duplicate["training_frame"],
         )  # fmt: skip
     return duplicates
@@ -162,7 +162,7 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
         try:
             np.save(map_path, judgement.anomaly_map)
         except OSError as error:
-            raise InspectorError(f"{map_path.parent}: maps cannot be kept there (see TMPDIR): {error}") from error
+            raise InspectorError(f"{map_path.parent}: maps cannot be stored there (see TMPDIR): {error}") from error
     decision = judgement.decision
     verdict = decision.verdict
     try:
@@ -171,6 +171,6 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
             if doubt is not None and verdict is Verdict.PASS:
                 raise doubt
     except FrameError as error:
-        logger.info("%s: ERROR whatever it scores: %s", path, error)
+        logger.info("%s: ERROR regardless of its score: %s", path, error)
         verdict = Verdict.ERROR
     return Sample(path, kind, decision.score, verdict, mask_path, (height, width), seconds, labels)

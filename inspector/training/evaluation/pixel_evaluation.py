@@ -126,7 +126,7 @@ class _Masks(Sequence[Array]):
 def _warn_of_missing_masks(samples: Sequence[Sample]) -> None:
     bare = [sample for sample in samples if sample.kind != GOOD and sample.mask_path is None]
     for sample in bare if len(bare) < sum(sample.kind != GOOD for sample in samples) else []:
-        logger.warning("no mask for %s: it is left out of the pixel metrics", sample.path)
+        logger.warning("no mask for %s: left out of the pixel metrics", sample.path)
 
 
 def _describe(counts: PixelCounts, n_masks: int) -> dict[str, Any]:

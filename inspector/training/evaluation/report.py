@@ -143,20 +143,21 @@ def describe_bound(recipe: Recipe) -> str:
     """What the recipe promises about false rejects, in words."""
     threshold = recipe.threshold
     if threshold is None or threshold.false_reject_bound is None or threshold.set_by == "hand":
-        return "The threshold was set by hand: the recipe states no bound on false rejects."
-    seen = f"{threshold.n_good} good frames that training never saw"
+        return "The threshold was set manually: the recipe states no bound on false rejects."
+    seen = f"{threshold.n_good} good frames not used in training"
     if threshold.cross_validated is not None:
-        seen = f"{threshold.n_good} good frames, each scored by a network that never saw it"
+        seen = f"{threshold.n_good} good frames, each scored by a network not trained on it"
     how = {
-        "order_statistic": f"on {seen}, as their order statistic",
+        "order_statistic": f"on {seen}, as an order statistic of their scores",
         "near_highest": f"on {seen}, near the highest plausible score",
-        "generalised_pareto": f"on {seen}, by a generalised Pareto law over their highest scores",
-        "gumbel": f"on {seen}, by a Gumbel fit to their scores",
+        "generalised_pareto": f"on {seen}, with a generalised Pareto distribution fitted to their highest scores",
+        "gumbel": f"on {seen}, with a Gumbel distribution fitted to their scores",
         "defects": f"on defective frames, and checked on {seen}",
     }
     return (
-        f"The threshold was set {how.get(threshold.method, f'by hand, and checked on {seen}')}. These frames alone "
-        f"support: at most {format_percent(threshold.false_reject_bound)} of good parts are rejected, at 95 % "
+        f"The threshold was set {how.get(threshold.method, f'manually, and checked on {seen}')}. These frames alone "
+        f"support this bound: at most {format_percent(threshold.false_reject_bound)} of good parts are "
+        "rejected, at 95 % "
         "confidence."
     )
 

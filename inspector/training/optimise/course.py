@@ -114,14 +114,15 @@ def learn_in_folds(lesson: Lesson, count: int, groups: Groups) -> Course:
     folds = train_folds(lesson, deal(lesson.frames.paths, count, options.seed, groups))
     if max(fold.steps for fold in folds) < FEWEST_STEPS:
         logger.warning(
-            "folds: each was trained for %d steps; below %d their scores grow with every step, so that the bound on "
-            "false rejects may not hold: train longer, or with --holdout",
+            "folds: each was trained for %d steps; below %d steps the scores still grow with every step, so "
+            "the bound on "
+            "false rejects may not hold: train longer or use --holdout",
             max(fold.steps for fold in folds), FEWEST_STEPS,
         )  # fmt: skip
     trimmed = find_suspects(folds) if options.trim else set()
     before = {path: score for fold in folds for path, score in fold.unseen.items() if path in trimmed}
     if trimmed:
-        logger.warning("--trim: %d good frames left out, training starts anew without them", len(trimmed))
+        logger.warning("--trim: %d good frames left out, training starts again without them", len(trimmed))
         rest = lesson.frames.select(set(lesson.frames.paths) - trimmed)
         lesson = dataclasses.replace(lesson, frames=rest, workspace=lesson.workspace / "trimmed")
         folds = train_folds(lesson, deal(rest.paths, count, options.seed, groups))

@@ -173,7 +173,8 @@ def check_folds(record: ScoreRecord, thresholds: Mapping[str, Threshold]) -> Cro
     if stats.binom.sf(above - 1, n, bound) < 1 - CONFIDENCE:
         logger.warning(
             "%d of %d good frames that the network was not trained on score above the threshold, more than the bound "
-            "of %.1f%% allows: the folds tell too little of it; calibrate on other good frames, or use --holdout",
+            "of %.1f%% allows: the folds do not represent this network; calibrate on other good frames or use "
+            "--holdout",
             above, n, 100 * bound,
         )  # fmt: skip
     return folds.model_copy(update={"deployed_above": above, "n_deployed": n})

@@ -103,9 +103,11 @@ class TrainOptions:
         if self.folds == 1 or (self.folds or 0) < 0:
             raise TrainingError(f"--folds: must be 0 or at least 2, got {self.folds}")
         if self.folds and self.holdout:
-            raise TrainingError(f"--holdout: must not be given with --folds {self.folds}: no frame is held aside then")
+            raise TrainingError(
+                f"--holdout: must not be given with --folds {self.folds}, since no frame is held out then"
+            )
         if self.trim and self.keep_outliers:
-            raise TrainingError("--trim: must not be given with --keep-outliers, which takes them for good")
+            raise TrainingError("--trim: must not be given with --keep-outliers, which treats them as good")
 
     def choose_folds(self, count: int, steps: float) -> int:
         """Folds for so many frames and a run of so many steps; 0: hold frames aside.

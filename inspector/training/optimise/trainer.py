@@ -149,12 +149,12 @@ class Trainer:
 
     @property
     def precision(self) -> Literal["fp32", "bf16"]:
-        """What the network computes in."""
+        """Precision of the training computations."""
         return "bf16" if self._bf16 else "fp32"
 
     @property
     def kept_validation_loss(self) -> float:
-        """Of the weights that `run` leaves in the model."""
+        """Validation loss of the weights that `run` leaves in the model."""
         return (
             self.state.best_validation_loss
             if self._options.keep == "best"
@@ -262,9 +262,11 @@ class Trainer:
 
     def _keep(self, reason: StopReason) -> None:
         if not self._best:
-            raise TrainingError(f"loss: must be finite, got nan at step {self.state.step + 1}; no weights to keep yet")
+            raise TrainingError(
+                f"loss: must be finite, got nan at step {self.state.step + 1}; there are no earlier weights to keep"
+            )
         if reason == "not_finite":
-            logger.error("the loss is not finite at step %d: the weights kept are older", self.state.step + 1)
+            logger.error("the loss is not finite at step %d: earlier weights are kept", self.state.step + 1)
         self._student.load_state_dict(self._best)
         self._model.eval()
 
@@ -274,7 +276,7 @@ class Trainer:
         size = max(self.state.batch_size // 2, _SMALLEST_BATCH)
         if size == self.state.batch_size:
             raise DeviceOutOfMemoryError(f"device out of memory even at {self.state.batch_size} tiles: {error}")
-        logger.warning("out of memory at %d tiles a batch: going on with %d", self.state.batch_size, size)
+        logger.warning("out of memory at %d tiles per batch: continuing with %d", self.state.batch_size, size)
         self.state.batch_size = size
         self._optimiser.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
@@ -296,7 +298,7 @@ class Trainer:
             temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
             temporary.unlink(missing_ok=True)
-            logger.warning("%s: the state of training cannot be saved, it goes on without: %s", path, error)
+            logger.warning("%s: the training state cannot be saved, training continues without it: %s", path, error)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -311,7 +313,7 @@ class Trainer:
             raise TrainingError(f"--resume: {path} cannot be used ({type(error).__name__}: {error})") from error
         for name, value in self._identity.items():
             if identity.get(name) != value:
-                raise TrainingError(f"--resume: {name} must be as it was, {identity.get(name)!r}, got {value!r}")
+                raise TrainingError(f"--resume: {name} must be unchanged, {identity.get(name)!r}, got {value!r}")
         self.state = RunState(**json.loads(content["state"]))
         self._student.load_state_dict(content["student"])
         self._averaged.load_state_dict(content["averaged"])

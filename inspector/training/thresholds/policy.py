@@ -101,7 +101,8 @@ def compute_threshold(
         value, method = max(value, _gumbel_quantile(values, false_reject_rate)), "gumbel"
     if value <= 0 or values[-1] <= 0:  # a tail may be put over nothing, too
         raise TrainingError(
-            f"threshold: must lie above 0, got {min(value, values[-1]):g} from {n} frames: the maps show nothing"
+            f"threshold: must lie above 0, got {min(value, values[-1]):g} from {n} frames: the anomaly maps "
+            "show nothing"
         )
     return Threshold(
         value=value,
@@ -235,12 +236,12 @@ def compute_threshold_from_defects(
     """
     if not (len(good) and len(defects)):
         raise TrainingError(
-            f"calibration: scores of both kinds are needed, got {len(good)} good, {len(defects)} defects"
+            f"calibration: scores of good and defective frames are needed, got {len(good)} good, {len(defects)} defects"
         )
     must_fail = float(np.sort(defects)[math.floor(len(defects) * escape_rate)])
     value = math.nextafter(must_fail, -math.inf)  # a score equal to the threshold passes
     if value <= 0:
-        raise TrainingError(f"threshold: must lie above 0, got {value:g}: that defect does not show at all")
+        raise TrainingError(f"threshold: must lie above 0, got {value:g}: this defect does not show at all")
     return Threshold(
         value=value,
         method="defects",

@@ -97,14 +97,18 @@ def score_proved(
     scores = score(detector, collector)
     probe, precision = collector.build(recipe, model, detector.engine), detector.engine.precision
     shift, limit = probe.compare(probe.calibrated, probe.reference), MAX_SHIFT[precision]
-    logger.info("%s moves scores of good tiles by at most %.3f%% (limit %.1f%%)", precision, shift * 100, limit * 100)
+    logger.info(
+        "%s changes the scores of good tiles by at most %.3f%% (limit %.1f%%)", precision, shift * 100, limit * 100
+    )
     if shift <= limit:
         recipe = recipe.model_copy(update={"calibrated_in": precision.value})
         return recipe, detector, scores, probe
-    message = f"precision: {precision} moves scores of good tiles by {shift:.2%} of the highest, limit {limit:.1%}"
+    message = (
+        f"precision: {precision} changes the scores of good tiles by {shift:.2%} of the highest, limit {limit:.1%}"
+    )
     if recipe.precision != "auto":
         raise TrainingError(message)
-    logger.warning("%s: this recipe runs in fp32, slower", message)
+    logger.warning("%s: this recipe runs in fp32, which is slower", message)
     return score_proved(recipe.model_copy(update={"precision": "fp32"}), model, load, score)
 
 
@@ -171,5 +175,5 @@ def _cut_tiles(recipe: Recipe, paths: Sequence[Path]) -> Tensor:
         indices = range(0, len(grid), math.ceil(len(grid) / per_frame))
         tiles += [grid.tile(image, index, index + 1)[0] for index in indices]
     if not tiles:
-        raise TrainingError(f"good frames: at least one must be usable for int8, got {len(paths)} that are not")
+        raise TrainingError(f"good frames: at least one must be usable for int8, got {len(paths)} unusable ones")
     return torch.stack(tiles[:_RANGE_TILES])

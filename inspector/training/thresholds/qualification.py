@@ -100,8 +100,9 @@ def qualify(
         logger.warning("%d of %d artificial defects left out: no frame has room for them", len(waiting), total)
     if not responses:
         raise TrainingError(
-            "--roi-mask: must leave room for artificial defects where anomalies count, or the good frames must be such "
-            f"as can be judged: none of {total} defects could be placed on {len(chosen)} frames"
+            "--roi-mask: must leave room for artificial defects where anomalies count, and good frames must be "
+            "fit to be "
+            f"judged, got none of {total} defects placed on {len(chosen)} frames"
         )
     return responses, len(used)
 
@@ -123,7 +124,9 @@ def plan(
         room = measure_room(detector, (pixels.shape[0], pixels.shape[1]))
         defects = [defect for kind in DefectKind for defect in draw_defects(kind, per_kind, room, generator)]
         return [defects[index] for index in generator.permutation(len(defects))]
-    raise TrainingError(f"artificial defects: at least one good frame must be one that can be judged, got {len(paths)}")
+    raise TrainingError(
+        f"artificial defects: at least one good frame must be fit to be judged, got none of {len(paths)}"
+    )
 
 
 def measure_room(detector: Detector, frame_hw: tuple[int, int]) -> float:

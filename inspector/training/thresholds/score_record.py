@@ -86,11 +86,11 @@ def load_scores(folder: Path) -> ScoreRecord:
         scores = ScoreRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise TrainingError(
-            f"{path}: must be there where no GOOD_DIR is given; `inspector train` and `inspector calibrate RECIPE "
+            f"{path}: required if GOOD_DIR is not given; `inspector train` and `inspector calibrate RECIPE "
             "GOOD_DIR` write it"
         ) from None
     except (OSError, ValidationError) as error:
-        raise RecipeError(f"{path}: must be the scores that training or calibration wrote: {error}") from error
+        raise RecipeError(f"{path}: must be scores written by training or calibration: {error}") from error
     if not scores.frames:
         raise RecipeError(f"{path}: frames: must be at least one, got none")
     return scores

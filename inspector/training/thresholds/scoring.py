@@ -38,7 +38,7 @@ class FrameScore:
     xy: tuple[int, int]
 
     def scale(self, gain: float) -> FrameScore:
-        """On another network's scale."""
+        """The score and peaks multiplied by `gain`, to compare them with those of another network."""
         return FrameScore(self.score * gain, tuple(peak * gain for peak in self.peaks), self.xy)
 
 
@@ -108,5 +108,5 @@ def _read_maps(
             logger.warning("left out: %s: %s", path, str(error).removeprefix(f"{path}: "))
         advance(number, len(paths))
     if len(used) < len(paths):
-        logger.warning("%d of %d frames left out, they cannot be judged", len(paths) - len(used), len(paths))
+        logger.warning("%d of %d frames left out, since they cannot be judged", len(paths) - len(used), len(paths))
     return used

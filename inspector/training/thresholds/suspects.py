@@ -39,7 +39,7 @@ def tell_outliers(record: ScoreRecord, threshold: Threshold) -> None:
     for number in np.flatnonzero(outliers):
         frame = record.frames[number]
         logger.warning(
-            "good frame %s scores %.4g at x %d, y %d; the median is %.4g: it stands out. Look at it",
+            "good frame %s scores %.4g at x %d, y %d; the median is %.4g: it stands out, check it",
             frame.path, scores[number], *frame.xy, float(np.median(scores)),
         )  # fmt: skip
     rate = threshold.target_false_reject_rate
@@ -50,6 +50,7 @@ def tell_outliers(record: ScoreRecord, threshold: Threshold) -> None:
         compute_threshold(scores, rate, outliers=False).value,
     )
     logger.warning(
-        "%d of %d good frames stand out. The threshold is %.4g; with them left out (--trim) about %.4g, taken for good "
+        "%d of %d good frames stand out. The threshold is %.4g; with them left out (--trim) about %.4g, "
+        "treated as good "
         "(--keep-outliers) %.4g", int(outliers.sum()), len(scores), threshold.value, without, with_them,
     )  # fmt: skip

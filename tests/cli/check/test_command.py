@@ -80,26 +80,26 @@ def test_every_fault_has_a_word_its_place_and_what_to_do(run: Run, path: Path, c
     assert all(finding["fix"] == finding["mend"] != "" for finding in failed.values())
     assert failed["sockets.overlays"]["at"] == f"{path}:8:3"
     assert failed["cameras.top.source"]["at"] == f"{path}:20:5"
-    assert report["findings"]["daemon"]["detail"].startswith("none of this station runs")
+    assert report["findings"]["daemon"]["detail"].startswith("not running for this station")
     status, printed = run("check", path)
     assert status == 78
     assert printed.count("FAIL") == 3
-    assert "ipc:///nowhere/[red]overlays: the folder /nowhere is not there" in printed
-    assert "to do: make /nowhere for this user" in printed
+    assert "ipc:///nowhere/[red]overlays: the folder /nowhere does not exist" in printed
+    assert "to do: create /nowhere and make it writable" in printed
     assert "3 of " in printed
 
 
 FOLDER = {"type": "folder", "path": "in"}
 AGES: list[tuple[dict[str, Any], str, str]] = [
-    ({}, "ok", "2000 ms; a frame that does not say when it was captured is judged"),
-    ({"deadline_ms": 700}, "ok", "700 ms; a frame that does not say when it was captured is judged"),
-    ({"max_age_ms": 300}, "ok", "300 ms; a frame that does not say when it was captured is answered ERROR STALE"),
-    ({"source": {"type": "opencv", "device": 0}}, "WARN", "the time is that of reading: "),
-    ({"max_age_ms": None}, "WARN", "null: a frame is judged however long it was held on the way"),
+    ({}, "ok", "2000 ms; a frame without a capture time is judged"),
+    ({"deadline_ms": 700}, "ok", "700 ms; a frame without a capture time is judged"),
+    ({"max_age_ms": 300}, "ok", "300 ms; a frame without a capture time is answered ERROR STALE"),
+    ({"source": {"type": "opencv", "device": 0}}, "WARN", "the capture time is the time of reading: "),
+    ({"max_age_ms": None}, "WARN", "null: a frame is judged no matter how long it was delayed on the way"),
     ({"max_age_ms": None, "source": FOLDER}, "WARN", "null: a frame is judged"),
-    ({"source": FOLDER}, "WARN", "files do not say when they were captured"),
+    ({"source": FOLDER}, "WARN", "files have no capture time"),
     ({"max_age_ms": 300, "source": FOLDER}, "FAIL", "300: every frame will be answered ERROR STALE"),
-    ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's own messages do not say"),
+    ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's own messages have no capture time"),
     ({"max_age_ms": 300, "source": {"type": "imagezmq"}}, "ok", "300 ms; "),
 ]
 
@@ -151,7 +151,7 @@ def test_folder_that_does_not_answer_is_a_fault_and_the_rest_is_checked_all_the_
     answers.set()
     assert status == 78
     assert report["findings"]["cameras.share.source"]["problem"].startswith("share: no answer for ")
-    assert report["findings"]["cameras.inbox.source"]["detail"] == "folder: there"
+    assert report["findings"]["cameras.inbox.source"]["detail"] == "folder: available"
 
 
 def test_running_daemon_is_said_to_run_and_left_alone(
@@ -173,8 +173,8 @@ def test_running_daemon_is_said_to_run_and_left_alone(
         daemon.kill()
     assert status == 0, report
     found = report["findings"]
-    assert found["daemon"]["detail"] == f"runs this station as process {daemon.pid}: what it uses is left alone"
-    assert found["cameras.top.source"]["detail"] == f"opencv: not opened, process {daemon.pid} has it"
+    assert found["daemon"]["detail"] == f"process {daemon.pid} runs this station: whatever it uses is not tested"
+    assert found["cameras.top.source"]["detail"] == f"opencv: not opened, it is in use by process {daemon.pid}"
     assert found["cameras.top engine"]["detail"].startswith("not built, golden frames not judged")
     assert built == []
 

@@ -78,14 +78,14 @@ def test_too_little_room_is_a_fault_and_limits_that_do_not_fit_are_a_warning(
     found = check(tmp_path)
     assert found["state_dir"].result == "ok"
     assert found["evidence.max_bytes"].result == "WARN"
-    assert "30.0 GiB may be kept; above min_free there is room for 19.0 GiB" in found["evidence.max_bytes"].problem
+    assert "up to 30.0 GiB may be stored, but above min_free only 19.0 GiB fit" in found["evidence.max_bytes"].problem
     small = {"evidence": {"max_bytes": "10GiB"}, "journal": {"max_bytes": "9GiB"}}
     assert check(tmp_path, **small)["evidence.max_bytes"].result == "ok"
     assert check(tmp_path, evidence={"frames": "none"})["evidence.max_bytes"].result == "ok"
     disk["free"] = GIB // 2
     found = check(tmp_path)
     assert found["state_dir"].result == "FAIL"
-    assert "must have evidence.min_free free, 1.0 GiB, has 512 MiB" in found["state_dir"].problem
+    assert "must have at least evidence.min_free (1.0 GiB) of free space, has 512 MiB" in found["state_dir"].problem
 
 
 def test_what_is_kept_already_counts_as_room(tmp_path: Path, disk: dict[str, int]) -> None:
@@ -123,10 +123,14 @@ def test_files_may_go_while_they_are_counted(
 @pytest.mark.parametrize(
     ("script", "result", "words"),
     [
-        ("", "ok", "version 2, can be read"),
-        ("PRAGMA user_version = 1; DELETE FROM meta WHERE name LIKE 'events%'", "ok", "the next start brings it to 2"),
+        ("", "ok", "version 2, readable"),
+        (
+            "PRAGMA user_version = 1; DELETE FROM meta WHERE name LIKE 'events%'",
+            "ok",
+            "the next start upgrades it to version 2",
+        ),
         ("PRAGMA user_version = 9", "FAIL", "must be at most 2, got 9: a newer version of inspector wrote it; upgrade"),
-        ("PRAGMA application_id = 1", "FAIL", "another program's"),
+        ("PRAGMA application_id = 1", "FAIL", "belongs to another program"),
     ],
 )
 def test_journal_is_one_that_this_program_understands_or_it_is_said_why_not(
@@ -151,7 +155,7 @@ def test_journal_that_is_older_than_its_mark_is_a_fault(tmp_path: Path) -> None:
     write_mark(path, Mark(9, bytes(32), {"top": 7}))
     finding = check(tmp_path)["journal"]
     assert finding.result == "FAIL"
-    assert f"{path}: it is older than its mark: its last row is 4, but 9 were on record" in (finding.problem or "")
+    assert f"{path}: it is older than its mark: its last row is 4, but 9 had been recorded" in (finding.problem or "")
     assert "journal-restore" in finding.fix
 
 
@@ -159,7 +163,7 @@ def test_journal_that_is_gone_is_a_warning(tmp_path: Path) -> None:
     write_mark(tmp_path / "press" / "journal.sqlite", Mark(9, bytes(32), {"top": 7}))
     finding = check(tmp_path)["journal"]
     assert finding.result == "WARN"
-    assert "must hold 9 rows, but is gone" in (finding.problem or "")
+    assert "must have 9 rows, but the file is missing" in (finding.problem or "")
 
 
 def test_journal_that_is_no_database_is_a_fault(tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ def test_nothing_is_found_when_all_is_well_and_nothing_is_left_behind(folder: Pa
 @pytest.mark.parametrize(
     ("endpoint", "problem", "fix"),
     [
-        ("tcp://192.0.2.1:15555", "no address of this machine", "ip address"),
+        ("tcp://192.0.2.1:15555", "not an address of this machine", "ip address"),
         ("tcp://[2001:db8::1]:15555", "no", ""),  # no such address, or no such family
-        ("tcp://nowhere.invalid:15555", "no address is known by this name", "an address of this machine"),
+        ("tcp://nowhere.invalid:15555", "this host name has no address", "an address of this machine"),
         ("tcp://127.0.0.1:0", "port must be 1 to 65535, got 0", "another port"),
         ("tcp://127.0.0.1:99999", "port must be 1 to 65535, got 99999", "another port"),
-        ("ipc:///nowhere/frames", "the folder /nowhere is not there", "make /nowhere"),
+        ("ipc:///nowhere/frames", "the folder /nowhere does not exist", "create /nowhere"),
         ("ipc:///tmp/" + "x" * 103, "must have at most 107 bytes after ipc://, has 108", "shorter path"),
         ("ipc:///tmp/" + "ä" * 52, "must have at most 107 bytes after ipc://, has 109", "shorter path"),
     ],
@@ -85,7 +85,7 @@ def test_folder_that_the_service_makes_when_it_starts_need_not_be_there(folder: 
     endpoint = "ipc:///run/inspector/no-such-station/frames"
     found = check(folder, frames=endpoint)["sockets.frames"]
     assert found.problem is None
-    assert found.detail == f"{endpoint}: the service makes the folder /run/inspector/no-such-station when it starts"
+    assert found.detail == f"{endpoint}: the service creates the folder /run/inspector/no-such-station when it starts"
     assert check(folder, frames="ipc:///run/inspector/no/such/frames")["sockets.frames"].result == "FAIL"
 
 
@@ -106,13 +106,13 @@ def test_relative_path_of_ipc_is_a_warning(folder: Path) -> None:
 )
 def test_two_sockets_at_one_address_name_each_other(folder: Path, one: str, other: str) -> None:
     found = check(folder, frames=one, results=other)
-    assert "sockets.results has it too" in (found["sockets.frames"].problem or "")
-    assert "sockets.frames has it too" in (found["sockets.results"].problem or "")
+    assert "also used by sockets.results" in (found["sockets.frames"].problem or "")
+    assert "also used by sockets.frames" in (found["sockets.results"].problem or "")
 
 
 def test_http_port_of_a_socket_is_found(folder: Path) -> None:
     found = check(folder, frames="tcp://127.0.0.1:15555", http={"port": 15555})
-    assert "http has it too" in (found["sockets.frames"].problem or "")
+    assert "also used by http" in (found["sockets.frames"].problem or "")
 
 
 def test_port_in_use_is_a_fault_unless_this_stations_daemon_runs(folder: Path, taken: int) -> None:
@@ -147,7 +147,7 @@ def test_ipc_path_that_another_station_has_is_a_fault_that_names_its_process_who
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "True\n"
-        problem = f"ipc://{folder}/frames: in use by process {other.pid}: a start would be refused"
+        problem = f"ipc://{folder}/frames: in use by process {other.pid}: the station could not start"
         for daemon in (None, 4711):
             assert check(folder, daemon)["sockets.frames"].problem == problem
         assert "in use while this" in check(folder, other.pid)["sockets.frames"].detail
@@ -160,10 +160,10 @@ def test_file_that_is_no_socket_is_not_taken_for_one(folder: Path) -> None:
     (folder / "results").symlink_to(folder / "elsewhere")
     found = check(folder)
     for name in ("frames", "results"):
-        assert found[f"sockets.{name}"].problem == f"ipc://{folder}/{name}: what lies there is no socket"
+        assert found[f"sockets.{name}"].problem == f"ipc://{folder}/{name}: a file that is not a socket is in the way"
 
 
 def test_lock_that_another_user_made_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hold(folder / "frames.lock")
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith(".lock"))  # root may write all
-    assert f"its lock {folder}/frames.lock cannot be written" in (check(folder)["sockets.frames"].problem or "")
+    assert f"its lock file {folder}/frames.lock cannot be written" in (check(folder)["sockets.frames"].problem or "")

@@ -223,7 +223,7 @@ def test_check_tells_it_and_exits_78(folder: Path, run: Callable[..., tuple[int,
     (folder / "recipe").mkdir(mode=0o700)
     status, printed = run("check", folder / "station.yaml", "--no-environment", "--json")
     assert status == 78
-    assert "nobody, which the service runs as, cannot read" in printed
+    assert "nobody, the user of the service, cannot read" in printed
 
 
 def test_check_tells_of_a_station_file_that_the_user_cannot_read(
@@ -234,7 +234,7 @@ def test_check_tells_of_a_station_file_that_the_user_cannot_read(
     path.chmod(0o600)
     status, printed = run("check", path, "--no-environment")
     assert status == 78
-    assert "nobody, which the service runs as, cannot read" in " ".join(printed.replace("│", " ").split())
+    assert "nobody, the user of the service, cannot read" in " ".join(printed.replace("│", " ").split())
 
 
 def test_share_that_does_not_answer_is_not_asked_again(

@@ -83,9 +83,9 @@ def test_verify_prints_counts_and_head_and_ends_with_0_when_nothing_is_wrong(run
     status, printed = run("journal", "verify", path)
     assert status == 0
     assert printed == (
-        f"{path}: 4 row(s), 1 of them amending, 0 frame(s) open camera side: 3 to 3, 0 missing"
+        f"{path}: 4 row(s), 1 of them corrections, 0 frame(s) open camera side: 3 to 3, 0 missing"
         f" camera top: 1 to 2, 0 missing head: row 4, sha256 {head.hex()}"
-        f" 0 event(s), head: event 0, sha256 {'0' * 64} no fault found"
+        f" 0 event(s), head: event 0, sha256 {'0' * 64} no faults found"
     )
 
 
@@ -97,12 +97,12 @@ def test_verify_shows_the_mark_and_tells_a_journal_that_is_older(run: Run, path:
     assert status == 0
     with closing(sqlite3.connect(path)) as connection:
         (head,) = connection.execute("SELECT hash FROM results WHERE n = 4").fetchone()
-    assert f"mark: row 4, sha256 {head.hex()}; numbers given, side up to 3, top up to 2 no fault found" in printed
+    assert f"mark: row 4, sha256 {head.hex()}; numbers used, side up to 3, top up to 2 no faults found" in printed
     mark = find_mark(path)
     mark.write_text(mark.read_text().replace('"head": 4', '"head": 9'))
     status, printed = run("journal", "verify", path)
     assert status == 1
-    assert "FAULT it is older than its mark: its last row is 4, but 9 were on record" in printed
+    assert "FAULT it is older than its mark: its last row is 4, but 9 had been recorded" in printed
 
 
 def test_verify_names_the_fault_and_ends_with_1_when_a_row_was_altered(run: Run, path: Path) -> None:
@@ -111,7 +111,7 @@ def test_verify_names_the_fault_and_ends_with_1_when_a_row_was_altered(run: Run,
         connection.commit()
     status, printed = run("journal", "verify", path)
     assert status == 1
-    assert "FAULT row 2 (to\\x1b[2Jp 2): altered, or not in its place" in printed
+    assert "FAULT row 2 (to\\x1b[2Jp 2): altered, or in the wrong place" in printed
     assert "no fault" not in printed
 
 
@@ -155,12 +155,12 @@ def test_accept_lets_the_next_start_go_on_with_an_older_journal(
     monkeypatch.setenv("SUDO_USER", "ann")
     with pytest.raises(JournalError, match="older than its mark"):
         Journal(path)
-    assert run("journal", "accept", station) == (0, f"{path}: accepted up to row 4; 9 were on record")
+    assert run("journal", "accept", station) == (0, f"{path}: accepted up to row 4; 9 had been recorded")
     journal = Journal(path)
     (event,) = journal.skip_lost("boot")
     journal.close()
     assert (event.camera, event.details["reason"]) == ("top", "an older copy, accepted by ann")
-    assert run("journal", "accept", station) == (0, f"{path}: nothing to accept: the next start takes it as it is")
+    assert run("journal", "accept", station) == (0, f"{path}: nothing to accept: the next start will use it as it is")
     _, printed = run("journal", "events", path)
     assert printed.endswith("top journal lost by station: numbers 3 to 10007; an older copy, accepted by ann")
 
@@ -171,7 +171,7 @@ def test_accept_is_refused_while_the_station_runs(
     monkeypatch.setattr("inspector.service.control.lock.find_daemon", lambda _: 4711)
     before = find_mark(path).read_bytes()
     status, printed = run("journal", "accept", station)
-    assert (status, printed) == (1, f"inspector: {station}: its station must be stopped, but process 4711 runs it")
+    assert (status, printed) == (1, f"inspector: {station}: the station must be stopped, but process 4711 runs it")
     assert find_mark(path).read_bytes() == before
 
 
@@ -279,7 +279,7 @@ def test_what_was_there_stays_when_an_export_breaks_off(run: Run, path: Path, tm
         (
             ("--out", "out.xlsx"),
             2,
-            "'--out': must end in one of .csv, .jsonl, .parquet where there is no --format, got",
+            "'--out': must end in one of .csv, .jsonl, .parquet if --format is not given, got",
         ),
         (("--out", "out.csv", "--format", "xml"), 2, "'--format': must be one of csv, jsonl, parquet, got 'xml'"),
         (("--out", "none/out.csv"), 1, "--out: must be a file in a folder that exists, and not the journal, got none/"),
@@ -332,7 +332,7 @@ def test_query_finds_the_results_that_fit_newest_first(
 ) -> None:
     status, printed = run("journal", "query", path, "--json", *options)
     assert status == 0
-    assert ids(printed.replace("no such result on record", "")) == expected
+    assert ids(printed.replace("no such result in the journal", "")) == expected
 
 
 def test_query_prints_a_table_of_what_is_text_only(run: Run, path: Path) -> None:
@@ -344,7 +344,7 @@ def test_query_prints_a_table_of_what_is_text_only(run: Run, path: Path) -> None
 
 
 def test_query_says_so_and_ends_with_0_when_there_is_no_such_result(run: Run, path: Path) -> None:
-    assert run("journal", "query", path, "--part-id", "p8") == (0, "no such result on record")
+    assert run("journal", "query", path, "--part-id", "p8") == (0, "no such result in the journal")
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_events_are_those_of_a_camera_or_since_then_and_whole_as_json(run: Run, 
     assert (first["kind"], first["camera"], first["who"], first["boot_id"]) == ("recipe", "top", "ann", "boot")
     assert (first["at_utc_ns"], first["new"]) == (NOON_NS + HOUR_NS, recipe("lens", 1.5))
     assert (second["kind"], second["camera"]) == ("reload", None)
-    assert run("journal", "events", changed, "--since", "2027-01-01") == (0, "no such event on record")
+    assert run("journal", "events", changed, "--since", "2027-01-01") == (0, "no such event in the journal")
 
 
 def test_verify_counts_events_and_names_one_that_was_altered(run: Run, changed: Path) -> None:

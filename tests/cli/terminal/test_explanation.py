@@ -22,10 +22,10 @@ def test_explanation_names_file_assumptions_values_and_what_the_network_sees(tmp
     pixels[..., :3] = (10, 20, 30)
     assert explain(tmp_path / "a.png", pixels, scale=0.5) == {
         "file": "PNG, 8 bits, colours and alpha",
-        "assumed": "orientation: pixels as stored; alpha: opaque, dropped",
+        "assumed": "orientation ignored, pixels as stored; alpha: opaque, ignored",
         "frame": "40 × 60 RGB8, values 10 to 30",
         "network": "20 × 30, channels red, green, blue, values 10 to 30 of 0 to 255; then divided by 255, "
-        "minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+        "(0.485, 0.456, 0.406) subtracted, divided by (0.229, 0.224, 0.225)",
     }
 
 
@@ -35,7 +35,7 @@ def test_explanation_names_the_range_of_sixteen_bits(tmp_path: Path) -> None:
     assert texts["file"] == "PNG, 16 bits, grey"
     assert texts["frame"] == "40 × 60 Mono16, values 0 to 4095"
     assert texts["network"].startswith(
-        "40 × 60, channels grey three times, values 0 to 255 of 0 to 255 (0 to 4095 of the frame)"
+        "40 × 60, channels grey repeated three times, values 0 to 255 of 0 to 255 (0 to 4095 of the frame)"
     )
 
 

@@ -22,7 +22,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_process_ends_with_a_line_and_the_stacks_when_the_main_thread_hangs() -> None:
     ended = run("EndGuard(0.2).start(); threading.Lock().acquire(); term = time.sleep; term(1000)")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("the stop hangs: the process is ended 0.2 s after it began; all stacks follow\n")
+    assert ended.stderr.startswith("the stop hangs: the process exits 0.2 s after the stop began; all stacks follow\n")
     assert 'File "<string>", line' in ended.stderr
 
 

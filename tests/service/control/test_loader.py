@@ -20,7 +20,10 @@ def make_loader() -> Loader:
 
 @pytest.mark.parametrize(
     ("error", "expected"),
-    [(RecipeError("no weights"), "no weights"), (SystemExit("told to die"), "loader died: SystemExit('told to die')")],
+    [
+        (RecipeError("no weights"), "no weights"),
+        (SystemExit("told to die"), "loader process died: SystemExit('told to die')"),
+    ],
 )
 def test_loader_has_a_failure_however_it_ended(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: str

@@ -33,7 +33,7 @@ def test_station_is_found_and_refused_to_a_second_daemon_until_the_first_is_kill
         assert first.stdout.readline() == "held\n"
         assert find_daemon(folder) == first.pid
         with pytest.raises(
-            ConfigError, match=f"station: must be run by one daemon, but process {first.pid} runs it"
+            ConfigError, match=f"station: must be run by one daemon only, but process {first.pid} already runs it"
         ) as error:
             StationLock(folder)
         assert is_transient(error.value)  # it may be one that is about to end

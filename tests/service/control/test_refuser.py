@@ -17,7 +17,7 @@ from inspector.sources.wire import FrameDecoder
 from inspector.sources.zmq import ImagezmqSettings, ZmqSource
 
 WAIT_MS = 10_000
-REFUSED = b"ERROR SHUTDOWN: the station stops and takes no frame"
+REFUSED = b"ERROR SHUTDOWN: the station is stopping and accepts no frames"
 FRAME = [json.dumps({"msg": "pi", "dtype": "uint8", "shape": [1, 2, 3]}).encode(), bytes(6)]
 Connect = Callable[[], zmq.Socket[bytes]]
 
@@ -73,7 +73,9 @@ def test_frames_are_refused_from_the_source_s_end_to_the_refuser_s(
         refuser.stop()
         assert waiting.recv() == REFUSED  # the last turn counts too
         refuser.join(WAIT_MS / 1000)
-    assert caplog.messages == ["4 frames came while the station stopped: their senders were told, none is judged"]
+    assert caplog.messages == [
+        "4 frames arrived while the station was stopping: none was judged, their senders were informed"
+    ]
 
 
 def test_socket_is_closed_at_the_end_when_nobody_came(

@@ -161,7 +161,7 @@ def test_prepared_recipe_judges_only_that_camera_and_only_once_switched(
     assert bench.ask("switch", id=prepared["id"])["state"] == "switched"
     assert bench.in_use() == AS_STARTED | {"top": ("lens2", False)}
     assert bench.ask("status")["last_switch"]["top"]["state"] == "switched"
-    with pytest.raises(ValueError, match="camera: top must have a prepared recipe, the last asked for is switched"):
+    with pytest.raises(ValueError, match="camera: top must have a prepared recipe, the last one requested is switched"):
         bench.ask("switch", id=prepared["id"])
     value = registry.get_sample_value
     labels = {"camera": "top", "outcome": "switched"}
@@ -177,7 +177,9 @@ def test_old_recipe_stays_and_it_is_told_why_when_the_new_one_fails(
     refused = bench.prepare("lens2")
     assert (refused["state"], refused["error"]) == ("refused", str(error))
     assert str(error) in caplog.text
-    with pytest.raises(ValueError, match=rf"the last asked for is refused: .*lens2 by engineer \(id \w+\): {error}"):
+    with pytest.raises(
+        ValueError, match=rf"the last one requested is refused: .*lens2 by engineer \(id \w+\): {error}"
+    ):
         bench.ask("switch", id=refused["id"])
     assert bench.in_use() == AS_STARTED
     assert health.state is State.READY
@@ -203,7 +205,7 @@ def test_second_recipe_takes_the_place_of_the_first_when_asked_for_while_that_is
     last = bench.ask("prepare", recipe="lens3")
     bench.gate.set()
     assert bench.loading_held.wait(WAIT_S)  # lens2 is loaded
-    with pytest.raises(ValueError, match=r"the last asked for is preparing: .*lens3"):
+    with pytest.raises(ValueError, match=r"the last one requested is preparing: .*lens3"):
         bench.ask("switch", id=last["id"])
     bench.release.set()
     assert bench.wait(lambda status: status["last_switch"]["top"])["state"] == "prepared"
@@ -228,7 +230,7 @@ WRONG = [
     ({"camera": "bottom"}, "camera: must be one of ['top', 'side'], got 'bottom'"),
     ({"camera": None}, "camera: must be one of"),
     ({"camera": ["top"]}, "camera: must be one of"),
-    ({}, "recipe: must be a recipe's folder on the station's machine, got None"),
+    ({}, "recipe: must be a recipe folder on the station's machine, got None"),
     ({"recipe": ""}, "recipe: must be"),
     ({"recipe": 7}, "recipe: must be"),
     ({"recipe": "a\0b"}, "recipe: must be"),
@@ -237,7 +239,7 @@ WRONG = [
     ({"recipe": "\ud800"}, "recipe: must be"),
     ({"recipe": "circle"}, "recipe: must be"),
     ({"recipe": "nowhere"}, "got 'nowhere' ("),
-    ({"recipe": "lens/recipe.yaml"}, "recipe: must be a recipe's folder"),
+    ({"recipe": "lens/recipe.yaml"}, "recipe: must be a recipe folder"),
 ]
 
 
@@ -325,7 +327,7 @@ def test_switch_is_refused_when_somebody_else_prepared_another_recipe_meanwhile(
             bench.ask_as("anna", "switch", **named)
     assert bench.in_use() == AS_STARTED
     assert bench.ask_as("ben", "switch", id=second["id"])["state"] == "switched"
-    with pytest.raises(ValueError, match=r"the last asked for is switched: .*lens3 by ben"):
+    with pytest.raises(ValueError, match=r"the last one requested is switched: .*lens3 by ben"):
         bench.ask_as("anna", "switch", id=first["id"])
     assert bench.in_use()["top"] == ("lens3", False)
 
@@ -455,7 +457,7 @@ def test_all_fields_that_need_a_restart_are_named_when_they_changed(bench: Bench
         "device",
         "tile_batch",
     }
-    assert "http.port: needs a restart to change, is 9108, got 1" in refused["error"]
+    assert "http.port: cannot change without a restart, is 9108, got 1" in refused["error"]
     assert bench.applied == []
 
 
@@ -515,7 +517,7 @@ def test_replaced_preparation_and_refused_switch_are_on_record_once_with_who(ben
 def test_reload_is_on_record_with_what_it_changed_or_why_not(bench: Bench) -> None:
     bench.reload(bench.make_station(cameras={"top": {"recipe": bench.folder / "lens2"}, "side": {}}))
     assert recorded(bench) == [("reload", "refused", "station file", None)]
-    assert "cameras.side.recipe: needs a restart" in bench.events.pop().details["reason"]
+    assert "cameras.side.recipe: cannot be removed without a restart" in bench.events.pop().details["reason"]
     cameras = {"top": {"recipe": bench.folder / "lens2"}, "side": {"recipe": bench.folder / "lens"}}
     bench.reload(bench.make_station(cameras=cameras, stop_timeout_s=3.0))
     assert recorded(bench) == [

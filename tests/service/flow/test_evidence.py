@@ -287,7 +287,7 @@ def test_an_image_that_fails_costs_an_image_and_is_told_until_the_next_success(
     assert store.names() == ["f0", "f3"]
     assert counted() == (2, 2)
     assert [record.getMessage() for record in caplog.records if record.name.endswith(".evidence")] == [
-        "evidence given up: frame f1: No space left"
+        "evidence not stored: frame f1: No space left"
     ]
 
 

@@ -188,7 +188,7 @@ def test_frame_with_the_bytes_of_its_cameras_last_one_is_refused_when_the_recipe
     judge.detector.expectation = None if refuses is None else SimpleNamespace(refuses_repeats=refuses)
     now = {"captured_utc_ns": time.time_ns()}
     line.run(ScriptedSource([make_frame("f1", **now), make_frame("f1", **now), make_frame("f2", **now)]))
-    why = "its pixels are those of the camera's last frame: does the camera hang?"
+    why = "its pixels are the same as those of the camera's last frame: the camera may have stopped"
     answers = [("f2", Verdict.ERROR, Reason.REPEATED_FRAME, why)] if refuses else []
     assert line.answers() == answers
     assert line.waiting() == ["f1", "f1"] if refuses else ["f1", "f1", "f2"]
@@ -422,10 +422,10 @@ def test_frame_is_stale_when_it_was_captured_longer_ago_than_its_deadline_and_th
 ) -> None:
     line.cameras = {"top": Camera(deadline_ms=5000)}
     young, old = NOW_NS - 5 * SECOND_NS, NOW_NS - 12 * SECOND_NS
-    why = "it was held on the way, or the clocks differ"
+    why = "it was delayed on the way, or the clocks differ"
     answers = run_aged(line, make_frame, young, old)
     assert answers == [
-        (Reason.STALE, f"captured 12000 ms before it came; max_age_ms is 5000 (as deadline_ms): {why}: {ADVICE}")
+        (Reason.STALE, f"captured 12000 ms before it arrived; max_age_ms is 5000 (as deadline_ms): {why}: {ADVICE}")
     ]
     assert line.waiting() == [f"f{young}"]
 
@@ -438,8 +438,8 @@ def test_frame_is_judged_when_neither_it_nor_the_file_says_how_old_it_may_be(lin
 def test_frame_is_stale_when_it_was_captured_too_long_ago(line: Line, make_frame: MakeFrame) -> None:
     line.cameras = {"top": Camera(max_age_ms=500)}
     answers = run_aged(line, make_frame, NOW_NS - SECOND_NS // 2, NOW_NS - SECOND_NS * 3 // 4)
-    why = "it was held on the way, or the clocks differ"
-    assert answers == [(Reason.STALE, f"captured 750 ms before it came; max_age_ms is 500: {why}: {ADVICE}")]
+    why = "it was delayed on the way, or the clocks differ"
+    assert answers == [(Reason.STALE, f"captured 750 ms before it arrived; max_age_ms is 500: {why}: {ADVICE}")]
     assert line.waiting() == [f"f{NOW_NS - SECOND_NS // 2}"]
 
 
@@ -460,7 +460,7 @@ def test_frame_is_stale_when_it_comes_from_the_future(
 ) -> None:
     line.cameras = {"top": camera}
     answers = run_aged(line, make_frame, NOW_NS + SECOND_NS // 2, NOW_NS + SECOND_NS)
-    why = f"captured 1000 ms after it came: the clocks differ by more than max_age_ms, {limit}: {ADVICE}"
+    why = f"captured 1000 ms after it arrived: the clocks differ by more than max_age_ms, {limit}: {ADVICE}"
     assert answers == [(Reason.STALE, why)]
     assert line.waiting() == [f"f{NOW_NS + SECOND_NS // 2}"]
 
@@ -471,7 +471,7 @@ def test_limit_holds_for_its_own_camera_when_others_have_none(line: Line, make_f
 
 
 def undated(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line for line in caplog.messages if "says when it was captured" in line]
+    return [line for line in caplog.messages if "has a capture time" in line]
 
 
 def test_camera_is_told_once_when_none_of_its_frames_says_when_it_was_captured(
@@ -482,7 +482,7 @@ def test_camera_is_told_once_when_none_of_its_frames_says_when_it_was_captured(
     assert undated(caplog) == []
     line.run(ScriptedSource(frames))
     (told,) = undated(caplog)
-    assert told.startswith("camera top: none of 100 frames says when it was captured (captured_utc_ns): one held on")
+    assert told.startswith("camera top: none of 100 frames has a capture time (captured_utc_ns): a delayed frame")
 
 
 def test_camera_is_not_told_of_when_frames_say_when_they_were_captured_or_the_file_says_more_than_the_default(
@@ -532,7 +532,7 @@ def test_sender_is_told_an_error_when_its_frame_is_not_on_record_in_time(
     source = ScriptedSource([make_frame("f1"), make_frame("f2")])
     source.asks = True
     thread = line.run(source)
-    assert source.answers == ["not on record: the journal could not be written in time"] * 2
+    assert source.answers == ["not recorded: the journal could not be written in time"] * 2
     assert line.waiting() == ["f1", "f2"]
     assert thread.failure is None
 

@@ -131,7 +131,7 @@ def test_recipe_is_refused_when_it_is_altered_while_it_is_loaded(
         (folder / "recipe.yaml").write_text(text.replace("100.0", "200.0"), encoding="utf-8")
 
     stand_in.warm_up = alter
-    with pytest.raises(RecipeError, match=r"recipe\.yaml: altered while it was loaded") as error:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: changed while it was loaded") as error:
         load_judge(folder, CPU, 2, tmp_path)
     assert is_transient(error.value)  # it is whole at the next try
 
@@ -141,9 +141,9 @@ def test_doubts_about_a_recipe_are_logged_when_it_is_loaded(
 ) -> None:
     load_judge(lens, CPU, 2, tmp_path)
     assert [message.partition(":")[0] for message in caplog.messages] == ["recipe lens"] * 3
-    assert "threshold: it was set by hand, and what good frames score is not known" in caplog.messages[0]
-    assert "expected_frames: none: a frame that shows no part, or another one, can PASS" in caplog.messages[1]
-    assert "golden: no frame here must FAIL" in caplog.messages[2]
+    assert "threshold: it was set manually, and the scores of good frames are not known" in caplog.messages[0]
+    assert "expected_frames: none: a frame that shows no part or a wrong part can PASS" in caplog.messages[1]
+    assert "golden: no frame with the verdict FAIL" in caplog.messages[2]
 
 
 def test_recipe_is_refused_when_its_user_may_not_read_it(

@@ -44,8 +44,8 @@ def test_lost_results_are_logged_counted_and_shown_when_the_journal_was_deleted(
     journal, past = open_journal(path, "boot", health=health, metrics=metrics)
     assert past.seqs == {"top": 3 + MARGIN}
     words = (
-        "journal: camera top: 3 results or more are not on record, from number 1 on: not in the journal any more; "
-        "results go on above 10003"
+        "journal: camera top: 3 or more results are not recorded, from number 1 on: no longer in the journal; "
+        "results continue above 10003"
     )
     assert caplog.messages == [words]
     assert health.last_error == words
@@ -58,7 +58,7 @@ def test_fault_names_the_field_and_is_for_a_person_when_the_journal_is_damaged(
 ) -> None:
     path.write_bytes(b"shopping list\n" * 100)
     with pytest.raises(
-        ConfigError, match=r"^state_dir: journal .*: cannot be opened: file is not a database; docs"
+        ConfigError, match=r"^state_dir: journal .*: cannot be opened: file is not a database; see docs"
     ) as error:
         open_journal(path, "boot", health=health, metrics=metrics)
     assert error.value.field == ("state_dir",)

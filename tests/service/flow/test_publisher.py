@@ -367,7 +367,7 @@ def test_frame_is_answered_deadline_and_that_is_amended_when_the_disk_hangs(
     lateness_s = (time.monotonic_ns() - outcome.ticket.deadline_monotonic_ns) / 1e9
     assert 0.02 <= lateness_s < 1.0
     assert verdicts([sent]) == [("f1", "ERROR", "DEADLINE")]
-    assert sent["message"] == "judged, but not on record before the deadline"
+    assert sent["message"] == "judged, but not recorded before the deadline"
     amendment = recorder.next_late()
     assert late(amendment) == ("f1", "ERROR", "DEADLINE", True)
     assert amendment.number == outcome.ticket.number
@@ -460,7 +460,7 @@ def test_verdict_is_amended_to_deadline_when_it_is_durable_only_after_the_deadli
     recorder.answer()
     sent = socket.next()
     assert verdicts([sent]) == [("f1", "ERROR", "DEADLINE")]
-    assert sent["message"] == "judged, but on record only after the deadline"
+    assert sent["message"] == "judged, but recorded only after the deadline"
     assert late(recorder.next_late()) == ("f1", "ERROR", "DEADLINE", True)
 
 

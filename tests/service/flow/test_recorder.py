@@ -446,7 +446,7 @@ def test_stop_ends_and_says_how_much_is_lost_when_the_disk_takes_nothing(
     recorder.close_late(closing(2, amends=True))
     recorder.stop()
     end(launch(recorder))
-    assert "journal: not on record: 2 published results, 0 events" in caplog.messages
+    assert "journal: not recorded: 2 published results, 0 events" in caplog.messages
     assert recorder.failure is None
 
 

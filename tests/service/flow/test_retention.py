@@ -80,7 +80,9 @@ def test_step_is_told_and_delays_what_is_due(caplog: pytest.LogCaptureFixture, s
     line.run(2)
     assert line.look() is not None
     assert line.look(step_s=step_s) is None
-    assert caplog.messages == [f"the clock was stepped by {step_s:.0f} s: for an hour no result is deleted for its age"]
+    assert caplog.messages == [
+        f"the clock jumped by {step_s:.0f} s: for one hour no result is deleted because of its age"
+    ]
     assert line.run(0.9) == 0
 
 

@@ -431,7 +431,7 @@ def test_frame_is_answered_unjudged_when_its_time_left_is_less_than_the_last_fra
     bench.buffer.put(accept("hopeless", age_s=59.4))
     bench.buffer.put(accept("fresh"))
     bench.drain(bench.build())
-    message = "not begun: too little time was left to judge it"
+    message = "not started: too little time was left to judge it"
     assert bench.answers() == [
         ("hopeless", Verdict.ERROR, Reason.DEADLINE, message),
         ("fresh", Verdict.PASS, Reason.OK, None),

@@ -319,7 +319,7 @@ def test_password_appears_nowhere_when_logins_fail(
     get(guarded, "/live", login("metrics:guess-me"))
     get(guarded, "/live", login("metrics:trüb:wetter"))
     text = caplog.text + "".join(capfd.readouterr()) + repr(guarded._access)
-    assert "127.0.0.1 gave a wrong login" in text
+    assert "127.0.0.1 sent a wrong user name or password" in text
     assert not any(word in text for word in ("guess-me", "wetter", "Basic"))
 
 
@@ -438,7 +438,7 @@ def test_certificate_is_refused_when_it_cannot_serve(pair: tuple[Path, Path], tm
     other, other_key = make_certificate(tmp_path, "other", "-passout", "pass:hidden")
     junk = tmp_path / "junk.crt"
     junk.write_bytes(b"\xff junk")
-    rule = "http.tls.certificate: must be a PEM certificate, its chain after it, that belongs to http.tls.key, got "
+    rule = "http.tls.certificate: must be a PEM certificate, followed by its chain, that belongs to http.tls.key, got "
     for faulty, word in (((other, pair[1]), "MISMATCH"), ((other, other_key), "encrypted"), ((junk, pair[1]), "PEM")):
         with pytest.raises(ConfigError, match=f"{rule}.*{word}") as fault:
             load_http_access(Http(**tls(faulty)))

@@ -269,7 +269,7 @@ def test_each_change_of_state_is_logged_once_with_from_to_and_why(
     health.enter(State.READY, "all recipes are loaded")
     for _ in range(3):
         health.report("source top", "cable out")
-        health.enter(State.RUNNING, "a frame came")
+        health.enter(State.RUNNING, "a frame arrived")
         health.enter(State.DEGRADED)
     for _ in range(3):
         health.report("source top", None)
@@ -279,7 +279,7 @@ def test_each_change_of_state_is_logged_once_with_from_to_and_why(
     assert lines(caplog) == [
         ("INFO", "state STARTING → READY: all recipes are loaded"),
         ("WARNING", "state READY → DEGRADED: source top: cable out"),
-        ("INFO", "state DEGRADED → RUNNING: source top: well again"),
+        ("INFO", "state DEGRADED → RUNNING: source top: recovered"),
         ("ERROR", "state RUNNING → FAULT: device: CUDA error"),
     ]
     last = caplog.records[-1]
@@ -300,7 +300,7 @@ def test_state_that_comes_and_goes_does_not_fill_the_log_and_its_last_change_is_
     for _ in range(7):
         tick_after(clock, health, 1.0)
     assert [message for _, message in lines(caplog)[written:]] == [
-        f"state READY → DEGRADED: source top: gone ({50 - written} more like it)"
+        f"state READY → DEGRADED: source top: gone ({50 - written} more like this)"
     ]
 
 

@@ -79,7 +79,7 @@ def test_what_was_held_back_of_the_log_is_written_however_it_ends(
         caplog.clear()
         run(Scripted("a", "b", "c", *last, health=running))
         lines = [record.getMessage() for record in caplog.records if record.name == __name__]
-        assert [line for line in lines if "died" not in line] == ["a", "c (1 more like it)"]
+        assert [line for line in lines if "died" not in line] == ["a", "c (1 more like this)"]
 
 
 def test_every_thread_of_the_service_is_a_part() -> None:

@@ -33,7 +33,7 @@ def test_lines_are_held_and_counted_when_they_repeat_within_the_period(
     assert caplog.messages == ["lost 0"]
     clock.now += 0.1
     limited.warning("lost", "lost again")
-    assert caplog.messages == ["lost 0", "lost again (4 more like it)"]
+    assert caplog.messages == ["lost 0", "lost again (4 more like this)"]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
@@ -45,7 +45,7 @@ def test_count_starts_anew_when_a_line_was_written(clock: SimpleNamespace, caplo
     limited.warning("lost", "second")
     clock.now += 5
     limited.warning("lost", "third")
-    assert caplog.messages == ["lost", "second (2 more like it)", "third"]
+    assert caplog.messages == ["lost", "second (2 more like this)", "third"]
 
 
 def test_kinds_do_not_hold_each_other_when_they_alternate(
@@ -56,7 +56,7 @@ def test_kinds_do_not_hold_each_other_when_they_alternate(
         limited.warning(kind, kind)
     clock.now += 5
     limited.warning("refused", "refused")
-    assert caplog.messages == ["lost", "refused", "refused (1 more like it)"]
+    assert caplog.messages == ["lost", "refused", "refused (1 more like this)"]
 
 
 def test_message_is_written_as_it_is_when_it_holds_percent_signs(
@@ -76,7 +76,7 @@ def test_what_was_held_is_written_when_the_flood_ends(clock: SimpleNamespace, ca
     clock.now += 0.1
     limited.flush_due()
     limited.flush_due()
-    assert caplog.messages == ["lost 0", "lost 3 (2 more like it)"]
+    assert caplog.messages == ["lost 0", "lost 3 (2 more like this)"]
     assert [record.camera for record in caplog.records] == ["top", "top"]
     limited.warning("lost", "another flood")
     assert caplog.messages[2:] == ["another flood"]
@@ -103,4 +103,4 @@ def test_as_many_lines_as_a_burst_are_written_before_any_is_held(
         limited.log(logging.INFO, "state", str(number))
     clock.now += 5
     limited.log(logging.INFO, "state", "5")
-    assert caplog.messages == ["0", "1", "2", "5 (2 more like it)"]
+    assert caplog.messages == ["0", "1", "2", "5 (2 more like this)"]

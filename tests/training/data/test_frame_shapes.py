@@ -27,7 +27,7 @@ def test_squeezing_is_said_with_its_extent_when_the_aspect_changes(
 ) -> None:
     (message,) = messages(caplog, [(300, 300), odd, (300, 300)], resize_hw=(256, 256))
     assert message == (
-        f"--resize 256 256 squeezes 1 of 3 frames out of shape, those of {odd[0]} × {odd[1]} the most: one side "
+        f"--resize 256 256 distorts 1 of 3 frames, most of all those of {odd[0]} × {odd[1]}: one side is scaled "
         f"{factor} times as much as the other; --short-side keeps the aspect"
     )
 
@@ -37,7 +37,7 @@ def test_squeezing_is_measured_against_the_size_asked_for_when_it_is_no_square(
 ) -> None:
     assert messages(caplog, [(100, 300)], resize_hw=(256, 768)) == []
     (message,) = messages(caplog, [(300, 100), (100, 300)], resize_hw=(256, 768))
-    assert message.startswith("--resize 256 768 squeezes 1 of 2 frames out of shape, those of 300 × 100 the most: one")
+    assert message.startswith("--resize 256 768 distorts 1 of 2 frames, most of all those of 300 × 100: one")
     assert "9.00 times" in message
 
 
@@ -61,6 +61,6 @@ def test_mirroring_is_said_when_frames_are_smaller_than_a_tile(
 ) -> None:
     (message,) = messages(caplog, [(100, 300), (300, 900), (600, 600)], **preprocessing)
     assert message == (
-        f"{count} of 3 frames are smaller than a tile, and mirrored to fill it ({size} up to {filled}); "
+        f"{count} of 3 frames are smaller than a tile and are mirrored to fill it ({size} up to {filled}); "
         "--short-side 256 enlarges them instead"
     )

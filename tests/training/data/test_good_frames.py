@@ -37,7 +37,7 @@ def test_frames_are_left_out_by_content_when_training_saw_them(
     recipe = record(tmp_path / "recipe", a="A", b="B")
     paths = write(tmp_path / "good", renamed="A", b="another", c="C")
     assert list(choose_frames(recipe, paths)) == paths[1:]
-    assert "1 of 3 good frames left out, the recipe was trained on them: " in caplog.text
+    assert "1 of 3 good frames left out, since the recipe was trained on them: " in caplog.text
     assert "renamed.png" in caplog.text
 
 
@@ -51,7 +51,7 @@ def test_frames_that_chose_the_weights_are_left_out_and_those_held_aside_are_not
 
 def test_calibration_is_refused_when_training_saw_all_frames(tmp_path: Path) -> None:
     recipe = record(tmp_path / "recipe", a="A", b="B")
-    with pytest.raises(TrainingError, match="at least 2 never trained on are needed, got 0 of 2"):
+    with pytest.raises(TrainingError, match="at least 2 not used in training are needed, got 0 of 2"):
         choose_frames(recipe, write(tmp_path / "good", x="A", y="B"))
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_warned_of_when_ten_frames_are_new(tmp_path: Path, caplog: py
 @pytest.mark.parametrize("text", ["", "[]", '{"frames": ["a"]}', '{"frames": null}', '{"frames": {"a": []}}'])
 def test_record_of_training_is_refused_when_it_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text)
-    with pytest.raises(RecipeError, match=r"training\.json: must be the record that training writes"):
+    with pytest.raises(RecipeError, match=r"training\.json: must be a record written by training"):
         choose_frames(tmp_path, write(tmp_path / "good", a="A"))
 
 
@@ -87,8 +87,8 @@ def test_groups_are_folders_or_what_an_expression_finds(tmp_path: Path) -> None:
     ("rule", "fault"),
     [
         ("lot(", r"must be folder or a regular expression, got 'lot\('"),
-        ("lot", "must have one group in brackets, got 'lot', which has 0"),
-        ("(l)(o)t", "must have one group in brackets, .* which has 2"),
+        ("lot", "must have one capture group, got 'lot', which has 0"),
+        ("(l)(o)t", "must have one capture group, .* which has 2"),
         (r"(lot\d)", "must match each frame, .* which does not match z.png"),
         (r"lot(x)?|z", "must match each frame, .* which does not match"),
     ],

@@ -40,5 +40,5 @@ def test_keys_that_are_not_known_are_overlooked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"frames": ["a.png"]}', '{"history": [{"loss": 1}]}'])
 def test_record_is_refused_by_name_when_it_is_something_else(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"training\.json: must be the record that training writes"):
+    with pytest.raises(RecipeError, match=r"training\.json: must be a record written by training"):
         load_record(tmp_path)

@@ -164,12 +164,12 @@ def test_unreadable_frames_are_named_and_counted_while_the_rest_goes_on(
 def test_evaluation_ends_when_no_frame_of_a_sort_can_be_judged(recipe_dir: Path, dataset_dir: Path) -> None:
     for frame in (dataset_dir / "test/good").iterdir():
         frame.write_bytes(b"no image")
-    with pytest.raises(TrainingError, match=r"must hold test/good and .* that can be judged, got \['dent'\]"):
+    with pytest.raises(TrainingError, match=r"must contain test/good and .* that can be judged, got \['dent'\]"):
         evaluate(recipe_dir, dataset_dir, device="cpu")
 
 
 def test_dataset_is_refused_when_it_lacks_good_frames(recipe_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="must hold test/good"):
+    with pytest.raises(TrainingError, match="must contain test/good"):
         evaluate(recipe_dir, tmp_path, device="cpu")
 
 

@@ -123,10 +123,10 @@ def test_report_is_one_well_formed_file_that_asks_for_nothing(
         evaluation.recipe.weights_sha256,
         f"{evaluation.metrics['image_auroc']:.4f}",
         f"{evaluation.metrics['aupro_0_05']:.4f}",
-        "The threshold was set by hand",
+        "The threshold was set manually",
         "95 % interval",
         "Defective frames that pass, lowest score first.",
-        "No good frame fails. Those nearest to the threshold:",
+        "No good frame fails. The frames nearest to the threshold:",
         "map_normalisation",
         "learning rate",
     ):
@@ -207,9 +207,9 @@ def test_report_says_so_when_more_good_frames_fail_than_the_recipe_promised(
     _set_threshold(recipe_dir, 1e-6)
     page = _Page(_report(recipe_dir, dataset_dir, tmp_path / "report.html")[1])
     assert "at most 7.2\u00a0% of good parts are rejected, at 95 % confidence" in page.text
-    assert "More good frames were rejected here than that bound allows" in page.text
+    assert "More good frames were rejected here than this bound allows" in page.text
     assert "Good frames that fail, highest score first." in page.text
-    assert "No defective frame passes. Those nearest to the threshold:" in page.text
+    assert "No defective frame passes. The frames nearest to the threshold:" in page.text
 
 
 def test_report_is_written_without_masks_and_without_a_training_record(
@@ -218,7 +218,7 @@ def test_report_is_written_without_masks_and_without_a_training_record(
     shutil.rmtree(dataset_dir / "ground_truth")
     (recipe_dir / "training.json").unlink()
     page = _Page(_report(recipe_dir, dataset_dir, tmp_path / "report.html")[1])
-    assert "None of 2 defective frames have a mask" in page.text
+    assert "No defective frame has a mask, so there are no pixel metrics." in page.text
     assert page.pictures("mask") == []
     assert "learning rate" not in page.text
 
@@ -251,9 +251,12 @@ def test_bound_is_in_words_with_the_frames_it_rests_on(threshold_recipe_dir: Pat
     assert "states no bound" in describe_bound(recipe)
     threshold = Threshold(value=1.0, method="gumbel", n_good=24, false_reject_bound=0.117)
     words = describe_bound(recipe.model_copy(update={"threshold": threshold}))
-    assert words.startswith("The threshold was set on 24 good frames that training never saw, by a Gumbel fit")
+    assert words.startswith("The threshold was set on 24 good frames not used in training, with a Gumbel")
     assert "at most 11.7\u00a0% of good parts" in words
-    for method, expected in (("generalised_pareto", "on 24 .*, by a generalised Pareto"), ("defects", "on defective")):
+    for method, expected in (
+        ("generalised_pareto", "on 24 .*, with a generalised Pareto"),
+        ("defects", "on defective"),
+    ):
         changed = recipe.model_copy(update={"threshold": threshold.model_copy(update={"method": method})})
         assert re.match(f"The threshold was set {expected}", describe_bound(changed))
     by_hand = threshold.model_copy(update={"method": "manual"})  # what calibration once stated holds no longer

@@ -77,7 +77,7 @@ def test_each_frame_counts_when_folds_score_them(
     assert all(4 <= curve.n <= 6 for curve in recipe.qualification.kinds.values())  # one frame has not room for all
     assert recipe.qualification.n_frames == 1  # the one that the network that judges was not trained on
     assert not list(tmp_path.glob(".recipe*"))
-    assert "folds: each was trained for 2 steps; below 50 their scores grow with every step" in caplog.text
+    assert "folds: each was trained for 2 steps; below 50 steps the scores still grow with every step" in caplog.text
 
 
 def test_no_fold_s_network_sees_the_frames_it_scores(
@@ -116,7 +116,7 @@ def test_frame_that_stands_out_is_named_shown_and_left_out_by_trim(
     assert recipe.threshold is not None
     assert recipe.threshold.n_outliers == 1
     (told,) = [r.getMessage() for r in caplog.records if r.getMessage().startswith("good frame odd.png")]
-    assert "stands out. Look at it" in told
+    assert "stands out, check it" in told
     x, y = (int(told.partition(f"{axis} ")[2].partition(",")[0].partition(";")[0]) for axis in "xy")
     assert 60 <= x < 110
     assert 10 <= y < 60
@@ -163,14 +163,14 @@ def test_threshold_moves_without_judging_again_when_no_frames_are_given(good_dir
 
 def _refuse_what_needs_frames(folder: Path) -> None:
     before = (folder / "recipe.yaml").read_text()
-    with pytest.raises(TrainingError, match="GOOD_DIR: must be given with --min-region-area: frames must be judged"):
+    with pytest.raises(TrainingError, match="GOOD_DIR: must be given with --min-region-area, which needs frames"):
         calibrate(folder, min_region_area=4, device="cpu")
     (folder / "recipe.yaml").write_text(before.replace("sigma: 2.0", "sigma: 3.0"))
-    with pytest.raises(TrainingError, match="GOOD_DIR: must be given where the recipe was edited"):
+    with pytest.raises(TrainingError, match="GOOD_DIR: must be given, since the recipe was edited"):
         calibrate(folder, device="cpu")
     (folder / "recipe.yaml").write_text(before)
     (folder / "scores.json").unlink()
-    with pytest.raises(TrainingError, match=r"scores\.json: must be there where no GOOD_DIR is given"):
+    with pytest.raises(TrainingError, match=r"scores\.json: required if GOOD_DIR is not given"):
         calibrate(folder, device="cpu")
     assert (folder / "recipe.yaml").read_text() == before
 
@@ -214,7 +214,7 @@ def test_frames_of_training_calibrate_again_each_by_the_network_that_never_saw_i
         calibrate(folder, good_dir, device="cpu")
     shutil.rmtree(folder / "folds")
     calibrate(folder, good_dir, device="cpu")
-    assert "10 of 12 good frames left out, the recipe was trained on them" in caplog.text
+    assert "10 of 12 good frames left out, since the recipe was trained on them" in caplog.text
 
 
 def test_fold_that_diverges_is_named_and_nothing_is_written(

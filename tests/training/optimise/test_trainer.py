@@ -87,7 +87,7 @@ def test_batch_is_halved_when_memory_runs_out(
     assert run.run() == "steps"
     assert run.state.batch_size == 2
     assert run.state.tiles_seen == 4 * 2
-    assert "out of memory at 4 tiles a batch: going on with 2" in caplog.text
+    assert "out of memory at 4 tiles per batch: continuing with 2" in caplog.text
 
 
 def test_halved_batches_do_not_shorten_an_epoch(frames: FrameSet, monkeypatch: pytest.MonkeyPatch) -> None:

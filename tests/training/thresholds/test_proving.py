@@ -119,7 +119,7 @@ def test_recipe_becomes_fp32_and_is_scored_again_when_its_precision_moves_scores
     with caplog.at_level(logging.WARNING, logger="inspector"):
         proved, _, scores, _ = score_proved(recipe, model, load, offer_noise)
     assert (proved.precision, proved.calibrated_in, scores) == ("fp32", "fp32", "fp32 scores")
-    assert "bf16 moves scores of good tiles by 5.00% of the highest, limit 3.0%" in caplog.text
+    assert "bf16 changes the scores of good tiles by 5.00% of the highest, limit 3.0%" in caplog.text
 
 
 def test_recipe_is_refused_when_the_precision_asked_for_moves_scores_far(recipe: Recipe, model: Any) -> None:
@@ -128,7 +128,7 @@ def test_recipe_is_refused_when_the_precision_asked_for_moves_scores_far(recipe:
     def load(candidate: Recipe) -> Detector:
         return shifted(Detector(candidate, build_eager(candidate, model)), Precision.INT8, 1.5)
 
-    with pytest.raises(TrainingError, match=r"precision: int8 moves scores of good tiles by 50\.00%"):
+    with pytest.raises(TrainingError, match=r"precision: int8 changes the scores of good tiles by 50\.00%"):
         score_proved(asked, model, load, offer_noise)
 
 
@@ -164,7 +164,7 @@ def test_int8_network_is_measured_on_the_frames_that_can_be_read(recipe: Recipe,
     assert set(adopted.quantised_sha256) == {
         f"{name}.{kind}" for name in ("distances", "map") for kind in ("xml", "bin")
     }
-    with pytest.raises(TrainingError, match="at least one must be usable for int8, got 1 that are not"):
+    with pytest.raises(TrainingError, match="at least one must be usable for int8, got 1 unusable"):
         adopt_quantised(recipe, model, [frames / "broken.png"], out)
     drop_unused(out, recipe)
     assert not list(out.iterdir())
