@@ -303,7 +303,7 @@ def test_endpoint_is_accepted_when_local(tmp_path: Path, endpoint: str) -> None:
 def test_endpoint_is_accepted_when_open_and_declared(tmp_path: Path, endpoint: str) -> None:
     text = MINIMAL + f"sockets:\n  frames: '{endpoint}'\n"
     assert "frames must be a loopback address" in fault_of(write(tmp_path, text))
-    assert "add a section security" in fault_of(write(tmp_path, text))
+    assert "add a security section" in fault_of(write(tmp_path, text))
     for way in ("  open_without_authentication: true\n", "security: {}\n"):
         assert load_station(write(tmp_path, text + way)).sockets.frames == endpoint
 

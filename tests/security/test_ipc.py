@@ -50,12 +50,14 @@ def have() -> Iterator[Have]:
         process.communicate()
 
 
-@pytest.mark.parametrize(("how", "words"), [("listens", "is already listening there"), ("starts", "is in use by")])
+@pytest.mark.parametrize(
+    ("how", "words"), [("listens", "process {} is already listening there"), ("starts", "it is in use by process {}")]
+)
 def test_path_is_refused_while_another_process_has_it_and_free_once_it_is_killed(
     path: Path, have: Have, how: str, words: str
 ) -> None:
     other = have(path, how)
-    with pytest.raises(OSError, match=f"process {other.pid} {words}$"):
+    with pytest.raises(OSError, match=f"{words.format(other.pid)}$"):
         ipc.listen(path)
     other.kill()
     other.wait()

@@ -80,7 +80,7 @@ def test_old_recipe_stays_when_the_loss_is_not_finite(
     out = tmp_path / "recipe"
     before = train(good_dir, out, OPTIONS)
     monkeypatch.setattr(ReverseDistillationLoss, "forward", lambda self, a, b: b[0].sum() * float("nan"))
-    with pytest.raises(TrainingError, match="loss: must be finite, got nan at step 1; no weights"):
+    with pytest.raises(TrainingError, match="loss: must be finite, got nan at step 1; there are no earlier weights"):
         train(good_dir, out, OPTIONS)
     assert load_recipe(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "recipe"]
@@ -199,7 +199,7 @@ def test_training_is_refused_when_map_mode_and_normalisation_do_not_go_together(
 
 def test_training_is_refused_when_the_mask_has_another_aspect(good_dir: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((128, 96), 255, np.uint8))
-    with pytest.raises(RecipeError, match=r"--roi-mask: must have the frame's aspect, \(96, 128\)"):
+    with pytest.raises(RecipeError, match=r"--roi-mask: must have the frame's aspect ratio, \(96, 128\)"):
         train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, roi_mask=tmp_path / "mask.png"))
 
 
@@ -313,4 +313,4 @@ def test_squeezing_is_warned_of_when_frames_lose_their_aspect(
     good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, resize_hw=(64, 64), steps=1))
-    assert "--resize 64 64 squeezes 6 of 6 frames out of shape, those of 96 × 128 the most" in caplog.text
+    assert "--resize 64 64 distorts 6 of 6 frames, most of all those of 96 × 128" in caplog.text
