@@ -142,7 +142,7 @@ def test_frame_is_refused_when_the_map_is_not_finite(value: float, outside: bool
     anomaly_map[2, 2] = value
     roi = np.ones((20, 30), np.uint8)
     roi[2, 2] = 0 if outside else 1
-    with pytest.raises(NotFiniteError, match="all 600 values must be finite, 1 are not"):
+    with pytest.raises(NotFiniteError, match="all 600 values must be finite, but 1 are not"):
         decide(anomaly_map, 1.0, roi=roi)
 
 
