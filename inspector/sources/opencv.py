@@ -23,6 +23,7 @@ from inspector.codec import name_video_format
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
 from inspector.sources.base import RUN, Source, Unanswering, build_frame
+from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.settings import AgeDoubt, SourceSettings
 from inspector.strict.claims import Claim
 from inspector.types import Frame, PixelFormat
@@ -60,7 +61,7 @@ class OpencvSettings(SourceSettings):
         device = device if "://" in device else os.path.normpath(device)
         yield Claim((camera, "source", "device"), "device", mask_secrets(repr(self.device)), ("device", device))
 
-    def build(self, camera: str, *, simulated: bool = False) -> Source:
+    def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
         """See `SourceSettings`."""
         timeouts = {"open_timeout_s": self.open_timeout_s, "read_timeout_s": self.read_timeout_s}
         return OpencvSource(camera, self.device, **timeouts, simulated=simulated)

@@ -12,6 +12,7 @@ from inspector.security.gate import Access
 from inspector.security.settings import Sockets
 from inspector.sources.base import Source
 from inspector.sources.folder import FolderSettings
+from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.opencv import OpencvSettings
 from inspector.sources.settings import Sourced, SourceSettings
 from inspector.sources.wire import FindFrameHw, FrameDecoder
@@ -29,9 +30,9 @@ KINDS: Mapping[str, type[SourceSettings]] = {
 """The settings of each kind, by its `type`."""
 
 
-def build_sources(cameras: Mapping[str, Sourced]) -> list[Source]:
+def build_sources(cameras: Mapping[str, Sourced], memory: FileMemory = NO_MEMORY) -> list[Source]:
     """A source for each camera whose frames the daemon fetches."""
-    built = [camera.source.build(name, simulated=camera.simulated) for name, camera in cameras.items()]
+    built = [camera.source.build(name, simulated=camera.simulated, memory=memory) for name, camera in cameras.items()]
     return [source for source in built if source is not None]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 from inspector.sources.base import Source
+from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.strict.base import Strict
 from inspector.strict.claims import Claim
 from inspector.types import PixelFormat
@@ -59,8 +60,14 @@ class SourceSettings(Strict):
         """What no other camera may have; relative paths are `folder`'s."""
         yield from ()
 
-    def build(self, camera: str, *, simulated: bool = False) -> Source | None:
-        """The source; None: its frames come over the station's own sockets, see `ListeningSettings`."""
+    def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source | None:
+        """The source; None: its frames come over the station's own sockets, see `ListeningSettings`.
+
+        Args:
+            camera: whose frames it delivers.
+            simulated: they are no parts of the line.
+            memory: of files that became frames before.
+        """
         return None
 
 

@@ -123,9 +123,9 @@ def test_files_may_go_while_they_are_counted(
 @pytest.mark.parametrize(
     ("script", "result", "words"),
     [
-        ("", "ok", "version 2, can be read"),
-        ("PRAGMA user_version = 1; DELETE FROM meta WHERE name LIKE 'events%'", "ok", "the next start brings it to 2"),
-        ("PRAGMA user_version = 9", "FAIL", "must be at most 2, got 9: a newer version of inspector wrote it; upgrade"),
+        ("", "ok", "version 3, can be read"),
+        ("PRAGMA user_version = 1; DELETE FROM meta WHERE name LIKE 'events%'", "ok", "the next start brings it to 3"),
+        ("PRAGMA user_version = 9", "FAIL", "must be at most 3, got 9: a newer version of inspector wrote it; upgrade"),
         ("PRAGMA application_id = 1", "FAIL", "another program's"),
     ],
 )
