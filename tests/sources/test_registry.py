@@ -20,6 +20,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "folder": {"path": "in"},
     "opencv": {"device": 0},
     "pylon": {},
+    "gige": {},
 }
 """What must be said beside the type."""
 CONTRACT = [name for name in (*Source.__annotations__, *vars(Source)) if not name.startswith("_")]
