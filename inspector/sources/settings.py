@@ -33,16 +33,30 @@ class AgeDoubt(NamedTuple):
     by_default_only: bool = False
 
 
+class Device(NamedTuple):
+    """A camera that a library sees.
+
+    Attributes:
+        address: what the station file calls it.
+        name: what people call it: make, model, serial number.
+    """
+
+    address: int | str
+    name: str
+
+
 class SourceSettings(Strict):
     """Settings of one kind, told apart by `type`.
 
     Attributes:
         is_exclusive: only one process can have it open: a check leaves it alone while a daemon runs.
         age_doubt: None: its frames say when they were captured, or that they do not.
+        device_field: the field that names a device of `find_devices`; empty: it looks for none.
     """
 
     is_exclusive: ClassVar[bool] = False
     age_doubt: ClassVar[AgeDoubt | None] = None
+    device_field: ClassVar[str] = ""
 
     type: str
     """The kind of source."""
@@ -58,6 +72,16 @@ class SourceSettings(Strict):
 
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
         """What no other camera may have; relative paths are `folder`'s."""
+        yield from ()
+
+    @classmethod
+    def find_devices(cls) -> Iterator[Device]:
+        """The cameras that there are, those in use too.
+
+        Raises:
+            ConfigError: the library that would see them is not installed.
+            NotConnectedError: it cannot look for them.
+        """
         yield from ()
 
     def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source | None:

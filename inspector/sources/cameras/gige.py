@@ -19,6 +19,7 @@ from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
 from inspector.sources.memory import NO_MEMORY, FileMemory
+from inspector.sources.settings import Device
 
 _BUFFERS = 8
 """Images that the camera may send while one is taken away; more would only make frames older."""
@@ -32,10 +33,12 @@ _INSTALL = (
 class GigeSettings(GenicamSettings):
     """A GigE Vision or USB3 Vision camera of any make."""
 
+    device_field = "device"
+
     type: Literal["gige"]
     """A GigE Vision or USB3 Vision camera, through Aravis."""
     device: Annotated[str, Field(max_length=128)] = ""
-    """IP address, serial number or id of the camera; empty: the first one found."""
+    """IP address, serial number or id of the camera, as `inspector cameras` shows it; empty: the first one found."""
     packet_size: Annotated[int, Field(ge=576, le=16_000)] | None = None
     """Of the image packets, in bytes. null: the largest that the network takes, tried when the camera is opened."""
     packet_resend: bool = True
@@ -46,10 +49,15 @@ class GigeSettings(GenicamSettings):
         """See `GenicamSettings`."""
         return self.device
 
-    @property
-    def address_field(self) -> str:
-        """See `GenicamSettings`."""
-        return "device"
+    @classmethod
+    def find_devices(cls) -> Iterator[Device]:
+        """See `SourceSettings`."""
+        aravis = load_aravis()
+        aravis.update_device_list()
+        for index in range(aravis.get_n_devices()):
+            parts = (aravis.get_device_vendor, aravis.get_device_model, aravis.get_device_serial_nbr)
+            address = aravis.get_device_address(index) or aravis.get_device_id(index)
+            yield Device(address, " ".join(part(index) for part in parts))
 
     def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
         """See `SourceSettings`.

@@ -17,6 +17,7 @@ from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
 from inspector.sources.memory import NO_MEMORY, FileMemory
+from inspector.sources.settings import Device
 
 _BUFFERS = 8
 """Images that the camera may send while one is taken away; more would only make frames older."""
@@ -31,6 +32,8 @@ _PLACE = re.compile(r" : \w+Exception thrown.*$", re.DOTALL)
 class PylonSettings(GenicamSettings):
     """A Basler camera."""
 
+    device_field = "serial"
+
     type: Literal["pylon"]
     """A Basler camera, through Basler's pypylon."""
     serial: Annotated[str, Field(max_length=64)] = ""
@@ -41,10 +44,15 @@ class PylonSettings(GenicamSettings):
         """See `GenicamSettings`."""
         return self.serial
 
-    @property
-    def address_field(self) -> str:
-        """See `GenicamSettings`."""
-        return "serial"
+    @classmethod
+    def find_devices(cls) -> Iterator[Device]:
+        """See `SourceSettings`."""
+        require_pypylon()
+        from pypylon import pylon
+
+        with _translating():
+            for device in pylon.TlFactory.GetInstance().EnumerateDevices():
+                yield Device(device.GetSerialNumber(), device.GetFriendlyName())
 
     def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
         """See `SourceSettings`.

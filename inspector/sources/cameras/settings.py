@@ -60,15 +60,10 @@ class GenicamSettings(SourceSettings):
         """How the station file names the camera; empty: the first one found."""
         raise NotImplementedError
 
-    @property
-    def address_field(self) -> str:
-        """The field that says so."""
-        raise NotImplementedError
-
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
         """See `SourceSettings`."""
         shown = repr(self.address) if self.address else "the first one found"
-        yield Claim((camera, "source", self.address_field), f"{self.type} camera", shown, (self.type, self.address))
+        yield Claim((camera, "source", self.device_field), f"{self.type} camera", shown, (self.type, self.address))
 
     @model_validator(mode="after")
     def _features_of_their_own(self) -> GenicamSettings:

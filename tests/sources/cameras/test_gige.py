@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -201,6 +202,20 @@ def test_images_that_lost_packets_are_counted_and_no_frames(connect: Any) -> Non
             assert frame is None or frame.pixels is not None
     finally:
         camera.kill()
+
+
+@needs_camera
+def test_image_is_damaged_when_the_library_says_so_though_all_bytes_are_there() -> None:
+    aravis = load_aravis()
+    buffer = SimpleNamespace(
+        get_status=lambda: aravis.BufferStatus.MISSING_PACKETS, get_frame_id=lambda: 7, get_timestamp=lambda: 0,
+        get_data=lambda: bytes(12), get_image_width=lambda: 4, get_image_height=lambda: 3,
+        get_image_pixel_format=lambda: 0x01080001,
+    )  # fmt: skip
+    grabbed = module._read(aravis, buffer)
+    assert (grabbed.block_id, grabbed.pixels, grabbed.error) == (7, None, "image damaged: missing-packets")
+    buffer.get_status = lambda: aravis.BufferStatus.SUCCESS
+    assert module._read(aravis, buffer).pixels.shape == (3, 4)  # type: ignore[union-attr]
 
 
 class GigeRig:
