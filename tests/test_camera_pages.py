@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspector.config import load_station
+from inspector.sources.registry import KINDS
 
 PAGES = sorted((Path(__file__).resolve().parents[1] / "docs/line-engineer/cameras").glob("*.md"))
 
@@ -21,3 +22,9 @@ def test_station_files_on_the_page_can_be_loaded(page: Path, tmp_path: Path) -> 
         kinds |= {camera.source.type for camera in load_station(tmp_path / "station.yaml").cameras.values()}
     assert files or page.stem == "README"
     assert kinds == ({page.stem} if files else set())
+
+
+def test_each_kind_of_source_has_its_page_and_is_on_the_first() -> None:
+    first = next(page for page in PAGES if page.stem == "README").read_text(encoding="utf-8")
+    assert {page.stem for page in PAGES} == {*KINDS, "README"}
+    assert set(re.findall(r"\]\((\w+)\.md\)", first)) == set(KINDS)

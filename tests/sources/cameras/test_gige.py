@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tests.sources.contract import HW, WAIT_S, SourceContract
 
 PROGRAM = "arv-fake-gv-camera-0.8"
 ADDRESS = "127.0.0.1"
+GVCP_PORT = 3956
 
 
 def _find_lack() -> str:
@@ -46,6 +48,8 @@ class FakeGige:
 
     def start(self) -> None:
         """Switch it on and wait until it answers."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((ADDRESS, GVCP_PORT))  # fails where another one would answer in its place
         self._process = subprocess.Popen([PROGRAM, "-i", ADDRESS, *self._options])
         deadline = time.monotonic() + WAIT_S
         while True:
