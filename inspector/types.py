@@ -153,6 +153,32 @@ class PixelFormat(StrEnum):
     MONO16 = "Mono16"
 
 
+class FileVersion(NamedTuple):
+    """What tells a file that was written anew from the one before.
+
+    Attributes:
+        size: in bytes.
+        modified_ns: when it was last written to, since 1970, by the clock of its disk.
+    """
+
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFile:
+    """A file that a camera's frame was read from.
+
+    Attributes:
+        name: within the camera's folder.
+        version: None: it is gone, and to be forgotten.
+    """
+
+    camera: str
+    name: str
+    version: FileVersion | None
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One image as a source delivered it.
@@ -168,6 +194,7 @@ class Frame:
         decode_ms: time spent on decoding, in milliseconds.
         error: why `pixels` is None, in words.
         error_reason: the same, for the verdict.
+        file: where it came from, if it is to be remembered that this file became a frame.
     """
 
     camera: str
@@ -183,6 +210,7 @@ class Frame:
     decode_ms: float = 0.0
     error: str | None = None
     error_reason: Reason = Reason.BAD_FRAME
+    file: TakenFile | None = None
 
     @property
     def nbytes(self) -> int:

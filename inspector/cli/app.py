@@ -15,6 +15,7 @@ from inspector import __version__, logs
 from inspector.cli import encoder, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
+from inspector.cli.cameras import cameras, snapshot
 from inspector.cli.check.command import check
 from inspector.cli.demo.command import demo
 from inspector.cli.evaluate import evaluate
@@ -65,6 +66,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     inspect,
     online.run,
     check,
+    cameras,
+    snapshot,
     online.send,
     online.tail,
     recipe,

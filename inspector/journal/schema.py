@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from inspector.errors import JournalError
+from inspector.journal import taken
 
 APPLICATION_ID = 0x494E534A
 """`INSJ` in the header of each file from version 1 on: another program's database is never taken for a journal."""
@@ -75,7 +76,8 @@ _EVENTS = """CREATE TABLE events (
     json TEXT NOT NULL,
     hash BLOB NOT NULL
 )"""
-_META = (["anchor", "head"], ["anchor", "events_anchor", "events_head", "head"])
+_META_2 = ["anchor", "events_anchor", "events_head", "head"]
+_META = (["anchor", "head"], _META_2, _META_2)
 """Rows of `meta` in each version, from 1 on."""
 
 
@@ -155,6 +157,10 @@ def _make_version_2(connection: sqlite3.Connection) -> None:
     connection.executemany("INSERT INTO meta VALUES (?, 0, ?)", [(f"events_{n}", _GENESIS) for n in ("anchor", "head")])
 
 
+def _make_version_3(connection: sqlite3.Connection) -> None:
+    connection.execute(taken.TABLE)
+
+
 def _copy_legacy(connection: sqlite3.Connection, head: tuple[int, bytes]) -> tuple[int, bytes]:
     """Number and chain all rows in the order in which they were published; the new head."""
     columns = ", ".join(_LEGACY_COLUMNS)
@@ -187,5 +193,9 @@ def _read_number(connection: sqlite3.Connection, pragma: str) -> int:
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_make_version_1, _make_version_2)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _make_version_1,
+    _make_version_2,
+    _make_version_3,
+)
 """The one at index v brings a file from version v to v + 1. Never changed once released."""

@@ -21,7 +21,8 @@ from inspector.journal.mark import MARGIN, Mark, read_mark, write_mark
 from inspector.journal.pruning import count_prunable, delete_oldest, shrink
 from inspector.journal.reader import read_results
 from inspector.journal.schema import INSERT_RESULT, compute_hash, read_meta, write_meta
-from inspector.types import Result
+from inspector.journal.taken import read_taken, store_taken
+from inspector.types import FileVersion, Result, TakenFile
 
 __all__ = ["Closing", "Journal", "OpenFrame", "read_results"]
 
@@ -158,8 +159,21 @@ class Journal:
         with self._file.reading():
             return read_last_judged(self._connection)
 
-    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
-        """Put frames accepted, verdicts and events on record in one transaction; on return they are durable.
+    def taken_files(self) -> dict[str, dict[str, FileVersion]]:
+        """The files that became frames, by camera and name; raises as `last_seqs` does."""
+        with self._file.reading():
+            return read_taken(self._connection)
+
+    def write(
+        self,
+        opened: Sequence[OpenFrame],
+        closings: Sequence[Closing],
+        events: Sequence[Event] = (),
+        files: Sequence[TakenFile] = (),
+    ) -> None:
+        """Put frames accepted, the files they came from, verdicts and events on record in one transaction.
+
+        On return they are durable.
 
         A frame opened and closed in the same write is never stored as open; an amending closing of what is not on
         record is stored as a plain one.
@@ -167,7 +181,7 @@ class Journal:
         Raises:
             JournalError: none of it was written.
         """
-        if not opened and not closings and not events:
+        if not opened and not closings and not events and not files:
             return
         closed = {closing.number for closing in closings if closing.number is not None}
         still_open = [astuple(frame) for frame in opened if frame.number not in closed]
@@ -182,6 +196,7 @@ class Journal:
                 execute_many(INSERT_RESULT, rows)
                 write_meta(self._connection, "head", (rows[-1][0], rows[-1][-1]))
             append_events(self._connection, events)
+            store_taken(self._connection, files)
 
     def append(self, results: Sequence[Result]) -> None:
         """Put verdicts on record that close no frame on record.

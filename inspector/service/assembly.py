@@ -35,7 +35,7 @@ from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judges, load_judge_aside
 from inspector.service.flow.ledger import Ledger, error_outcome
 from inspector.service.flow.overlayer import Overlayer
-from inspector.service.flow.past import open_journal
+from inspector.service.flow.past import JournalMemory, open_journal
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
@@ -173,6 +173,7 @@ class Assembly:
             metrics=metrics,
         )
         listening = [] if receiver is None else [receiver]
+        memory = JournalMemory(past.taken, self._recorder.note_file)
         self._ingest = [
             IngestThread(
                 source,
@@ -185,7 +186,7 @@ class Assembly:
                 health=health,
                 metrics=metrics,
             )
-            for source in (*listening, *build_sources(station.cameras))
+            for source in (*listening, *build_sources(station.cameras, memory))
         ]
         self._requests = RequestsThread(
             context,

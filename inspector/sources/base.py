@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
 from inspector.types import Frame, PixelFormat
+
+LOSSES = ("gap", "damaged", "trigger")
+"""Why a frame never came: the camera's numbers skip it, it lacks a part, or a trigger was followed by none."""
 
 
 class Source(Protocol):
@@ -21,6 +25,8 @@ class Source(Protocol):
         can_wait: nothing is lost by reading later (files on disk): a full buffer is waited for, never dropped into.
         connect_s: how long `connect` may take.
         is_caught_up: when the last `read` began, nothing lay there unread.
+        losses: how many frames its camera took, or owed, that never came whole, since it was built: by cause, of
+            `LOSSES`.
     """
 
     name: str
@@ -28,6 +34,7 @@ class Source(Protocol):
     can_wait: bool
     connect_s: float
     is_caught_up: bool
+    losses: Mapping[str, int]
 
     def connect(self) -> None:
         """Open it; does nothing where it is open.
@@ -70,6 +77,7 @@ class Unanswering:
     """What sources of one camera share whose frames nobody waits for, and that need not be interrupted."""
 
     is_caught_up = True
+    losses: Mapping[str, int] = MappingProxyType({})
 
     def interrupt(self) -> None:
         """See `Source`."""

@@ -25,6 +25,7 @@ class DetachedSource(Unanswering):
         self.cameras = source.cameras
         self.can_wait = source.can_wait
         self.connect_s = source.connect_s
+        self.losses = source.losses
         self._source = source
         self._calls: queue.SimpleQueue[_Call | None] | None = None  # None: no thread
         self._call: _Call | None = None  # has not returned, or what it brought was not taken

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -18,9 +18,10 @@ from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedEr
 from inspector.files import Stamp, read_stamp, read_whole
 from inspector.sources.base import Source, Unanswering, build_frame
 from inspector.sources.detached import DetachedSource
+from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.settings import AgeDoubt, SourceSettings
 from inspector.strict.claims import Claim
-from inspector.types import Frame, PixelFormat
+from inspector.types import FileVersion, Frame, PixelFormat, TakenFile
 
 _TICK_S = 0.01
 _PAUSE_S = 1.0
@@ -50,6 +51,9 @@ class FolderSettings(SourceSettings):
     """true: files that come later are judged too. false: those that are there, once."""
     poll_s: Annotated[float, Field(gt=0)] = 0.5
     """Time between two looks at the folder, where it is watched."""
+    judge_again: bool = False
+    """true: files that were judged before a restart are judged again. false: each file once; it is known by its name,
+    its size and the time of its last change."""
 
     @property
     def folder(self) -> Path:
@@ -63,9 +67,10 @@ class FolderSettings(SourceSettings):
         path = os.path.normpath(folder / self.path)
         yield Claim((camera, "source", "path"), "folder", repr(str(self.path)), ("folder", path))
 
-    def build(self, camera: str, *, simulated: bool = False) -> Source:
-        source = FolderSource(camera, self.path, watch=self.watch, poll_s=self.poll_s, simulated=simulated)
-        return DetachedSource(source)
+    def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
+        kept = NO_MEMORY if self.judge_again else memory
+        options: dict[str, Any] = {"watch": self.watch, "poll_s": self.poll_s, "simulated": simulated}
+        return DetachedSource(FolderSource(camera, self.path, **options, memory=kept))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,9 +82,9 @@ class _Sight:
     is_doubted: bool = False
 
     @property
-    def version(self) -> tuple[int, int] | None:
+    def version(self) -> FileVersion | None:
         """What tells a file written anew from the one before: not a change of its mode, nor a share mounted again."""
-        return None if self.stamp is None else (self.stamp.size, self.stamp.modified_ns)
+        return None if self.stamp is None else FileVersion(self.stamp.size, self.stamp.modified_ns)
 
     def is_old(self) -> bool:
         return time.monotonic() >= self.since_s + _DOUBT_S
@@ -94,7 +99,16 @@ class FolderSource(Unanswering):
     can_wait = True
     connect_s = 5.0
 
-    def __init__(self, camera: str, path: Path, *, watch: bool, poll_s: float = 0.5, simulated: bool = False) -> None:
+    def __init__(
+        self,
+        camera: str,
+        path: Path,
+        *,
+        watch: bool,
+        poll_s: float = 0.5,
+        simulated: bool = False,
+        memory: FileMemory = NO_MEMORY,
+    ) -> None:
         self.name = camera
         self.cameras: tuple[str, ...] = (camera,)
         self._path = path
@@ -103,7 +117,8 @@ class FolderSource(Unanswering):
         self._next_look = 0.0
         self._simulated = simulated
         self._waiting: deque[Path] = deque()
-        self._taken: dict[Path, tuple[int, int] | None] = {}
+        self._memory = memory
+        self._taken: dict[str, FileVersion | None] = dict(memory.find_versions(camera))
         self._sights: dict[Path, _Sight] = {}
 
     def connect(self) -> None:
@@ -133,7 +148,7 @@ class FolderSource(Unanswering):
             return None
         except (OSError, MemoryError, BadFrameError) as fault:
             error = f"{name}: {fault}"
-        self._taken[path] = self._sights[path].version
+        version = self._taken[name] = self._sights[path].version
         return build_frame(
             self.name,
             name,
@@ -141,6 +156,7 @@ class FolderSource(Unanswering):
             pixel_format,
             simulated=self._simulated,
             error=error,
+            file=self._note(name, version),
             received_utc_ns=received_utc_ns,
             received_monotonic_ns=started,
             decode_ms=(time.monotonic_ns() - started) / 1e6,
@@ -172,6 +188,10 @@ class FolderSource(Unanswering):
                 raise
             raise UnsettledFileError(str(error)) from error
 
+    def _note(self, name: str, version: FileVersion | None) -> TakenFile | None:
+        """What the station is to remember of a file; None: nothing."""
+        return None if version is None or self._memory is NO_MEMORY else TakenFile(self.name, name, version)
+
     def _put_off(self, path: Path) -> None:
         """Read it once it has changed, or has stayed as it is for long; one that is not watched, after the others."""
         self._sights[path] = dataclasses.replace(self._sights[path], is_doubted=True)
@@ -199,14 +219,23 @@ class FolderSource(Unanswering):
         except OSError as error:
             raise NotConnectedError(f"folder {self._path}: {error}") from error
         self._sights = {path: _see(stamp, before.get(path)) for path, stamp in stamps.items()}
-        # A file written anew under its old name is another frame; names of files that are gone are forgotten.
-        self._taken = {path: version for path, version in self._taken.items() if path in stamps}
+        self._forget({_name(path) for path in stamps})
         self._waiting.extend(path for path in stamps if self._is_ready(path, before.get(path)))
+
+    def _forget(self, names: set[str]) -> None:
+        """Forget files that are gone. Not where nothing is left: a share that is away often looks like an empty folder.
+
+        A file written anew under its old name is another frame.
+        """
+        if names and (gone := self._taken.keys() - names):
+            self._taken = {name: version for name, version in self._taken.items() if name in names}
+            self._memory.forget(self.name, gone)
 
     def _is_ready(self, path: Path, before: _Sight | None) -> bool:
         """Whether it was not taken yet and, where it is watched, has settled: two looks agree."""
         sight = self._sights[path]
-        if path in self._taken and self._taken[path] == sight.version:
+        name = _name(path)
+        if name in self._taken and self._taken[name] == sight.version:
             return False
         return not self._watch or (sight is before and (not sight.is_doubted or sight.is_old()))
 

@@ -23,7 +23,8 @@ from inspector.codec import name_video_format
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
 from inspector.sources.base import RUN, Source, Unanswering, build_frame
-from inspector.sources.settings import AgeDoubt, SourceSettings
+from inspector.sources.memory import NO_MEMORY, FileMemory
+from inspector.sources.settings import AgeDoubt, Device, SourceSettings
 from inspector.strict.claims import Claim
 from inspector.types import Frame, PixelFormat
 
@@ -32,6 +33,7 @@ _START_S = 20.0
 _KILL_S = 0.5
 """How long a child may take to be gone; one that takes longer hangs in the kernel, in its device's driver."""
 
+_V4L = Path("/sys/class/video4linux")
 _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 """OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
 
@@ -40,6 +42,7 @@ class OpencvSettings(SourceSettings):
     """A camera or stream OpenCV can open: device index, file or URL."""
 
     is_exclusive = True
+    device_field = "device"
     age_doubt = AgeDoubt(
         "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
         "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
@@ -54,12 +57,19 @@ class OpencvSettings(SourceSettings):
     read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     """How long one frame may take; then the device is closed and opened again."""
 
+    @classmethod
+    def find_devices(cls) -> Iterator[Device]:
+        """See `SourceSettings`; of Video4Linux only, as streams do not tell of themselves."""
+        for path in sorted(_V4L.glob("video*"), key=lambda path: (len(path.name), path.name)):
+            with contextlib.suppress(OSError, ValueError):
+                yield Device(int(path.name.removeprefix("video")), (path / "name").read_text(errors="replace").strip())
+
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
         device = f"/dev/video{self.device}" if isinstance(self.device, int) else self.device.strip()
         device = device if "://" in device else os.path.normpath(device)
         yield Claim((camera, "source", "device"), "device", mask_secrets(repr(self.device)), ("device", device))
 
-    def build(self, camera: str, *, simulated: bool = False) -> Source:
+    def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
         timeouts = {"open_timeout_s": self.open_timeout_s, "read_timeout_s": self.read_timeout_s}
         return OpencvSource(camera, self.device, **timeouts, simulated=simulated)
 

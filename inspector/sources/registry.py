@@ -11,14 +11,17 @@ from pydantic import Field
 from inspector.security.gate import Access
 from inspector.security.settings import Sockets
 from inspector.sources.base import Source
+from inspector.sources.cameras.gige import GigeSettings
+from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.folder import FolderSettings
+from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.opencv import OpencvSettings
 from inspector.sources.settings import Sourced, SourceSettings
 from inspector.sources.wire import FindFrameHw, FrameDecoder
 from inspector.sources.zmq import ImagezmqSettings, ZmqSettings, ZmqSource
 
 AnySource = Annotated[
-    ZmqSettings | ImagezmqSettings | FolderSettings | OpencvSettings,
+    ZmqSettings | ImagezmqSettings | FolderSettings | OpencvSettings | PylonSettings | GigeSettings,
     Field(discriminator="type"),
 ]
 """What `source` of a camera may be. A new kind is known once it stands here."""
@@ -29,9 +32,9 @@ KINDS: Mapping[str, type[SourceSettings]] = {
 """The settings of each kind, by its `type`."""
 
 
-def build_sources(cameras: Mapping[str, Sourced]) -> list[Source]:
+def build_sources(cameras: Mapping[str, Sourced], memory: FileMemory = NO_MEMORY) -> list[Source]:
     """A source for each camera whose frames the daemon fetches."""
-    built = [camera.source.build(name, simulated=camera.simulated) for name, camera in cameras.items()]
+    built = [camera.source.build(name, simulated=camera.simulated, memory=memory) for name, camera in cameras.items()]
     return [source for source in built if source is not None]
 
 

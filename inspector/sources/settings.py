@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 from inspector.sources.base import Source
+from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.strict.base import Strict
 from inspector.strict.claims import Claim
 from inspector.types import PixelFormat
@@ -32,16 +33,30 @@ class AgeDoubt(NamedTuple):
     by_default_only: bool = False
 
 
+class Device(NamedTuple):
+    """A camera that a library sees.
+
+    Attributes:
+        address: what the station file calls it.
+        name: what people call it: make, model, serial number.
+    """
+
+    address: int | str
+    name: str
+
+
 class SourceSettings(Strict):
     """Settings of one kind, told apart by `type`.
 
     Attributes:
         is_exclusive: only one process can have it open: a check leaves it alone while a daemon runs.
         age_doubt: None: its frames say when they were captured, or that they do not.
+        device_field: the field that names a device of `find_devices`; empty: it looks for none.
     """
 
     is_exclusive: ClassVar[bool] = False
     age_doubt: ClassVar[AgeDoubt | None] = None
+    device_field: ClassVar[str] = ""
 
     type: str
     """The kind of source."""
@@ -59,8 +74,24 @@ class SourceSettings(Strict):
         """What no other camera may have; relative paths are `folder`'s."""
         yield from ()
 
-    def build(self, camera: str, *, simulated: bool = False) -> Source | None:
-        """The source; None: its frames come over the station's own sockets, see `ListeningSettings`."""
+    @classmethod
+    def find_devices(cls) -> Iterator[Device]:
+        """The cameras that there are, those in use too.
+
+        Raises:
+            ConfigError: the library that would see them is not installed.
+            NotConnectedError: it cannot look for them.
+        """
+        yield from ()
+
+    def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source | None:
+        """The source; None: its frames come over the station's own sockets, see `ListeningSettings`.
+
+        Args:
+            camera: whose frames it delivers.
+            simulated: they are no parts of the line.
+            memory: of files that became frames before.
+        """
         return None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import zmq
@@ -73,6 +74,7 @@ class ZmqSource:
     name = "zmq"
     can_wait = False
     connect_s = 1.0
+    losses: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def test_legacy_file_stays_as_it_was_when_its_migration_fails(
 
 
 def test_reading_says_what_to_do_when_the_file_was_not_migrated_yet(legacy: Path) -> None:
-    with pytest.raises(JournalError, match="user_version: must be 1 to 2, got 0: start its station, which upgrades it"):
+    with pytest.raises(JournalError, match="user_version: must be 1 to 3, got 0: start its station, which upgrades it"):
         verify(legacy)
 
 
@@ -98,7 +98,7 @@ def test_header_names_program_and_version_when_the_file_is_new(journal: Journal)
     def read(pragma: str) -> int:
         return int(journal._connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
-    assert (read("application_id"), read("user_version"), read("auto_vacuum")) == (0x494E534A, 2, 2)
+    assert (read("application_id"), read("user_version"), read("auto_vacuum")) == (0x494E534A, 3, 2)
 
 
 def test_final_rows_are_found_by_indexes_when_queried(journal: Journal) -> None:

@@ -359,7 +359,7 @@ def test_journal_is_refused_and_left_as_it_is_when_it_is_the_database_of_another
 
 def test_journal_is_refused_by_number_when_a_newer_version_wrote_it(journal: Journal, path: Path) -> None:
     journal._connection.execute("PRAGMA user_version = 99")
-    message = r"user_version: must be at most 2, got 99: a newer version of inspector wrote it; upgrade"
+    message = r"user_version: must be at most 3, got 99: a newer version of inspector wrote it; upgrade"
     with pytest.raises(JournalError, match=f"cannot be opened: {message}"):
         Journal(path)
     with pytest.raises(JournalError, match=f"cannot be read: {message}"):

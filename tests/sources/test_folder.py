@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
 import socket as sockets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import pytest
 from inspector.errors import NotConnectedError, SourceExhaustedError
 from inspector.files import read_stamp
 from inspector.sources import folder as module
-from inspector.sources.folder import FolderSource
-from inspector.types import Frame, PixelFormat
+from inspector.sources.folder import FolderSettings, FolderSource
+from inspector.types import FileVersion, Frame, PixelFormat
 
 
 def png(value: int) -> bytes:
@@ -370,7 +371,90 @@ def test_names_of_files_that_are_gone_are_forgotten_when_watching(tmp_path: Path
     take(source), take(source)
     (tmp_path / "a.png").unlink()
     look(source)
-    assert [path.name for path in source._taken] == ["b.png"]
+    assert list(source._taken) == ["b.png"]
+
+
+class Memory:
+    """What a station would put on record."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, FileVersion] = {}
+        self.forgotten: list[str] = []
+
+    def find_versions(self, camera: str) -> dict[str, FileVersion]:
+        assert camera == "top"
+        return self.files
+
+    def forget(self, camera: str, names: Iterable[str]) -> None:
+        self.forgotten += sorted(names)
+        for name in names:
+            self.files.pop(name, None)
+
+    def note(self, frame: Frame) -> None:
+        assert frame.file is not None
+        assert frame.file.version is not None
+        self.files[frame.file.name] = frame.file.version
+
+
+def restart(folder: Path, memory: Memory, *, note: int = 0) -> list[str]:
+    """The frames of one run, of which the first `note` come on record."""
+    source = FolderSource("top", folder, watch=False, memory=memory)
+    source.connect()
+    frames = []
+    with contextlib.suppress(SourceExhaustedError):
+        while True:
+            frames.append(take(source))
+    for frame in frames[:note]:
+        memory.note(frame)
+    return [frame.frame_id for frame in frames]
+
+
+def test_file_on_record_is_not_read_again_after_a_restart(tmp_path: Path) -> None:
+    memory = Memory()
+    write(tmp_path, a=1, b=2, c=3)
+    assert restart(tmp_path, memory, note=2) == ["a.png", "b.png", "c.png"]
+    assert restart(tmp_path, memory, note=1) == ["c.png"]
+    assert restart(tmp_path, memory) == []
+    write(tmp_path, d=4)
+    assert restart(tmp_path, memory) == ["d.png"]
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_file_on_record_is_another_when_its_size_or_time_changed_meanwhile(tmp_path: Path, change: str) -> None:
+    memory = Memory()
+    write(tmp_path, a=1)
+    before = (tmp_path / "a.png").stat()
+    restart(tmp_path, memory, note=1)
+    if change == "size":
+        with (tmp_path / "a.png").open("ab") as file:
+            file.write(b"more")
+    later_ns = before.st_mtime_ns + (1 if change == "time" else 0)
+    os.utime(tmp_path / "a.png", ns=(before.st_atime_ns, later_ns))
+    assert restart(tmp_path, memory) == ["a.png"]
+
+
+def test_files_that_are_gone_are_forgotten_unless_the_folder_is_empty(tmp_path: Path) -> None:
+    memory = Memory()
+    write(tmp_path, a=1, b=2)
+    restart(tmp_path, memory, note=2)
+    (tmp_path / "a.png").rename(tmp_path / "a.away")
+    (tmp_path / "b.png").rename(tmp_path / "b.away")
+    assert restart(tmp_path, memory) == []  # as a folder looks whose share is not mounted
+    assert memory.forgotten == []
+    (tmp_path / "b.away").rename(tmp_path / "b.png")
+    assert restart(tmp_path, memory) == []
+    assert memory.forgotten == ["a.png"]
+
+
+def test_files_are_not_remembered_when_they_are_to_be_judged_again(tmp_path: Path) -> None:
+    memory = Memory()
+    write(tmp_path, a=1)
+    settings = FolderSettings(type="folder", path=tmp_path, judge_again=True)
+    for _ in range(2):
+        source = settings.build("top", memory=memory)
+        source.connect()
+        assert take(source).file is None
+        source.close()
 
 
 def test_files_are_judged_all_the_same_when_a_link_between_them_leads_in_a_circle(tmp_path: Path) -> None:

@@ -164,7 +164,11 @@ def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
         if settings.is_exclusive and daemon is not None:
             findings.append(Finding(what, f"{settings.type}: not opened, it is in use by process {daemon}"))
             continue
-        source = settings.build(name)
+        try:
+            source = settings.build(name)
+        except ConfigError as error:
+            findings.append(Finding(what, problem=str(error), fix="install what is missing, for the service's Python"))
+            continue
         if source is None:
             findings.append(Finding(what, f"{settings.type}: waits for frames from senders, nothing to test"))
             continue

@@ -82,6 +82,7 @@ class IngestThread(Part):
         self._backoff_s = _FIRST_BACKOFF_S
         self._undated: Counter[str] = Counter()
         self._repeats = Repeats()
+        self._losses: Counter[str] = Counter()
         self._caught_up = time.monotonic()
         self._asked: deque[_Asked] = deque()
 
@@ -124,6 +125,7 @@ class IngestThread(Part):
             self._source.close()
             self._stop_asked.wait(self._backoff_s)
             self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
+        self._count_losses()
 
     def release(self) -> None:
         self._tell_rest()
@@ -149,6 +151,17 @@ class IngestThread(Part):
             # A frame, not a connection: one that is lost at once must go on backing off.
             self._backoff_s = _FIRST_BACKOFF_S
             self._accept(frame)
+
+    def _count_losses(self) -> None:
+        """Count what never came; only a source of one camera knows of such."""
+        for cause, count in list(self._source.losses.items()):
+            if new := count - self._losses[cause]:
+                self._losses[cause] = count
+                (camera,) = self._source.cameras
+                self._metrics.frames_missing.labels(camera, cause).inc(new)
+                self._log.warning(
+                    f"{camera} {cause}", f"camera {camera}: {new} frame(s) missing: {cause}", camera=camera
+                )
 
     def _accept(self, frame: Frame) -> None:
         refusal = self._refuse(frame)

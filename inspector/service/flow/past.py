@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from inspector.journal.mark import MARGIN
 from inspector.journal.writer import Journal, OpenFrame
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
+from inspector.types import FileVersion, TakenFile
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +28,34 @@ class Past:
         judged: the recipe that judged last, by camera.
         seqs: each camera's last sequence number.
         results: each camera's last result, as on the wire.
+        taken: files that became frames, by camera and name.
     """
 
     left_open: list[OpenFrame]
     judged: dict[str, dict[str, Any] | None]
     seqs: dict[str, int]
     results: dict[str, dict[str, Any]]
+    taken: dict[str, dict[str, FileVersion]]
+
+
+class JournalMemory:
+    """The memory of folders (`sources.memory.FileMemory`): which files became frames.
+
+    It is what the journal held at the start, and the recorder, which is told of what is gone.
+    """
+
+    def __init__(self, taken: Mapping[str, Mapping[str, FileVersion]], note_file: Callable[[TakenFile], None]) -> None:
+        self._taken = taken
+        self._note_file = note_file
+
+    def find_versions(self, camera: str) -> Mapping[str, FileVersion]:
+        """See `FileMemory`."""
+        return self._taken.get(camera, {})
+
+    def forget(self, camera: str, names: Iterable[str]) -> None:
+        """See `FileMemory`."""
+        for name in names:
+            self._note_file(TakenFile(camera, name, None))
 
 
 def open_journal(path: Path, boot_id: str, *, health: Health, metrics: Metrics) -> tuple[Journal, Past]:
@@ -46,7 +70,13 @@ def open_journal(path: Path, boot_id: str, *, health: Health, metrics: Metrics) 
             health.last_error = f"journal: {_describe(event)}"
             logger.error("%s", health.last_error)
             metrics.journal_lost.inc(_count(event))
-        return journal, Past(journal.open_frames(), journal.last_judged(), journal.last_seqs(), journal.last_results())
+        return journal, Past(
+            journal.open_frames(),
+            journal.last_judged(),
+            journal.last_seqs(),
+            journal.last_results(),
+            journal.taken_files(),
+        )
     except JournalError as error:
         raise ConfigError(f"state_dir: {error}", field=("state_dir",)) from error
 

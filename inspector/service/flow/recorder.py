@@ -21,6 +21,7 @@ from inspector.service.flow.upkeep import Upkeep
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
+from inspector.types import TakenFile
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +37,11 @@ _MAX_EVENTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A frame to record as open; `recorded` is set once it is durable."""
+    """A frame to record as open, and the file it came from; `recorded` is set once both are durable."""
 
     record: OpenFrame
     recorded: threading.Event | None = None
+    file: TakenFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class _Late:
     closing: Closing
 
 
-_Item: TypeAlias = Opening | Closing | _Late | Event
+_Item: TypeAlias = Opening | Closing | _Late | Event | TakenFile
 
 
 class Recorder(Part):
@@ -80,6 +82,7 @@ class Recorder(Part):
         self._waiting: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._backlog: deque[Closing] = deque()
         self._events: list[Event] = []
+        self._files: list[TakenFile] = []
         self._unopened: dict[int, OpenFrame] = {}  # could not be recorded yet, and are not closed
         self._upkeep = Upkeep(journal, health=health, log=self._log)
         self._retry_at = 0.0
@@ -88,7 +91,7 @@ class Recorder(Part):
 
     def open(self, ticket: Ticket, recorded: threading.Event | None = None) -> None:
         """Record an accepted frame; a frame may be judged meanwhile, since its closing goes after it."""
-        self._waiting.put(Opening(ticket.to_record(), recorded))
+        self._waiting.put(Opening(ticket.to_record(), recorded, ticket.frame.file))
 
     def close(self, closing: Closing) -> None:
         """Record a verdict; `on_written` is called, in this thread, when it is durable or could not be."""
@@ -101,6 +104,10 @@ class Recorder(Part):
     def note(self, event: Event) -> None:
         """Record an event, before or with every verdict handed over later; kept until the disk takes it."""
         self._waiting.put(event)
+
+    def note_file(self, file: TakenFile) -> None:
+        """Record that a file is gone; kept until the disk takes it."""
+        self._waiting.put(file)
 
     def stop(self) -> None:
         """Ask it to end once all it was handed is written; the caller joins."""
@@ -152,7 +159,7 @@ class Recorder(Part):
 
     @property
     def _owes(self) -> bool:
-        return bool(self._backlog or self._events)
+        return bool(self._backlog or self._events or self._files)
 
     def _collect(self) -> list[_Item]:
         batch: list[_Item] = []
@@ -169,6 +176,7 @@ class Recorder(Part):
         closings = [item for item in batch if isinstance(item, Closing)]
         self._keep([item.closing for item in batch if isinstance(item, _Late)])
         self._keep_events([item for item in batch if isinstance(item, Event)])
+        self._keep_files(batch)
         late = [self._backlog[index] for index in range(min(len(self._backlog), _MAX_BATCH))]
         # A verdict and what was published instead of it may come in one batch: the verdict is the earlier one.
         self._unopened |= {item.record.number: item.record for item in openings}
@@ -180,6 +188,7 @@ class Recorder(Part):
         else:
             self._unopened = {}
             self._events = []
+            self._files = []
             for _ in late:
                 self._backlog.popleft()
             for item in openings:
@@ -195,7 +204,7 @@ class Recorder(Part):
         if started < self._retry_at:
             return self._health.problem("journal") or "journal: failed a moment ago"
         try:
-            self._journal.write(openings, closings, self._events)
+            self._journal.write(openings, closings, self._events, self._files)
         except JournalError as error:
             self._fail(error)
             return str(error)
@@ -236,3 +245,11 @@ class Recorder(Part):
         self._events += events
         self._metrics.journal_lost.inc(max(0, len(self._events) - _MAX_EVENTS))
         del self._events[:-_MAX_EVENTS]
+
+    def _keep_files(self, batch: Sequence[_Item]) -> None:
+        """In their order, beyond the verdict too: one that was answered is not judged after a restart."""
+        for item in batch:
+            file = item.file if isinstance(item, Opening) else item
+            if isinstance(file, TakenFile):
+                self._files.append(file)
+        del self._files[:-_MAX_BACKLOG]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inspector.security.settings import SOCKETS
+from inspector.sources.base import LOSSES
 
 Kind = Literal["counter", "gauge", "histogram", "summary", "info"]
 Values = tuple[str, ...]
@@ -77,6 +78,12 @@ ROWS = (
     ),
     Row("last_frame_timestamp_seconds", "gauge", "Wall clock time at which the last frame was received.", _OF_CAMERA),
     Row("source_up", "gauge", "1 while the camera's source is connected.", _CAMERA),
+    Row(
+        "frames_missing_total", "counter",
+        "Frames of a camera that never came whole: gap, its numbers skip them; damaged, they lack a part; trigger, "
+        "none came after one.",
+        {**_CAMERA, "cause": LOSSES},
+    ),
     Row("source_reconnects_total", "counter", "How often the source was lost or not available.", _CAMERA),
     Row(
         "stage_duration_seconds", "histogram",

@@ -123,13 +123,13 @@ def test_files_may_go_while_they_are_counted(
 @pytest.mark.parametrize(
     ("script", "result", "words"),
     [
-        ("", "ok", "version 2, readable"),
+        ("", "ok", "version 3, readable"),
         (
             "PRAGMA user_version = 1; DELETE FROM meta WHERE name LIKE 'events%'",
             "ok",
-            "the next start upgrades it to version 2",
+            "the next start upgrades it to version 3",
         ),
-        ("PRAGMA user_version = 9", "FAIL", "must be at most 2, got 9: a newer version of inspector wrote it; upgrade"),
+        ("PRAGMA user_version = 9", "FAIL", "must be at most 3, got 9: a newer version of inspector wrote it; upgrade"),
         ("PRAGMA application_id = 1", "FAIL", "belongs to another program"),
     ],
 )

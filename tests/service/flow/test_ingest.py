@@ -42,6 +42,7 @@ class ScriptedSource:
         self.can_wait = can_wait
         self.connect_s = 7.0
         self.is_caught_up = True
+        self.losses: dict[str, int] = {}
         self.asks = False  # whether its senders wait to be told
         self.answers: list[str | None] = []
         self.calls: list[str] = []
@@ -278,6 +279,22 @@ def test_source_is_closed_and_connected_again_when_away_or_lost(line: Line, make
     ]  # fmt: skip
     assert line.waiting() == ["f1", "f2"]
     assert thread.failure is None
+
+
+def test_frames_that_never_came_are_counted_by_camera_and_cause(
+    line: Line, make_frame: MakeFrame, registry: CollectorRegistry
+) -> None:
+    class Losing(ScriptedSource):
+        def read(self, timeout_s: float) -> Frame | None:
+            self.losses["gap"] = self.losses.get("gap", 0) + 2
+            return super().read(timeout_s)
+
+    line.run(Losing([make_frame("f1"), None, LOST], [make_frame("f2")]))
+
+    def count(camera: str, cause: str) -> float | None:
+        return registry.get_sample_value("inspector_frames_missing_total", {"camera": camera, "cause": cause})
+
+    assert [count("top", "gap"), count("top", "damaged"), count("side", "gap")] == [10, 0, 0]
 
 
 def test_backoff_doubles_up_to_its_last_when_the_source_stays_away(line: Line) -> None:

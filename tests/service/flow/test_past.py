@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 from inspector.errors import ConfigError
 from inspector.journal.mark import MARGIN
 from inspector.journal.writer import Journal
-from inspector.service.flow.past import open_journal
+from inspector.service.flow.past import JournalMemory, open_journal
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.transient import is_transient
-from inspector.types import Result
+from inspector.types import FileVersion, Result, TakenFile
 
 
 @pytest.fixture
@@ -35,6 +35,22 @@ def test_past_is_what_the_journal_has(path: Path, health: Health, metrics: Metri
     assert past.results["top"]["frame_id"] == "f3"
     assert health.last_error is None
     journal.close()
+
+
+def test_folders_are_told_of_their_own_files_and_what_is_gone_is_noted(
+    path: Path, health: Health, metrics: Metrics
+) -> None:
+    journal = Journal(path)
+    journal.write([], [], files=[TakenFile("top", "a.png", FileVersion(10, 20))])
+    journal.close()
+    journal, past = open_journal(path, "boot", health=health, metrics=metrics)
+    journal.close()
+    noted: list[TakenFile] = []
+    memory = JournalMemory(past.taken, noted.append)
+    assert memory.find_versions("top") == {"a.png": FileVersion(10, 20)}
+    assert memory.find_versions("side") == {}
+    memory.forget("top", ["a.png"])
+    assert noted == [TakenFile("top", "a.png", None)]
 
 
 def test_lost_results_are_logged_counted_and_shown_when_the_journal_was_deleted(

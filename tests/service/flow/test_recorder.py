@@ -21,7 +21,7 @@ from inspector.service.flow.ledger import Ticket
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import Reason, Result, Verdict
+from inspector.types import FileVersion, Reason, Result, TakenFile, Verdict
 
 Accept = Callable[..., Ticket]
 End = Callable[[Any], None]
@@ -39,6 +39,7 @@ class RecordingJournal:
         self.writes: queue.Queue[tuple[list[OpenFrame], list[Closing]]] = queue.Queue()
         self.tried: queue.Queue[int] = queue.Queue()
         self.events: list[Event] = []
+        self.files: list[TakenFile] = []
         self.prunes: list[dict[str, Any]] = []
         self.prunable = 0
         self.marks: queue.Queue[dict[str, int]] = queue.Queue()
@@ -48,12 +49,19 @@ class RecordingJournal:
         self.moving = threading.Event()
         self.moving.set()
 
-    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
+    def write(
+        self,
+        opened: Sequence[OpenFrame],
+        closings: Sequence[Closing],
+        events: Sequence[Event] = (),
+        files: Sequence[TakenFile] = (),
+    ) -> None:
         self.tried.put(len(opened) + len(closings))
         assert self.moving.wait(WAIT_S)
         if self.problem is not None:
             raise self.problem
         self.events += events
+        self.files += files
         self.writes.put((list(opened), list(closings)))
 
     def last_seqs(self) -> dict[str, int]:
@@ -136,6 +144,37 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_file_goes_on_record_with_its_frame_and_is_forgotten_in_its_turn(
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, accept: Accept
+) -> None:
+    recorder = make()
+    taken = TakenFile("top", "a.png", FileVersion(10, 20))
+    recorder.open(accept("a.png", file=taken))
+    recorder.note_file(TakenFile("top", "a.png", None))
+    launch(recorder)
+    assert journal.next() == ["open a.png"]
+    assert journal.files == [taken, TakenFile("top", "a.png", None)]
+
+
+def test_file_whose_frame_was_answered_goes_on_record_once_the_disk_takes_it(
+    make: Callable[..., Recorder], launch: Launch, journal: RecordingJournal, accept: Accept, closing: MakeClosing,
+    written: queue.Queue[Written],
+) -> None:  # fmt: skip
+    journal.problem = JournalError(DISK_FULL)
+    recorder = make()
+    taken = TakenFile("top", "f1", FileVersion(10, 20))
+    ticket = accept("f1", file=taken)
+    recorder.open(ticket)
+    recorder.close(closing(ticket.number))
+    launch(recorder)
+    assert told(written)[1] == DISK_FULL
+    journal.problem = None
+    wait_until(lambda: journal.files == [taken])
 
 
 # ---------------------------------------------------------------- in order, all at once

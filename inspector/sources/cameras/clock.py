@@ -1,0 +1,45 @@
+"""Numbers and times that a camera gives its images, made the station's."""
+
+from __future__ import annotations
+
+from collections import deque
+
+_WINDOW = 200
+"""Images from which the two clocks' distance is taken: a drift of 100 ppm moves it by 1 ms in 10 s."""
+_LAST_16_BIT = 65_535
+_MOST_MISSING = 10_000
+"""A larger step back is a camera that counts anew, not a number that wrapped."""
+
+
+class DeviceClock:
+    """Maps a camera's time to this machine's, by the quickest of its last images.
+
+    The distance of the clocks is taken too large by the time that the quickest image needed to come: a time of capture
+    is late by that, some milliseconds, and never later than the image came. One that was held on its way shows it.
+    """
+
+    def __init__(self) -> None:
+        self._distances: deque[int] = deque(maxlen=_WINDOW)
+
+    def compute_age_ns(self, device_ns: int, now_ns: int) -> int:
+        """How long ago it was taken; `now_ns` is when it came, on the monotonic clock."""
+        distance = now_ns - device_ns
+        self._distances.append(distance)
+        return distance - min(self._distances)
+
+
+class BlockCounter:
+    """Finds images that a camera numbered and that never came."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+
+    def count_missing(self, block_id: int | None) -> int:
+        """How many are missing before this one. Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never."""
+        last, self._last = self._last, block_id
+        if last is None or block_id is None or block_id == last:
+            return 0
+        if block_id > last:
+            return block_id - last - 1
+        wrapped = block_id - last - 1 + _LAST_16_BIT
+        return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else 0

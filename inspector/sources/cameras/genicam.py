@@ -1,0 +1,175 @@
+"""The source that all GenICam cameras are, whatever library drives them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from inspector.errors import NotConnectedError
+from inspector.sources.base import RUN, Unanswering, build_frame
+from inspector.sources.cameras.clock import BlockCounter, DeviceClock
+from inspector.sources.cameras.driver import Driver, Grabbed, apply_features
+from inspector.sources.cameras.settings import GenicamSettings, list_features
+from inspector.types import Frame, PixelFormat
+
+_FORMATS = {
+    "Mono8": PixelFormat.MONO8,
+    "Mono10": PixelFormat.MONO16,
+    "Mono12": PixelFormat.MONO16,
+    "Mono16": PixelFormat.MONO16,
+    "RGB8": PixelFormat.RGB8,
+    "RGB8Packed": PixelFormat.RGB8,
+    "BGR8": PixelFormat.BGR8,
+    "BGR8Packed": PixelFormat.BGR8,
+}
+"""What the pixels of each of the camera's formats are here."""
+
+
+class GenicamSource(Unanswering):
+    """One camera. An image that did not come whole is never judged.
+
+    It is counted; where a trigger asked for it, a verdict is owed, and it is answered ERROR BAD_FRAME too. Calls take
+    as long as the library does: see `DetachedSource`.
+    """
+
+    can_wait = False
+    connect_s = 20.0
+
+    def __init__(self, camera: str, settings: GenicamSettings, driver: Driver, *, simulated: bool = False) -> None:
+        self.name = camera
+        self.cameras: tuple[str, ...] = (camera,)
+        self._losses: Counter[str] = Counter()
+        self.losses: Mapping[str, int] = self._losses
+        self._settings = settings
+        self._driver = driver
+        self._simulated = simulated
+        self._is_open = False
+        self._pixel_format = PixelFormat.MONO8
+        self._blocks, self._clock = BlockCounter(), DeviceClock()
+        self._last_frame = 0.0
+        self._is_overdue = False
+        self._fired: float | None = None  # when, of a software trigger whose frame has not come
+        self._next_trigger = 0.0
+        self._numbers = itertools.count(1)
+        self._triggers = itertools.count(1)
+
+    def connect(self) -> None:
+        """Open the camera, write its settings, read them back, and have it deliver.
+
+        Raises:
+            NotConnectedError: it is not there, or has not what it was asked for.
+        """
+        if self._is_open:
+            return
+        with self._naming():
+            self._driver.open()
+            self._is_open = True
+            apply_features(self._driver, list_features(self._settings))
+            self._pixel_format = self._read_format()
+            self._driver.start()
+        self._blocks, self._clock = BlockCounter(), DeviceClock()
+        self._last_frame = time.monotonic()
+        self._fired, self._next_trigger, self._is_overdue = None, 0.0, False
+
+    def _read_format(self) -> PixelFormat:
+        name = self._driver.read_feature("PixelFormat")
+        if name not in _FORMATS:
+            raise NotConnectedError(f"PixelFormat: must be one of {', '.join(_FORMATS)}, the camera has {name}")
+        return _FORMATS[name]
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """See `Source.read`."""
+        if not self._is_open:
+            raise NotConnectedError(f"camera {self.name}: not connected")
+        with self._naming():
+            if self._is_overdue:  # its image may still come, and must not be taken for that of the next trigger
+                raise NotConnectedError("a software trigger was not answered")
+            if self._settings.trigger == "software":
+                timeout_s = self._fire_when_due(timeout_s)
+            grabbed = self._driver.grab(timeout_s)
+        return self._note_silence() if grabbed is None else self._accept(grabbed)
+
+    def _fire_when_due(self, timeout_s: float) -> float:
+        """How long to wait for an image: no longer than until the next trigger is due."""
+        now = time.monotonic()
+        if self._fired is None and now < self._next_trigger:
+            return min(timeout_s, self._next_trigger - now)
+        if self._fired is None:
+            self._driver.fire()
+            self._fired, self._next_trigger = now, now + self._settings.trigger_period_s
+        return timeout_s
+
+    def _note_silence(self) -> Frame | None:
+        """Nothing came: from a camera that runs by itself it is a loss, in the end; so it is after a trigger."""
+        limit_s = self._settings.read_timeout_s
+        now = time.monotonic()
+        if self._settings.trigger == "free" and now - self._last_frame > limit_s:
+            raise NotConnectedError(f"camera {self.name}: no frame for {limit_s} s")
+        if self._fired is None or now - self._fired <= limit_s:
+            return None
+        self._losses["trigger"] += 1
+        self._is_overdue = True
+        return self._build_frame(None, f"no frame within {limit_s} s of its trigger")
+
+    def _accept(self, grabbed: Grabbed) -> Frame | None:
+        self._last_frame = time.monotonic()
+        self._losses["gap"] += self._blocks.count_missing(grabbed.block_id)
+        error = grabbed.error or _find_fault(grabbed.pixels, self._pixel_format)
+        if error is None:
+            return self._build_frame(grabbed)
+        self._losses["damaged"] += 1
+        return None if self._settings.trigger == "free" else self._build_frame(grabbed, error)
+
+    def _build_frame(self, grabbed: Grabbed | None, error: str | None = None) -> Frame:
+        now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
+        captured_utc_ns = 0
+        if grabbed is not None and grabbed.device_ns:
+            captured_utc_ns = now_utc_ns - self._clock.compute_age_ns(grabbed.device_ns, now_ns)
+        return build_frame(
+            self.name,
+            f"{self.name}-{RUN}-{next(self._numbers)}",
+            None if grabbed is None or error else grabbed.pixels,
+            self._pixel_format,
+            received_utc_ns=now_utc_ns,
+            received_monotonic_ns=now_ns,
+            captured_utc_ns=captured_utc_ns,
+            trigger_id=self._name_trigger(),
+            simulated=self._simulated,
+            error=error,
+        )
+
+    def _name_trigger(self) -> str | None:
+        """The trigger that asked for the frame at hand, by the order they came in."""
+        self._fired = None
+        return None if self._settings.trigger == "free" else f"{self.name}-{RUN}-t{next(self._triggers)}"
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        self._is_open = False
+        self._driver.close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Has a fault of the driver say whose it is; what was opened is closed."""
+        try:
+            yield
+        except NotConnectedError as error:
+            self.close()
+            raise NotConnectedError(f"camera {self.name}: {error}") from error
+
+
+def _find_fault(pixels: np.ndarray[Any, Any] | None, pixel_format: PixelFormat) -> str | None:
+    """Why these are no pixels of that format; None: they are."""
+    if pixels is None:
+        return "no pixels"
+    is_grey = pixel_format in {PixelFormat.MONO8, PixelFormat.MONO16}
+    dtype = np.uint16 if pixel_format is PixelFormat.MONO16 else np.uint8
+    if pixels.dtype != dtype or pixels.ndim != (2 if is_grey else 3) or (not is_grey and pixels.shape[2] != 3):
+        return f"pixels: must be {pixel_format.value}, got {pixels.dtype} of shape {pixels.shape}"
+    return None

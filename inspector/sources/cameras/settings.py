@@ -1,0 +1,112 @@
+"""What a station file says of any GenICam camera, whatever library reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from inspector.sources.settings import SourceSettings
+from inspector.strict.claims import Claim
+
+FeatureValue = bool | int | float | str
+Format = Literal["Mono8", "Mono10", "Mono12", "Mono16", "RGB8", "BGR8"]
+
+
+class GenicamSettings(SourceSettings):
+    """Settings that every GenICam camera has. null: what the camera has is left as it is.
+
+    All are written each time the camera is found, so one that lost power comes back with them. Each is read back: a
+    camera that has another value afterwards is not used, and the difference is named. Numbers that a camera rounds may
+    differ by 1 %.
+    """
+
+    is_exclusive = True
+
+    pixel_format: Format | None = None
+    """How the camera sends pixels. Mono10 and Mono12 become 16-bit frames with the camera's own numbers."""
+    width: Annotated[int, Field(gt=0)] | None = None
+    """Of the region that is read, in pixels."""
+    height: Annotated[int, Field(gt=0)] | None = None
+    """Of the region that is read, in pixels."""
+    offset_x: Annotated[int, Field(ge=0)] | None = None
+    """Left edge of the region, in pixels."""
+    offset_y: Annotated[int, Field(ge=0)] | None = None
+    """Upper edge of the region, in pixels."""
+    exposure_us: Annotated[float, Field(gt=0)] | None = None
+    """Exposure time in microseconds."""
+    gain: Annotated[float, Field(ge=0)] | None = None
+    """Gain, in the camera's unit: dB, or steps where it has `GainRaw` only."""
+    frame_rate: Annotated[float, Field(gt=0)] | None = None
+    """Frames per second."""
+    trigger: Literal["free", "software", "line"] = "free"
+    """free: the camera runs by itself. software: the station triggers, each `trigger_period_s`. line: a signal does."""
+    trigger_line: Annotated[str, Field(min_length=1)] = "Line1"
+    """Input that the signal of `trigger: line` comes in at, as the camera calls it."""
+    trigger_edge: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
+    """Edge of the signal that triggers."""
+    trigger_period_s: Annotated[float, Field(gt=0)] = 1.0
+    """Time between two software triggers, in seconds; the next one waits for the frame of the one before."""
+    features: dict[str, FeatureValue] = {}  # noqa: RUF012 (pydantic copies it)
+    """Any other GenICam feature, by the name that the camera gives it; written in this order, before exposure and
+    trigger."""
+    read_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long a running camera may send nothing before it is opened again, and a software trigger go unanswered."""
+
+    @property
+    def address(self) -> str:
+        """How the station file names the camera; empty: the first one found."""
+        raise NotImplementedError
+
+    def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
+        """See `SourceSettings`."""
+        shown = repr(self.address) if self.address else "the first one found"
+        yield Claim((camera, "source", self.device_field), f"{self.type} camera", shown, (self.type, self.address))
+
+    @model_validator(mode="after")
+    def _features_of_their_own(self) -> GenicamSettings:
+        own = {name for name, _ in list_features(self.model_copy(update={"features": {}}))}
+        for name in self.features:
+            if name in own:
+                raise ValueError(f"features: {name} is set by a field of its own")
+        return self
+
+
+def list_features(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]]:
+    """Features to write, in an order that cameras accept: each by the first of its names, see `NAMES`."""
+    if settings.pixel_format is not None:
+        yield "PixelFormat", settings.pixel_format
+    if settings.width is not None:
+        yield "OffsetX", 0  # else a wider region may not fit
+    if settings.height is not None:
+        yield "OffsetY", 0
+    region = {
+        "Width": settings.width, "Height": settings.height, "OffsetX": settings.offset_x, "OffsetY": settings.offset_y,
+    }  # fmt: skip
+    yield from ((name, value) for name, value in region.items() if value is not None)
+    yield from settings.features.items()
+    if settings.exposure_us is not None:
+        yield "ExposureTime", settings.exposure_us
+    if settings.gain is not None:
+        yield "Gain", settings.gain
+    if settings.frame_rate is not None:
+        yield "AcquisitionFrameRateEnable", True
+        yield "AcquisitionFrameRate", settings.frame_rate
+    yield "TriggerSelector", "FrameStart"
+    yield "TriggerMode", "Off" if settings.trigger == "free" else "On"
+    if settings.trigger != "free":
+        yield "TriggerSource", "Software" if settings.trigger == "software" else settings.trigger_line
+    if settings.trigger == "line":
+        yield "TriggerActivation", settings.trigger_edge
+
+
+NAMES = {
+    "ExposureTime": ("ExposureTime", "ExposureTimeAbs"),
+    "Gain": ("Gain", "GainRaw"),
+    "AcquisitionFrameRate": ("AcquisitionFrameRate", "AcquisitionFrameRateAbs"),
+}
+"""Names of before SFNC 2.0 that older cameras have."""
+OPTIONAL = frozenset({"AcquisitionFrameRateEnable", "TriggerSelector"})
+"""Features without which a camera behaves as if they were set so."""

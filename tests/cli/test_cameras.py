@@ -1,0 +1,121 @@
+"""What cameras there are, and one frame of one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from inspector.errors import NotConnectedError
+from inspector.service.control import lock
+from inspector.sources import opencv
+from inspector.sources.cameras.gige import GigeSettings
+from inspector.sources.cameras.pylon import PylonSettings
+from inspector.sources.settings import Device
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the kernel lists cameras."""
+    folder = tmp_path / "video4linux"
+    folder.mkdir()
+    monkeypatch.setattr(opencv, "_V4L", folder)
+    return folder
+
+
+def test_cameras_of_each_kind_are_listed_with_what_to_write(
+    run: Run, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (10, 2):
+        (video / f"video{number}").mkdir()
+        (video / f"video{number}" / "name").write_text(f"Webcam {number}\n")
+
+    def find() -> Iterator[Device]:
+        yield Device("40012345", "Basler acA2040")
+
+    def fail() -> Iterator[Device]:
+        raise NotConnectedError("no network")
+
+    monkeypatch.setattr(PylonSettings, "find_devices", find)
+    monkeypatch.setattr(GigeSettings, "find_devices", fail)
+    status, printed = run("cameras")
+    assert status == 0
+    assert "opencv: Webcam 2 (device: 2) opencv: Webcam 10 (device: 10)" in printed
+    assert "pylon: Basler acA2040 (serial: '40012345')" in printed
+    assert "gige: no network" in printed
+    assert "zmq" not in printed
+
+
+def test_missing_libraries_are_told_with_what_to_install(
+    run: Run, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    status, printed = run("cameras")
+    assert status == 0
+    assert "opencv: none" in printed
+    assert "pylon: the package pypylon is not installed: pip install 'inspector[pylon]'" in printed
+    assert "gige: Aravis cannot be imported: apt-get install" in printed
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Path:
+    """A folder camera, `top`, whose only file is red at the left, and one whose frames are sent, `side`."""
+    (tmp_path / "in").mkdir()
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[:, :3, 2] = 255
+    cv2.imwrite(str(tmp_path / "in" / "part.png"), picture)
+    cameras = {"top": {"source": {"type": "folder", "path": "in"}}, "side": {}}
+    path = tmp_path / "station.yaml"
+    path.write_text(yaml.safe_dump({"schema": 1, "station": "press", "state_dir": "state", "cameras": cameras}))
+    return path
+
+
+def test_snapshot_is_the_frame_as_it_came(run: Run, station: Path, tmp_path: Path) -> None:
+    status, printed = run("snapshot", station, "top", tmp_path / "out.png")
+    assert (status, printed) == (0, f"{tmp_path / 'out.png'}: 6 × 4, RGB8")
+    written = [cv2.imread(str(tmp_path / name)) for name in ("out.png", "in/part.png")]
+    np.testing.assert_array_equal(*written)
+
+
+@pytest.mark.parametrize(
+    ("camera", "out", "status", "message"),
+    [
+        ("front", "out.png", 2, "must be one of side, top, got 'front'"),
+        ("top", "out.jpg", 2, "must end in .png, got 'out.jpg'"),
+        ("side", "out.png", 1, "camera side: zmq: they are sent to the station, none is fetched"),
+    ],
+)
+def test_snapshot_that_cannot_be_taken_is_refused(
+    run: Run, station: Path, tmp_path: Path, camera: str, out: str, status: int, message: str
+) -> None:
+    ended, printed = run("snapshot", station, camera, tmp_path / out)
+    assert ended == status
+    assert message in printed
+    assert not (tmp_path / out).exists()
+
+
+def test_snapshot_is_refused_while_the_station_runs(
+    run: Run, station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "find_daemon", lambda folder: 4711)
+    status, printed = run("snapshot", station, "top", tmp_path / "out.png")
+    assert (status, "the station runs as process 4711" in printed) == (1, True)
+
+
+def test_snapshot_tells_when_no_frame_comes_or_it_is_no_picture(run: Run, station: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "part.png").write_bytes(b"no picture")
+    status, printed = run("snapshot", station, "top", tmp_path / "out.png")
+    assert status == 1
+    assert "camera top: part.png: " in printed
+    text = station.read_text().replace("type: folder", "type: folder\n      watch: true")
+    station.write_text(text)
+    (tmp_path / "in" / "part.png").unlink()
+    status, printed = run("snapshot", station, "top", tmp_path / "out.png", "--timeout-s", "0.3")
+    assert (status, "camera top: no frame within 0.3 s; is it triggered?" in printed) == (1, True)

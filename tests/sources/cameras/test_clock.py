@@ -1,0 +1,43 @@
+"""A camera's numbers and times."""
+
+from __future__ import annotations
+
+import pytest
+
+from inspector.sources.cameras.clock import BlockCounter, DeviceClock
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("ids", "missing"),
+    [
+        ([0, 1, 2], [0, 0, 0]),
+        ([7, 9, 13], [0, 1, 3]),
+        ([65_534, 65_535, 1, 2], [0, 0, 0, 0]),
+        ([65_534, 2], [0, 2]),
+        ([5_000_000_000, 5_000_000_002], [0, 1]),
+        ([100, 1, 2], [0, 0, 0]),  # counts anew
+        ([5_000_000_000, 1], [0, 0]),
+        ([3, 3, 4], [0, 0, 0]),
+        ([None, 3, None, 9], [0, 0, 0, 0]),
+    ],
+)
+def test_missing_images_are_counted_through_a_wrap(ids: list[int | None], missing: list[int]) -> None:
+    counter = BlockCounter()
+    assert [counter.count_missing(each) for each in ids] == missing
+
+
+def test_image_is_as_old_as_it_came_later_than_the_quickest() -> None:
+    clock = DeviceClock()
+    ages = [
+        clock.compute_age_ns(n * 40 * MS, 10_000 * MS + n * 40 * MS + late * MS) for n, late in enumerate((5, 3, 900))
+    ]
+    assert ages == [0, 0, 897 * MS]
+
+
+def test_clocks_that_drift_apart_are_followed() -> None:
+    clock = DeviceClock()
+    for n in range(1000):  # the camera's is 0.1 % slow
+        age_ns = clock.compute_age_ns(n * 39_960_000, n * 40 * MS)
+    assert age_ns < 9 * MS

@@ -1,0 +1,227 @@
+"""What all GenICam cameras share: settings written and read back, numbers, times, triggers, damaged images."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from inspector.errors import NotConnectedError
+from inspector.sources.cameras.driver import Grabbed, apply_features
+from inspector.sources.cameras.genicam import GenicamSource
+from inspector.sources.cameras.pylon import PylonSettings
+from inspector.testing.fake_camera import FakeCamera, make_image
+from inspector.types import PixelFormat, Reason
+from tests.sources.contract import HW, SourceContract
+
+
+def make(camera: FakeCamera, **settings: Any) -> GenicamSource:
+    return GenicamSource("top", PylonSettings(type="pylon", **settings), camera)
+
+
+def connected(camera: FakeCamera, **settings: Any) -> GenicamSource:
+    source = make(camera, **settings)
+    source.connect()
+    return source
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_settings_are_written_in_an_order_that_cameras_take_and_by_the_names_they_have() -> None:
+    names = ("Width", "Height", "OffsetX", "OffsetY", "ExposureTimeAbs", "GainRaw", "AcquisitionFrameRate", "Gamma",
+             "TriggerSelector", "TriggerSource", "TriggerActivation")  # fmt: skip
+    camera = FakeCamera(dict.fromkeys(names, "0"))
+    settings = {"pixel_format": "Mono8", "width": 64, "height": 48, "offset_x": 8, "exposure_us": 100.0, "gain": 3.4}
+    connected(camera, **settings, frame_rate=25, trigger="line", trigger_edge="FallingEdge", features={"Gamma": 0.5})
+    assert camera.calls == [
+        "open", "PixelFormat=Mono8", "OffsetX=0", "OffsetY=0", "Width=64", "Height=48", "OffsetX=8", "Gamma=0.5",
+        "ExposureTimeAbs=100.0", "GainRaw=3", "AcquisitionFrameRate=25.0", "TriggerSelector=FrameStart",
+        "TriggerMode=On", "TriggerSource=Line1", "TriggerActivation=FallingEdge", "start",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "camera", "problem"),
+    [
+        ({"features": {"Lines": 640}}, FakeCamera({"Lines": "512"}, ("Lines",)), "Lines: asked for 640, .* has 512"),
+        ({"features": {"Gamma": 1}}, FakeCamera(), "Gamma: the camera has no such feature"),
+        ({"exposure_us": 100}, FakeCamera(), "ExposureTime: the camera has no such feature"),
+        ({"exposure_us": 100}, FakeCamera({"ExposureTime": "102"}, ("ExposureTime",)), "asked for 100.0, .* has 102"),
+        ({"features": {"Lamp": True}}, FakeCamera({"Lamp": "0"}, ("Lamp",)), "Lamp: asked for true, the camera has 0"),
+        ({"features": {"Lamp": "refused"}}, FakeCamera({"Lamp": "0"}), "Lamp: not writable"),
+        ({}, FakeCamera({"PixelFormat": "BayerRG8"}), "PixelFormat: must be one of Mono8, .*, the camera has BayerRG8"),
+    ],
+)  # fmt: skip
+def test_camera_is_not_used_when_it_has_not_what_was_asked_for(
+    settings: dict[str, Any], camera: FakeCamera, problem: str
+) -> None:
+    source = make(camera, **settings)
+    with pytest.raises(NotConnectedError, match=f"^camera top: .*{problem}$"):
+        source.connect()
+    assert not camera.is_open
+
+
+def test_value_that_the_camera_rounded_is_taken() -> None:
+    apply_features(FakeCamera({"ExposureTime": "100.4"}, ("ExposureTime",)), [("ExposureTime", 100.0)])
+
+
+def test_settings_are_written_again_when_the_camera_comes_back() -> None:
+    camera = FakeCamera({"Gamma": "1"})
+    source = connected(camera, features={"Gamma": 2})
+    source.close()
+    camera.features["Gamma"] = "1"  # it lost power
+    source.connect()
+    assert camera.features["Gamma"] == "2"
+
+
+def test_feature_with_a_field_of_its_own_is_refused_among_the_others() -> None:
+    with pytest.raises(ValidationError, match="features: TriggerMode is set by a field of its own"):
+        PylonSettings(type="pylon", features={"TriggerMode": "On"})
+
+
+# ---------------------------------------------------------------- images
+
+
+def test_gaps_and_damage_are_counted_and_never_judged_when_the_camera_runs_by_itself() -> None:
+    camera = FakeCamera()
+    source = connected(camera)
+    camera.images.extend([make_image(65_535), make_image(1), make_image(2, error="lost packets"), make_image(5)])
+    frames = [frame for frame in (source.read(0.01) for _ in range(4)) if frame is not None]
+    assert [int(frame.pixels[0, 0]) for frame in frames if frame.pixels is not None] == [255, 1, 5]
+    assert source.losses == {"gap": 2, "damaged": 1}
+
+
+def test_image_that_does_not_fit_its_format_is_damaged() -> None:
+    camera = FakeCamera()
+    source = connected(camera)
+    camera.images.append(Grabbed(1, 0, np.zeros((4, 4, 3), np.uint8)))
+    assert source.read(0.01) is None
+    assert source.losses["damaged"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "expected"),
+    [
+        ("Mono12", np.zeros((4, 4), np.uint16), PixelFormat.MONO16),
+        ("RGB8Packed", np.zeros((4, 4, 3), np.uint8), PixelFormat.RGB8),
+        ("BGR8", np.zeros((4, 4, 3), np.uint8), PixelFormat.BGR8),
+    ],
+)
+def test_frame_has_the_format_that_the_camera_says(
+    name: str, pixels: np.ndarray[Any, Any], expected: PixelFormat
+) -> None:
+    camera = FakeCamera({"PixelFormat": name})
+    source = connected(camera)
+    camera.images.append(Grabbed(1, 0, pixels))
+    frame = source.read(0.01)
+    assert frame is not None
+    assert frame.pixel_format is expected
+
+
+def test_frame_that_was_held_back_says_when_it_was_captured() -> None:
+    camera = FakeCamera()
+    source = connected(camera)
+    now_ns = time.monotonic_ns()
+    camera.images.extend([make_image(1, device_ns=now_ns - 77), make_image(2, device_ns=now_ns - 3_000_000_000)])
+    first, second = source.read(0.01), source.read(0.01)
+    assert first is not None
+    assert second is not None
+    assert first.captured_utc_ns == first.received_utc_ns
+    assert 2.9e9 < second.received_utc_ns - second.captured_utc_ns < 4e9
+
+
+# ---------------------------------------------------------------- triggers
+
+
+def test_damaged_image_of_a_trigger_is_answered() -> None:
+    camera = FakeCamera({"TriggerSource": "", "TriggerActivation": ""})
+    source = connected(camera, trigger="line")
+    camera.images.extend([make_image(1), make_image(2, error="lost packets")])
+    first, second = source.read(0.01), source.read(0.01)
+    assert first is not None
+    assert second is not None
+    assert (second.error, second.error_reason, second.pixels) == ("lost packets", Reason.BAD_FRAME, None)
+    assert first.trigger_id != second.trigger_id
+    assert source.losses == {"damaged": 1, "gap": 0}
+
+
+def test_silence_of_a_camera_that_is_triggered_by_a_line_is_no_loss() -> None:
+    source = connected(FakeCamera({"TriggerSource": "", "TriggerActivation": ""}), trigger="line", read_timeout_s=0.01)
+    time.sleep(0.05)
+    assert source.read(0.01) is None
+
+
+def test_silence_of_a_camera_that_runs_by_itself_is_a_loss() -> None:
+    source = connected(FakeCamera(), read_timeout_s=0.01)
+    time.sleep(0.05)
+    with pytest.raises(NotConnectedError, match=r"no frame for 0\.01 s"):
+        source.read(0.01)
+
+
+def test_software_trigger_waits_for_the_frame_of_the_one_before() -> None:
+    camera = FakeCamera({"TriggerSource": ""})
+    source = connected(camera, trigger="software", trigger_period_s=0.001, read_timeout_s=60)
+    for _ in range(3):
+        assert source.read(0.01) is None
+    assert camera.calls.count("fire") == 1
+    camera.images.append(make_image(1))
+    frame = source.read(0.01)
+    assert frame is not None
+    assert str(frame.trigger_id).endswith("-t1")
+    time.sleep(0.01)
+    source.read(0.01)
+    assert camera.calls.count("fire") == 2
+
+
+def test_trigger_without_an_image_is_answered_and_what_comes_late_is_taken_for_no_other() -> None:
+    camera = FakeCamera({"TriggerSource": ""})
+    source = connected(camera, trigger="software", trigger_period_s=0.001, read_timeout_s=0.05)
+    frame, deadline = None, time.monotonic() + 30
+    while frame is None and time.monotonic() < deadline:
+        frame = source.read(0.01)
+    assert frame is not None
+    assert frame.error == "no frame within 0.05 s of its trigger"
+    assert source.losses["trigger"] == 1
+    camera.images.append(make_image(1))
+    with pytest.raises(NotConnectedError, match="a software trigger was not answered"):
+        source.read(0.01)
+
+
+# ---------------------------------------------------------------- the contract
+
+
+class FakeCameraRig:
+    """A camera in memory."""
+
+    never_lost = ""
+    one_size = "a camera's size changes only when it is opened"
+
+    def __init__(self) -> None:
+        self._camera = FakeCamera()
+        self._count = 0
+
+    def build(self, *, silent: bool = False) -> GenicamSource:
+        return make(self._camera, read_timeout_s=0.3 if silent else 30)
+
+    def send(self, value: int, hw: tuple[int, int] = HW) -> None:
+        self._count += 1
+        self._camera.images.append(make_image(self._count))
+
+    def cut(self) -> None:
+        self._camera.is_there = False
+        self._camera.images.append(NotConnectedError("unplugged"))
+
+    def restore(self) -> None:
+        self._camera.is_there = True
+
+
+class TestFakeCamera(SourceContract):
+    """The source of all GenICam cameras."""
+
+    @pytest.fixture
+    def rig(self) -> FakeCameraRig:
+        return FakeCameraRig()
