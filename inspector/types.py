@@ -41,6 +41,7 @@ class Reason(IntEnum):
     OUT_OF_MEMORY = 32
     NOT_READY = 40
     NO_RECIPE = 41
+    OFFLINE = 42
     SHUTDOWN = 50
     RESTART = 51
 
@@ -129,6 +130,11 @@ MEANINGS: Mapping[Reason, Meaning] = {
         Verdict.ERROR,
         "The camera has no recipe.",
         "Name one in the station file (`cameras.NAME.recipe`) and reload, or run `inspector recipe`.",
+    ),
+    Reason.OFFLINE: Meaning(
+        Verdict.ERROR,
+        "Somebody took the camera offline, or the frame was captured or received before it was back online.",
+        "Ask for `online`, or run `inspector online`, when nobody works at the camera any more.",
     ),
     Reason.SHUTDOWN: Meaning(
         Verdict.ERROR,

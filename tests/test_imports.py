@@ -56,7 +56,7 @@ FORBIDDEN = {
 }
 
 ROOMS = {
-    "service": ("telemetry", "flow", "control", "http"),
+    "service": ("telemetry", "orders", "flow", "control", "http"),
     "training": ("data", "thresholds", "optimise", "evaluation"),
 }
 """Rooms within a room, from the ground up; what lies beside them, such as `train.py`, may import all of them."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from inspector import __version__, logs
-from inspector.cli import encoder, keys, online
+from inspector.cli import encoder, keys, offline, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
 from inspector.cli.check.command import check
@@ -67,6 +67,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     online.send,
     online.tail,
     recipe,
+    offline.offline,
+    offline.online,
     schema,
     bench,
 )

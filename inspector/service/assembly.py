@@ -41,6 +41,8 @@ from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
+from inspector.service.orders.offline import FILE, Offline
+from inspector.service.orders.snapshots import Snapshots
 from inspector.service.telemetry.disk import read_disk
 from inspector.service.telemetry.gpu import GpuReader
 from inspector.service.telemetry.health import Health, State
@@ -124,6 +126,8 @@ class Assembly:
         self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
+        self._offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
+        snapshots = Snapshots(station.cameras)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
         self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
@@ -147,7 +151,7 @@ class Assembly:
             last_seqs=past.seqs,
             last_results=past.results,
             queue_depth=self.buffer.__len__,
-            more=self.switcher.describe,
+            more=lambda: self.switcher.describe() | offline.describe(),
             health=health,
         )
         self._publisher = publisher = Publisher(
@@ -160,6 +164,7 @@ class Assembly:
             forget=self.buffer.discard,
             taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
             status=status,
+            offline=offline,
             health=health,
             metrics=metrics,
         )
@@ -182,6 +187,8 @@ class Assembly:
                 publisher.submit,
                 judges=self.judges,
                 cameras=station.cameras,
+                offline=offline,
+                snapshots=snapshots,
                 health=health,
                 metrics=metrics,
             )
@@ -194,7 +201,12 @@ class Assembly:
             journal_path=folder / "journal.sqlite",
             status=status.build,
             drain=drain,
-            recipe=self.switcher.answer,
+            orders={
+                "recipe": self.switcher.answer,
+                "offline": offline.answer_offline,
+                "online": offline.answer_online,
+                "snapshot": snapshots.answer,
+            },
             gate=access.build_gate("requests"),
             secret_key=access.secret_key,
             health=health,
@@ -256,6 +268,7 @@ class Assembly:
         _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
+        self._offline.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)
 

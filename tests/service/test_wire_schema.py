@@ -23,10 +23,12 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.snapshots import Snapshots
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.wire import FrameDecoder
-from inspector.types import MEANINGS, Reason, Region, Result, Verdict
+from inspector.types import MEANINGS, Frame, Reason, Region, Result, Verdict
 
 SCHEMA = json.loads(build_wire())
 WAIT_S = 20.0
@@ -88,15 +90,18 @@ def switcher(
 
 
 @pytest.fixture
-def status(ledger: Ledger, running: Health, switcher: Switcher, make_result: MakeResult) -> StatusBoard:
-    """Of a station with a verdict on record."""
+def status(
+    ledger: Ledger, running: Health, switcher: Switcher, make_result: MakeResult, offline: Offline
+) -> StatusBoard:
+    """Of a station with a verdict on record and a camera that is offline."""
+    offline.answer_offline({"camera": "side", "keep": True}, "anna")
     return StatusBoard(
         Identity(station="press-3", boot_id="boot-7"),
         ledger.deadlines_ms,
         last_seqs={"top": 4},
         last_results={"top": make_result(seq=4).to_wire()},
         queue_depth=lambda: 3,
-        more=switcher.describe,
+        more=lambda: switcher.describe() | offline.describe(),
         health=running,
     )
 
@@ -104,12 +109,15 @@ def status(ledger: Ledger, running: Health, switcher: Switcher, make_result: Mak
 @pytest.fixture
 def ask(
     tmp_path: Path, status: StatusBoard, switcher: Switcher, health: Health, make_result: MakeResult,
+    offline: Offline, make_frame: Callable[..., Frame],
     launch: Callable[[Any], Any],
 ) -> Iterator[Ask]:  # fmt: skip
     """Ask a running requests thread."""
     journal = Journal(tmp_path / "journal.sqlite")
     journal.append([make_result(seq=1), make_result(seq=2, verdict=Verdict.ERROR, reason=Reason.OVERLOAD)])
     journal.close()
+    snapshots = Snapshots(["top"])
+    snapshots.note(make_frame("f1"))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     thread = launch(
         RequestsThread(
@@ -119,7 +127,12 @@ def ask(
             journal_path=tmp_path / "journal.sqlite",
             status=status.build,
             drain=lambda who: None,
-            recipe=switcher.answer,
+            orders={
+                "recipe": switcher.answer,
+                "offline": offline.answer_offline,
+                "online": offline.answer_online,
+                "snapshot": snapshots.answer,
+            },
             health=health,
         )
     )
@@ -181,6 +194,7 @@ def test_status_is_as_the_schema_says(status: StatusBoard) -> None:
     assert set(message) == list_keys("status") == set(SCHEMA["$defs"]["status"]["required"])
     assert set(message["recipes"]["top"]) == list_keys("recipe_in_use")
     assert set(message["last_switch"]["top"]) == list_keys("switch")
+    assert set(message["offline"]["side"]) == list_keys("absence")
     assert complaints("status", message | {"state": "IDLE"})
 
 
@@ -199,6 +213,9 @@ def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switch
         ({"request": "drain"}, "drain"),
         ({"request": "recipe", "action": "prepare", "camera": "top", "recipe": "lens2"}, "switch"),
         ({"request": "recipe", "action": "status"}, "recipe_status"),
+        ({"request": "offline", "camera": "top", "keep": True}, "offline"),
+        ({"request": "online"}, "online"),
+        ({"request": "snapshot", "camera": "top"}, "snapshot"),
     ],
     ids=str,
 )
@@ -221,6 +238,10 @@ def test_request_is_answered_as_the_schema_says(ask: Ask, request_: dict[str, An
         {"request": "recipe", "action": "prepare", "camera": "top"},
         {"request": "recipe", "action": "switch", "camera": "top"},
         {"request": "recipe", "action": "delete", "camera": "top"},
+        {"request": "offline", "keep": "yes"},
+        {"request": "online", "camera": 7},
+        {"request": "snapshot"},
+        {"request": "snapshot", "camera": "top", "width": 0},
         {},
     ],
     ids=str,

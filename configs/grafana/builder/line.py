@@ -9,6 +9,7 @@ from builder.panels import PER_SECOND, Column, heat_map, stat, state_timeline, t
 from builder.queries import CAMERA, INSTANCE, RATE, STATE, STATES, age, quantile, rate, results, share
 
 UP = {0: ("gone", "red"), 1: ("connected", "green")}
+OFFLINE = {0: ("online", "green"), 1: ("offline", "purple")}
 LAST_FRAME = age(f"inspector_last_frame_timestamp_seconds{{{CAMERA}}}", "camera")
 SCORE = "inspector_score"
 HAPPENED = f'sum by (reason) (increase(inspector_results_total{{{CAMERA},verdict!="PASS"}}[$__range])) > 0'
@@ -59,10 +60,11 @@ def _now() -> list[dict[str, Any]]:
 
 
 def _states() -> list[dict[str, Any]]:
-    sources = f"inspector_source_up{{{CAMERA}}}"
+    sources, offline = (f"inspector_{name}{{{CAMERA}}}" for name in ("source_up", "camera_offline"))
     return [
         state_timeline("State over time", "What the station did.", STATES, (STATE, "{{instance}}")),
         state_timeline("Sources", "Whether each camera's source is connected.", UP, (sources, "{{camera}}")),
+        state_timeline("Offline", "When people took a camera offline.", OFFLINE, (offline, "{{camera}}")),
     ]
 
 

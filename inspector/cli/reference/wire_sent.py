@@ -111,13 +111,18 @@ def define_status() -> dict[str, Schema]:
         "published_utc_ns": {"description": "When it was sent, in nanoseconds since 1970."} | TIME,
     }
     return {
-        "status": define("Sent at least twice a second.", properties | _list_changes()),
+        "status": define("Sent at least twice a second.", properties | _list_changes() | _list_offline()),
         "recipe_in_use": define("A recipe that judges a camera.", {
             "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,
             "recipe_sha256": {"description": RESULT["recipe_sha256"]} | TEXT,
             "model_sha256": {"description": RESULT["model_sha256"]} | TEXT,
             "folder": {"description": "Where it was loaded from."} | TEXT,
             "from_station_file": {"description": "The station file names it.", "type": "boolean"},
+        }),
+        "absence": define("A camera that is offline.", {
+            "since_utc_ns": {"description": "Since when, in nanoseconds since 1970."} | TIME,
+            "who": {"description": "Who asked: a key's name, or an address."} | TEXT,
+            "keep": {"description": "It stays offline over a restart.", "type": "boolean"},
         }),
         "switch": define("A recipe that was asked for, and how far it has come.", {
             "camera": {"description": RESULT["camera"]} | TEXT,
@@ -149,6 +154,12 @@ def _list_changes() -> dict[str, Schema]:
     }
 
 
+def _list_offline() -> dict[str, Schema]:
+    """What the status and the answers to `offline` and `online` have in common."""
+    absent = {"description": "The cameras that are offline.", "type": "object"}
+    return {"offline": absent | {"additionalProperties": refer("absence")}}
+
+
 def _list_steps() -> dict[str, Schema]:
     return {
         "error": {"description": "Why it was refused."} | or_null(TEXT),
@@ -174,8 +185,15 @@ def define_answers() -> dict[str, Schema]:
         "status_answer": define("To `status`: with all of a status.", ok) | {"allOf": [refer("status")]},
         "replay_answer": define("To `replay`.", ok | {"results": results, "more": more}),
         "drain_answer": define("To `drain`.", ok | {"draining": draining}),
+        "offline_answer": define("To `offline`.", ok | _list_offline()),
+        "online_answer": define("To `online`.", ok | _list_offline()),
+        "snapshot_answer": define("To `snapshot`.", ok | {
+            **{name: {"description": RESULT[name]} | TEXT for name in ("camera", "frame_id")},
+            **{name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")},
+            "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
+        }),
         "switch_answer": define("To `prepare` and `switch`.", ok) | {"allOf": [refer("switch")]},
         "recipe_status_answer": define("To `recipe` with the action `status`.", ok | _list_changes()),
         "refusal": define("To what cannot be done, or is no request.", refused),
-    }
+    }  # fmt: skip
     return answers | {"answer": {"description": "Any of the answers.", "anyOf": [refer(name) for name in answers]}}

@@ -59,6 +59,9 @@ def define_requests() -> dict[str, Schema]:
     camera = {"camera": {"description": RESULT["camera"]} | TEXT}
     recipe = {"description": "A recipe's folder on the station's machine."} | TEXT
     named = {key: {"description": "Of what is prepared."} | TEXT for key in ("id", "recipe_sha256")}
+    one_or_all = {"camera": {"description": "The camera's name; absent or null: all cameras."} | or_null(TEXT)}
+    keep = {"keep": {"description": "true: over a restart too.", "type": "boolean"}}
+    width = {"width": {"description": "Of the picture at most.", "type": "integer", "minimum": 16, "maximum": 8192}}
     switch = camera | named | {"recipe": recipe}
     requests = {
         "status_request": _ask("The status, now.", "status"),
@@ -71,6 +74,13 @@ def define_requests() -> dict[str, Schema]:
             "Judge with the prepared recipe from now on.", "recipe", switch, "switch", (*named, "recipe")
         )
         | {"anyOf": [{"required": [key]} for key in named]},
+        "offline_request": _ask(
+            "Answer all frames ERROR OFFLINE from now on.", "offline", one_or_all | keep, None, ("camera", "keep")
+        ),
+        "online_request": _ask(
+            "Judge frames captured and received from now on.", "online", one_or_all, None, ("camera",)
+        ),
+        "snapshot_request": _ask("The camera's last frame.", "snapshot", camera | width, None, ("width",)),
         "recipe_status_request": _ask("Recipes in use, and the last changes.", "recipe", {}, "status"),
     }
     return requests | {

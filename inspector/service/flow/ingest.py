@@ -17,6 +17,8 @@ from inspector.service.flow.judges import Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.repeats import Repeats
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.snapshots import Snapshots
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -65,6 +67,8 @@ class IngestThread(Part):
         *,
         judges: Judges,
         cameras: Mapping[str, Camera],
+        offline: Offline,
+        snapshots: Snapshots,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -77,6 +81,8 @@ class IngestThread(Part):
         self._submit = submit
         self._judges = judges
         self.cameras = cameras
+        self._offline = offline
+        self._snapshots = snapshots
         self._metrics = metrics
         self._is_connected = self._is_exhausted = False
         self._backoff_s = _FIRST_BACKOFF_S
@@ -153,7 +159,10 @@ class IngestThread(Part):
             self._accept(frame)
 
     def _accept(self, frame: Frame) -> None:
+        self._snapshots.note(frame)
         refusal = self._refuse(frame)
+        if offline := self._offline.refuse(frame):  # whatever else is wrong with it
+            refusal = Reason.OFFLINE, offline
         if not self._has_room(frame):
             refusal = refusal or (Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded")
             frame = dataclasses.replace(frame, pixels=None)
@@ -211,6 +220,8 @@ class IngestThread(Part):
             self._log.warning(f"{camera} undated", f"{message}: one held on the way is judged as new", camera=camera)
 
     def _log_refusal(self, frame: Frame, reason: Reason, why: str) -> None:
+        if reason is Reason.OFFLINE:  # people know, and it may last for hours
+            return
         message = f"camera {frame.camera}, frame {frame.frame_id}: {why}"
         fields = {"camera": frame.camera, "frame_id": frame.frame_id, "reason": reason.name}
         self._log.warning(f"{frame.camera} {reason.name}", message, **fields)

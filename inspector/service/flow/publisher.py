@@ -18,6 +18,7 @@ from inspector.service.flow.judges import Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.offline import Offline
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -58,6 +59,7 @@ class Publisher(Part):
         forget: Callable[[Ticket], None],
         taps: Sequence[Callable[[Outcome, Result], None]],
         status: StatusBoard,
+        offline: Offline,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -69,6 +71,7 @@ class Publisher(Part):
             forget: told of a frame that was answered while it waits for the device.
             taps: each is handed every published result and must not wait.
             status: what it sends beside results.
+            offline: whose frames do not pass.
             health, metrics: who watches.
         """
         super().__init__("publisher", health=health)
@@ -80,6 +83,7 @@ class Publisher(Part):
         self._forget = forget
         self._taps = taps
         self._status = status
+        self._offline = offline
         self._metrics = metrics
         self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
@@ -147,10 +151,16 @@ class Publisher(Part):
             if outcome.judgement is not None:
                 self._metrics.results_late.labels(ticket.frame.camera).inc()
             return
-        outcome = _in_time(outcome)
+        outcome = self._in_force(_in_time(outcome))
         sealed = _Sealed(outcome, self._build(outcome), time.monotonic_ns())
         self._sealed[ticket.number] = sealed
         self._recorder.close(Closing(ticket.number, sealed.result))
+
+    def _in_force(self, outcome: Outcome) -> Outcome:
+        """The outcome, or ERROR OFFLINE where its camera is offline, or was when the frame came."""
+        if outcome.verdict is Verdict.ERROR or (offline := self._offline.refuse(outcome.ticket.frame)) is None:
+            return outcome
+        return error_outcome(outcome.ticket, Reason.OFFLINE, offline)
 
     def _build(self, outcome: Outcome) -> Result:
         frame = outcome.ticket.frame
@@ -198,7 +208,19 @@ class Publisher(Part):
             elif _is_late(sealed):
                 self._amend(sealed, Reason.DEADLINE, "judged, but on record only after the deadline")
             else:
+                self._send_recorded(sealed)
+
+    def _send_recorded(self, sealed: _Sealed) -> None:
+        """Send what is on record, unless its camera was taken offline meanwhile."""
+        if sealed.result.verdict is Verdict.ERROR:
+            self._send(sealed, sealed.result)
+            return
+        with self._offline.publishing:  # who takes a camera offline waits for what is being sent
+            offline = self._offline.refuse(sealed.outcome.ticket.frame)
+            if offline is None:
                 self._send(sealed, sealed.result)
+        if offline is not None:
+            self._amend(sealed, Reason.OFFLINE, offline)
 
     def _answer_expired(self) -> None:
         now = time.monotonic_ns()

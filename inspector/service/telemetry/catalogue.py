@@ -76,6 +76,7 @@ ROWS = (
     ),
     Row("last_frame_timestamp_seconds", "gauge", "Wall clock time the last frame was received.", _OF_CAMERA),
     Row("source_up", "gauge", "1 while the camera's source is connected.", _CAMERA),
+    Row("camera_offline", "gauge", "1 while the camera is offline: its frames are answered ERROR OFFLINE.", _CAMERA),
     Row("source_reconnects_total", "counter", "Times the source was lost or not there.", _CAMERA),
     Row(
         "stage_duration_seconds", "histogram",

@@ -47,6 +47,7 @@ class Metrics:
         self.oldest_key = gauge("oldest_key_timestamp_seconds")
         self.oldest_key.set(float("nan"))
         self.source_up = gauge("source_up")
+        self.camera_offline = gauge("camera_offline")
         self.source_reconnects = counter("source_reconnects_total")
         self.last_frame_timestamp = gauge("last_frame_timestamp_seconds")
         self.overlays_dropped = counter("overlays_dropped_total")

@@ -19,6 +19,8 @@ from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.snapshots import Snapshots
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.detached import DetachedSource
@@ -122,7 +124,7 @@ class Impatient(threading.Event):
 class Line:
     """An ingest thread, the buffer it fills and the outcomes it submits."""
 
-    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge) -> None:
+    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge, offline: Offline) -> None:
         self.buffer = FrameBuffer(1000, WhenFull.DROP_OLDEST)
         self.recorder = StubRecorder()
         self.judges = Judges()
@@ -132,11 +134,14 @@ class Line:
         self.ledger = ledger
         self._health = health
         self._metrics = metrics
+        self.offline = offline
+        self.snapshots = Snapshots(["top", "side"])
 
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
             source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
-            cameras=self.cameras, health=self._health, metrics=self._metrics,
+            cameras=self.cameras, offline=self.offline, snapshots=self.snapshots, health=self._health,
+            metrics=self._metrics,
         )  # fmt: skip
         if impatient is not None:
             thread._stop_asked = impatient
@@ -160,8 +165,8 @@ class Line:
 
 
 @pytest.fixture
-def line(ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge]) -> Line:
-    return Line(ledger, health, metrics, make_judge())
+def line(ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge], offline: Offline) -> Line:
+    return Line(ledger, health, metrics, make_judge(), offline)
 
 
 # ---------------------------------------------------------------- flow
@@ -463,6 +468,18 @@ def test_frame_is_stale_when_it_comes_from_the_future(
     why = f"captured 1000 ms after it came: the clocks differ by more than max_age_ms, {limit}: {ADVICE}"
     assert answers == [(Reason.STALE, why)]
     assert line.waiting() == [f"f{NOW_NS + SECOND_NS // 2}"]
+
+
+def test_frames_are_answered_offline_and_shown_while_their_camera_is_offline(
+    line: Line, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.offline.answer_offline({"camera": "top"}, "anna")
+    line.run(ScriptedSource([make_frame("good"), make_frame("bad", error="no JPEG")]))
+    why = "camera top is offline: anna asked for it"
+    assert line.answers() == [(name, Verdict.ERROR, Reason.OFFLINE, why) for name in ("good", "bad")]
+    assert line.waiting() == []
+    assert line.snapshots.answer({"camera": "top"}, "anna")["frame_id"] == "good"
+    assert "frame good" not in caplog.text
 
 
 def test_limit_holds_for_its_own_camera_when_others_have_none(line: Line, make_frame: MakeFrame) -> None:

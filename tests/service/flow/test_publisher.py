@@ -27,6 +27,7 @@ from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.offline import Offline
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.types import SCHEMA, Reason, Region, Result, Verdict
@@ -143,7 +144,7 @@ def forgotten() -> list[str]:
 @pytest.fixture
 def make(
     trace: list[Any], recorder: StubRecorder, socket: RecordingSocket, ledger: Ledger, running: Health,
-    metrics: Metrics, judges: Judges, forgotten: list[str],
+    metrics: Metrics, judges: Judges, forgotten: list[str], offline: Offline,
 ) -> Make:  # fmt: skip
     """A publisher that is not started yet, with other parts than the fixtures' on request."""
 
@@ -168,6 +169,7 @@ def make(
             forget=lambda ticket: forgotten.append(ticket.frame.frame_id),
             taps=parts.get("taps", (lambda outcome, result: trace.append(("tap", result.frame_id)),)),
             status=status,
+            offline=offline,
             health=running,
             metrics=metrics,
         )
@@ -538,6 +540,64 @@ def test_buffer_is_told_to_forget_a_frame_when_its_deadline_passed_while_nobody_
     accept("expired", age_s=61)
     assert {socket.next()["frame_id"] for _ in range(2)} == {"judged", "expired"}
     assert forgotten == ["expired"]
+
+
+# ---------------------------------------------------------------- offline
+
+
+@pytest.mark.parametrize("score", [0.5, 2.0])
+def test_frame_under_way_is_no_verdict_when_its_camera_goes_offline_before_it_is_sealed(
+    make: Make, launch: Launch, judged: Judged, offline: Offline, recorder: StubRecorder, socket: RecordingSocket,
+    score: float,
+) -> None:  # fmt: skip
+    outcome = judged("f1", score)
+    offline.answer_offline({"camera": "top"}, "anna")
+    launch(make()).submit(outcome)
+    assert verdicts([socket.next()]) == [("f1", "ERROR", "OFFLINE")]
+    assert [closing.result.reason for closing in recorder.closed] == [Reason.OFFLINE]
+
+
+def test_pass_that_waits_for_the_disk_is_amended_when_its_camera_goes_offline_meanwhile(
+    make: Make, launch: Launch, judged: Judged, offline: Offline, recorder: StubRecorder, socket: RecordingSocket
+) -> None:
+    recorder.hangs = True
+    publisher = launch(make())
+    for camera in ("top", "side"):
+        publisher.submit(judged(camera, camera=camera))
+    wait_until(lambda: len(recorder.closed) == 2)
+    offline.answer_offline({"camera": "top"}, "anna")
+    recorder.answer(2)
+    assert verdicts([socket.next(), socket.next()]) == [("top", "ERROR", "OFFLINE"), ("side", "PASS", "OK")]
+    late = recorder.next_late()
+    assert (late.result.reason, late.amends) == (Reason.OFFLINE, True)
+
+
+def test_offline_is_not_answered_while_a_pass_of_the_camera_is_being_sent(
+    make: Make, launch: Launch, judged: Judged, offline: Offline, trace: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending, go_on = threading.Event(), threading.Event()
+
+    class SlowSocket(RecordingSocket):
+        def publish(self, topic: str, message: Mapping[str, Any]) -> bool:
+            if topic != "status":
+                sending.set()
+                assert go_on.wait(WAIT_S)
+            return super().publish(topic, message)
+
+    launch(make(socket=SlowSocket(trace))).submit(judged("f1"))
+    assert sending.wait(WAIT_S)
+
+    def ask() -> None:
+        offline.answer_offline({"camera": "top"}, "anna")
+        trace.append("answered")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join(0.2)
+    assert asking.is_alive()
+    go_on.set()
+    asking.join(WAIT_S)
+    assert trace.index(("socket", "f1")) < trace.index("answered")
 
 
 # ---------------------------------------------------------------- exactly once
