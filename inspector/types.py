@@ -31,11 +31,13 @@ class Reason(IntEnum):
     OVERLOAD = 10
     DEADLINE = 11
     STALE = 12
+    NO_FRAME = 13
     BAD_FRAME = 20
     FRAME_MISMATCH = 21
     REPEATED_FRAME = 22
     IMAGE_HEALTH = 23
     UNLIKE_GOOD = 24
+    TRIGGER_MISMATCH = 25
     INFERENCE_FAULT = 30
     NOT_FINITE = 31
     OUT_OF_MEMORY = 32
@@ -79,6 +81,11 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "not say when, where `max_age_ms` is a number.",
         "Synchronise the sender's clock with the station's; see what holds frames back on the way.",
     ),
+    Reason.NO_FRAME: Meaning(
+        Verdict.ERROR,
+        "A trigger was told, and no frame of it came within its `timeout_ms`.",
+        "Look at camera, cable and lamp, and whether the camera program runs and answers `trigger/<camera>`.",
+    ),
     Reason.BAD_FRAME: Meaning(
         Verdict.ERROR,
         "The pixels do not decode, do not fit their header, or claim more than `sockets.max_message`.",
@@ -105,6 +112,12 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "The frame as a whole looks like no good one: no part, another one, moved, turned or cut off; or it differs by "
         "as much as a large defect would, and the network finds none.",
         "Look at the frame in the evidence: correct the part's position or the trigger, or the camera's recipe.",
+    ),
+    Reason.TRIGGER_MISMATCH: Meaning(
+        Verdict.ERROR,
+        "The frame's trigger is not open (never told, answered already, or it has its frame), cannot be told, or is "
+        "for another part. Only cameras with `triggers` have it.",
+        "The result's `message` says which. Give each trigger an id of its own, and a `timeout_ms` the camera keeps.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

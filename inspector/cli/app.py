@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from inspector import __version__, logs
-from inspector.cli import encoder, keys, offline, online
+from inspector.cli import encoder, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
 from inspector.cli.check.command import check
@@ -23,6 +23,8 @@ from inspector.cli.import_ import import_
 from inspector.cli.init import init
 from inspector.cli.inspect import inspect
 from inspector.cli.journal import command as journal
+from inspector.cli.orders import offline
+from inspector.cli.orders.trigger import trigger
 from inspector.cli.recipe import recipe
 from inspector.cli.schema import schema
 from inspector.cli.train import train
@@ -69,6 +71,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     recipe,
     offline.offline,
     offline.online,
+    trigger,
     schema,
     bench,
 )

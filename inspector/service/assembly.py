@@ -43,6 +43,7 @@ from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.offline import FILE, Offline
 from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.disk import read_disk
 from inspector.service.telemetry.gpu import GpuReader
 from inspector.service.telemetry.health import Health, State
@@ -53,7 +54,7 @@ from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 from inspector.sources.registry import build_receiver, build_sources
-from inspector.types import Reason
+from inspector.types import Frame, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +169,14 @@ class Assembly:
             health=health,
             metrics=metrics,
         )
+        self._triggers = triggers = Triggers(
+            station.cameras,
+            ledger,
+            station=station.station,
+            offline=offline,
+            open_ticket=self._open_trigger,
+            fire=publisher.notify,
+        )
         self._worker = DeviceWorker(
             self.buffer,
             ledger,
@@ -189,6 +198,7 @@ class Assembly:
                 cameras=station.cameras,
                 offline=offline,
                 snapshots=snapshots,
+                triggers=triggers,
                 health=health,
                 metrics=metrics,
             )
@@ -206,6 +216,8 @@ class Assembly:
                 "offline": offline.answer_offline,
                 "online": offline.answer_online,
                 "snapshot": snapshots.answer,
+                "trigger": triggers.answer_trigger,
+                "announce": triggers.answer_announce,
             },
             gate=access.build_gate("requests"),
             secret_key=access.secret_key,
@@ -235,6 +247,11 @@ class Assembly:
             receiver.connect()
             self._bindings += receiver.bindings
         _tell_of_any_age(station.cameras)
+
+    def _open_trigger(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
+        recorded = threading.Event()
+        ticket = self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._recorder.open(ticket, recorded))
+        return ticket.number, recorded
 
     # ------------------------------------------------------------ start
 
@@ -303,6 +320,7 @@ class Assembly:
         for sampler in (self.disk, self.gpu):
             sampler.stop()
         self.switcher.stop()
+        self._triggers.close()  # what is opened later would find no publisher
         for thread in self._ingest:
             thread.stop()
         self._refuser.start()

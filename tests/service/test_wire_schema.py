@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from inspector.service.flow.ledger import Ledger
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.wire import FrameDecoder
@@ -106,10 +108,25 @@ def status(
     )
 
 
+class Fired:
+    """What camera programs are sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def __call__(self, topic: str, message: Any) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture
+def fired() -> Fired:
+    return Fired()
+
+
 @pytest.fixture
 def ask(
     tmp_path: Path, status: StatusBoard, switcher: Switcher, health: Health, make_result: MakeResult,
-    offline: Offline, make_frame: Callable[..., Frame],
+    offline: Offline, make_frame: Callable[..., Frame], ledger: Ledger, fired: Fired,
     launch: Callable[[Any], Any],
 ) -> Iterator[Ask]:  # fmt: skip
     """Ask a running requests thread."""
@@ -118,6 +135,14 @@ def ask(
     journal.close()
     snapshots = Snapshots(["top"])
     snapshots.note(make_frame("f1"))
+    cameras = {"top": Camera(triggers="software"), "side": Camera(triggers="hardware")}
+    offline.answer_online({}, "anna")
+    recorded = threading.Event()
+    recorded.set()
+    triggers = Triggers(
+        cameras, ledger, station="press-3", offline=offline,
+        open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded), fire=fired,
+    )  # fmt: skip
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     thread = launch(
         RequestsThread(
@@ -132,6 +157,8 @@ def ask(
                 "offline": offline.answer_offline,
                 "online": offline.answer_online,
                 "snapshot": snapshots.answer,
+                "trigger": triggers.answer_trigger,
+                "announce": triggers.answer_announce,
             },
             health=health,
         )
@@ -216,6 +243,8 @@ def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switch
         ({"request": "offline", "camera": "top", "keep": True}, "offline"),
         ({"request": "online"}, "online"),
         ({"request": "snapshot", "camera": "top"}, "snapshot"),
+        ({"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500}, "trigger"),
+        ({"request": "announce", "camera": "side", "trigger_id": 7}, "trigger"),
     ],
     ids=str,
 )
@@ -227,6 +256,13 @@ def test_request_is_answered_as_the_schema_says(ask: Ask, request_: dict[str, An
     assert complaints("answer", answer) == []
     if kind == "replay":
         assert [result["verdict"] for result in answer["results"]] == ["PASS", "ERROR"]
+
+
+def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fired) -> None:
+    ask(request="trigger", camera="top", trigger_id="t1")
+    (message,) = fired.messages
+    assert complaints("trigger", message) == []
+    assert set(message) == list_keys("trigger")
 
 
 @pytest.mark.parametrize(
@@ -241,6 +277,9 @@ def test_request_is_answered_as_the_schema_says(ask: Ask, request_: dict[str, An
         {"request": "offline", "keep": "yes"},
         {"request": "online", "camera": 7},
         {"request": "snapshot"},
+        {"request": "trigger", "camera": "top"},
+        {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout_ms": 0},
+        {"request": "announce", "camera": "top", "trigger_id": None},
         {"request": "snapshot", "camera": "top", "width": 0},
         {},
     ],

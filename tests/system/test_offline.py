@@ -107,9 +107,13 @@ def test_nothing_passes_from_the_answer_on_and_then_only_what_was_captured_after
         while_offline = load.results(start=mark)
         asked = time.time_ns()
         ask(station, request="online", camera="top")
+        held = station.open(zmq.PUSH, "frames")
+        held.send_multipart(build_message("top", "held", good_frame(), captured_utc_ns=asked - 1))
+        load.wait_for(lambda message: message.get("frame_id") == "held")
         load.wait_for(passes("top"), 3)
         after = load.results(start=mark)[len(while_offline) :]
     assert {(each["verdict"], each["reason"]) for each in while_offline} == {("ERROR", "OFFLINE")}
+    assert [each["verdict"] for each in after if each["frame_id"] == "held"] == ["ERROR"]
     assert all(each["captured_utc_ns"] > asked for each in after if each["verdict"] == "PASS")
     seqs = [each["seq"] for each in load.results()]
     assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))

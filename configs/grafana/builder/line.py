@@ -80,6 +80,11 @@ def _flow() -> list[dict[str, Any]]:
             "Verdicts", PER_SECOND, "Verdicts per second. WARN: a PASS in the recipe's warn band, counted again.",
             (results("verdict"), "{{verdict}}"), (warn, "WARN"),
         ),
+        time_series(
+            "Triggers", PER_SECOND, "Triggers told per second, and those whose frame did not come.",
+            (rate("inspector_triggers_total", "camera"), "{{camera}}"),
+            (results("camera", reason="NO_FRAME"), "NO_FRAME of {{camera}}"),
+        ),
     ]  # fmt: skip
 
 

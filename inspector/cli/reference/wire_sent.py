@@ -11,9 +11,9 @@ RESULT = {
     "boot_id": "Of the run of the station: another one after each start.",
     "seq": "Number of the verdict. It rises by one for each camera, over restarts too: a gap is a loss on the way.",
     "camera": "The camera's name in the station file.",
-    "frame_id": "The sender's name for the frame; made by the station where it gave none.",
+    "frame_id": "The sender's name for the frame; made by the station where it gave none, or where no frame came.",
     "part_id": "As the sender gave it.",
-    "trigger_id": "As the sender gave it.",
+    "trigger_id": "As the sender gave it, or the trigger's; null where the frame is of no open trigger.",
     "verdict": "Only PASS lets a part through, and only where `simulated` and `replay` are false.",
     "reason": "Why the verdict is what it is; see reasons.md.",
     "reason_code": "The reason as an integer, which never changes its meaning.",
@@ -173,6 +173,21 @@ def _state(*states: str) -> Schema:
     return {"description": "How far it has come.", "enum": list(states)}
 
 
+def define_triggers() -> dict[str, Schema]:
+    """What camera programs are sent."""
+    return {
+        "trigger": define("Sent under `trigger/CAMERA`: answer it with a frame that carries its trigger_id.", {
+            "schema": {"description": RESULT["schema"], "const": SCHEMA},
+            "station": {"description": RESULT["station"]} | TEXT,
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "trigger_id": {"description": "Of the frame that is asked for."} | TEXT,
+            "part_id": {"description": "As the trigger's sender gave it."} | or_null(TEXT),
+            "timeout_ms": {"description": "How long the frame may take to come.", "type": "integer", "minimum": 1},
+            "told_utc_ns": {"description": "When the trigger was told, in nanoseconds since 1970."} | TIME,
+        }),
+    }  # fmt: skip
+
+
 def define_answers() -> dict[str, Schema]:
     """The answers to requests."""
     results = {"description": "Marked `replay`.", "type": "array", "items": refer("recorded_result")}
@@ -191,6 +206,11 @@ def define_answers() -> dict[str, Schema]:
             **{name: {"description": RESULT[name]} | TEXT for name in ("camera", "frame_id")},
             **{name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")},
             "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
+        }),
+        "trigger_answer": define("To `trigger` and `announce`: it is on record.", ok | {
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "trigger_id": {"description": "As it was asked for."} | TEXT,
+            "timeout_ms": {"description": "How long its frame may take to come.", "type": "integer", "minimum": 1},
         }),
         "switch_answer": define("To `prepare` and `switch`.", ok) | {"allOf": [refer("switch")]},
         "recipe_status_answer": define("To `recipe` with the action `status`.", ok | _list_changes()),

@@ -14,11 +14,12 @@ from inspector.config import Camera, Station
 from inspector.errors import MessageRefusedError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
+from inspector.service.flow.ledger import Ledger, Outcome, Ticket, enter, error_outcome
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.repeats import Repeats
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -69,6 +70,7 @@ class IngestThread(Part):
         cameras: Mapping[str, Camera],
         offline: Offline,
         snapshots: Snapshots,
+        triggers: Triggers,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -83,6 +85,7 @@ class IngestThread(Part):
         self.cameras = cameras
         self._offline = offline
         self._snapshots = snapshots
+        self._triggers = triggers
         self._metrics = metrics
         self._is_connected = self._is_exhausted = False
         self._backoff_s = _FIRST_BACKOFF_S
@@ -167,7 +170,10 @@ class IngestThread(Part):
             refusal = refusal or (Reason.OVERLOAD, "refused: too many frames wait for their verdicts to be recorded")
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
-        ticket = self._ledger.accept(frame, lambda ticket: self._recorder.open(ticket, recorded))
+        record: Callable[[Ticket], None] = lambda ticket: self._recorder.open(ticket, recorded)  # noqa: E731
+        ticket, mismatch = enter(self._ledger, self._triggers, frame, record)
+        if mismatch is not None:
+            refusal = refusal or (Reason.TRIGGER_MISMATCH, mismatch)
         self._health.enter(State.RUNNING, "a frame came")
         self._metrics.last_frame(frame)
         if refusal is not None:

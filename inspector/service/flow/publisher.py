@@ -12,10 +12,11 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from inspector.journal.writer import Closing
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
+from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome, expire, in_time
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.orders.offline import Offline
@@ -42,6 +43,14 @@ class _Sealed:
     outcome: Outcome
     result: Result
     handed_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Notice:
+    """A message that is no result: a trigger for a camera program."""
+
+    topic: str
+    message: Mapping[str, Any]
 
 
 class Publisher(Part):
@@ -85,7 +94,9 @@ class Publisher(Part):
         self._status = status
         self._offline = offline
         self._metrics = metrics
-        self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
+        self._inbox: queue.SimpleQueue[Outcome | Written | _Notice] = (
+            queue.SimpleQueue()
+        )  # bounded by the frames in flight
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
         # Counters: a frame left open may be of a camera that this station no longer has.
         self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
@@ -96,6 +107,10 @@ class Publisher(Part):
     def submit(self, outcome: Outcome) -> None:
         """Hand over an outcome, from any thread. Late ones are counted and dropped: their frame has its verdict."""
         self._inbox.put(outcome)
+
+    def notify(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Send a message to whoever listens, from any thread."""
+        self._inbox.put(_Notice(topic, message))
 
     def stop(self, within_s: float = 0.0) -> None:
         """Answer what is open ERROR SHUTDOWN and end, if the disk lets it, on record; after `within_s` anyhow."""
@@ -126,8 +141,8 @@ class Publisher(Part):
             if ticket.number not in self._sealed:
                 self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
 
-    def _receive(self, timeout_s: float) -> list[Outcome | Written]:
-        messages: list[Outcome | Written] = []
+    def _receive(self, timeout_s: float) -> list[Outcome | Written | _Notice]:
+        messages: list[Outcome | Written | _Notice] = []
         try:
             messages.append(self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait())
             while len(messages) < _MAX_BATCH or not timeout_s:
@@ -136,10 +151,12 @@ class Publisher(Part):
             pass
         return messages
 
-    def _take(self, messages: Sequence[Outcome | Written]) -> None:
+    def _take(self, messages: Sequence[Outcome | Written | _Notice]) -> None:
         for message in messages:
             if isinstance(message, Written):
                 self._send_written(message)
+            elif isinstance(message, _Notice):
+                self._socket.publish(message.topic, message.message)
             else:
                 self._seal(message)
 
@@ -147,11 +164,11 @@ class Publisher(Part):
 
     def _seal(self, outcome: Outcome) -> None:
         ticket = outcome.ticket
-        if not self._ledger.is_open(ticket) or ticket.number in self._sealed:
+        if not self._ledger.claim(ticket):  # it has its verdict; or a trigger's frame came in its place
             if outcome.judgement is not None:
                 self._metrics.results_late.labels(ticket.frame.camera).inc()
             return
-        outcome = self._in_force(_in_time(outcome))
+        outcome = self._in_force(in_time(outcome))
         sealed = _Sealed(outcome, self._build(outcome), time.monotonic_ns())
         self._sealed[ticket.number] = sealed
         self._recorder.close(Closing(ticket.number, sealed.result))
@@ -227,7 +244,7 @@ class Publisher(Part):
         for ticket in self._ledger.expired(now):
             if ticket.number not in self._sealed:
                 self._forget(ticket)
-                self._seal(error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline"))
+                self._seal(expire(ticket))
             elif now > ticket.deadline_monotonic_ns + _GRACE_NS:
                 self._send_unrecorded(ticket.number)
 
@@ -281,10 +298,3 @@ class Publisher(Part):
 def _is_late(sealed: _Sealed) -> bool:
     deadline = sealed.outcome.ticket.deadline_monotonic_ns
     return sealed.result.verdict is not Verdict.ERROR and time.monotonic_ns() > deadline
-
-
-def _in_time(outcome: Outcome) -> Outcome:
-    """The outcome, or ERROR DEADLINE where it came too late to be one. An error keeps its own reason."""
-    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.ticket.deadline_monotonic_ns:
-        return outcome
-    return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline")

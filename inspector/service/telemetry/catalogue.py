@@ -56,13 +56,22 @@ ROWS = (
         {"inspector_state": ("STARTING", "READY", "RUNNING", "DEGRADED", "FAULT", "STOPPING")},
     ),
     Row("threads", "gauge", "Threads of the process."),
-    Row("frames_received_total", "counter", "Frames accepted.", _CAMERA),
+    Row("frames_received_total", "counter", "Frames accepted, and triggers told: what is owed a verdict.", _CAMERA),
     Row(
         "results_total", "counter",
         "Verdicts published; received = results + in flight in each answer of /metrics.",
         {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR"), "reason": ("every reason that goes with the verdict",)},
     ),
-    Row("frames_in_flight", "gauge", "Frames owed a verdict.", _CAMERA),
+    Row("frames_in_flight", "gauge", "Frames, and triggers whose frame has not come, owed a verdict.", _CAMERA),
+    Row(
+        "triggers_total", "counter",
+        "Triggers told by `trigger` and `announce`; triggers = results + open in each answer of /metrics.", _CAMERA,
+    ),
+    Row(
+        "trigger_results_total", "counter", "Verdicts on triggers, which are in results_total too.",
+        {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR")},
+    ),
+    Row("triggers_open", "gauge", "Triggers owed a verdict.", _CAMERA),
     Row(
         "frames_unidentified_total", "counter", "Messages refused that no camera of this station could be found for.",
         {"cause": ("parts", "header", "camera")},

@@ -30,7 +30,7 @@ from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.orders.offline import Offline
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import SCHEMA, Reason, Region, Result, Verdict
+from inspector.types import SCHEMA, Frame, Reason, Region, Result, Verdict
 
 Accept = Callable[..., Ticket]
 End = Callable[[Any], None]
@@ -598,6 +598,42 @@ def test_offline_is_not_answered_while_a_pass_of_the_camera_is_being_sent(
     go_on.set()
     asking.join(WAIT_S)
     assert trace.index(("socket", "f1")) < trace.index("answered")
+
+
+# ---------------------------------------------------------------- triggers
+
+
+def test_trigger_is_answered_no_frame_when_its_frame_does_not_come_in_time(
+    make: Make, launch: Launch, ledger: Ledger, make_frame: Callable[..., Frame], socket: RecordingSocket
+) -> None:
+    launch(make())
+    waiting = make_frame("trigger-t1", error="none came", trigger_id="t1", part_id="p1")
+    ticket = ledger.await_frame(waiting, 50)
+    result = socket.next()
+    assert (result["verdict"], result["reason"], result["trigger_id"]) == ("ERROR", "NO_FRAME", "t1")
+    assert (result["frame_id"], result["part_id"], result["seq"]) == ("trigger-t1", "p1", 1)
+    assert result["message"] == "no frame of this trigger came within 50 ms"
+    wait_until(lambda: not ledger.is_open(ticket))
+    assert ledger.account().trigger_results == {("top", Verdict.ERROR): 1}
+    assert ledger.account().balances
+
+
+def test_answer_of_a_trigger_whose_frame_came_just_now_is_dropped(
+    make: Make, launch: Launch, ledger: Ledger, make_frame: Callable[..., Frame], judged: Judged,
+    socket: RecordingSocket,
+) -> None:  # fmt: skip
+    waiting = ledger.await_frame(make_frame("trigger-t1", error="none came", trigger_id="t1"), 60_000)
+    ticket = ledger.fill(waiting.number, make_frame("f1", trigger_id="t1"))
+    assert ticket is not None
+    publisher = launch(make())
+    publisher.submit(error_outcome(waiting, Reason.NO_FRAME, "too late"))
+    publisher.submit(error_outcome(ticket, Reason.NOT_FINITE, "NaN"))
+    assert verdicts([socket.next()]) == [("f1", "ERROR", "NOT_FINITE")]
+
+
+def test_notice_goes_out_over_the_same_socket(make: Make, launch: Launch, socket: RecordingSocket) -> None:
+    launch(make()).notify("trigger/top", {"frame_id": "none", "trigger_id": "t1"})
+    assert socket.results.get(timeout=WAIT_S) == ("trigger/top", {"frame_id": "none", "trigger_id": "t1"})
 
 
 # ---------------------------------------------------------------- exactly once
