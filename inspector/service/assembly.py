@@ -286,6 +286,7 @@ class Assembly:
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
         self._offline.reconfigure(station)
+        self._triggers.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inspector.journal.reader import select_rows
 from inspector.journal.verification import verify
+from inspector.testing.account import read_journal
 from inspector.testing.station_process import (
     RunningStation,
     StartStation,
@@ -24,9 +26,10 @@ from inspector.testing.station_process import (
     build_message,
     good_frame,
 )
-from tests.system.chaos import scaled, tell, timeout
+from tests.system.chaos import make_random, scaled, tell, timeout
 
 TRIGGERS = scaled(60, 500)
+KILLS = scaled(2, 30)
 LOST_EVERY = 20
 WAIT_S = 60.0
 LONG_MS = 60_000
@@ -187,6 +190,66 @@ def test_open_triggers_are_closed_once_when_the_station_was_killed(
     }
     assert sorted(row["trigger_id"] or "" for row in rows) == ["", *ids]
     assert [row["reason"] for row in rows if row["trigger_id"] is None] == ["TRIGGER_MISMATCH"]
+
+
+@timeout(240, 1200)
+def test_each_trigger_told_has_one_verdict_when_the_station_is_killed_at_any_moment(
+    start: StartStation, config: dict[str, Any]
+) -> None:
+    chance = make_random()
+    told: list[str] = []
+    numbers = itertools.count(1)
+    for _ in range(KILLS):
+        station = start(config=config)
+        with Line(station, is_lost):
+            killer = threading.Timer(chance.uniform(0.05, 1.5), station.process.kill)
+            killer.start()
+            told += fire_until_it_ends(station, numbers)
+            killer.join()
+            station.process.wait()
+    station = start(config=config)
+    while read_journal(station.journal)[1]:  # what was open is being closed
+        time.sleep(0.1)
+    rows = [row.wire for row in select_rows(station.journal)]
+    counts = Counter(row["trigger_id"] for row in rows)
+    assert told
+    assert {name: counts[name] for name in told} == dict.fromkeys(told, 1)
+    assert counts.most_common(1)[0][1] == 1
+    assert all(expect(row["trigger_id"]) == "OK" for row in rows if row["verdict"] == "PASS")
+    tell(f"{KILLS} kills, {len(told)} triggers told, {Counter(row['reason'] for row in rows)}")
+    assert station.stop() == 0
+    assert verify(station.journal).faults == ()
+
+
+def fire_until_it_ends(station: RunningStation, numbers: Iterator[int]) -> list[str]:
+    """Triggers as fast as they are answered; those that the station said are on record."""
+    told = []
+    peer = station.open(zmq.REQ, "requests")
+    for number in numbers:
+        name = f"t-{number}"
+        limit_ms = 200 if is_lost(name) else LONG_MS
+        peer.send_json({"request": "trigger", "camera": "top", "trigger_id": name, "timeout_ms": limit_ms})
+        while not peer.poll(50):
+            if station.process.poll() is not None:
+                return told
+        assert peer.recv_json()["ok"]
+        told.append(name)
+    return told
+
+
+def test_open_triggers_are_answered_shutdown_by_a_stop(
+    start: StartStation, config: dict[str, Any], ask: Callable[..., dict[str, Any]]
+) -> None:
+    station = start(config=config)
+    with Line(station, lambda trigger_id: True) as line:
+        for number in range(3):
+            assert ask(station, "trigger", trigger_id=f"t-{number}", timeout_ms=LONG_MS)["ok"]
+        assert station.stop() == 0
+        line.wait_for(3)
+    assert [(each["trigger_id"], each["reason"]) for each in line.results] == [
+        (f"t-{number}", "SHUTDOWN") for number in range(3)
+    ]
+    assert len(list(select_rows(station.journal))) == 3
 
 
 def test_announced_trigger_is_the_next_frames_and_refusals_are_clear(

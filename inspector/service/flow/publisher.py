@@ -156,7 +156,7 @@ class Publisher(Part):
             if isinstance(message, Written):
                 self._send_written(message)
             elif isinstance(message, _Notice):
-                self._socket.publish(message.topic, message.message)
+                self._send_message(message.topic, message.message)
             else:
                 self._seal(message)
 
@@ -269,23 +269,23 @@ class Publisher(Part):
         started, ticket = time.monotonic_ns(), sealed.outcome.ticket
         journal_ms = (started - sealed.handed_ns) / 1e6
         total_ms = (started - ticket.frame.received_monotonic_ns) / 1e6
-        result = dataclasses.replace(
-            result, latency_ms={**result.latency_ms, "journal": journal_ms, "total": total_ms}
-        )  # fmt: skip
+        latency_ms = result.latency_ms | {"journal": journal_ms, "total": total_ms}
+        result = dataclasses.replace(result, latency_ms=latency_ms)
         wire = result.to_wire()
-        if not self._socket.publish(f"result/{result.camera}", wire):
-            self._metrics.results_lagging.inc()
+        self._send_message(f"result/{result.camera}", wire)
         self._ledger.close(ticket, result.verdict, result.reason)
         logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
         self._status.note(result, wire)
         publish_ms = (time.monotonic_ns() - started) / 1e6
-        self._metrics.published(
-            dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms})
-        )  # fmt: skip
+        self._metrics.published(dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms}))
         for tap in self._taps:
             tap(sealed.outcome, result)
 
     # ------------------------------------------------------------ status
+
+    def _send_message(self, topic: str, message: Mapping[str, Any]) -> None:
+        if not self._socket.publish(topic, message):
+            self._metrics.results_lagging.inc()
 
     def _publish_status(self, *, now: bool = False) -> None:
         joined = self._socket.read_subscriptions()

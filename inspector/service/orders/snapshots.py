@@ -52,7 +52,11 @@ class Snapshots:
 
 
 def encode_jpeg(frame: Frame, width: int) -> bytes:
-    """The frame's pixels, shrunk to `width` where they are wider."""
+    """The frame's pixels, shrunk to `width` where they are wider.
+
+    Raises:
+        ValueError: too many rows for a JPEG.
+    """
     assert frame.pixels is not None  # noqa: S101 (`note`)
     pixels, (rows, columns) = frame.pixels, frame.pixels.shape[:2]
     if columns > width:
@@ -60,5 +64,5 @@ def encode_jpeg(frame: Frame, width: int) -> bytes:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     encoded, jpeg = cv2.imencode(".jpg", to_bgr(pixels, frame.pixel_format), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not encoded:
-        raise ValueError(f"frame of {rows} x {columns} pixels could not be encoded")
+        raise ValueError(f"frame of {rows} x {columns} pixels: too many rows for a JPEG of this width")
     return jpeg.tobytes()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from inspector.config import Camera
+from inspector.config import Camera, Station
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import build_frame
 from inspector.sources.wire import MAX_TEXT, read_text
@@ -106,6 +106,10 @@ class Triggers:
         self._last: dict[str, Trigger] = {}
         self._is_closed = False
 
+    def reconfigure(self, station: Station) -> None:
+        """Put a changed station file into force."""
+        self._cameras = station.cameras
+
     # ------------------------------------------------------------ requests
 
     def answer_trigger(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -146,7 +150,8 @@ class Triggers:
         camera = self._read_camera(request.get("camera"), kind)
         trigger_id = _read_id(request, "trigger_id")
         part_id = None if request.get("part_id") is None else _read_id(request, "part_id")
-        timeout_ms = request.get("timeout_ms", self._cameras[camera].deadline_ms)
+        by_default = min(self._cameras[camera].deadline_ms, _MAX_TIMEOUT_MS)
+        timeout_ms = request.get("timeout_ms", by_default)
         if type(timeout_ms) is not int or not 1 <= timeout_ms <= _MAX_TIMEOUT_MS:
             raise ValueError(f"timeout_ms: must be a whole number from 1 to {_MAX_TIMEOUT_MS}, got {timeout_ms!r:.80}")
         placeholder = build_frame(

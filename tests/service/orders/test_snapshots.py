@@ -62,3 +62,10 @@ def test_colours_are_right_and_a_wide_frame_is_shrunk_not_a_small_one_enlarged(
 def test_request_is_refused_with_the_rule_it_breaks(snapshots: Snapshots, request_: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         snapshots.answer(request_, "anna")
+
+
+def test_frame_that_no_jpeg_can_hold_is_refused_and_ends_nothing(snapshots: Snapshots) -> None:
+    snapshots.note(build_frame("top", "line scan", np.zeros((70_000, 20), np.uint8), PixelFormat.MONO8))
+    with pytest.raises(ValueError, match="frame of 70000 x 20 pixels: too many rows for a JPEG of this width"):
+        snapshots.answer({"camera": "top"}, "anna")
+    assert decode(snapshots.answer({"camera": "top", "width": 16}, "anna")).shape == (56_000, 16, 3)

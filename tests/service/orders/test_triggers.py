@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inspector.config import Camera
+from inspector.config import Camera, Station
 from inspector.service.flow.ledger import Ledger, Ticket, enter
 from inspector.service.orders import triggers as module
 from inspector.service.orders.offline import Offline
@@ -112,6 +112,15 @@ def test_request_that_breaks_a_rule_opens_nothing(desk: Desk, fields: dict[str, 
     with pytest.raises(ValueError, match=why):
         desk.fire(**fields)
     assert desk.ledger.open_tickets() == []
+
+
+def test_timeout_is_by_default_the_deadline_in_force_and_bounded(
+    desk: Desk, make_station: Callable[..., Station]
+) -> None:
+    for number, (deadline_ms, timeout_ms) in enumerate(((700, 700), (10**7, 600_000))):
+        cameras = {"top": {"triggers": "software", "deadline_ms": deadline_ms}}
+        desk.triggers.reconfigure(make_station(cameras=cameras))
+        assert desk.fire(f"t{number}")["timeout_ms"] == timeout_ms
 
 
 def test_id_is_refused_while_its_trigger_is_open_and_free_afterwards(desk: Desk, make_frame: MakeFrame) -> None:
