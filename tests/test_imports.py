@@ -18,6 +18,7 @@ FLOORS = (
     "transient",
     "files",
     "locks",
+    "reasons",
     "types",
     "codec",
     "secret",
@@ -56,7 +57,7 @@ FORBIDDEN = {
 }
 
 ROOMS = {
-    "service": ("telemetry", "flow", "control", "http"),
+    "service": ("telemetry", "orders", "flow", "control", "http"),
     "training": ("data", "thresholds", "optimise", "evaluation"),
 }
 """Rooms within a room, from the ground up; what lies beside them, such as `train.py`, may import all of them."""
@@ -68,7 +69,7 @@ ALLOWED_INSIDE = {
 }
 """Rooms that run in processes of their own: all that they may import of this package, beside the ground."""
 
-GROUND = {PACKAGE, "errors", "files", "types", "secret", "logs"}
+GROUND = {PACKAGE, "errors", "files", "reasons", "types", "secret", "logs"}
 
 MOST_FILES, MOST_LINES = 15, 300
 """Of a room, and of a file: past that a file says why in its first lines."""

@@ -24,6 +24,8 @@ from inspector.cli.import_ import import_
 from inspector.cli.init import init
 from inspector.cli.inspect import inspect
 from inspector.cli.journal import command as journal
+from inspector.cli.orders import offline
+from inspector.cli.orders.trigger import trigger
 from inspector.cli.recipe import recipe
 from inspector.cli.schema import schema
 from inspector.cli.train import train
@@ -71,6 +73,9 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     online.send,
     online.tail,
     recipe,
+    offline.offline,
+    offline.online,
+    trigger,
     schema,
     bench,
 )

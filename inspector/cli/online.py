@@ -158,11 +158,11 @@ def tail(
             if not peer.wait(timeout or None, zmq.POLLIN):
                 raise InspectorError(f"no result from {from_} for {timeout} s; {seen} received")
             message = json.loads(peer.socket.recv_multipart()[1])
-            typer.echo(json.dumps(message) if as_json else _line(message))
+            typer.echo(json.dumps(message) if as_json else describe_result(message))
             seen += 1
 
 
-def _line(result: dict[str, Any]) -> str:
+def describe_result(result: dict[str, Any]) -> str:
     """A result in one line, as text: its frame's id comes from a sender."""
     score = "" if result["score"] is None else f" score {result['score']:.4g}/{result['threshold']:.4g}"
     name = f"{result['camera']} #{result['seq']} {result['frame_id']}"

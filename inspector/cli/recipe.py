@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from inspector.cli.terminal.asking import Daemon
 from inspector.cli.terminal.options import ClientKeyFile, RecipeDir
-from inspector.cli.terminal.peer import Peer
 from inspector.errors import InspectorError
 
 REQUESTS_ENDPOINT = "tcp://127.0.0.1:5558"
-_ANSWER_S = 5.0
 _POLL_S = 0.2
 
 
@@ -33,13 +29,13 @@ def recipe(
 
     # As the daemon must find it: what is relative here is not relative there.
     order = {"camera": camera, "recipe": str(recipe.resolve())}
-    with _Daemon(requests, key) as daemon:
-        asked = daemon.ask(action="prepare", **order)["id"]
+    with Daemon(requests, key) as daemon:
+        asked = daemon.ask("recipe", action="prepare", **order)["id"]
         console = Console(stderr=True)
         with console.status(f"camera {camera}: {recipe} is being loaded and checked"):
             _wait(daemon, camera, asked, time.monotonic() + timeout)
-        switched = daemon.ask(action="switch", camera=camera, id=asked)
-        now = daemon.ask(action="status")["recipes"][camera]
+        switched = daemon.ask("recipe", action="switch", camera=camera, id=asked)
+        now = daemon.ask("recipe", action="status")["recipes"][camera]
     if now["recipe_sha256"] != switched["recipe_sha256"]:
         raise InspectorError(
             f"camera {camera}: switched, but switched again since then: now judged with {now['folder']}"
@@ -49,10 +45,10 @@ def recipe(
         typer.echo("only until the daemon restarts or reloads, since its station file names another recipe", err=True)
 
 
-def _wait(daemon: _Daemon, camera: str, asked: str, deadline: float) -> None:
+def _wait(daemon: Daemon, camera: str, asked: str, deadline: float) -> None:
     """Until what was asked for, by its id, is prepared."""
     while True:
-        change = daemon.ask(action="status")["last_switch"][camera]
+        change = daemon.ask("recipe", action="status")["last_switch"][camera]
         if change["id"] != asked:
             raise InspectorError(f"camera {camera}: {change['who']} requested {change['recipe']} in the meantime")
         if change["state"] == "refused":
@@ -64,35 +60,3 @@ def _wait(daemon: _Daemon, camera: str, asked: str, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise InspectorError(f"camera {camera}: the recipe is still being prepared; the daemon continues")
         time.sleep(_POLL_S)
-
-
-class _Daemon:
-    """A running daemon's requests socket, for `recipe` requests."""
-
-    def __init__(self, endpoint: str, key: Path | None) -> None:
-        import zmq
-
-        self._endpoint = endpoint
-        self._peer = Peer(zmq.REQ, endpoint, key, option="--requests")
-
-    def __enter__(self) -> _Daemon:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._peer.__exit__(kind, error, at)
-
-    def ask(self, **request: str) -> dict[str, Any]:
-        """The daemon's answer.
-
-        Raises:
-            InspectorError: none came, or the request is refused.
-        """
-        import zmq
-
-        self._peer.socket.send_json({"request": "recipe", **request})
-        if not self._peer.wait(_ANSWER_S, zmq.POLLIN):
-            raise InspectorError(f"no daemon answered at {self._endpoint} within {_ANSWER_S} s")
-        answer: dict[str, Any] = json.loads(self._peer.socket.recv())
-        if not answer["ok"]:
-            raise InspectorError(f"refused: {answer['error']}")
-        return answer

@@ -1,5 +1,5 @@
 """For programs beside a station: `Subscriber` gives each verdict once, with every loss and doubt made plain, for PLC
-bridges and dashboards; `Sender` sends frames.
+bridges and dashboards; `Sender` sends frames; `Requester` fires triggers and takes cameras offline.
 
 Plain Python and pyzmq; loads nothing else of this package. Only `Verdict.passed` lets a part through.
 """
@@ -18,6 +18,7 @@ from inspector.client.events import (
     Verdict,
 )
 from inspector.client.keys import KeyFileError
+from inspector.client.requester import Requester, RequestRefusedError
 from inspector.client.sender import FrameRefusedError, Sender
 from inspector.client.subscriber import Subscriber, SubscriberError
 
@@ -32,6 +33,8 @@ __all__ = [
     "Lost",
     "Malformed",
     "Refused",
+    "RequestRefusedError",
+    "Requester",
     "Restarted",
     "Sender",
     "StatusChanged",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
 from inspector.sources.registry import AnySource
 from inspector.sources.zmq import ZmqSettings
@@ -36,8 +37,24 @@ class Camera(Strict):
     """
     expected_fps: Annotated[float, Field(gt=0)] | None = None
     """Frames per second that the line should send. It is told to the metrics, for alerts, and judges nothing."""
+    triggers: Literal["software", "hardware"] | None = None
+    """Triggers that are told to the station, each of which gets one verdict. `software`: the request `trigger` fires
+    the camera, over the results socket; its source must be `zmq` or `imagezmq`. `hardware`: `announce` tells one that
+    is about to come. A frame whose trigger is not open is answered ERROR TRIGGER_MISMATCH. null: the trigger ids of
+    frames are handed on, whatever they are.
+    """
     simulated: bool = False
     """true: its frames show no real parts. Results say so, and `inspector.client` lets no part through for them."""
+
+    @field_validator("triggers")
+    @classmethod
+    def _can_be_fired(cls, triggers: str | None, info: ValidationInfo) -> str | None:
+        source = info.data.get("source")  # missing where it is at fault
+        if triggers == "software" and source is not None and not source.can_be_fired:
+            raise ValueError(
+                f"software needs a source of type zmq or imagezmq, whose program is told, got {source.type}"
+            )
+        return triggers
 
     @property
     def age_limit_ms(self) -> int | None:

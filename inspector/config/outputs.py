@@ -24,7 +24,7 @@ class Evidence(Strict):
     """Images of what was not passed, original pixels, each with its result beside it; oldest PASS evicted first."""
 
     frames: Literal["all", "none"] = "all"
-    """`all`: every FAIL and ERROR, each PASS with a warning, and one PASS in `pass_every`."""
+    """`all`: every FAIL and ERROR but OFFLINE, each PASS with a warning, and one PASS in `pass_every`."""
     pass_every: Annotated[int, Field(ge=0)] = 100
     """One PASS in so many is kept, counted for each camera. 0: only those with a warning."""
     format: Literal["png", "jpeg"] = "png"

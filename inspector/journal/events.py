@@ -31,6 +31,7 @@ class Kind(StrEnum):
     DRAIN = "drain"
     RECIPE = "recipe"
     RELOAD = "reload"
+    CAMERA = "camera"
     JOURNAL = "journal"
 
 
@@ -52,6 +53,12 @@ OUTCOMES: Mapping[Kind, Mapping[str, str]] = {
     Kind.RELOAD: {
         "applied": "The station file was read again and put in force. `changes`: each field, `old` and `new`.",
         "refused": "It was read again and refused; nothing changed. `reason`: why.",
+    },
+    Kind.CAMERA: {
+        "offline": "Somebody took the camera offline: its frames are answered ERROR OFFLINE. `keep`: over a "
+        "restart too.",
+        "online": "Somebody brought it back online.",
+        "kept": "The station started with the camera offline. `who`: who asked for that before the start.",
     },
     Kind.JOURNAL: {"lost": "Results are missing from the journal. `from_seq`, `to_seq`: which, `reason`: why."},
 }

@@ -44,7 +44,7 @@ class OpenFrame:
     """An accepted frame that owes its verdict: all that is needed to answer it after a restart.
 
     Attributes:
-        number: unique among open frames.
+        number: unique among open frames. A trigger and then its frame have the same.
     """
 
     number: int
@@ -185,12 +185,12 @@ class Journal:
             return
         closed = {closing.number for closing in closings if closing.number is not None}
         still_open = [astuple(frame) for frame in opened if frame.number not in closed]
-        stored = closed.difference(frame.number for frame in opened)
         with self._file.transaction():
             execute_many = self._connection.executemany
             # Or replace: a write that failed as its files went may be there all the same.
             execute_many("INSERT OR REPLACE INTO open_frames VALUES (?,?,?,?,?,?,?,?,?)", still_open)
-            execute_many("DELETE FROM open_frames WHERE number = ?", [(number,) for number in stored])
+            # All of them: a trigger on record may come again, as its frame, with its closing.
+            execute_many("DELETE FROM open_frames WHERE number = ?", [(number,) for number in closed])
             if closings:
                 rows = self._chain(closings)
                 execute_many(INSERT_RESULT, rows)

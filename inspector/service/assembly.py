@@ -41,6 +41,9 @@ from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
+from inspector.service.orders.offline import FILE, Offline
+from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.disk import read_disk
 from inspector.service.telemetry.gpu import GpuReader
 from inspector.service.telemetry.health import Health, State
@@ -51,7 +54,7 @@ from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 from inspector.sources.registry import build_receiver, build_sources
-from inspector.types import Reason
+from inspector.types import Frame, Reason
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +127,8 @@ class Assembly:
         self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
+        self._offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
+        snapshots = Snapshots(station.cameras)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
         self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
@@ -147,7 +152,7 @@ class Assembly:
             last_seqs=past.seqs,
             last_results=past.results,
             queue_depth=self.buffer.__len__,
-            more=self.switcher.describe,
+            more=lambda: self.switcher.describe() | offline.describe(),
             health=health,
         )
         self._publisher = publisher = Publisher(
@@ -160,8 +165,17 @@ class Assembly:
             forget=self.buffer.discard,
             taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
             status=status,
+            offline=offline,
             health=health,
             metrics=metrics,
+        )
+        self._triggers = triggers = Triggers(
+            station.cameras,
+            ledger,
+            station=station.station,
+            offline=offline,
+            open_ticket=self._open_trigger,
+            fire=publisher.notify,
         )
         self._worker = DeviceWorker(
             self.buffer,
@@ -183,6 +197,9 @@ class Assembly:
                 publisher.submit,
                 judges=self.judges,
                 cameras=station.cameras,
+                offline=offline,
+                snapshots=snapshots,
+                triggers=triggers,
                 health=health,
                 metrics=metrics,
             )
@@ -195,7 +212,14 @@ class Assembly:
             journal_path=folder / "journal.sqlite",
             status=status.build,
             drain=drain,
-            recipe=self.switcher.answer,
+            orders={
+                "recipe": self.switcher.answer,
+                "offline": offline.answer_offline,
+                "online": offline.answer_online,
+                "snapshot": snapshots.answer,
+                "trigger": triggers.answer_trigger,
+                "announce": triggers.answer_announce,
+            },
             gate=access.build_gate("requests"),
             secret_key=access.secret_key,
             health=health,
@@ -224,6 +248,11 @@ class Assembly:
             receiver.connect()
             self._bindings += receiver.bindings
         _tell_of_any_age(station.cameras)
+
+    def _open_trigger(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
+        recorded = threading.Event()
+        ticket = self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._recorder.open(ticket, recorded))
+        return ticket.number, recorded
 
     # ------------------------------------------------------------ start
 
@@ -257,6 +286,8 @@ class Assembly:
         _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
+        self._offline.reconfigure(station)
+        self._triggers.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)
 
@@ -291,6 +322,7 @@ class Assembly:
         for sampler in (self.disk, self.gpu):
             sampler.stop()
         self.switcher.stop()
+        self._triggers.close()  # what is opened later would find no publisher
         for thread in self._ingest:
             thread.stop()
         self._refuser.start()

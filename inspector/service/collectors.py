@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from inspector.config import Station
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger
+from inspector.service.flow.ledger import Account, Ledger
 from inspector.service.telemetry.catalogue import BY_NAME, PREFIX
 from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
@@ -35,7 +35,7 @@ class FlowCollector(Collector):
         self._state = state
 
     def collect(self) -> Iterable[Metric]:
-        """One consistent account: received = results + in flight, at every scrape."""
+        """One consistent account: received = results + in flight, triggers = results + open, at every scrape."""
         account = self._ledger.account()
         received = _counter("frames_received_total")
         for camera, count in account.received.items():
@@ -46,6 +46,7 @@ class FlowCollector(Collector):
         in_flight = _gauge("frames_in_flight")
         for camera, count in account.in_flight.items():
             in_flight.add_metric([camera], count)
+        yield from _collect_triggers(account)
         state = _gauge("state")
         now = self._state()
         for each in State:
@@ -55,6 +56,16 @@ class FlowCollector(Collector):
         yield _sample("buffer_bytes", self._buffer.nbytes)
         yield _sample("buffer_frames", len(self._buffer))
         yield _sample("buffer_max_bytes", self._buffer.max_bytes)
+
+
+def _collect_triggers(account: Account) -> Iterable[Metric]:
+    triggers, open_, results = _counter("triggers_total"), _gauge("triggers_open"), _counter("trigger_results_total")
+    for camera, count in account.triggers.items():
+        triggers.add_metric([camera], count)
+        open_.add_metric([camera], account.triggers_open[camera])
+        for verdict in Verdict:
+            results.add_metric([camera, verdict.value], account.trigger_results.get((camera, verdict), 0))
+    return triggers, open_, results
 
 
 class StationCollector(Collector):

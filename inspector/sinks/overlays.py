@@ -46,7 +46,7 @@ def render_overlay(
     """
     scale = width / pixels.shape[1]
     height = max(1, round(pixels.shape[0] * scale))
-    picture = cv2.resize(_to_bgr(pixels, pixel_format), (width, height), interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(to_bgr(pixels, pixel_format), (width, height), interpolation=cv2.INTER_AREA)
     if anomaly_map is not None and threshold:
         picture = _blend_heat(picture, cv2.resize(anomaly_map, (width, height)), threshold)
     for region in regions:
@@ -54,7 +54,8 @@ def render_overlay(
     return _write_banner(picture, f"{verdict.value}  {result_text}", _COLOURS[verdict])
 
 
-def _to_bgr(pixels: Picture, pixel_format: PixelFormat) -> Picture:
+def to_bgr(pixels: Picture, pixel_format: PixelFormat) -> Picture:
+    """(H, W, 3) uint8 BGR of a frame's pixels; 16 bits are stretched to what the frame holds."""
     if pixel_format is PixelFormat.BGR8:
         return pixels
     if pixel_format is PixelFormat.RGB8:

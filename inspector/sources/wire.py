@@ -177,5 +177,10 @@ def _text_or_none(value: object) -> str | None:
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
+def read_text(value: object) -> str | None:
+    """An id: text of 1 to `MAX_TEXT` characters that UTF-8 can carry, or a whole number; None where it is none."""
+    return _text_or_none(value)
+
+
 def _listed(shape: object) -> object:
     return list(shape) if isinstance(shape, (list, tuple)) else shape

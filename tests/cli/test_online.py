@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import zmq
 
-from inspector.cli.online import _line
+from inspector.cli.online import describe_result
 from inspector.errors import ConfigError
 from inspector.service.daemon import Daemon
 
@@ -31,14 +31,14 @@ RESULT = {
 
 def test_line_has_verdict_score_and_time_and_says_where_it_warns_or_the_frame_is_simulated() -> None:
     line = "PASS  OK              top #7 part-1 score 3/4 12 ms"
-    assert _line(RESULT) == line
-    assert _line(RESULT | {"warn": True}) == f"{line} warn"
-    assert _line(RESULT | {"simulated": True}) == f"{line} simulated"
-    assert _line(RESULT | {"warn": True, "simulated": True}) == f"{line} warn simulated"
+    assert describe_result(RESULT) == line
+    assert describe_result(RESULT | {"warn": True}) == f"{line} warn"
+    assert describe_result(RESULT | {"simulated": True}) == f"{line} simulated"
+    assert describe_result(RESULT | {"warn": True, "simulated": True}) == f"{line} warn simulated"
 
 
 def test_no_frame_id_forges_a_line_or_reaches_the_terminal() -> None:
-    line = _line(RESULT | {"frame_id": "x\nPASS  OK \x1b[2J", "score": None})
+    line = describe_result(RESULT | {"frame_id": "x\nPASS  OK \x1b[2J", "score": None})
     assert line == r"PASS  OK              top #7 x\nPASS  OK \x1b[2J 12 ms"
 
 

@@ -12,8 +12,8 @@ from inspector.cli.app import app
 from inspector.cli.reference.pages import list_pages, write_pages
 from inspector.config.json_schema import MODELS, build_schema
 from inspector.journal.events import OUTCOMES, Kind
+from inspector.reasons import MEANINGS, Reason, Verdict
 from inspector.sources.registry import KINDS
-from inspector.types import MEANINGS, Reason, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "docs" / "reference"

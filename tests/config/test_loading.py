@@ -666,3 +666,15 @@ def test_http_files_become_relative_to_the_station_file_and_other_secrets_stay(t
     station = load_station(write(tmp_path, MINIMAL + f"http: {PROTECTED}\n"))
     assert station.http.tls == Tls(certificate=tmp_path / "http.crt", key=str(tmp_path / "keys/http.key"))
     assert station.http.password == "credential:http-password"
+
+
+@pytest.mark.parametrize("source", [{"type": "zmq"}, {"type": "imagezmq"}])
+def test_camera_that_listens_may_be_fired_by_software(source: dict[str, Any]) -> None:
+    assert Camera.model_validate({"source": source, "triggers": "software"}).triggers == "software"
+
+
+def test_camera_that_cannot_be_fired_is_refused_at_load_and_may_have_hardware_triggers() -> None:
+    source = {"type": "opencv", "device": 0}
+    with pytest.raises(ValueError, match="software needs a source of type zmq or imagezmq, whose program is told, got"):
+        Camera.model_validate({"source": source, "triggers": "software"})
+    assert Camera.model_validate({"source": source, "triggers": "hardware"}).triggers == "hardware"

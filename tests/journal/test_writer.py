@@ -168,12 +168,23 @@ def test_frames_are_open_no_more_when_their_verdicts_are_written(make: Make, jou
     assert seqs(path) == [1, 2, 3, 4, 5]
 
 
+def test_frame_on_record_that_comes_again_under_its_number_takes_the_former_ones_place(
+    make: Make, journal: Journal
+) -> None:
+    """A trigger, then its frame: with its closing or before it."""
+    for with_closing in (True, False):
+        journal.write([open_frame(1)], [])
+        frame = dataclasses.replace(open_frame(1), frame_id="came")
+        journal.write([frame], [Closing(1, make(1))] if with_closing else [])
+        assert journal.open_frames() == ([] if with_closing else [frame])
+
+
 def test_frame_is_never_stored_as_open_when_it_closes_in_the_same_write(make: Make, journal: Journal) -> None:
     statements: list[str] = []
     journal._connection.set_trace_callback(statements.append)
     journal.write([open_frame(1)], [Closing(1, make(1))])
     assert journal.open_frames() == []
-    assert not [text for text in statements if text.startswith(("INSERT INTO open_frames", "DELETE"))]
+    assert not [text for text in statements if text.startswith("INSERT OR REPLACE INTO open_frames")]
 
 
 def test_nothing_is_written_when_one_frame_cannot_be_opened(make: Make, journal: Journal, path: Path) -> None:

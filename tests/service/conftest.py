@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inspector.config import GoodScores, Station, Threshold, WhenFull
+from inspector.config import Camera, GoodScores, Station, Threshold, WhenFull
 from inspector.detection.decision import Decision
 from inspector.detection.run import Judgement
 from inspector.engine.base import Precision
@@ -22,6 +22,7 @@ from inspector.service.control.starts import AFTER
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Ticket
+from inspector.service.orders.offline import FILE, Offline
 from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
 from inspector.service.telemetry.gpu import GpuSample
@@ -85,6 +86,23 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def metrics(registry: CollectorRegistry) -> Metrics:
     return Metrics(registry, DEADLINES_MS)
+
+
+@pytest.fixture
+def noted() -> list[tuple[Any, ...]]:
+    """What `offline` puts on record: kind, outcome, who, camera, details."""
+    return []
+
+
+@pytest.fixture
+def offline(tmp_path: Path, metrics: Metrics, noted: list[tuple[Any, ...]]) -> Offline:
+    """No camera is offline."""
+    return Offline(
+        {name: Camera(deadline_ms=deadline) for name, deadline in DEADLINES_MS.items()},
+        tmp_path / FILE,
+        note=lambda *words, **details: noted.append((*words, details)),
+        metrics=metrics,
+    )
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from inspector.client import Sender
 from inspector.config import Camera, Station
 from inspector.errors import BadFrameError, UnidentifiedFrameError
 from inspector.journal.writer import Journal
+from inspector.reasons import MEANINGS
 from inspector.service.control.audit import Audit
 from inspector.service.control.requests import RequestsThread
 from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.wire import FrameDecoder
-from inspector.types import MEANINGS, Reason, Region, Result, Verdict
+from inspector.types import Frame, Reason, Region, Result, Verdict
 
 SCHEMA = json.loads(build_wire())
 WAIT_S = 20.0
@@ -88,28 +93,57 @@ def switcher(
 
 
 @pytest.fixture
-def status(ledger: Ledger, running: Health, switcher: Switcher, make_result: MakeResult) -> StatusBoard:
-    """Of a station with a verdict on record."""
+def status(
+    ledger: Ledger, running: Health, switcher: Switcher, make_result: MakeResult, offline: Offline
+) -> StatusBoard:
+    """Of a station with a verdict on record and a camera that is offline."""
+    offline.answer_offline({"camera": "side", "keep": True}, "anna")
     return StatusBoard(
         Identity(station="press-3", boot_id="boot-7"),
         ledger.deadlines_ms,
         last_seqs={"top": 4},
         last_results={"top": make_result(seq=4).to_wire()},
         queue_depth=lambda: 3,
-        more=switcher.describe,
+        more=lambda: switcher.describe() | offline.describe(),
         health=running,
     )
+
+
+class Fired:
+    """What camera programs are sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def __call__(self, topic: str, message: Any) -> None:
+        self.messages.append(message)
+
+
+@pytest.fixture
+def fired() -> Fired:
+    return Fired()
 
 
 @pytest.fixture
 def ask(
     tmp_path: Path, status: StatusBoard, switcher: Switcher, health: Health, make_result: MakeResult,
+    offline: Offline, make_frame: Callable[..., Frame], ledger: Ledger, fired: Fired,
     launch: Callable[[Any], Any],
 ) -> Iterator[Ask]:  # fmt: skip
     """Ask a running requests thread."""
     journal = Journal(tmp_path / "journal.sqlite")
     journal.append([make_result(seq=1), make_result(seq=2, verdict=Verdict.ERROR, reason=Reason.OVERLOAD)])
     journal.close()
+    snapshots = Snapshots(["top"])
+    snapshots.note(make_frame("f1"))
+    cameras = {"top": Camera(triggers="software"), "side": Camera(triggers="hardware")}
+    offline.answer_online({}, "anna")
+    recorded = threading.Event()
+    recorded.set()
+    triggers = Triggers(
+        cameras, ledger, station="press-3", offline=offline,
+        open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded), fire=fired,
+    )  # fmt: skip
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     thread = launch(
         RequestsThread(
@@ -119,7 +153,14 @@ def ask(
             journal_path=tmp_path / "journal.sqlite",
             status=status.build,
             drain=lambda who: None,
-            recipe=switcher.answer,
+            orders={
+                "recipe": switcher.answer,
+                "offline": offline.answer_offline,
+                "online": offline.answer_online,
+                "snapshot": snapshots.answer,
+                "trigger": triggers.answer_trigger,
+                "announce": triggers.answer_announce,
+            },
             health=health,
         )
     )
@@ -181,6 +222,7 @@ def test_status_is_as_the_schema_says(status: StatusBoard) -> None:
     assert set(message) == list_keys("status") == set(SCHEMA["$defs"]["status"]["required"])
     assert set(message["recipes"]["top"]) == list_keys("recipe_in_use")
     assert set(message["last_switch"]["top"]) == list_keys("switch")
+    assert set(message["offline"]["side"]) == list_keys("absence")
     assert complaints("status", message | {"state": "IDLE"})
 
 
@@ -199,6 +241,11 @@ def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switch
         ({"request": "drain"}, "drain"),
         ({"request": "recipe", "action": "prepare", "camera": "top", "recipe": "lens2"}, "switch"),
         ({"request": "recipe", "action": "status"}, "recipe_status"),
+        ({"request": "offline", "camera": "top", "keep": True}, "offline"),
+        ({"request": "online"}, "online"),
+        ({"request": "snapshot", "camera": "top"}, "snapshot"),
+        ({"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500}, "trigger"),
+        ({"request": "announce", "camera": "side", "trigger_id": 7}, "trigger"),
     ],
     ids=str,
 )
@@ -212,6 +259,13 @@ def test_request_is_answered_as_the_schema_says(ask: Ask, request_: dict[str, An
         assert [result["verdict"] for result in answer["results"]] == ["PASS", "ERROR"]
 
 
+def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fired) -> None:
+    ask(request="trigger", camera="top", trigger_id="t1")
+    (message,) = fired.messages
+    assert complaints("trigger", message) == []
+    assert set(message) == list_keys("trigger")
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -221,6 +275,13 @@ def test_request_is_answered_as_the_schema_says(ask: Ask, request_: dict[str, An
         {"request": "recipe", "action": "prepare", "camera": "top"},
         {"request": "recipe", "action": "switch", "camera": "top"},
         {"request": "recipe", "action": "delete", "camera": "top"},
+        {"request": "offline", "keep": "yes"},
+        {"request": "online", "camera": 7},
+        {"request": "snapshot"},
+        {"request": "trigger", "camera": "top"},
+        {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout_ms": 0},
+        {"request": "announce", "camera": "top", "trigger_id": None},
+        {"request": "snapshot", "camera": "top", "width": 0},
         {},
     ],
     ids=str,

@@ -9,6 +9,7 @@ from builder.panels import PER_SECOND, Column, heat_map, stat, state_timeline, t
 from builder.queries import CAMERA, INSTANCE, RATE, STATE, STATES, age, quantile, rate, results, share
 
 UP = {0: ("gone", "red"), 1: ("connected", "green")}
+OFFLINE = {0: ("online", "green"), 1: ("offline", "purple")}
 LAST_FRAME = age(f"inspector_last_frame_timestamp_seconds{{{CAMERA}}}", "camera")
 SCORE = "inspector_score"
 HAPPENED = f'sum by (reason) (increase(inspector_results_total{{{CAMERA},verdict!="PASS"}}[$__range])) > 0'
@@ -60,10 +61,11 @@ def _now() -> list[dict[str, Any]]:
 
 
 def _states() -> list[dict[str, Any]]:
-    sources = f"inspector_source_up{{{CAMERA}}}"
+    sources, offline = (f"inspector_{name}{{{CAMERA}}}" for name in ("source_up", "camera_offline"))
     return [
         state_timeline("State over time", "State of the station over time.", STATES, (STATE, "{{instance}}")),
         state_timeline("Sources", "Whether each camera's source is connected.", UP, (sources, "{{camera}}")),
+        state_timeline("Offline", "When people took a camera offline.", OFFLINE, (offline, "{{camera}}")),
     ]
 
 
@@ -79,6 +81,11 @@ def _flow() -> list[dict[str, Any]]:
             "Verdicts", PER_SECOND, "Verdicts per second. WARN: a PASS in the recipe's warn band, "
                 "also counted as PASS.",
             (results("verdict"), "{{verdict}}"), (warn, "WARN"),
+        ),
+        time_series(
+            "Triggers", PER_SECOND, "Triggers told per second, and those whose frame did not come.",
+            (rate("inspector_triggers_total", "camera"), "{{camera}}"),
+            (results("camera", reason="NO_FRAME"), "NO_FRAME of {{camera}}"),
         ),
     ]  # fmt: skip
 

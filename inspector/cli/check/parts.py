@@ -88,6 +88,27 @@ def _check_age(what: str, camera: Camera) -> Finding:
     return Finding(what, f"{limit_ms} ms; a frame without a capture time is {undated}")
 
 
+def check_offline(station: Station) -> list[Finding]:
+    """Cameras that stay offline over a restart, as somebody asked for."""
+    from inspector.service.orders.offline import FILE, read_kept
+
+    try:
+        kept = read_kept(station.folder / FILE)
+    except InspectorError as error:
+        fix = "start the station, with all cameras offline, and run inspector online STATION.yaml"
+        return [Finding("state_dir offline", problem=f"all cameras will be offline: {error}", fix=fix, fatal=False)]
+    return [
+        Finding(
+            f"cameras.{name} offline",
+            problem=f"{absence.who} asked for it: every frame is answered ERROR OFFLINE, over a restart too",
+            fix=f"inspector online STATION.yaml --camera {name}, when nobody works there any more",
+            fatal=False,
+        )
+        for name, absence in kept.items()
+        if name in station.cameras
+    ]
+
+
 def check_environment(station: Station, *, engines: bool | None = None, refused: Collection[str] = ()) -> list[Finding]:
     """Device, engines, disk, ports and sources as they are now.
 
@@ -109,6 +130,7 @@ def check_environment(station: Station, *, engines: bool | None = None, refused:
         _check_device(station.device, in_use=daemon is not None),
         *_check_engines(station, wanted=daemon is None if engines is None else engines, refused=refused),
         *check_disk(station),
+        *check_offline(station),
         *check_sockets(station, daemon),
         *_check_sources(station, daemon),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspector.cli.reference.markdown import build_page, build_table
-from inspector.types import MEANINGS, Reason
+from inspector.reasons import MEANINGS, Reason
 
 _HEADINGS = ("code", "reason", "verdict", "meaning", "what to do")
 

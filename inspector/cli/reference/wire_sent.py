@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from inspector.cli.reference.json_forms import SEQ, TEXT, TIME, Schema, define, or_null, refer, say
-from inspector.types import MEANINGS, SCHEMA, Reason, Result, Verdict
+from inspector.reasons import MEANINGS
+from inspector.types import SCHEMA, Reason, Result, Verdict
 
 RESULT = {
     "schema": "Version of the protocol.",
@@ -11,9 +12,9 @@ RESULT = {
     "boot_id": "Of the run of the station: another one after each start.",
     "seq": "Number of the verdict. It rises by one for each camera, over restarts too: a gap is a loss on the way.",
     "camera": "The camera's name in the station file.",
-    "frame_id": "The sender's name for the frame; made by the station where it gave none.",
+    "frame_id": "The sender's name for the frame; made by the station where it gave none, or where no frame came.",
     "part_id": "As the sender gave it.",
-    "trigger_id": "As the sender gave it.",
+    "trigger_id": "As the sender gave it, or the trigger's; null where the frame is of no open trigger.",
     "verdict": "Only PASS lets a part through, and only where `simulated` and `replay` are false.",
     "reason": "Why the verdict is what it is; see reasons.md.",
     "reason_code": "The reason as an integer, which never changes its meaning.",
@@ -111,13 +112,18 @@ def define_status() -> dict[str, Schema]:
         "published_utc_ns": {"description": "When it was sent, in nanoseconds since 1970."} | TIME,
     }
     return {
-        "status": define("Sent at least twice a second.", properties | _list_changes()),
+        "status": define("Sent at least twice a second.", properties | _list_changes() | _list_offline()),
         "recipe_in_use": define("A recipe that judges a camera.", {
             "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,
             "recipe_sha256": {"description": RESULT["recipe_sha256"]} | TEXT,
             "model_sha256": {"description": RESULT["model_sha256"]} | TEXT,
             "folder": {"description": "Where it was loaded from."} | TEXT,
             "from_station_file": {"description": "The station file names it.", "type": "boolean"},
+        }),
+        "absence": define("A camera that is offline.", {
+            "since_utc_ns": {"description": "Since when, in nanoseconds since 1970."} | TIME,
+            "who": {"description": "Who asked: a key's name, or an address."} | TEXT,
+            "keep": {"description": "It stays offline over a restart.", "type": "boolean"},
         }),
         "switch": define("A recipe that was asked for, and how far it has come.", {
             "camera": {"description": RESULT["camera"]} | TEXT,
@@ -149,6 +155,12 @@ def _list_changes() -> dict[str, Schema]:
     }
 
 
+def _list_offline() -> dict[str, Schema]:
+    """What the status and the answers to `offline` and `online` have in common."""
+    absent = {"description": "The cameras that are offline.", "type": "object"}
+    return {"offline": absent | {"additionalProperties": refer("absence")}}
+
+
 def _list_steps() -> dict[str, Schema]:
     return {
         "error": {"description": "Why it was refused."} | or_null(TEXT),
@@ -160,6 +172,21 @@ def _list_steps() -> dict[str, Schema]:
 
 def _state(*states: str) -> Schema:
     return {"description": "How far it has come.", "enum": list(states)}
+
+
+def define_triggers() -> dict[str, Schema]:
+    """What camera programs are sent."""
+    return {
+        "trigger": define("Sent under `trigger/CAMERA`: answer it with a frame that carries its trigger_id.", {
+            "schema": {"description": RESULT["schema"], "const": SCHEMA},
+            "station": {"description": RESULT["station"]} | TEXT,
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "trigger_id": {"description": "Of the frame that is asked for."} | TEXT,
+            "part_id": {"description": "As the trigger's sender gave it."} | or_null(TEXT),
+            "timeout_ms": {"description": "How long the frame may take to come.", "type": "integer", "minimum": 1},
+            "told_utc_ns": {"description": "When the trigger was told, in nanoseconds since 1970."} | TIME,
+        }),
+    }  # fmt: skip
 
 
 def define_answers() -> dict[str, Schema]:
@@ -174,8 +201,20 @@ def define_answers() -> dict[str, Schema]:
         "status_answer": define("To `status`: with all of a status.", ok) | {"allOf": [refer("status")]},
         "replay_answer": define("To `replay`.", ok | {"results": results, "more": more}),
         "drain_answer": define("To `drain`.", ok | {"draining": draining}),
+        "offline_answer": define("To `offline`.", ok | _list_offline()),
+        "online_answer": define("To `online`.", ok | _list_offline()),
+        "snapshot_answer": define("To `snapshot`.", ok | {
+            **{name: {"description": RESULT[name]} | TEXT for name in ("camera", "frame_id")},
+            **{name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")},
+            "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
+        }),
+        "trigger_answer": define("To `trigger` and `announce`: it is on record.", ok | {
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "trigger_id": {"description": "As it was asked for."} | TEXT,
+            "timeout_ms": {"description": "How long its frame may take to come.", "type": "integer", "minimum": 1},
+        }),
         "switch_answer": define("To `prepare` and `switch`.", ok) | {"allOf": [refer("switch")]},
         "recipe_status_answer": define("To `recipe` with the action `status`.", ok | _list_changes()),
         "refusal": define("To what cannot be done, or is no request.", refused),
-    }
+    }  # fmt: skip
     return answers | {"answer": {"description": "Any of the answers.", "anyOf": [refer(name) for name in answers]}}

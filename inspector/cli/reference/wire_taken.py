@@ -59,6 +59,18 @@ def define_requests() -> dict[str, Schema]:
     camera = {"camera": {"description": RESULT["camera"]} | TEXT}
     recipe = {"description": "A recipe's folder on the station's machine."} | TEXT
     named = {key: {"description": "Of what is prepared."} | TEXT for key in ("id", "recipe_sha256")}
+    one_or_all = {"camera": {"description": "The camera's name; absent or null: all cameras."} | or_null(TEXT)}
+    keep = {"keep": {"description": "true: over a restart too.", "type": "boolean"}}
+    width = {"width": {"description": "Of the picture at most.", "type": "integer", "minimum": 16, "maximum": 8192}}
+    told = camera | {
+        "trigger_id": {"description": "Its name; comes back in the result."} | refer("id"),
+        "part_id": {"description": "Comes back in the result."} | or_null(refer("id")),
+        "timeout_ms": {
+            "description": "How long its frame may take to come; by default the camera's deadline_ms.",
+            "type": "integer", "minimum": 1, "maximum": 600_000,
+        },
+    }  # fmt: skip
+    optional = ("part_id", "timeout_ms")
     switch = camera | named | {"recipe": recipe}
     requests = {
         "status_request": _ask("The status, now.", "status"),
@@ -71,6 +83,17 @@ def define_requests() -> dict[str, Schema]:
             "Judge with the prepared recipe from now on.", "recipe", switch, "switch", (*named, "recipe")
         )
         | {"anyOf": [{"required": [key]} for key in named]},
+        "offline_request": _ask(
+            "Answer all frames ERROR OFFLINE from now on.", "offline", one_or_all | keep, None, ("camera", "keep")
+        ),
+        "online_request": _ask(
+            "Judge frames captured and received from now on.", "online", one_or_all, None, ("camera",)
+        ),
+        "snapshot_request": _ask("The camera's last frame.", "snapshot", camera | width, None, ("width",)),
+        "trigger_request": _ask("Fire the camera: one verdict is owed for it.", "trigger", told, None, optional),
+        "announce_request": _ask(
+            "A hardware trigger is about to come: one verdict is owed for it.", "announce", told, None, optional
+        ),
         "recipe_status_request": _ask("Recipes in use, and the last changes.", "recipe", {}, "status"),
     }
     return requests | {

@@ -1,11 +1,11 @@
-"""The requests socket: ROUTER, one JSON object in, one out. status, replay, drain, recipe."""
+"""The requests socket: ROUTER, one JSON object in, one out. status, replay, drain; the rest is handed on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import zmq
 
@@ -23,6 +23,8 @@ _MAX_REPLAY = 1000
 _HIGH_WATER_MARK = 100
 """Requests, and answers of a megabyte, that wait for one peer; more answers to one that reads none are dropped."""
 _FAREWELL = json.dumps({"ok": False, "error": "SHUTDOWN: the station stopped before it could answer"}).encode()
+Command: TypeAlias = Callable[[dict[str, Any], str], dict[str, Any]]
+"""Answers a request of somebody; a `ValueError` says why it is refused."""
 _FOR_REQUESTERS = frozenset({"status", "replay"})
 """The rest changes how the station works, and is for operators."""
 
@@ -42,12 +44,12 @@ class RequestsThread(Part):
         journal_path: Path,
         status: Callable[[], dict[str, Any]],
         drain: Callable[[str], None],
-        recipe: Callable[[dict[str, Any], str], dict[str, Any]] | None = None,
+        orders: Mapping[str, Command] | None = None,
         gate: Gate | None = None,
         secret_key: bytes | None = None,
         health: Health,
     ) -> None:
-        """Bind; `drain` and `recipe` are told who asks, as `read_peer` says it.
+        """Bind; `drain` and `orders`, further requests by name, are told who asks, as `read_peer` says it.
 
         Raises:
             ConfigError: the endpoint cannot be bound.
@@ -62,11 +64,11 @@ class RequestsThread(Part):
         self._gate = gate or Gate("requests")
         self._cameras = cameras
         self._journal_path = journal_path
-        self._commands: Mapping[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
+        self._commands: Mapping[str, Command] = {
             "status": lambda _, who: status(),
             "replay": lambda request, who: self._replay(request),
             "drain": lambda _, who: self._drain(drain, who),
-        } | ({"recipe": recipe} if recipe else {})
+        } | dict(orders or {})
 
     def step(self) -> None:
         """Answer one request."""

@@ -13,7 +13,7 @@ from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
 from inspector.sinks.evidence import EvidenceStore
-from inspector.types import Frame, Result, Verdict
+from inspector.types import Frame, Reason, Result, Verdict
 
 _WAITING = 1000
 """Results that may wait, with pixels or without."""
@@ -78,6 +78,8 @@ class EvidenceThread(Part):
     def _wants(self, result: Result) -> bool:
         config = self.config  # once: a reload may put another in its place meanwhile
         if config.frames == "none":
+            return False
+        if result.reason is Reason.OFFLINE:  # pictures of people's work; they would push out those of rejects
             return False
         if result.verdict is not Verdict.PASS or result.warn:
             return True

@@ -14,9 +14,12 @@ from inspector.config import Camera, Station
 from inspector.errors import MessageRefusedError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
+from inspector.service.flow.ledger import Ledger, Outcome, Ticket, enter, error_outcome
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.repeats import Repeats
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -65,6 +68,9 @@ class IngestThread(Part):
         *,
         judges: Judges,
         cameras: Mapping[str, Camera],
+        offline: Offline,
+        snapshots: Snapshots,
+        triggers: Triggers,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -77,6 +83,9 @@ class IngestThread(Part):
         self._submit = submit
         self._judges = judges
         self.cameras = cameras
+        self._offline = offline
+        self._snapshots = snapshots
+        self._triggers = triggers
         self._metrics = metrics
         self._is_connected = self._is_exhausted = False
         self._backoff_s = _FIRST_BACKOFF_S
@@ -164,7 +173,10 @@ class IngestThread(Part):
                 )
 
     def _accept(self, frame: Frame) -> None:
+        self._snapshots.note(frame)
         refusal = self._refuse(frame)
+        if offline := self._offline.refuse(frame):  # whatever else is wrong with it
+            refusal = Reason.OFFLINE, offline
         if not self._has_room(frame):
             refusal = refusal or (
                 Reason.OVERLOAD,
@@ -172,7 +184,10 @@ class IngestThread(Part):
             )
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
-        ticket = self._ledger.accept(frame, lambda ticket: self._recorder.open(ticket, recorded))
+        record: Callable[[Ticket], None] = lambda ticket: self._recorder.open(ticket, recorded)  # noqa: E731
+        ticket, mismatch = enter(self._ledger, self._triggers, frame, record)
+        if mismatch is not None:
+            refusal = refusal or (Reason.TRIGGER_MISMATCH, mismatch)
         self._health.enter(State.RUNNING, "a frame arrived")
         self._metrics.last_frame(frame)
         if refusal is not None:
@@ -228,6 +243,8 @@ class IngestThread(Part):
             self._log.warning(f"{camera} undated", f"{message}: a delayed frame is judged as a new one", camera=camera)
 
     def _log_refusal(self, frame: Frame, reason: Reason, why: str) -> None:
+        if reason is Reason.OFFLINE:  # people know, and it may last for hours
+            return
         message = f"camera {frame.camera}, frame {frame.frame_id}: {why}"
         fields = {"camera": frame.camera, "frame_id": frame.frame_id, "reason": reason.name}
         self._log.warning(f"{frame.camera} {reason.name}", message, **fields)

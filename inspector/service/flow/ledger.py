@@ -11,17 +11,25 @@ from dataclasses import dataclass, field
 from inspector.detection.run import Judgement
 from inspector.journal.writer import OpenFrame
 from inspector.service.flow.judges import Judge
+from inspector.service.orders.triggers import Triggers
 from inspector.types import Frame, PixelFormat, Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """An accepted frame and the instant (monotonic) by which its verdict must leave."""
+    """An accepted frame, or a trigger, and the instant (monotonic) by which its verdict must leave.
+
+    Attributes:
+        of_trigger: the verdict is a trigger's.
+        awaits_frame: the trigger's frame has not come: `frame` is a stand-in without pixels.
+    """
 
     number: int
     frame: Frame
     deadline_ms: int
     deadline_monotonic_ns: int
+    of_trigger: bool = False
+    awaits_frame: bool = False
 
     def to_record(self) -> OpenFrame:
         """What the journal keeps of it for as long as it is open."""
@@ -57,6 +65,20 @@ def error_outcome(ticket: Ticket, reason: Reason, message: str) -> Outcome:
     return Outcome(ticket, Verdict.ERROR, reason, message)
 
 
+def expire(ticket: Ticket) -> Outcome:
+    """Its deadline passed: ERROR DEADLINE, or NO_FRAME of a trigger."""
+    if ticket.awaits_frame:
+        return error_outcome(ticket, Reason.NO_FRAME, f"no frame of this trigger came within {ticket.deadline_ms} ms")
+    return error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline")
+
+
+def in_time(outcome: Outcome) -> Outcome:
+    """The outcome, or ERROR DEADLINE where it came too late to be one. An error keeps its own reason."""
+    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.ticket.deadline_monotonic_ns:
+        return outcome
+    return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline")
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """The ledger at one instant, per camera."""
@@ -64,14 +86,24 @@ class Account:
     received: dict[str, int]
     results: dict[tuple[str, Verdict, Reason], int]
     in_flight: dict[str, int]
+    triggers: dict[str, int] = field(default_factory=dict)
+    trigger_results: dict[tuple[str, Verdict], int] = field(default_factory=dict)
+    triggers_open: dict[str, int] = field(default_factory=dict)
 
     @property
     def balances(self) -> bool:
-        """Whether each camera's received = pass + fail + error + in flight."""
+        """Whether each camera's received = pass + fail + error + in flight, and the same of its triggers."""
         closed: Counter[str] = Counter()
         for (camera, _, _), count in self.results.items():
             closed[camera] += count
-        return all(count == closed[name] + self.in_flight[name] for name, count in self.received.items())
+        answered: Counter[str] = Counter()
+        for (camera, _), count in self.trigger_results.items():
+            answered[camera] += count
+        return all(
+            count == closed[name] + self.in_flight[name]
+            and self.triggers.get(name, 0) == answered[name] + self.triggers_open.get(name, 0)
+            for name, count in self.received.items()
+        )
 
 
 class Ledger:
@@ -89,10 +121,14 @@ class Ledger:
         self._lock = threading.Lock()
         self._next = first_number
         self._open: dict[int, Ticket] = {}
+        self._claimed: set[int] = set()  # of those open, whose verdict is made
         self.open_bytes = 0
         self.open_bytes_of: Counter[str] = Counter()
         self._received: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
         self._results: Counter[tuple[str, Verdict, Reason]] = Counter()
+        self._triggers: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
+        self._triggers_open: Counter[str] = Counter(dict.fromkeys(deadlines_ms, 0))
+        self._trigger_results: Counter[tuple[str, Verdict]] = Counter()
 
     def accept(self, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
         """From here on the frame is owed a verdict.
@@ -107,6 +143,55 @@ class Ledger:
             record(ticket)
             self._enter(ticket)
         return ticket
+
+    def await_frame(self, frame: Frame, timeout_ms: int, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
+        """From here on a trigger is owed a verdict: `frame` has its ids, and stands in for the one that is to come."""
+        deadline = frame.received_monotonic_ns + timeout_ms * 1_000_000
+        with self._lock:
+            ticket = Ticket(self._next, frame, timeout_ms, deadline, of_trigger=True, awaits_frame=True)
+            self._next += 1
+            record(ticket)
+            self._enter(ticket)
+            self._triggers[frame.camera] += 1
+            self._triggers_open[frame.camera] += 1
+        return ticket
+
+    def fill(self, number: int, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket | None:
+        """A trigger's frame came: the verdict that is owed is now the frame's, by its camera's deadline.
+
+        None, and nothing happens, where the trigger is answered, or about to be, or has its frame.
+        """
+        deadline_ms = self.deadlines_ms[frame.camera]
+        deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
+        with self._lock:
+            if not self.awaits_frame(number):
+                return None
+            ticket = Ticket(number, frame, deadline_ms, deadline, of_trigger=True)
+            record(ticket)
+            self._open[number] = ticket
+            self._hold(ticket, 1)
+        return ticket
+
+    def claim(self, ticket: Ticket) -> bool:
+        """Make its verdict, once: False where one is made, it is answered, or its trigger's frame came in its place."""
+        with self._lock:
+            if self._open.get(ticket.number) is not ticket or ticket.number in self._claimed:
+                return False
+            self._claimed.add(ticket.number)
+            return True
+
+    def is_open_number(self, number: int) -> bool:
+        """Whether a verdict is owed for this number."""
+        return number in self._open
+
+    def awaits_frame(self, number: int) -> bool:
+        """Whether it is an open trigger's whose frame has not come."""
+        ticket = self._open.get(number)
+        return ticket is not None and ticket.awaits_frame and number not in self._claimed
+
+    def count_triggers(self, camera: str) -> int:
+        """How many triggers of a camera are open."""
+        return self._triggers_open[camera]
 
     def adopt(self, record: OpenFrame) -> Ticket:
         """Take over a frame that an earlier run left open; its pixels are gone, and its verdict is due at once."""
@@ -130,9 +215,12 @@ class Ledger:
 
     def _enter(self, ticket: Ticket) -> None:
         self._open[ticket.number] = ticket
-        self.open_bytes += ticket.frame.nbytes
-        self.open_bytes_of[ticket.frame.camera] += ticket.frame.nbytes
+        self._hold(ticket, 1)
         self._received[ticket.frame.camera] += 1
+
+    def _hold(self, ticket: Ticket, sign: int) -> None:
+        self.open_bytes += sign * ticket.frame.nbytes
+        self.open_bytes_of[ticket.frame.camera] += sign * ticket.frame.nbytes
 
     def is_open(self, ticket: Ticket) -> bool:
         """Whether its verdict is still owed."""
@@ -146,9 +234,12 @@ class Ledger:
         """
         with self._lock:
             del self._open[ticket.number]
-            self.open_bytes -= ticket.frame.nbytes
-            self.open_bytes_of[ticket.frame.camera] -= ticket.frame.nbytes
+            self._claimed.discard(ticket.number)
+            self._hold(ticket, -1)
             self._results[ticket.frame.camera, verdict, reason] += 1
+            if ticket.of_trigger:
+                self._triggers_open[ticket.frame.camera] -= 1
+                self._trigger_results[ticket.frame.camera, verdict] += 1
 
     def expired(self, now_ns: int) -> list[Ticket]:
         """Open tickets whose deadline has passed, oldest first."""
@@ -164,5 +255,19 @@ class Ledger:
         """A consistent snapshot."""
         with self._lock:  # copies only: who accepts and closes frames waits for it
             received, results, tickets = dict(self._received), dict(self._results), list(self._open.values())
+            triggers = dict(self._triggers), dict(self._trigger_results), dict(self._triggers_open)
         in_flight = Counter(ticket.frame.camera for ticket in tickets)
-        return Account(received, results, {camera: in_flight[camera] for camera in received})
+        return Account(received, results, {camera: in_flight[camera] for camera in received}, *triggers)
+
+
+def enter(
+    ledger: Ledger, triggers: Triggers, frame: Frame, record: Callable[[Ticket], None]
+) -> tuple[Ticket, str | None]:
+    """Accept a frame, for its trigger where it has one; and why it is not judged, where that cannot be."""
+    match = triggers.match(frame)
+    if match.number is not None:
+        ticket = ledger.fill(match.number, match.frame, record)
+        if ticket is not None:
+            return ticket, match.refusal
+        match = triggers.refuse(frame)  # answered just now
+    return ledger.accept(match.frame, record), match.refusal

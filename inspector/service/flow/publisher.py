@@ -12,12 +12,14 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from inspector.journal.writer import Closing
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
+from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome, expire, in_time
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.offline import Offline
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -43,6 +45,14 @@ class _Sealed:
     handed_ns: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Notice:
+    """A message that is no result: a trigger for a camera program."""
+
+    topic: str
+    message: Mapping[str, Any]
+
+
 class Publisher(Part):
     """Gives each open frame its one verdict, deadline errors included, and sends the status."""
 
@@ -58,6 +68,7 @@ class Publisher(Part):
         forget: Callable[[Ticket], None],
         taps: Sequence[Callable[[Outcome, Result], None]],
         status: StatusBoard,
+        offline: Offline,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -69,6 +80,7 @@ class Publisher(Part):
             forget: told of a frame that was answered while it waits for the device.
             taps: each is handed every published result and must not wait.
             status: what it sends beside results.
+            offline: whose frames do not pass.
             health, metrics: who watches.
         """
         super().__init__("publisher", health=health)
@@ -80,8 +92,11 @@ class Publisher(Part):
         self._forget = forget
         self._taps = taps
         self._status = status
+        self._offline = offline
         self._metrics = metrics
-        self._inbox: queue.SimpleQueue[Outcome | Written] = queue.SimpleQueue()  # bounded by the frames in flight
+        self._inbox: queue.SimpleQueue[Outcome | Written | _Notice] = (
+            queue.SimpleQueue()
+        )  # bounded by the frames in flight
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
         # Counters: a frame left open may be of a camera that this station no longer has.
         self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
@@ -92,6 +107,10 @@ class Publisher(Part):
     def submit(self, outcome: Outcome) -> None:
         """Hand over an outcome, from any thread. Late ones are counted and dropped: their frame has its verdict."""
         self._inbox.put(outcome)
+
+    def notify(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Send a message to whoever listens, from any thread."""
+        self._inbox.put(_Notice(topic, message))
 
     def stop(self, within_s: float = 0.0) -> None:
         """Answer what is open ERROR SHUTDOWN and end, if the disk lets it, on record; after `within_s` anyhow."""
@@ -122,8 +141,8 @@ class Publisher(Part):
             if ticket.number not in self._sealed:
                 self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
 
-    def _receive(self, timeout_s: float) -> list[Outcome | Written]:
-        messages: list[Outcome | Written] = []
+    def _receive(self, timeout_s: float) -> list[Outcome | Written | _Notice]:
+        messages: list[Outcome | Written | _Notice] = []
         try:
             messages.append(self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait())
             while len(messages) < _MAX_BATCH or not timeout_s:
@@ -132,10 +151,12 @@ class Publisher(Part):
             pass
         return messages
 
-    def _take(self, messages: Sequence[Outcome | Written]) -> None:
+    def _take(self, messages: Sequence[Outcome | Written | _Notice]) -> None:
         for message in messages:
             if isinstance(message, Written):
                 self._send_written(message)
+            elif isinstance(message, _Notice):
+                self._send_message(message.topic, message.message)
             else:
                 self._seal(message)
 
@@ -143,14 +164,20 @@ class Publisher(Part):
 
     def _seal(self, outcome: Outcome) -> None:
         ticket = outcome.ticket
-        if not self._ledger.is_open(ticket) or ticket.number in self._sealed:
+        if not self._ledger.claim(ticket):  # it has its verdict; or a trigger's frame came in its place
             if outcome.judgement is not None:
                 self._metrics.results_late.labels(ticket.frame.camera).inc()
             return
-        outcome = _in_time(outcome)
+        outcome = self._in_force(in_time(outcome))
         sealed = _Sealed(outcome, self._build(outcome), time.monotonic_ns())
         self._sealed[ticket.number] = sealed
         self._recorder.close(Closing(ticket.number, sealed.result))
+
+    def _in_force(self, outcome: Outcome) -> Outcome:
+        """The outcome, or ERROR OFFLINE where its camera is offline, or was when the frame came."""
+        if outcome.verdict is Verdict.ERROR or (offline := self._offline.refuse(outcome.ticket.frame)) is None:
+            return outcome
+        return error_outcome(outcome.ticket, Reason.OFFLINE, offline)
 
     def _build(self, outcome: Outcome) -> Result:
         frame = outcome.ticket.frame
@@ -198,14 +225,26 @@ class Publisher(Part):
             elif _is_late(sealed):
                 self._amend(sealed, Reason.DEADLINE, "judged, but recorded only after the deadline")
             else:
+                self._send_recorded(sealed)
+
+    def _send_recorded(self, sealed: _Sealed) -> None:
+        """Send what is on record, unless its camera was taken offline meanwhile."""
+        if sealed.result.verdict is Verdict.ERROR:
+            self._send(sealed, sealed.result)
+            return
+        with self._offline.publishing:  # who takes a camera offline waits for what is being sent
+            offline = self._offline.refuse(sealed.outcome.ticket.frame)
+            if offline is None:
                 self._send(sealed, sealed.result)
+        if offline is not None:
+            self._amend(sealed, Reason.OFFLINE, offline)
 
     def _answer_expired(self) -> None:
         now = time.monotonic_ns()
         for ticket in self._ledger.expired(now):
             if ticket.number not in self._sealed:
                 self._forget(ticket)
-                self._seal(error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline"))
+                self._seal(expire(ticket))
             elif now > ticket.deadline_monotonic_ns + _GRACE_NS:
                 self._send_unrecorded(ticket.number)
 
@@ -230,23 +269,23 @@ class Publisher(Part):
         started, ticket = time.monotonic_ns(), sealed.outcome.ticket
         journal_ms = (started - sealed.handed_ns) / 1e6
         total_ms = (started - ticket.frame.received_monotonic_ns) / 1e6
-        result = dataclasses.replace(
-            result, latency_ms={**result.latency_ms, "journal": journal_ms, "total": total_ms}
-        )  # fmt: skip
+        latency_ms = result.latency_ms | {"journal": journal_ms, "total": total_ms}
+        result = dataclasses.replace(result, latency_ms=latency_ms)
         wire = result.to_wire()
-        if not self._socket.publish(f"result/{result.camera}", wire):
-            self._metrics.results_lagging.inc()
+        self._send_message(f"result/{result.camera}", wire)
         self._ledger.close(ticket, result.verdict, result.reason)
         logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
         self._status.note(result, wire)
         publish_ms = (time.monotonic_ns() - started) / 1e6
-        self._metrics.published(
-            dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms})
-        )  # fmt: skip
+        self._metrics.published(dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms}))
         for tap in self._taps:
             tap(sealed.outcome, result)
 
     # ------------------------------------------------------------ status
+
+    def _send_message(self, topic: str, message: Mapping[str, Any]) -> None:
+        if not self._socket.publish(topic, message):
+            self._metrics.results_lagging.inc()
 
     def _publish_status(self, *, now: bool = False) -> None:
         joined = self._socket.read_subscriptions()
@@ -259,10 +298,3 @@ class Publisher(Part):
 def _is_late(sealed: _Sealed) -> bool:
     deadline = sealed.outcome.ticket.deadline_monotonic_ns
     return sealed.result.verdict is not Verdict.ERROR and time.monotonic_ns() > deadline
-
-
-def _in_time(outcome: Outcome) -> Outcome:
-    """The outcome, or ERROR DEADLINE where it came too late to be one. An error keeps its own reason."""
-    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.ticket.deadline_monotonic_ns:
-        return outcome
-    return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline")

@@ -57,13 +57,22 @@ ROWS = (
         {"inspector_state": ("STARTING", "READY", "RUNNING", "DEGRADED", "FAULT", "STOPPING")},
     ),
     Row("threads", "gauge", "Number of threads of the process."),
-    Row("frames_received_total", "counter", "Frames accepted.", _CAMERA),
+    Row("frames_received_total", "counter", "Frames accepted, and triggers announced.", _CAMERA),
     Row(
         "results_total", "counter",
         "Verdicts published. In each answer of /metrics, received = results + in flight.",
         {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR"), "reason": ("every reason possible for the verdict",)},
     ),
-    Row("frames_in_flight", "gauge", "Frames accepted that have no verdict yet.", _CAMERA),
+    Row("frames_in_flight", "gauge", "Frames, and triggers without a frame, that have no verdict yet.", _CAMERA),
+    Row(
+        "triggers_total", "counter",
+        "Triggers announced by `trigger` and `announce`; triggers = results + open at every scrape.", _CAMERA,
+    ),
+    Row(
+        "trigger_results_total", "counter", "Verdicts on triggers, which are in results_total too.",
+        {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR")},
+    ),
+    Row("triggers_open", "gauge", "Triggers that have no verdict yet.", _CAMERA),
     Row(
         "frames_unidentified_total", "counter", "Messages refused because they belong to no camera of this station.",
         {"cause": ("parts", "header", "camera")},
@@ -78,6 +87,7 @@ ROWS = (
     ),
     Row("last_frame_timestamp_seconds", "gauge", "Wall clock time at which the last frame was received.", _OF_CAMERA),
     Row("source_up", "gauge", "1 while the camera's source is connected.", _CAMERA),
+    Row("camera_offline", "gauge", "1 while the camera is offline: its frames are answered ERROR OFFLINE.", _CAMERA),
     Row(
         "frames_missing_total", "counter",
         "Frames of a camera that never came whole: gap, its numbers skip them; damaged, they lack a part; trigger, "

@@ -48,6 +48,7 @@ class Metrics:
         self.oldest_key.set(float("nan"))
         self.source_up = gauge("source_up")
         self.frames_missing = counter("frames_missing_total")
+        self.camera_offline = gauge("camera_offline")
         self.source_reconnects = counter("source_reconnects_total")
         self.last_frame_timestamp = gauge("last_frame_timestamp_seconds")
         self.overlays_dropped = counter("overlays_dropped_total")

@@ -129,7 +129,7 @@ def test_who_asks_is_passed_on_when_a_drain_or_a_recipe_is_asked_for(
         journal_path=Path("none"),
         status=dict,
         drain=drains.put,
-        recipe=lambda request, who: {"who": who},
+        orders={"recipe": lambda request, who: {"who": who}},
         health=health,
     )
     peer = connect(zmq.REQ, thread._socket.last_endpoint)

@@ -83,10 +83,16 @@ def offer(accept: Accept, make_judgement: Callable[..., Judgement], make_result:
 
     def offer(
         thread: EvidenceThread, name: str, verdict: Verdict = Verdict.FAIL, camera: str = "top", *,
-        warn: bool = False, **details: Any,
+        warn: bool = False, reason: Reason | None = None, **details: Any,
     ) -> None:  # fmt: skip
         outcome = Outcome(accept(name, camera, **details), verdict, REASONS[verdict], judgement=make_judgement())
-        changes = {"frame_id": name, "camera": camera, "verdict": verdict, "reason": REASONS[verdict], "warn": warn}
+        changes = {
+            "frame_id": name,
+            "camera": camera,
+            "verdict": verdict,
+            "reason": reason or REASONS[verdict],
+            "warn": warn,
+        }
         thread.offer(outcome, make_result(**changes))
 
     return offer
@@ -126,6 +132,16 @@ def test_every_fail_and_error_is_kept_and_no_pass_when_none_is_asked_for(
     offer(thread, "warned", Verdict.PASS, warn=True)
     end(launch(thread))
     assert store.names() == [f"{verdict}{n}" for n in range(5) for verdict in ("FAIL", "ERROR")] + ["warned"]
+
+
+def test_frame_of_a_camera_that_people_took_offline_is_not_kept(
+    make: Make, offer: Offer, launch: Launch, end: End, store: RecordingStore
+) -> None:
+    thread = make(pass_every=1)
+    offer(thread, "offline", Verdict.ERROR, reason=Reason.OFFLINE)
+    offer(thread, "error", Verdict.ERROR)
+    end(launch(thread))
+    assert store.names() == ["error"]
 
 
 def test_first_pass_and_then_each_nth_is_kept_of_each_camera_when_sampled(

@@ -19,6 +19,9 @@ from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.snapshots import Snapshots
+from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.detached import DetachedSource
@@ -120,10 +123,16 @@ class Impatient(threading.Event):
         return self.is_set()
 
 
+def set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 class Line:
     """An ingest thread, the buffer it fills and the outcomes it submits."""
 
-    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge) -> None:
+    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge, offline: Offline) -> None:
         self.buffer = FrameBuffer(1000, WhenFull.DROP_OLDEST)
         self.recorder = StubRecorder()
         self.judges = Judges()
@@ -133,11 +142,18 @@ class Line:
         self.ledger = ledger
         self._health = health
         self._metrics = metrics
+        self.offline = offline
+        self.snapshots = Snapshots(["top", "side"])
+        self.triggers = Triggers(
+            {"top": Camera(triggers="software")}, ledger, station="press-3", offline=offline,
+            open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, set_event()), fire=lambda *_: None,
+        )  # fmt: skip
 
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
             source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
-            cameras=self.cameras, health=self._health, metrics=self._metrics,
+            cameras=self.cameras, offline=self.offline, snapshots=self.snapshots, triggers=self.triggers,
+            health=self._health, metrics=self._metrics,
         )  # fmt: skip
         if impatient is not None:
             thread._stop_asked = impatient
@@ -161,8 +177,8 @@ class Line:
 
 
 @pytest.fixture
-def line(ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge]) -> Line:
-    return Line(ledger, health, metrics, make_judge())
+def line(ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge], offline: Offline) -> Line:
+    return Line(ledger, health, metrics, make_judge(), offline)
 
 
 # ---------------------------------------------------------------- flow
@@ -480,6 +496,32 @@ def test_frame_is_stale_when_it_comes_from_the_future(
     why = f"captured 1000 ms after it arrived: the clocks differ by more than max_age_ms, {limit}: {ADVICE}"
     assert answers == [(Reason.STALE, why)]
     assert line.waiting() == [f"f{NOW_NS + SECOND_NS // 2}"]
+
+
+def test_frames_are_answered_offline_and_shown_while_their_camera_is_offline(
+    line: Line, make_frame: MakeFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.offline.answer_offline({"camera": "top"}, "anna")
+    line.run(ScriptedSource([make_frame("good"), make_frame("bad", error="no JPEG")]))
+    why = "camera top is offline: anna asked for it"
+    assert line.answers() == [(name, Verdict.ERROR, Reason.OFFLINE, why) for name in ("good", "bad")]
+    assert line.waiting() == []
+    assert line.snapshots.answer({"camera": "top"}, "anna")["frame_id"] == "good"
+    assert "frame good" not in caplog.text
+
+
+def test_triggers_frame_goes_to_the_buffer_with_its_ids_and_a_second_one_is_refused(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    line.triggers.answer_trigger({"camera": "top", "trigger_id": "t1", "part_id": "p1"}, "plc")
+    line.run(ScriptedSource([make_frame("f1", trigger_id="t1"), make_frame("f2", trigger_id="t1"), make_frame("f3")]))
+    (ticket,) = [ticket for ticket in line.ledger.open_tickets() if ticket.of_trigger]
+    assert (ticket.frame.frame_id, ticket.frame.part_id, ticket.awaits_frame) == ("f1", "p1", False)
+    assert line.waiting() == ["f1", "f3"]
+    why = "trigger 't1' is not open: never told, answered already, or it has its frame"
+    assert line.answers() == [("f2", Verdict.ERROR, Reason.TRIGGER_MISMATCH, why)]
+    assert line.outcomes[0].ticket.frame.trigger_id is None
+    assert line.ledger.account().balances
 
 
 def test_limit_holds_for_its_own_camera_when_others_have_none(line: Line, make_frame: MakeFrame) -> None:

@@ -44,7 +44,8 @@ def test_ledger_balances_and_closes_each_frame_once_when_asked_twice() -> None:
 
 
 def test_account_is_zero_for_every_camera_when_nothing_came() -> None:
-    assert Ledger({"a": 1, "b": 1}).account() == Account({"a": 0, "b": 0}, {}, {"a": 0, "b": 0})
+    zero = {"a": 0, "b": 0}
+    assert Ledger({"a": 1, "b": 1}).account() == Account(zero, {}, zero, triggers=zero, triggers_open=zero)
 
 
 def test_deadline_counts_from_reception_when_cameras_have_their_own(make_frame: Callable[..., Frame]) -> None:

@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from inspector.config import Journal as JournalConfig
 from inspector.detection.run import Judgement
 from inspector.errors import JournalError
-from inspector.journal.events import Event
 from inspector.journal.writer import Closing, Journal, OpenFrame, read_results
 from inspector.service.flow import publisher as module
 from inspector.service.flow import recorder as recorder_module
@@ -27,9 +26,10 @@ from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.offline import Offline
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import SCHEMA, Reason, Region, Result, Verdict
+from inspector.types import SCHEMA, Frame, Reason, Region, Result, Verdict
 
 Accept = Callable[..., Ticket]
 End = Callable[[Any], None]
@@ -143,7 +143,7 @@ def forgotten() -> list[str]:
 @pytest.fixture
 def make(
     trace: list[Any], recorder: StubRecorder, socket: RecordingSocket, ledger: Ledger, running: Health,
-    metrics: Metrics, judges: Judges, forgotten: list[str],
+    metrics: Metrics, judges: Judges, forgotten: list[str], offline: Offline,
 ) -> Make:  # fmt: skip
     """A publisher that is not started yet, with other parts than the fixtures' on request."""
 
@@ -168,6 +168,7 @@ def make(
             forget=lambda ticket: forgotten.append(ticket.frame.frame_id),
             taps=parts.get("taps", (lambda outcome, result: trace.append(("tap", result.frame_id)),)),
             status=status,
+            offline=offline,
             health=running,
             metrics=metrics,
         )
@@ -540,6 +541,100 @@ def test_buffer_is_told_to_forget_a_frame_when_its_deadline_passed_while_nobody_
     assert forgotten == ["expired"]
 
 
+# ---------------------------------------------------------------- offline
+
+
+@pytest.mark.parametrize("score", [0.5, 2.0])
+def test_frame_under_way_is_no_verdict_when_its_camera_goes_offline_before_it_is_sealed(
+    make: Make, launch: Launch, judged: Judged, offline: Offline, recorder: StubRecorder, socket: RecordingSocket,
+    score: float,
+) -> None:  # fmt: skip
+    outcome = judged("f1", score)
+    offline.answer_offline({"camera": "top"}, "anna")
+    launch(make()).submit(outcome)
+    assert verdicts([socket.next()]) == [("f1", "ERROR", "OFFLINE")]
+    assert [closing.result.reason for closing in recorder.closed] == [Reason.OFFLINE]
+
+
+def test_pass_that_waits_for_the_disk_is_amended_when_its_camera_goes_offline_meanwhile(
+    make: Make, launch: Launch, judged: Judged, offline: Offline, recorder: StubRecorder, socket: RecordingSocket
+) -> None:
+    recorder.hangs = True
+    publisher = launch(make())
+    for camera in ("top", "side"):
+        publisher.submit(judged(camera, camera=camera))
+    wait_until(lambda: len(recorder.closed) == 2)
+    offline.answer_offline({"camera": "top"}, "anna")
+    recorder.answer(2)
+    assert verdicts([socket.next(), socket.next()]) == [("top", "ERROR", "OFFLINE"), ("side", "PASS", "OK")]
+    late = recorder.next_late()
+    assert (late.result.reason, late.amends) == (Reason.OFFLINE, True)
+
+
+def test_offline_is_not_answered_while_a_pass_of_the_camera_is_being_sent(
+    make: Make, launch: Launch, judged: Judged, offline: Offline, trace: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sending, go_on = threading.Event(), threading.Event()
+
+    class SlowSocket(RecordingSocket):
+        def publish(self, topic: str, message: Mapping[str, Any]) -> bool:
+            if topic != "status":
+                sending.set()
+                assert go_on.wait(WAIT_S)
+            return super().publish(topic, message)
+
+    launch(make(socket=SlowSocket(trace))).submit(judged("f1"))
+    assert sending.wait(WAIT_S)
+
+    def ask() -> None:
+        offline.answer_offline({"camera": "top"}, "anna")
+        trace.append("answered")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join(0.2)
+    assert asking.is_alive()
+    go_on.set()
+    asking.join(WAIT_S)
+    assert trace.index(("socket", "f1")) < trace.index("answered")
+
+
+# ---------------------------------------------------------------- triggers
+
+
+def test_trigger_is_answered_no_frame_when_its_frame_does_not_come_in_time(
+    make: Make, launch: Launch, ledger: Ledger, make_frame: Callable[..., Frame], socket: RecordingSocket
+) -> None:
+    launch(make())
+    waiting = make_frame("trigger-t1", error="none came", trigger_id="t1", part_id="p1")
+    ticket = ledger.await_frame(waiting, 50)
+    result = socket.next()
+    assert (result["verdict"], result["reason"], result["trigger_id"]) == ("ERROR", "NO_FRAME", "t1")
+    assert (result["frame_id"], result["part_id"], result["seq"]) == ("trigger-t1", "p1", 1)
+    assert result["message"] == "no frame of this trigger came within 50 ms"
+    wait_until(lambda: not ledger.is_open(ticket))
+    assert ledger.account().trigger_results == {("top", Verdict.ERROR): 1}
+    assert ledger.account().balances
+
+
+def test_answer_of_a_trigger_whose_frame_came_just_now_is_dropped(
+    make: Make, launch: Launch, ledger: Ledger, make_frame: Callable[..., Frame], judged: Judged,
+    socket: RecordingSocket,
+) -> None:  # fmt: skip
+    waiting = ledger.await_frame(make_frame("trigger-t1", error="none came", trigger_id="t1"), 60_000)
+    ticket = ledger.fill(waiting.number, make_frame("f1", trigger_id="t1"))
+    assert ticket is not None
+    publisher = launch(make())
+    publisher.submit(error_outcome(waiting, Reason.NO_FRAME, "too late"))
+    publisher.submit(error_outcome(ticket, Reason.NOT_FINITE, "NaN"))
+    assert verdicts([socket.next()]) == [("f1", "ERROR", "NOT_FINITE")]
+
+
+def test_notice_goes_out_over_the_same_socket(make: Make, launch: Launch, socket: RecordingSocket) -> None:
+    launch(make()).notify("trigger/top", {"frame_id": "none", "trigger_id": "t1"})
+    assert socket.results.get(timeout=WAIT_S) == ("trigger/top", {"frame_id": "none", "trigger_id": "t1"})
+
+
 # ---------------------------------------------------------------- exactly once
 
 
@@ -576,10 +671,10 @@ class FailingJournal(Journal):
         super().__init__(path)
         self._numbers = itertools.count(1)
 
-    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
+    def write(self, opened: Sequence[OpenFrame], closings: Sequence[Closing], *more: Any) -> None:
         if next(self._numbers) % 2 == 0:
             raise JournalError(DISK_FULL)
-        super().write(opened, closings, events)
+        super().write(opened, closings, *more)
 
 
 def test_each_frame_gets_one_recorded_verdict_when_threads_compete_and_the_journal_fails(
@@ -631,9 +726,9 @@ def test_journal_says_what_was_sent_when_the_disk_hung_until_after_the_deadline(
     journal, moving = Journal(tmp_path / "journal.sqlite"), threading.Event()
     write = journal.write
 
-    def hang(opened: Sequence[OpenFrame], closings: Sequence[Closing], events: Sequence[Event] = ()) -> None:
+    def hang(opened: Sequence[OpenFrame], closings: Sequence[Closing], *more: Any) -> None:
         assert moving.wait(WAIT_S)
-        write(opened, closings, events)
+        write(opened, closings, *more)
 
     monkeypatch.setattr(journal, "write", hang)
     recorder = launch(Recorder(journal, JournalConfig(keep_days=None), health=running, metrics=metrics))

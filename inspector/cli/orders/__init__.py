@@ -1,0 +1,1 @@
+"""Commands that ask something of a running daemon's camera."""

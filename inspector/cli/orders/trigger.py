@@ -1,0 +1,67 @@
+"""Fire a camera of a running daemon, and say what became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Annotated, Any
+
+import typer
+
+from inspector.cli.online import describe_result
+from inspector.cli.terminal.asking import Daemon
+from inspector.cli.terminal.options import ClientKeyFile, StationFile
+from inspector.cli.terminal.peer import Peer
+from inspector.errors import InspectorError
+
+_MORE_S = 2.0
+"""Beside the trigger's timeout and the camera's deadline: for the way, and for a busy machine."""
+_JOIN_S = 5.0
+
+
+def trigger(
+    station: StationFile,
+    camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Camera name in the station file.")],
+    trigger_id: Annotated[str | None, typer.Option("--id", help="The trigger's id; made up if not said.")] = None,
+    part: Annotated[str | None, typer.Option(help="Id of the part, for the result.")] = None,
+    timeout_ms: Annotated[
+        int | None, typer.Option(min=1, help="How long its frame may take to come; the camera's deadline if not said.")
+    ] = None,
+    key: ClientKeyFile = None,
+) -> None:
+    """Fire a camera of a running daemon and print the verdict; exits 1 unless it is PASS.
+
+    The camera's `triggers` must be `software` in the station file.
+    """
+    import zmq
+
+    from inspector.config import load_station
+
+    loaded = load_station(station)
+    named = trigger_id or f"cli-{uuid.uuid4().hex[:12]}"
+    fields = {"part_id": part, "timeout_ms": timeout_ms}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    with Peer(zmq.SUB, loaded.sockets.results, key, option="sockets.results") as results:
+        results.socket.subscribe("status")
+        results.socket.subscribe(f"result/{camera}")
+        if not results.wait(_JOIN_S, zmq.POLLIN):  # else the verdict might leave before anyone listens
+            raise InspectorError(f"no daemon speaks at {loaded.sockets.results}")
+        with Daemon(loaded.sockets.requests, key, option="sockets.requests") as daemon:
+            answer = daemon.ask("trigger", camera=camera, trigger_id=named, **fields)
+        waits_s = (answer["timeout_ms"] + loaded.cameras[camera].deadline_ms) / 1000 + _MORE_S
+        result = _wait(results, camera, named, time.monotonic() + waits_s)
+    typer.echo(describe_result(result))
+    if result["verdict"] != "PASS":
+        raise typer.Exit(1)
+
+
+def _wait(results: Peer, camera: str, trigger_id: str, deadline: float) -> dict[str, Any]:
+    import zmq
+
+    while results.wait(max(0.0, deadline - time.monotonic()), zmq.POLLIN):
+        topic, body = results.socket.recv_multipart()
+        message: dict[str, Any] = json.loads(body)
+        if topic == f"result/{camera}".encode() and message["trigger_id"] == trigger_id:
+            return message
+    raise InspectorError(f"camera {camera}: no verdict on trigger {trigger_id} came in time")

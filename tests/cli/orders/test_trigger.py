@@ -1,0 +1,77 @@
+"""`inspector trigger` fires a camera, waits for that trigger's verdict, and exits by it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+import zmq
+
+from inspector.testing.fake_station import make_fail, make_result
+
+Run = Callable[..., tuple[int, str]]
+Serve = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def serve(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> Serve:
+    """Answer the next request so, then publish these results of its trigger; what was asked is in the list."""
+
+    def serve(reply: dict[str, Any], *results: dict[str, Any]) -> list[dict[str, Any]]:
+        requests, publisher = context.socket(zmq.REP), context.socket(zmq.XPUB)
+        publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
+        sockets = {
+            name: f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+            for name, socket in (("requests", requests), ("results", publisher))
+        }
+        station = {"schema": 1, "station": "press-3", "sockets": sockets, "cameras": {"top": {"deadline_ms": 100}}}
+        (tmp_path / "station.yaml").write_text(yaml.safe_dump(station))
+        asked: list[dict[str, Any]] = []
+
+        def run() -> None:
+            end = time.monotonic() + 20
+            while not requests.poll(20) and time.monotonic() < end:
+                publisher.send_multipart([b"status", b"{}"])
+            asked.append(json.loads(requests.recv(zmq.NOBLOCK)))
+            requests.send_json(reply)
+            for result in results:
+                sent = {"latency_ms": {"total": 7.0}} | result
+                publisher.send_multipart([f"result/{result['camera']}".encode(), json.dumps(sent).encode()])
+            for socket in (requests, publisher):
+                socket.close(linger=1000)
+
+        threading.Thread(target=run).start()
+        return asked
+
+    return serve
+
+
+def test_verdict_of_the_trigger_is_printed_and_others_are_not(run: Run, serve: Serve, tmp_path: Path) -> None:
+    ours = make_result(2, trigger_id="t1")
+    asked = serve({"ok": True, "timeout_ms": 50}, make_fail(1, trigger_id="t0"), ours)
+    status, printed = run("trigger", tmp_path / "station.yaml", "top", "--id", "t1", "--part", "p1", "--timeout-ms", 50)
+    assert asked == [{"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 50}]
+    assert (status, printed) == (0, "PASS OK top #2 f2 score 0.5/1 7 ms")
+
+
+def test_exit_is_1_when_it_is_no_pass(run: Run, serve: Serve, tmp_path: Path) -> None:
+    serve({"ok": True, "timeout_ms": 50}, make_fail(1, trigger_id="t1"))
+    status, printed = run("trigger", tmp_path / "station.yaml", "top", "--id", "t1")
+    assert (status, printed.startswith("FAIL DEFECT top #1")) == (1, True)
+
+
+def test_refusal_and_silence_are_told(run: Run, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve({"ok": False, "error": "camera top: offline, takes no triggers"})
+    assert run("trigger", tmp_path / "station.yaml", "top") == (
+        1, "inspector: refused: camera top: offline, takes no triggers"
+    )  # fmt: skip
+    monkeypatch.setattr("inspector.cli.orders.trigger._MORE_S", 0.1)
+    serve({"ok": True, "timeout_ms": 50})
+    status, printed = run("trigger", tmp_path / "station.yaml", "top", "--id", "t1")
+    assert (status, printed) == (1, "inspector: camera top: no verdict on trigger t1 came in time")

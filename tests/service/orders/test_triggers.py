@@ -1,0 +1,270 @@
+"""A trigger is opened or clearly refused; a frame is its trigger's, its own, or refused: never guessed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from inspector.config import Camera, Station
+from inspector.service.flow.ledger import Ledger, Ticket, enter
+from inspector.service.orders import triggers as module
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.triggers import Triggers
+from inspector.types import Frame, Reason, Verdict
+
+MakeFrame = Callable[..., Frame]
+CAMERAS = {
+    "top": Camera(triggers="software", deadline_ms=3000),
+    "side": Camera(triggers="hardware", deadline_ms=3000),
+}
+
+
+class Desk:
+    """Triggers over a ledger; what is fired and what is put on record is kept."""
+
+    def __init__(self, ledger: Ledger, offline: Offline) -> None:
+        self.ledger = ledger
+        self.fired: list[tuple[str, Mapping[str, Any]]] = []
+        self.recorded: list[tuple[int, str]] = []
+        self.is_durable = True
+        self.triggers = Triggers(
+            CAMERAS, ledger, station="press-3", offline=offline, open_ticket=self._open,
+            fire=lambda topic, message: self.fired.append((topic, message)),
+        )  # fmt: skip
+
+    def _open(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
+        recorded = threading.Event()
+        if self.is_durable:
+            recorded.set()
+        return self.ledger.await_frame(frame, timeout_ms, self._record).number, recorded
+
+    def _record(self, ticket: Ticket) -> None:
+        self.recorded.append((ticket.number, ticket.frame.frame_id))
+
+    def fire(self, trigger_id: str = "t1", **fields: Any) -> dict[str, Any]:
+        return self.triggers.answer_trigger({"camera": "top", "trigger_id": trigger_id} | fields, "plc")
+
+    def announce(self, trigger_id: str = "t1", **fields: Any) -> dict[str, Any]:
+        return self.triggers.answer_announce({"camera": "side", "trigger_id": trigger_id} | fields, "plc")
+
+    def enter(self, frame: Frame) -> tuple[Ticket, str | None]:
+        return enter(self.ledger, self.triggers, frame, self._record)
+
+    def answer(self, ticket: Ticket, verdict: Verdict = Verdict.PASS, reason: Reason = Reason.OK) -> None:
+        assert self.ledger.claim(ticket)
+        self.ledger.close(ticket, verdict, reason)
+        assert self.ledger.account().balances
+
+
+@pytest.fixture
+def desk(ledger: Ledger, offline: Offline) -> Desk:
+    return Desk(ledger, offline)
+
+
+# ---------------------------------------------------------------- requests
+
+
+def test_camera_is_fired_once_the_trigger_is_on_record(desk: Desk) -> None:
+    before = time.time_ns()
+    assert desk.fire("t1", part_id="p1", timeout_ms=500) == {"camera": "top", "trigger_id": "t1", "timeout_ms": 500}
+    assert desk.recorded == [(1, "trigger-t1")]
+    ((topic, message),) = desk.fired
+    assert topic == "trigger/top"
+    assert before <= message["told_utc_ns"] <= time.time_ns()
+    assert {**message, "told_utc_ns": 0} == {
+        "schema": 1, "station": "press-3", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500,
+        "told_utc_ns": 0,
+    }  # fmt: skip
+    (ticket,) = desk.ledger.open_tickets()
+    assert ticket.awaits_frame
+    assert ticket.deadline_monotonic_ns == ticket.frame.received_monotonic_ns + 500_000_000
+    assert desk.announce("t2")["timeout_ms"] == 3000  # the camera's deadline
+    assert len(desk.fired) == 1
+
+
+def test_camera_is_not_fired_when_the_trigger_is_not_on_record(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 0.0)
+    desk.is_durable = False
+    with pytest.raises(ValueError, match="not on record"):
+        desk.fire()
+    assert desk.fired == []
+    assert len(desk.ledger.open_tickets()) == 1  # and is answered
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"camera": "rear"}, r"camera: must be one of \['top', 'side'\], got 'rear'"),
+        ({"camera": ["top"]}, "camera: must be one of"),
+        ({"camera": "side"}, r"cameras.side.triggers must be software in the station file, is hardware"),
+        ({"trigger_id": ""}, "trigger_id: must be text of 1 to 256 characters, or a whole number, got ''"),
+        ({"trigger_id": None}, "trigger_id: must be text"),
+        ({"part_id": 1.5}, "part_id: must be text"),
+        ({"timeout_ms": 0}, "timeout_ms: must be a whole number from 1 to 600000, got 0"),
+        ({"timeout_ms": True}, "timeout_ms: must be"),
+    ],
+)
+def test_request_that_breaks_a_rule_opens_nothing(desk: Desk, fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        desk.fire(**fields)
+    assert desk.ledger.open_tickets() == []
+
+
+def test_timeout_is_by_default_the_deadline_in_force_and_bounded(
+    desk: Desk, make_station: Callable[..., Station]
+) -> None:
+    for number, (deadline_ms, timeout_ms) in enumerate(((700, 700), (10**7, 600_000))):
+        cameras = {"top": {"triggers": "software", "deadline_ms": deadline_ms}}
+        desk.triggers.reconfigure(make_station(cameras=cameras))
+        assert desk.fire(f"t{number}")["timeout_ms"] == timeout_ms
+
+
+def test_id_is_refused_while_its_trigger_is_open_and_free_afterwards(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1")
+    with pytest.raises(ValueError, match="trigger_id: 't1' of camera top is open already"):
+        desk.fire("t1")
+    ticket, _ = desk.enter(make_frame("f1", trigger_id="t1"))
+    with pytest.raises(ValueError, match="is open already"):
+        desk.fire("t1")
+    desk.answer(ticket)
+    desk.fire("t1")
+    assert desk.ledger.account().triggers["top"] == 2
+
+
+def test_offline_camera_takes_no_trigger(desk: Desk, offline: Offline) -> None:
+    offline.answer_offline({"camera": "top"}, "anna")
+    with pytest.raises(ValueError, match="camera top: offline, takes no triggers"):
+        desk.fire()
+    desk.announce()
+
+
+def test_no_trigger_is_opened_when_the_station_stops_or_too_many_are_open(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_OPEN", 2)
+    desk.fire("t1")
+    desk.fire("t2")
+    with pytest.raises(ValueError, match="at most 2 triggers may be open"):
+        desk.fire("t3")
+    desk.triggers.close()
+    with pytest.raises(ValueError, match="SHUTDOWN"):
+        desk.announce()
+
+
+def test_second_announcement_is_refused_while_the_first_waits_for_its_frame(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.announce("t1")
+    with pytest.raises(ValueError, match="trigger 't1' still waits for its frame"):
+        desk.announce("t2")
+    desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns()))
+    desk.announce("t2")
+
+
+# ---------------------------------------------------------------- frames
+
+
+def test_frame_takes_its_triggers_place_and_ids(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1", part_id="p1")
+    desk.fire("t2")
+    first, why = desk.enter(make_frame("f1", trigger_id="t2", part_id="p2"))
+    second, _ = desk.enter(make_frame("f2", trigger_id="t1"))
+    assert why is None
+    assert (first.number, first.frame.part_id, first.frame.trigger_id) == (2, "p2", "t2")
+    assert (second.number, second.frame.part_id, second.frame.frame_id) == (1, "p1", "f2")
+    assert second.deadline_ms == 60_000  # the ledger's: the frame's own, no more the trigger's
+    assert desk.recorded == [(1, "trigger-t1"), (2, "trigger-t2"), (2, "f1"), (1, "f2")]
+    assert desk.ledger.open_bytes == 20
+    desk.answer(first)
+    desk.answer(second, Verdict.FAIL, Reason.DEFECT)
+    account = desk.ledger.account()
+    assert (account.received["top"], account.triggers["top"], account.triggers_open["top"]) == (2, 2, 0)
+    assert account.trigger_results == {("top", Verdict.PASS): 1, ("top", Verdict.FAIL): 1}
+
+
+@pytest.mark.parametrize("what", ["never told", "twice", "late", "about to be answered"])
+def test_frame_of_a_trigger_that_is_not_open_is_refused_without_its_id(
+    desk: Desk, make_frame: MakeFrame, what: str
+) -> None:
+    if what != "never told":
+        desk.fire("t1")
+    if what == "twice":
+        desk.enter(make_frame("f0", trigger_id="t1"))
+    if what == "late":
+        desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
+    if what == "about to be answered":
+        assert desk.ledger.claim(desk.ledger.open_tickets()[0])
+    ticket, why = desk.enter(make_frame("f1", trigger_id="t1"))
+    assert why == "trigger 't1' is not open: never told, answered already, or it has its frame"
+    assert (ticket.frame.frame_id, ticket.frame.trigger_id, ticket.of_trigger) == ("f1", None, False)
+
+
+def test_trigger_is_answered_between_the_look_and_the_frame(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1")
+    frame = make_frame("f1", trigger_id="t1")
+    match = desk.triggers.match(frame)
+    assert match.number == 1
+    desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
+    assert desk.ledger.fill(1, match.frame) is None
+
+
+def test_publisher_cannot_answer_no_frame_once_the_frame_is_there(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1")
+    (waiting,) = desk.ledger.open_tickets()
+    ticket, _ = desk.enter(make_frame("f1", trigger_id="t1"))
+    assert not desk.ledger.claim(waiting)
+    assert desk.ledger.claim(ticket)
+    assert not desk.ledger.claim(ticket)
+
+
+def test_frame_of_another_part_answers_its_trigger_with_an_error(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1", part_id="p1")
+    ticket, why = desk.enter(make_frame("f1", trigger_id="t1", part_id="p2"))
+    assert why == "part_id: must be the trigger's, 'p1', got 'p2'"
+    assert (ticket.number, ticket.frame.part_id, ticket.frame.trigger_id) == (1, "p1", "t1")
+
+
+def test_frame_without_id_of_a_camera_fired_by_software_is_its_own(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1")
+    ticket, why = desk.enter(make_frame("f1"))
+    assert (ticket.number, ticket.of_trigger, why) == (2, False, None)
+
+
+def test_frame_of_a_camera_without_triggers_keeps_whatever_id_it_has(
+    desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CAMERAS, "top", Camera())
+    ticket, why = desk.enter(make_frame("f1", trigger_id="any"))
+    assert (ticket.frame.trigger_id, ticket.of_trigger, why) == ("any", False, None)
+
+
+def test_announced_frame_is_told_by_the_one_open_announcement_and_its_time(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.announce("t1")
+    old = make_frame("old", "side", captured_utc_ns=desk.ledger.open_tickets()[0].frame.received_utc_ns - 1)
+    assert desk.enter(old)[1] == "captured before trigger 't1' was told"
+    undated = "whose trigger it is cannot be told: no trigger_id, and no captured_utc_ns"
+    assert desk.enter(make_frame("undated", "side"))[1] == undated
+    ticket, why = desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns() + 1))
+    assert (ticket.frame.frame_id, ticket.frame.trigger_id, why) == ("f1", "t1", None)
+    again, why = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
+    assert (again.of_trigger, why) == (False, "no trigger is announced that waits for a frame")
+
+
+def test_late_frame_is_not_taken_for_a_later_trigger_of_the_same_id(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1")
+    captured = time.time_ns()
+    desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
+    desk.fire("t1")
+    ticket, why = desk.enter(make_frame("late", trigger_id="t1", captured_utc_ns=captured))
+    assert (ticket.of_trigger, why) == (False, "captured before trigger 't1' was told")
+    assert desk.enter(make_frame("f1", trigger_id="t1", captured_utc_ns=time.time_ns() + 1))[1] is None
+
+
+def test_only_so_many_ids_are_remembered(desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_KNOWN", 3)
+    for number in range(6):
+        desk.fire(f"t{number}")
+        desk.answer(desk.enter(make_frame(f"f{number}", trigger_id=f"t{number}"))[0])
+    assert [trigger_id for _, trigger_id in desk.triggers._known] == ["t3", "t4", "t5"]
