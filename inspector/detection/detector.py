@@ -21,6 +21,7 @@ from inspector.detection.run import FrameRun, Judgement, restart
 from inspector.detection.tiling import Tiler
 from inspector.device import is_out_of_memory, translate_fault
 from inspector.engine.base import Engine
+from inspector.engine.download import Download, Downloads, build_downloads
 from inspector.engine.upload import Uploader
 from inspector.errors import (
     DeviceFaultError,
@@ -45,6 +46,7 @@ class Detector:
         zones: Mapping[str, Mask] | None = None,
         expectation: Expectation | None = None,
         whole_maps: bool = False,
+        downloads: Downloads | None = None,
     ) -> None:
         """Make it.
 
@@ -55,12 +57,14 @@ class Detector:
             zones: the mask of each of its zones by name.
             expectation: what a frame must show to be judged; None: whatever fits is judged.
             whole_maps: run the tiles in which nothing counts, too: for who measures maps.
+            downloads: how results come to the host; None: as suits the engine.
         """
         self.recipe = recipe
         self.expectation = expectation
         self.engine = engine
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
         self._uploader = Uploader(engine.device, engine.frames_in_flight)
+        self._downloads = downloads or build_downloads(engine)
         self._waits = engine.frames_in_flight == 1  # else the device computes on while we do something else
         masks = [((zones or {})[zone.name], _gain(recipe, zone)) for zone in recipe.zones]
         counts_on = None if self._waits else engine.device
@@ -151,21 +155,19 @@ class Detector:
             run.grid.blend(run.canvas, maps[: len(share), None], share)
             maps = maps[len(share) :]
             run.done += len(share)
-            if run.is_done and not self._waits:
-                run.computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                run.computed.record(torch.cuda.current_stream(self.engine.device))
+            if run.is_done and not self._waits:  # queued now, it waits for no batch of a later frame
+                run.summary = self._summarise(run.anomaly_map)
 
     def finish(self, run: FrameRun) -> Judgement:
         """Decide on a frame whose tiles have all run. Raises as `judge`."""
         assert self.recipe.threshold is not None  # noqa: S101 (`begin` refused)
-        on_device = run.grid.crop(run.canvas)[0]
         fetched: Map | None = None
         try:
-            summary = None if self._waits else self._summarise(on_device)
+            summary = run.summary.wait() if run.summary else None
             inferred = time.monotonic()
-            decision = self._decide_by(summary) if summary else None
+            decision = None if summary is None else self._decide_by(*summary.tolist())
             if decision is None:
-                fetched = self._fetch(on_device)
+                fetched = self._fetch(run)
                 decision = self.decide(fetched, self.recipe.threshold.value, run.frame_hw)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
@@ -176,23 +178,21 @@ class Detector:
             "infer": (inferred - run.started) * 1e3,
             "decide": (time.monotonic() - inferred) * 1e3,
         }
-        fetch = functools.partial(self._fetch, on_device) if fetched is None else lambda: fetched
+        fetch = functools.partial(self._fetch, run) if fetched is None else lambda: fetched
         return Judgement(decision, fetch, len(run.tiles), latency_ms)
 
-    def _summarise(self, anomaly_map: Tensor) -> tuple[float, float, float]:
+    def _summarise(self, anomaly_map: Tensor) -> Download:
         """Lowest and highest value of a map, and the highest in the region of interest: all that a PASS needs."""
         inside = anomaly_map
         counts = self._layouts.get(tuple(anomaly_map.shape)).counts
         if counts is not None:
             inside = torch.where(counts, anomaly_map, 0.0)
-        low, high, score = torch.stack([anomaly_map.amin(), anomaly_map.amax(), inside.amax()]).tolist()
-        return low, high, score
+        return self._downloads.queue(torch.stack([anomaly_map.amin(), anomaly_map.amax(), inside.amax()]))
 
-    def _decide_by(self, summary: tuple[float, float, float]) -> Decision | None:
+    def _decide_by(self, low: float, high: float, score: float) -> Decision | None:
         """PASS without the map leaving the device; None where the map is needed: zones, areas, regions, NaN."""
         threshold = self.recipe.threshold
         assert threshold is not None  # noqa: S101 (`begin` refused)
-        low, high, score = summary
         if self.recipe.zones or self.recipe.min_region_area > 1 or not (math.isfinite(low) and math.isfinite(high)):
             return None
         if score > threshold.value:
@@ -200,8 +200,9 @@ class Detector:
         warn = threshold.warn_above is not None and score > threshold.warn_above
         return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn)
 
-    def _fetch(self, anomaly_map: Tensor) -> Map:
-        values: Map = anomaly_map.cpu().numpy()
+    def _fetch(self, run: FrameRun) -> Map:
+        after = run.summary or self._downloads.queue(run.anomaly_map[:1, :1])
+        values: Map = self._downloads.fetch(lambda: run.anomaly_map, after)
         gain = self._layouts.get(values.shape).parts.gain
         return values if gain is None else values * gain
 
@@ -252,7 +253,7 @@ class Detector:
                 run.tiles = sorted({*run.tiles} & {*run.grid.overlapping(where)})
             while not run.is_done:
                 self.advance([run])
-            return self._fetch(run.grid.crop(run.canvas)[0])
+            return self._fetch(run)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
 

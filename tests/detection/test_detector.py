@@ -567,7 +567,7 @@ def test_pass_found_on_the_device_is_the_hosts_when_the_map_stays_there(
     detector = make(roi=mask, threshold=threshold)
     detector._waits = False  # as on a device that computes on meanwhile
     on_host = detector.decide(anomaly_map, threshold["value"])
-    on_device = detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map)))
+    on_device = detector._decide_by(*detector._summarise(torch.from_numpy(anomaly_map)).wait().tolist())
     assert (on_device is None) == (on_host.verdict is Verdict.FAIL)
     assert on_device is None or on_device == on_host
 
@@ -580,7 +580,7 @@ def test_no_pass_is_found_on_the_device_when_a_value_is_not_finite(make: Callabl
     detector._waits = False
     anomaly_map = np.zeros((HEIGHT, WIDTH), np.float32)
     anomaly_map[90, 120] = value  # outside the region of interest too
-    assert detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map))) is None
+    assert detector._decide_by(*detector._summarise(torch.from_numpy(anomaly_map)).wait().tolist()) is None
 
 
 @pytest.mark.parametrize("changes", [{"min_region_area": 4}, {"zones": [zone_of("left", 1.0)]}])
@@ -589,7 +589,7 @@ def test_no_pass_is_found_on_the_device_when_regions_or_zones_count(
 ) -> None:
     masks = {"left": np.ones((HEIGHT, WIDTH), np.uint8)} if "zones" in changes else {}
     detector = build_zoned(model, masks, threshold={"value": 1.0, "method": "manual"}, **changes)
-    assert detector._decide_by(detector._summarise(torch.zeros(HEIGHT, WIDTH))) is None
+    assert detector._decide_by(*detector._summarise(torch.zeros(HEIGHT, WIDTH)).wait().tolist()) is None
 
 
 # ---------------------------------------------------------------- what a frame must show
