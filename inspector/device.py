@@ -36,6 +36,16 @@ def translate_fault(error: RuntimeError | MemoryError) -> DeviceOutOfMemoryError
     return DeviceFaultError(f"device: {error}")
 
 
+_MEMORY_MESSAGES = (
+    "can't allocate memory",  # torch on the host
+    "CUDA out of memory",  # wrapped by a compiler
+    "CUDA error: out of memory",  # the driver, outside torch's allocator
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: the device's, or the host's on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether memory ran out: the device's, or the host's on a CPU. Libraries say so in words of their own."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(message in str(error) for message in _MEMORY_MESSAGES)

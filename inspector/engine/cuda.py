@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inspector.device import is_out_of_memory
 from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.model import ReverseDistillation
@@ -72,26 +73,27 @@ class CudaEngine:
                 self._run = _compile(self._forward, self.tiles)
                 kernels = "compiled kernels"
             except Exception as error:  # the compiler lets whatever its back ends raise through
-                if isinstance(error, torch.OutOfMemoryError):
+                if is_out_of_memory(error):
                     raise
                 logger.warning("torch.compile failed, torch's own kernels run instead, slower: %s", error)
-        self._capture()
+        self._graph, self._maps = self._capture(self.tiles)
         self.name = f"CUDA graph of {kernels} on {torch.cuda.get_device_name(device)}"
 
-    def _capture(self) -> None:
-        """Record one batch; from then on it is replayed in one launch."""
+    def _capture(self, tiles: Tensor) -> tuple[Any, Tensor]:
+        """Record one batch, which is from then on replayed in one launch: the graph, and where it leaves the maps."""
         stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream), torch.inference_mode():
             for _ in range(_WARM_UPS):
-                self._run(self.tiles)
+                self._run(tiles)
         torch.cuda.synchronize(self.device)
-        self._graph: Any = torch.cuda.CUDAGraph()
+        graph: Any = torch.cuda.CUDAGraph()
         # On that stream, so on this device whichever is the current one; other threads may go on meanwhile.
-        capture = torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local")
+        capture = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
         with torch.inference_mode(), capture:
-            self._maps = self._run(self.tiles)
+            maps = self._run(tiles)
         torch.cuda.current_stream(self.device).wait_stream(stream)
+        return graph, maps
 
     def infer(self, count: int) -> Tensor:
         """As `Engine`; what the last batch left in the other places is computed again and ignored."""
@@ -99,12 +101,28 @@ class CudaEngine:
         return self._maps[:count]
 
     def halve_batch(self) -> None:
-        """As `Engine`: a new graph, on torch's own kernels: compiling takes longer than a frame may wait."""
-        del self._graph, self._maps
-        self.tiles = self.tiles[: max(1, len(self.tiles) // 2)].clone(memory_format=torch.channels_last)
+        """As `Engine`: a new graph, on torch's own kernels: compiling takes longer than a frame may wait.
+
+        The old graph stays until the new one is there: where memory does not even suffice for that, this engine goes
+        on as it was once memory is back.
+
+        Raises:
+            RuntimeError: the device's fault, memory included.
+        """
         torch.cuda.empty_cache()
-        self._run = self._forward
-        self._capture()
+        tiles = self.tiles[: max(1, len(self.tiles) // 2)].clone(memory_format=torch.channels_last)
+        run_before, self._run = self._run, self._forward
+        # To try out cuDNN's kernels takes seconds that the worker has not: those its heuristic names will do.
+        benchmark_before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+        try:
+            self._graph, self._maps = self._capture(tiles)
+        except BaseException:
+            self._run = run_before
+            raise
+        finally:
+            torch.backends.cudnn.benchmark = benchmark_before
+        self.tiles = tiles
+        torch.cuda.empty_cache()  # what the old graph held
 
 
 class _Forward(nn.Module):

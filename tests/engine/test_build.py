@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -428,6 +429,36 @@ def test_gpu_runs_the_cuda_engine_when_chosen(
     assert (made["mean"], made["std"]) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (made["side"], made["dtype"], made["device"], made["batch"]) == (64, torch.uint8, device, 32)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+
+
+@pytest.mark.parametrize(
+    ("first", "room_for", "tried"),
+    [(None, 16, [32, 16]), (None, 8, [32, 16, 8]), (None, 0, [32, 16, 8]), (12, 0, [12]), (4, 0, [4])],
+)
+def test_smaller_batches_are_tried_when_a_gpu_has_little_memory(
+    monkeypatch: pytest.MonkeyPatch,
+    recipe_of: RecipeOf,
+    load: Any,
+    first: int | None,
+    room_for: int,
+    tried: list[int],
+) -> None:
+    batches = []
+
+    class Engine(StubEngine):
+        def __init__(
+            self, model: Any, mean: Any, std: Any, precision: Precision, *, batch: int, **options: Any
+        ) -> None:
+            super().__init__(model, precision)
+            batches.append(batch)
+            if batch > room_for:
+                raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(build, "CudaEngine", Engine)
+    room = pytest.raises(DeviceOutOfMemoryError) if room_for == 0 else contextlib.nullcontext()
+    with room:
+        build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda"), batch=first, proved=False)
+    assert batches == tried
 
 
 def test_reference_follows_the_recipe_when_built(recipe_of: RecipeOf, model: ReverseDistillation) -> None:

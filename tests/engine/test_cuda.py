@@ -185,14 +185,45 @@ def test_graph_is_captured_anew_when_the_batch_is_halved(
         cuda.calls.clear()
         engine.halve_batch()
         assert len(cuda.graphs) == graphs
-        assert cuda.calls.index("empty cache") < cuda.calls.index(
-            "capture on copy"
-        )  # what the old graph held is free by then
+        assert cuda.calls[0] == cuda.calls[-1] == "empty cache"  # what others held, and in the end the old graph
         assert len(engine.tiles) == count
         assert engine.tiles.untyped_storage().nbytes() == count * 3 * 64 * 64  # the rest was given back
         assert engine.tiles.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(infer(engine, tiles[:count]), expected[:count], rtol=0, atol=1e-4)
     assert [graph.replays for graph in cuda.graphs] == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED"])
+def test_old_batch_goes_on_when_there_is_no_room_for_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    make_tiles: MakeTiles,
+    infer: Infer,
+    reference: Reference,
+    message: str,
+) -> None:
+    engine, tiles = make(batch=4), make_tiles(4)
+    expected = reference(tiles)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_capture", fail_with(RuntimeError(message)))
+        for _ in range(2):  # of the next frame, too
+            with pytest.raises(RuntimeError, match=message):
+                engine.halve_batch()
+    assert len(engine.tiles) == 4
+    torch.testing.assert_close(infer(engine, tiles), expected, rtol=0, atol=1e-4)
+    engine.halve_batch()  # memory is back
+    torch.testing.assert_close(infer(engine, tiles[:2]), expected[:2], rtol=0, atol=1e-4)
+
+
+def test_kernels_are_not_tried_out_when_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    engine, tried = make(), []
+    forward = engine._forward.forward
+    monkeypatch.setattr(
+        engine._forward, "forward", lambda tiles: tried.append(torch.backends.cudnn.benchmark) or forward(tiles)
+    )
+    engine.halve_batch()
+    assert tried == [False] * 4
+    assert torch.backends.cudnn.benchmark
 
 
 def test_nothing_is_compiled_when_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
