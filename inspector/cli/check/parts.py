@@ -10,7 +10,7 @@ from inspector.cli.check.disk import check_disk
 from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
 from inspector.config import Camera, Recipe, Station
-from inspector.errors import ConfigError, InspectorError
+from inspector.errors import ConfigError, DriverError, InspectorError
 
 _FIX_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
 
@@ -123,6 +123,9 @@ def _check_device(device: str, *, in_use: bool) -> Finding:
         chosen = choose_device(device)
         if not in_use:
             torch.zeros(1, device=chosen)  # takes some hundred MB of a GPU, which a daemon may need
+    except DriverError as error:
+        fix = "install a newer driver, or the torch built for this one (docs/install.md, GPU), or write device: cpu"
+        return Finding("device", problem=str(error), fix=fix)
     except (ConfigError, RuntimeError, AssertionError) as error:
         fix = "see what nvidia-smi and torch.cuda.is_available() say, or write device: auto"
         return Finding("device", problem=f"{device}: cannot be used: {error}", fix=fix)
