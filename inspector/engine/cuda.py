@@ -19,6 +19,20 @@ logger = logging.getLogger(__name__)
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 _WARM_UPS = 3
 
+_INDUCTOR: dict[str, str | int | bool | Callable[..., Any]] = {
+    "max_autotune": False,
+    "max_autotune_gemm_backends": "ATEN",
+    "max_autotune_conv_backends": "ATEN",
+}
+"""No kernels of Triton for convolutions and products, whatever the environment says.
+
+Its templates for convolutions give wrong results with 8 warps before torch 2.14.1, are no faster than cuDNN's on Hopper
+by torch's own word, and each shape would have up to 17 of them compiled and tried.
+"""
+
+_MOST_VARIANTS = 64
+"""Recipes, and recompilations after a switch, of one process."""
+
 
 class CudaEngine:
     """Runs batches of one fixed size, so that nothing is decided or allocated from one to the next.
@@ -139,9 +153,9 @@ class _Forward(nn.Module):
 
 
 def _compile(network: nn.Module, tiles: Tensor) -> Callable[[Tensor], Tensor]:
-    compiled: Callable[[Tensor], Tensor] = torch.compile(
-        network, dynamic=False, fullgraph=True, mode="max-autotune-no-cudagraphs"
-    )
+    # Each recipe is a variant of the same code to Dynamo, which silently stops compiling at the ninth.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_VARIANTS)
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, fullgraph=True, options=_INDUCTOR)
     with torch.inference_mode():
         compiled(tiles)  # compiles now, so that its faults come now
     return compiled

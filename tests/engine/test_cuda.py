@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
@@ -116,20 +116,62 @@ def test_map_is_nan_when_a_pixel_is(make: Make, make_tiles: MakeTiles, infer: In
 def test_network_is_traced_whole_when_compiled(
     monkeypatch: pytest.MonkeyPatch, model: ReverseDistillation, make_tiles: MakeTiles, reference: Reference
 ) -> None:
-    options: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     compile_ = torch.compile
 
-    def trace(network: Any, *, mode: str, **others: Any) -> Any:  # all of the compiler but the making of kernels
-        options.update(others, mode=mode)
+    def trace(network: Any, *, options: Any, **others: Any) -> Any:  # all of the compiler but the making of kernels
+        given.update(others, options=options)
         return compile_(network, backend="eager", **others)
 
     monkeypatch.setattr(torch, "compile", trace)
     network = cuda_engine._Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
     tiles = make_tiles(2)
     run = cuda_engine._compile(network, tiles)
-    assert options == {"dynamic": False, "fullgraph": True, "mode": "max-autotune-no-cudagraphs"}
+    no_templates = {
+        "max_autotune": False,
+        "max_autotune_gemm_backends": "ATEN",
+        "max_autotune_conv_backends": "ATEN",
+    }
+    assert given == {"dynamic": False, "fullgraph": True, "options": no_templates}
     with torch.inference_mode():
         torch.testing.assert_close(run(tiles), reference(tiles), rtol=0, atol=1e-4)
+
+
+def test_inductor_knows_each_option_that_it_is_given() -> None:
+    torch.compile(nn.Identity(), options=cuda_engine._INDUCTOR)  # refuses an option or a type that it does not know
+
+
+@pytest.fixture
+def dynamo() -> Iterator[Any]:
+    """Fresh, and put back as it was."""
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.reset()
+    yield torch._dynamo
+    torch._dynamo.config.recompile_limit = limit
+    torch._dynamo.reset()
+
+
+class _Doubling(nn.Module):
+    def forward(self, tiles: Tensor) -> Tensor:
+        return 2 * tiles
+
+
+def test_the_twelfth_recipe_is_compiled_as_the_first(monkeypatch: pytest.MonkeyPatch, dynamo: Any) -> None:
+    compile_, graphs = torch.compile, []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        torch, "compile", lambda network, *, options, **others: compile_(network, backend=count, **others)
+    )
+    for side in range(1, 13):  # another tile size each: a variant of the same code
+        tiles = torch.ones(1, 3, side, side)
+        run = cuda_engine._compile(_Doubling(), tiles)
+        with torch.inference_mode():
+            assert torch.equal(run(tiles), 2 * tiles)
+    assert len(graphs) == 12
 
 
 def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
