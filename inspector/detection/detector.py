@@ -16,7 +16,7 @@ from inspector.detection.decision import Decision, Map, Mask, decide, merge
 from inspector.detection.layout import Layouts
 from inspector.detection.looks import Expectation
 from inspector.detection.parts import Parts, compute_gain
-from inspector.detection.preprocessing import Pixels, check_frame, preprocess
+from inspector.detection.preprocessing import Pixels, check_frame, make_blank_frame, preprocess
 from inspector.detection.run import FrameRun, Judgement, restart
 from inspector.detection.tiling import Tiler
 from inspector.device import is_out_of_memory, translate_fault
@@ -25,6 +25,7 @@ from inspector.engine.download import Download, Downloads, build_downloads
 from inspector.engine.upload import Uploader
 from inspector.errors import (
     DeviceFaultError,
+    FrameError,
     RecipeError,
 )
 from inspector.types import PixelFormat, Reason, Verdict
@@ -71,9 +72,31 @@ class Detector:
         self._layouts = Layouts(recipe, self.tiler, roi, masks, counts_on=counts_on, whole_maps=whole_maps)
 
     def warm_up(self) -> None:
-        """Run a full batch and a single tile at the real shape, so that the first frame pays for nothing."""
+        """Run what frames will need at their real shapes, so that the first ones pay for nothing.
+
+        A full batch and a single tile; and, where several frames are under way at once, that many blank ones of the
+        recipe's size all the way: pinned memory, cutting, blending, summary and map. What is made of them is not
+        looked at.
+
+        Raises:
+            DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
+        """
         self.engine.infer(len(self.engine.tiles))
         self.engine.infer(1)
+        if self._waits or self.recipe.threshold is None:
+            return
+        side = self.recipe.tiling.tile_size
+        preprocessing = self.recipe.preprocessing
+        blank = make_blank_frame(preprocessing.frame_hw or (2 * side, 2 * side), preprocessing.pixel_format)
+        with contextlib.suppress(FrameError):
+            runs = [
+                self.begin(blank, preprocessing.pixel_format, any_frame=True)
+                for _ in range(self.engine.frames_in_flight)
+            ]
+            while waiting := [run for run in runs if not run.is_done]:
+                self.advance(waiting)
+            for run in runs:
+                _ = self.finish(run).anomaly_map
 
     def judge(self, pixels: Pixels, pixel_format: PixelFormat, *, any_frame: bool = False) -> Judgement:
         """Judge one frame; `pixels` and `pixel_format` as in `Frame`.
