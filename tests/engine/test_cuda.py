@@ -304,8 +304,8 @@ def test_frames_in_flight_are_judged_as_on_the_host(
     assert {judgement.decision.verdict for judgement in judgements} == {Verdict.PASS, Verdict.FAIL}
     failed = sum(judgement.decision.verdict is Verdict.FAIL for judgement in judgements)
     fetches = [call for call in cuda.calls if call.startswith("side waits")]
-    assert len(fetches) == failed  # a map stays on the device until it is asked for
+    assert len(fetches) == failed  # some blocks of those that fail; a map stays there until it is asked for
     for found, right in zip(judgements, expected, strict=True):
         assert found.decision.score == pytest.approx(right.decision.score, abs=1e-5)
         np.testing.assert_allclose(found.anomaly_map, right.anomaly_map, rtol=0, atol=1e-4)
-    assert sum(call.startswith("side waits") for call in cuda.calls) == 3
+    assert sum(call.startswith("side waits") for call in cuda.calls) == failed + 3
