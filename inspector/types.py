@@ -190,6 +190,29 @@ class Frame:
         return 0 if self.pixels is None else self.pixels.nbytes
 
 
+class Fallback(StrEnum):
+    """Why an engine is slower than this machine would allow; said in status, metrics and `check`."""
+
+    NONE = "none"
+    NO_PROBE = "no_probe"
+    PRECISION_REFUSED = "precision_refused"
+    NOT_COMPILED = "not_compiled"
+    EAGER = "eager"
+
+    @property
+    def explanation(self) -> str:
+        """What is missing, and what to do about it; empty for `NONE`."""
+        return _EXPLANATIONS.get(self, "")
+
+
+_EXPLANATIONS = {
+    Fallback.NO_PROBE: "fp32 runs: the recipe has no probe to prove a faster precision on; run inspector calibrate",
+    Fallback.PRECISION_REFUSED: "fp32 runs: a faster precision moves the scores too far; the log says how far",
+    Fallback.NOT_COMPILED: "torch's own kernels run: torch.compile failed; install gcc and python3-dev, see the log",
+    Fallback.EAGER: "the network runs operation by operation: OpenVINO cannot run it; see the log",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """One connected area above the threshold, in sensor pixels (the frame as the camera took it).

@@ -23,6 +23,7 @@ from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, scor
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.files import read_verified
 from inspector.model import ReverseDistillation
+from inspector.types import Fallback
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,9 @@ def build_engine(
     if recipe.precision != "auto":
         return _prove(_build(order, Precision(recipe.precision)), probe, order)
     best = choose_precision(device)
+    fallback = Fallback.NONE
     if probe is None and best is not Precision.FP32:
+        fallback = Fallback.NO_PROBE
         logger.warning(
             "recipe %s has no probe to prove %s on: it runs in fp32, slower; `inspector calibrate` adds one",
             recipe.recipe_id, best,
@@ -90,8 +93,12 @@ def build_engine(
         try:
             return _prove(_build(order, best), probe, order)
         except RecipeError as error:
+            fallback = Fallback.PRECISION_REFUSED
             logger.warning("%s; it runs in fp32 instead, slower", error)
-    return _prove(_build(order, Precision.FP32), probe, order)
+    engine = _prove(_build(order, Precision.FP32), probe, order)
+    if engine.fallback is Fallback.NONE:
+        engine.fallback = fallback
+    return engine
 
 
 def build_eager(
@@ -172,7 +179,9 @@ def _build(order: _Order, precision: Precision) -> Engine:
         if order.recipe.precision not in {"auto", "fp32"}:  # asked for, and its threshold was set with its scores
             raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: {precision} cannot run: {error}") from error
         logger.warning("OpenVINO cannot run this recipe: it runs eager in fp32, several times slower: %s", error)
-    return build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
+    engine = build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
+    engine.fallback = Fallback.EAGER
+    return engine
 
 
 def _build_cuda(order: _Order, precision: Precision) -> Engine:

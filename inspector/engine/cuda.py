@@ -13,6 +13,7 @@ from inspector.device import is_out_of_memory
 from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.model import ReverseDistillation
+from inspector.types import Fallback
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class CudaEngine:
     pays_for_full_batch = True
     frames_in_flight = 3
     brings_own_threads = False
+    fallback = Fallback.NONE
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class CudaEngine:
             except Exception as error:  # the compiler lets whatever its back ends raise through
                 if is_out_of_memory(error):
                     raise
+                self.fallback = Fallback.NOT_COMPILED
                 logger.warning("torch.compile failed, torch's own kernels run instead, slower: %s", error)
         self._graph, self._maps = self._capture(self.tiles)
         self.name = f"CUDA graph of {kernels} on {torch.cuda.get_device_name(device)}"

@@ -21,7 +21,7 @@ from inspector.engine.download import Array, Download
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket
 from inspector.service.flow.worker import DeviceWorker
-from inspector.types import Frame, Verdict
+from inspector.types import Fallback, Frame, Verdict
 
 
 class SimulatedClock:
@@ -113,6 +113,7 @@ class SimulatedEngine:
 
     pays_for_full_batch = True
     brings_own_threads = False
+    fallback = Fallback.NONE
     precision = Precision.FP32
     frames_in_flight = 3
 

@@ -26,6 +26,7 @@ from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model import ReverseDistillation
+from inspector.types import Fallback
 
 CPU = torch.device("cpu")
 MODULE = "inspector.engine.openvino"
@@ -114,6 +115,7 @@ def test_auto_is_fp32_with_a_warning_when_there_is_no_probe(
     assert engine.precision == "fp32"
     (warning,) = warnings_of(caplog)
     assert "recipe tiny has no probe to prove bf16 on: it runs in fp32, slower" in warning
+    assert engine.fallback is Fallback.NO_PROBE
 
 
 def test_auto_is_fp32_without_a_warning_when_the_device_has_nothing_faster(
@@ -151,6 +153,7 @@ def test_auto_is_fp32_with_a_warning_when_bf16_moves_scores_too_far(
     (warning,) = warnings_of(caplog)
     assert "precision: bf16 on OpenVINO" in warning
     assert "it runs in fp32 instead, slower" in warning
+    assert engine.fallback is Fallback.PRECISION_REFUSED
 
 
 @needs_bf16
@@ -269,6 +272,7 @@ def test_eager_runs_with_a_warning_when_openvino_is_missing(
     assert (engine.precision, len(engine.tiles)) == ("fp32", 3)
     (warning,) = warnings_of(caplog)
     assert "OpenVINO cannot run this recipe: it runs eager in fp32, several times slower" in warning
+    assert engine.fallback is Fallback.EAGER
 
 
 def test_eager_runs_with_a_warning_when_openvino_fails(
@@ -355,6 +359,7 @@ class StubEngine:
     """As much of an engine as is written to the log."""
 
     name = "stub"
+    fallback = Fallback.NONE
 
     def __init__(self, graphs: Any, precision: Precision, **options: Any) -> None:
         self.precision = precision

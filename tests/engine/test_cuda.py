@@ -19,7 +19,7 @@ from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.model import ReverseDistillation
-from inspector.types import PixelFormat, Verdict
+from inspector.types import Fallback, PixelFormat, Verdict
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -198,6 +198,7 @@ def test_own_kernels_run_with_a_warning_when_compiling_fails(
         engine = make(compile_=True)
     assert "torch.compile failed, torch's own kernels run instead, slower: no compiler found" in caplog.text
     assert "torch's own kernels" in engine.name
+    assert engine.fallback is Fallback.NOT_COMPILED
     tiles = make_tiles(3)
     torch.testing.assert_close(infer(engine, tiles), reference(tiles), rtol=0, atol=1e-4)
 

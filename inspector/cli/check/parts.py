@@ -11,6 +11,7 @@ from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
 from inspector.config import Camera, Recipe, Station
 from inspector.errors import ConfigError, DriverError, InspectorError
+from inspector.types import Fallback
 
 _FIX_RECIPE = "put the folder back as it was written, or make it anew: inspector train, calibrate, golden"
 
@@ -155,7 +156,12 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
             proved = f"{count} golden frame(s) as expected" if count else "no golden frames"
-            findings.append(Finding(what, f"{engine.precision}, {engine.name}, {proved}"))
+            found = f"{engine.precision}, {engine.name}, {proved}"
+            if engine.fallback is Fallback.NONE:
+                findings.append(Finding(what, found))
+            else:
+                problem = f"{found}: slower than this machine allows"
+                findings.append(Finding(what, problem=problem, fix=engine.fallback.explanation, fatal=False))
     return findings
 
 

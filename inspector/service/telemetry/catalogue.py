@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inspector.security.settings import SOCKETS
+from inspector.types import Fallback
 
 Kind = Literal["counter", "gauge", "histogram", "summary", "info"]
 Values = tuple[str, ...]
@@ -106,10 +107,10 @@ ROWS = (
     Row(
         "recipe_info", "info",
         "The recipe of a camera. Its threshold is set by calibration, by hand, or by unknown: an edit would not be "
-        "noticed.",
+        "noticed. `fallback`: why its engine is slower than the machine would allow.",
         {
             "camera": OPEN, "recipe_id": OPEN, "backbone": OPEN, "model_sha256": OPEN, "precision": OPEN,
-            "engine": OPEN, "threshold_set_by": OPEN,
+            "engine": OPEN, "fallback": tuple(Fallback), "threshold_set_by": OPEN,
         },
     ),
     Row(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from inspector.cli.check.parts import _check_device
+from inspector.cli.check.parts import _check_device, _check_engines
+from inspector.config import Station
 from inspector.device import Driver
+from inspector.types import Fallback
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
@@ -20,3 +24,22 @@ def test_driver_that_is_too_old_is_a_problem_with_what_to_do(
     assert "this machine has 550.54.15" in str(finding.problem)
     assert "580" in str(finding.problem)
     assert "install a newer driver, or the torch built for this one" in str(finding.fix)
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+def test_engine_that_is_slower_than_need_be_is_a_warning_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, fallback: Fallback
+) -> None:
+    engine = SimpleNamespace(precision="fp32", name="an engine", fallback=fallback)
+    detector = SimpleNamespace(engine=engine, recipe=SimpleNamespace(golden=()))
+    monkeypatch.setattr(
+        "inspector.service.flow.judges.load_judges", lambda *args: {"top": SimpleNamespace(detector=detector)}
+    )
+    station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": {"recipe": "lens"}}})
+    (finding,) = _check_engines(station, wanted=True, refused=())
+    if fallback is Fallback.NONE:
+        assert (finding.result, finding.detail) == ("ok", "fp32, an engine, no golden frames")
+    else:
+        assert finding.result == "WARN"
+        assert finding.problem == "fp32, an engine, no golden frames: slower than this machine allows"
+        assert finding.fix == fallback.explanation != ""
