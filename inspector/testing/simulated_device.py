@@ -177,10 +177,11 @@ class SimulatedLine:
     def __init__(
         self, device: SimulatedDevice, ledger: Ledger, frames: Sequence[Frame], *, period_s: float, begin_s: float
     ) -> None:
-        """One of `frames` each `period_s`; the host takes `begin_s` for each."""
+        """One of `frames` each `period_s` from now on; the host takes `begin_s` for each."""
         self._clock = device.clock
         self._ledger = ledger
-        self._came_s = {frame.frame_id: number * period_s for number, frame in enumerate(frames)}
+        start_s = device.clock.now_s
+        self._came_s = {frame.frame_id: start_s + number * period_s for number, frame in enumerate(frames)}
         arrivals = [(self._came_s[frame.frame_id], ledger.accept(frame)) for frame in frames]
         self.buffer = SimulatedArrivals(device.clock, arrivals, begin_s=begin_s)
         self.answers: list[Answer] = []
