@@ -198,7 +198,9 @@ class Detector:
             "infer": (inferred - run.started) * 1e3,
             "decide": (time.monotonic() - inferred) * 1e3,
         }
-        return Judgement(decision, functools.partial(self._fetch, run), len(run.tiles), latency_ms)
+        # Of the map alone, once: the frame's pixels on the device are not kept for as long as a judgement lives.
+        fetch = functools.cache(functools.partial(self._fetch, run.anomaly_map, run.summary))
+        return Judgement(decision, fetch, len(run.tiles), latency_ms)
 
     def _summarise(self, anomaly_map: Tensor) -> Download:
         counts = self._layouts.get(tuple(anomaly_map.shape)).counts
@@ -219,11 +221,10 @@ class Detector:
             scale_hw=(height / run.frame_hw[0], width / run.frame_hw[1]),
             warn_above=threshold.warn_above,
         )
-        return decision or self.decide(self._fetch(run), threshold.value, run.frame_hw)
+        return decision or self.decide(self._fetch(run.anomaly_map, after), threshold.value, run.frame_hw)
 
-    def _fetch(self, run: FrameRun) -> Map:
-        after = run.summary or self._downloads.queue(run.anomaly_map[:1, :1])
-        values: Map = self._downloads.fetch(lambda: run.anomaly_map, after)
+    def _fetch(self, anomaly_map: Tensor, after: Download | None) -> Map:
+        values: Map = self._downloads.fetch(lambda: anomaly_map, after or self._downloads.queue(anomaly_map[:1, :1]))
         return values
 
     def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
@@ -273,7 +274,7 @@ class Detector:
                 run.tiles = sorted({*run.tiles} & {*run.grid.overlapping(where)})
             while not run.is_done:
                 self.advance([run])
-            return self._fetch(run)
+            return self._fetch(run.anomaly_map, run.summary)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -61,3 +63,20 @@ def test_warm_up_ends_without_frames_when_nothing_can_be_judged_yet() -> None:
     device = SimulatedDevice()
     build(device, threshold=None).warm_up()
     assert device.compute.busy_s == 2
+
+
+def test_judgement_keeps_the_map_and_not_the_frame_and_fetches_it_once() -> None:
+    device = SimulatedDevice()
+    detector = build(device)
+    pixels = np.zeros((128, 128), np.uint8)
+    pixels[:40, :40] = 255
+    run = detector.begin(pixels, PixelFormat.MONO8)
+    while not run.is_done:
+        detector.advance([run])
+    judgement, image = detector.finish(run), weakref.ref(run.image)
+    del run
+    gc.collect()
+    assert image() is None
+    assert device.fetched_bytes == [4 * 32 * 32 * 4]  # the four blocks of the defect
+    assert judgement.anomaly_map is judgement.anomaly_map
+    assert device.fetched_bytes[1:] == [128 * 128 * 4]
