@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,9 +34,12 @@ from inspector.types import PixelFormat
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 PEER = "anomalib"
+PEER_WITHOUT_TF32 = "anomalib without TF32"
 QUANTISATION_TILES = 32
 _DEFAULT_CUDA_BATCH = 32
 _STATISTICS_TILES = 8
+_TF32_AS_TORCH_SETS_IT = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+"""Noted before an engine of ours forbids it, for the whole process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +209,27 @@ def build_reference(recipe: Recipe, model: ReverseDistillation, frame_hw: tuple[
     return Ours("eager", recipe, build_eager(recipe, copy.deepcopy(model), batch=4), frame_hw)
 
 
+@contextlib.contextmanager
+def tf32_set(matmul: bool, convolutions: bool) -> Iterator[None]:
+    """TF32 in products and in convolutions as given, and then as it was."""
+    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolutions
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
 class Peer:
-    """anomalib's torch model with its own tiler, float32, as its users run it on a frame read from a camera."""
+    """anomalib's torch model with its own tiler, float32, as its users run it on a frame read from a camera.
 
-    name = PEER
+    That is with TF32 as torch sets it: our engines forbid it for the whole process, which would slow the peer down.
+    """
 
-    def __init__(self, case: Case, recipe: Recipe, threshold: float) -> None:
-        """Build it with random weights; see `copy_weights`."""
+    def __init__(self, case: Case, recipe: Recipe, threshold: float, *, tf32: bool = True) -> None:
+        """Build it with random weights; see `copy_weights`. `tf32`: False forbids it, for comparison."""
+        self.name = PEER if tf32 else PEER_WITHOUT_TF32
+        self._tf32 = _TF32_AS_TORCH_SETS_IT if tf32 else (False, False)
         from anomalib.data.utils.tiler import Tiler as PeerTiler
         from anomalib.models.image.reverse_distillation.anomaly_map import AnomalyMapGenerationMode
         from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
@@ -237,8 +255,9 @@ class Peer:
         """As `Method`: float32 on the host, as its data set reads a frame; upload; normalise; map and score back."""
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         images = (image.to(self._device) - self._mean) / self._std
-        batch = self.model(images)
-        batch.anomaly_map.cpu()  # waits for the device
+        with tf32_set(*self._tf32):
+            batch = self.model(images)
+            batch.anomaly_map.cpu()  # waits for the device
         return bool(batch.pred_score.cpu().max() > self._threshold)
 
     def copy_weights(self, ours: ReverseDistillation) -> None:

@@ -6,7 +6,8 @@ Frames alternate between the methods, in turn first and last, after each has war
 the same weights, random ones whose features are alive, and with as many threads as this process may use. With --recipe
 ours has that recipe's weights and tiling, and anomalib random ones of the same backbone: as fast, but nothing to
 compare. Theirs: float32, all tiles of a frame at once, as it runs them; its time starts at the pixels on the host and
-ends with map and score there, normalisation and transfers included. Ours: `Detector.judge`, from the same pixels to a
+ends with map and score there, normalisation and transfers included. On CUDA it runs with TF32 as torch sets it, which
+is what its users get, and once more without. Ours: `Detector.judge`, from the same pixels to a
 decision; on CUDA a frame that passes leaves its map on the device, as it does on the line. The threshold lies above all
 scores. anomalib pads frames with zeros to whole tiles, ours shifts the last tile inward: both counts are given. Its map
 is smoothed over the whole frame rather than tile by tile, so differences are taken to our float32 reference.
@@ -32,6 +33,7 @@ import torch
 from _machine import count_flops, measure_matmul, measure_memory, measure_memory_apart
 from _methods import (
     PEER,
+    PEER_WITHOUT_TF32,
     Case,
     Method,
     Ours,
@@ -130,6 +132,8 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     if options.against == PEER:
         peer, same_weights = _build_peer(case, recipe, model, frames[0])
         methods.append(peer)
+        if case.device != "cpu":
+            methods.append(_build_peer(case, recipe, model, frames[0], tf32=False)[0])
     built = {precision: build_engine(case, recipe, model, precision, frames[0]) for precision in options.precision}
     ours = [Ours(precision.value, recipe, engine, case.frame_hw) for precision, (engine, _) in built.items()]
     methods += ours
@@ -145,6 +149,8 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
             stages[method.name] = measure_stages(case, method, model, graphs, frames[0], options.frames)
     if not options.no_memory:
         for name, row in rows.items():
+            if name == PEER_WITHOUT_TF32:  # as much as with it
+                continue
             row["memory"] = measure_memory_apart(case, name)
     return {
         "case": asdict(case) | {"recipe": str(case.recipe) if case.recipe else None},
@@ -158,10 +164,12 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _build_peer(case: Case, recipe: Recipe, model: ReverseDistillation, frame: Pixels) -> tuple[Peer, float | None]:
+def _build_peer(
+    case: Case, recipe: Recipe, model: ReverseDistillation, frame: Pixels, *, tf32: bool = True
+) -> tuple[Peer, float | None]:
     """anomalib's model, and how far its features are from ours; None where it has weights of its own."""
     assert recipe.threshold is not None  # noqa: S101 (set by the caller)
-    peer = Peer(case, recipe, recipe.threshold.value)
+    peer = Peer(case, recipe, recipe.threshold.value, tf32=tf32)
     if case.recipe is not None:
         print(f"{PEER} runs with random weights, not with those of {case.recipe}", file=sys.stderr)
         return peer, None
@@ -184,7 +192,7 @@ def time_methods(methods: Sequence[Method], frames: Sequence[Pixels], count: int
 
 
 def _summarise(method: Method, durations: Sequence[float], case: Case, flops: int) -> dict[str, Any]:
-    precision = Precision.FP32 if method.name == PEER else Precision(method.name)
+    precision = Precision.FP32 if method.name in {PEER, PEER_WITHOUT_TF32} else Precision(method.name)
     frames_per_s = len(durations) / sum(durations)
     latencies = np.percentile(np.array(durations) * 1e3, (50, 90, 99))
     rate, achieved = measure_matmul(torch.device(case.device), precision), flops * method.tiles * frames_per_s

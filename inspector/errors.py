@@ -25,6 +25,10 @@ class ConfigError(InspectorError):
         self.transient = transient
 
 
+class DriverError(ConfigError):
+    """Raised when the GPU's driver is older than this build of torch needs. Reaction: as for `ConfigError`."""
+
+
 class StartError(InspectorError):
     """Raised when a station cannot start for what may pass by itself: a full disk, a port in use, a GPU that is away.
 

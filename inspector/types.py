@@ -12,7 +12,18 @@ from inspector.reasons import Reason, Verdict
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["SCHEMA", "FileVersion", "Frame", "PixelFormat", "Reason", "Region", "Result", "TakenFile", "Verdict"]
+__all__ = [
+    "SCHEMA",
+    "Fallback",
+    "FileVersion",
+    "Frame",
+    "PixelFormat",
+    "Reason",
+    "Region",
+    "Result",
+    "TakenFile",
+    "Verdict",
+]
 
 SCHEMA = 1
 """Version of the wire protocol (header, result, status)."""
@@ -90,6 +101,29 @@ class Frame:
     def nbytes(self) -> int:
         """Bytes of pixel memory this frame holds."""
         return 0 if self.pixels is None else self.pixels.nbytes
+
+
+class Fallback(StrEnum):
+    """Why an engine is slower than this machine would allow; said in status, metrics and `check`."""
+
+    NONE = "none"
+    NO_PROBE = "no_probe"
+    PRECISION_REFUSED = "precision_refused"
+    NOT_COMPILED = "not_compiled"
+    EAGER = "eager"
+
+    @property
+    def explanation(self) -> str:
+        """What is missing, and what to do about it; empty for `NONE`."""
+        return _EXPLANATIONS.get(self, "")
+
+
+_EXPLANATIONS = {
+    Fallback.NO_PROBE: "fp32 runs: the recipe has no probe to prove a faster precision on; run inspector calibrate",
+    Fallback.PRECISION_REFUSED: "fp32 runs: a faster precision moves the scores too far; the log says how far",
+    Fallback.NOT_COMPILED: "torch's own kernels run: torch.compile failed; install gcc and python3-dev, see the log",
+    Fallback.EAGER: "the network runs operation by operation: OpenVINO cannot run it; see the log",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from inspector.device import choose_device
-from inspector.errors import ConfigError
+from inspector.device import Driver, check_driver, choose_device, is_out_of_memory, read_driver
+from inspector.errors import ConfigError, DriverError
 from inspector.transient import is_transient
 
 
@@ -23,3 +24,79 @@ def test_gpu_that_is_not_there_may_be_there_later_unless_this_build_knows_none(
     with pytest.raises(ConfigError) as error:
         choose_device("cuda:99")
     assert is_transient(error.value) == (version is not None)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("full"), True),
+        (MemoryError("full"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+    ],
+)
+def test_memory_is_told_from_other_faults_whichever_library_says_it(error: Exception, is_memory: bool) -> None:
+    assert is_out_of_memory(error) is is_memory
+
+
+OLD = Driver("535.183.01", 12)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """One GPU, counted by NVML; torch built for CUDA 13."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_driver_that_is_too_old_is_named_with_the_one_needed(gpu: pytest.MonkeyPatch, device: str) -> None:
+    gpu.setattr("inspector.device.read_driver", lambda: OLD)
+    words = r"CUDA 13\.0, which needs NVIDIA's driver 580\..* or later, .* has 535\.183\.01"
+    with pytest.raises(DriverError, match=words) as error:
+        choose_device(device)
+    assert error.value.field == ("device",)
+    assert not is_transient(error.value)  # a restart brings no driver
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("built_for", "driver"),
+    [("13.0", Driver("580.65.06", 13)), ("12.6", OLD), ("12.8", Driver("580.65.06", 13)), ("13.0", None), (None, OLD)],
+)
+def test_driver_is_accepted_when_its_cuda_is_as_new_or_cannot_be_asked(
+    gpu: pytest.MonkeyPatch, built_for: str | None, driver: Driver | None
+) -> None:
+    gpu.setattr("torch.version.cuda", built_for)
+    gpu.setattr("inspector.device.read_driver", lambda: driver)
+    check_driver(driver)
+    assert choose_device("auto") == torch.device("cuda")
+
+
+def test_driver_of_a_cuda_not_known_yet_is_refused_without_a_number(gpu: pytest.MonkeyPatch) -> None:
+    gpu.setattr("torch.version.cuda", "14.1")
+    with pytest.raises(DriverError, match="needs NVIDIA's newer driver"):
+        check_driver(OLD)
+
+
+def test_driver_says_its_version_and_cuda_when_nvml_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pynvml = pytest.importorskip("pynvml")
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "535.183.01")
+    monkeypatch.setattr(pynvml, "nvmlSystemGetCudaDriverVersion_v2", lambda: 12020)
+    assert read_driver() == OLD
+
+
+def test_driver_is_unknown_when_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    pynvml = pytest.importorskip("pynvml")
+
+    def fail() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    assert read_driver() is None

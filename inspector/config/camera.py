@@ -65,3 +65,22 @@ class Camera(Strict):
         """With its relative paths made `folder`'s."""
         recipe = None if self.recipe is None else folder / self.recipe
         return self.model_copy(update={"recipe": recipe, "source": self.source.anchor(folder)})
+
+    def explain_age(self, captured_utc_ns: int, received_utc_ns: int) -> str | None:
+        """Why a frame may not be judged for its age, by the sender's clock (0: unknown) and ours; None: it may."""
+        limit_ms = self.age_limit_ms
+        if limit_ms is None:
+            return None
+        if not captured_utc_ns:
+            required = f"captured_utc_ns: required, since max_age_ms is {limit_ms}; got none"
+            return None if self.max_age_ms == "deadline" else required
+        age_ms = (received_utc_ns - captured_utc_ns) / 1e6
+        if abs(age_ms) <= limit_ms:
+            return None
+        limit = f"{limit_ms} (as deadline_ms)" if self.max_age_ms == "deadline" else f"{limit_ms}"
+        clocks = f"the clocks differ by more than max_age_ms, {limit}"
+        advice = "synchronise them (NTP, PTP), or set max_age_ms"
+        if age_ms > 0:
+            why = "it was delayed on the way, or the clocks differ"
+            return f"captured {age_ms:.0f} ms before it arrived; max_age_ms is {limit}: {why}: {advice}"
+        return f"captured {-age_ms:.0f} ms after it arrived: {clocks}: {advice}"

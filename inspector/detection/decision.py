@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ Mask = np.ndarray[Any, np.dtype[np.uint8]]
 
 MAX_REGIONS = 100
 """Regions reported per frame, strongest first. A frame with more is a reject all the same."""
+
+_HALVINGS = 10
+"""Of a map's range, before its values are looked at one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,47 +79,80 @@ def decide(
 def merge(decisions: Sequence[Decision]) -> Decision:
     """The decision on a frame from those on its parts, at one threshold: the highest score's, with all regions."""
     worst = max(decisions, key=lambda decision: decision.score)
-    regions = sorted((region for decision in decisions for region in decision.regions), key=lambda r: -r.peak)
-    return dataclasses.replace(worst, regions=tuple(regions[:MAX_REGIONS]))
+    return dataclasses.replace(worst, regions=rank(region for decision in decisions for region in decision.regions))
+
+
+def rank(regions: Iterable[Region]) -> tuple[Region, ...]:
+    """Highest peak first, at most `MAX_REGIONS`; of equal peaks the higher up, then the farther left."""
+    ordered = sorted(regions, key=lambda region: (-region.peak, region.xyxy[1], region.xyxy, region.area))
+    return tuple(ordered[:MAX_REGIONS])
 
 
 def compute_score(anomaly_map: Map, min_region_area: int = 1) -> float:
     """The frame's score: the highest level that a connected area of `min_region_area` pixels reaches.
 
-    With an area of 1 this is the maximum (paper, section 3.3). For larger areas it is found by bisection to
-    1e-6 of the range; of the levels that leaves, the highest counts: rounding may reject a part, never pass one.
+    With an area of 1 this is the maximum (paper, section 3.3).
     """
-    low, high = float(anomaly_map.min()), float(anomaly_map.max())
     if min_region_area <= 1:
-        return high
-    tolerance = 1e-6 * (high - low)
-    while high - low > tolerance:
+        return float(anomaly_map.max())
+    level = find_level(anomaly_map, min_region_area, -np.inf)
+    return float(anomaly_map.min()) if level is None else level
+
+
+def find_level(anomaly_map: Map, area: int, floor: float) -> float | None:
+    """The highest value of a map (H, W) such that a connected area of `area` pixels has it or more.
+
+    By bisection: first between numbers, since a map's own values are many, then between the values that leaves.
+    None: no such area lies above `floor`.
+    """
+    large = _find_large(anomaly_map > np.float64(floor), area)
+    if not len(large):
+        return None
+    anomaly_map = _crop(anomaly_map, large)
+    low, high = max(floor, float(np.nextafter(anomaly_map.min(), np.float32(-np.inf)))), float(anomaly_map.max())
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if not low < middle < high:
-            break
-        _, stats = _components(anomaly_map, middle)
-        large = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= min_region_area]
+        large = _find_large(anomaly_map > np.float64(middle), area)
         if len(large):
             low = middle
             anomaly_map = _crop(anomaly_map, large)  # a higher level's areas lie inside this one's
         else:
             high = middle
-    return float(anomaly_map[anomaly_map <= high].max())  # a level of the map, not a point between two
+    levels = np.unique(anomaly_map[(anomaly_map > np.float64(low)) & (anomaly_map <= np.float64(high))])
+    reached, missed = 0, len(levels)
+    while missed - reached > 1:
+        between = (reached + missed) // 2
+        if len(_find_large(anomaly_map >= levels[between], area)):
+            reached = between
+        else:
+            missed = between
+    return float(levels[reached])
 
 
 def find_regions(
-    anomaly_map: Map, threshold: float, min_region_area: int = 1, scale_hw: tuple[float, float] = (1.0, 1.0)
+    anomaly_map: Map,
+    threshold: float,
+    min_region_area: int = 1,
+    scale_hw: tuple[float, float] = (1.0, 1.0),
+    corner: tuple[int, int] = (0, 0),
 ) -> tuple[Region, ...]:
-    """Connected areas (8 neighbours) above the threshold, highest peak first, at most `MAX_REGIONS`."""
-    labels, stats = _components(anomaly_map, threshold)
+    """Connected areas (8 neighbours) above the threshold, as `rank` orders them.
+
+    `corner`: row and column of the first pixel, where `anomaly_map` is a piece of the map.
+    """
+    labels, stats = _components(anomaly_map > np.float64(threshold))
     large = [i for i in range(1, len(stats)) if stats[i, cv2.CC_STAT_AREA] >= min_region_area]
-    regions = [_region(anomaly_map, labels, stats[i], i, scale_hw) for i in large]
-    return tuple(sorted(regions, key=lambda region: -region.peak)[:MAX_REGIONS])
+    return rank(_region(anomaly_map, labels, stats[i], i, scale_hw, corner) for i in large)
 
 
-def _components(anomaly_map: Map, level: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    above = (anomaly_map > np.float64(level)).view(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+def _find_large(above: np.ndarray[Any, np.dtype[np.bool_]], area: int) -> np.ndarray[Any, Any]:
+    _, stats = _components(above)
+    found: np.ndarray[Any, Any] = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= area]
+    return found
+
+
+def _components(above: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(above.view(np.uint8), connectivity=8)
     return labels, stats
 
 
@@ -132,13 +168,14 @@ def _region(
     stats: np.ndarray[Any, Any],
     label: int,
     scale_hw: tuple[float, float],
+    corner: tuple[int, int],
 ) -> Region:
     x, y, width, height, area = (int(value) for value in stats)
     inside = labels[y : y + height, x : x + width] == label
     peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
     down, across = scale_hw
-    left, right = _to_sensor(x, x + width, across)
-    top, bottom = _to_sensor(y, y + height, down)
+    left, right = _to_sensor(corner[1] + x, corner[1] + x + width, across)
+    top, bottom = _to_sensor(corner[0] + y, corner[0] + y + height, down)
     return Region((left, top, right, bottom), peak, max(1, round(area / (down * across))))
 
 

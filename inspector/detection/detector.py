@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,18 +14,17 @@ from inspector.config import Recipe, Zone
 from inspector.detection.decision import Decision, Map, Mask, decide, merge
 from inspector.detection.layout import Layouts
 from inspector.detection.looks import Expectation
+from inspector.detection.partial import decide_partially, gather, parse, summarise
 from inspector.detection.parts import Parts, compute_gain
-from inspector.detection.preprocessing import Pixels, check_frame, preprocess
+from inspector.detection.preprocessing import Pixels, check_frame, make_blank_frame, preprocess
 from inspector.detection.run import FrameRun, Judgement, restart
 from inspector.detection.tiling import Tiler
 from inspector.device import is_out_of_memory, translate_fault
 from inspector.engine.base import Engine
+from inspector.engine.download import Download, Downloads, build_downloads
 from inspector.engine.upload import Uploader
-from inspector.errors import (
-    DeviceFaultError,
-    RecipeError,
-)
-from inspector.types import PixelFormat, Reason, Verdict
+from inspector.errors import DeviceFaultError, FrameError, RecipeError
+from inspector.types import PixelFormat, Verdict
 
 
 class Detector:
@@ -45,6 +43,7 @@ class Detector:
         zones: Mapping[str, Mask] | None = None,
         expectation: Expectation | None = None,
         whole_maps: bool = False,
+        downloads: Downloads | None = None,
     ) -> None:
         """Combine a recipe and its engine.
 
@@ -55,21 +54,42 @@ class Detector:
             zones: the mask of each of its zones by name.
             expectation: what a frame must show to be judged; None: whatever fits is judged.
             whole_maps: run the tiles in which nothing counts, too: for who measures maps.
+            downloads: how results come to the host; None: as suits the engine.
         """
         self.recipe = recipe
         self.expectation = expectation
         self.engine = engine
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
         self._uploader = Uploader(engine.device, engine.frames_in_flight)
+        self._downloads = downloads or build_downloads(engine)
         self._waits = engine.frames_in_flight == 1  # else the device computes on while we do something else
         masks = [((zones or {})[zone.name], _gain(recipe, zone)) for zone in recipe.zones]
-        counts_on = None if self._waits else engine.device
-        self._layouts = Layouts(recipe, self.tiler, roi, masks, counts_on=counts_on, whole_maps=whole_maps)
+        self._layouts = Layouts(recipe, self.tiler, roi, masks, device=engine.device, whole_maps=whole_maps)
 
     def warm_up(self) -> None:
-        """Run a full batch and a single tile at the real shape, so that the first frame pays for nothing."""
+        """Run what frames will need at their real shapes, so that the first ones pay for nothing.
+
+        A full batch and a single tile; and, where several frames are under way at once, that many blank ones of the
+        recipe's size all the way: pinned memory, cutting, blending, summary and map. What is made of them is not
+        looked at.
+
+        Raises:
+            DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
+        """
         self.engine.infer(len(self.engine.tiles))
         self.engine.infer(1)
+        if self._waits or self.recipe.threshold is None:
+            return
+        side = self.recipe.tiling.tile_size
+        preprocessing = self.recipe.preprocessing
+        blank = make_blank_frame(preprocessing.frame_hw or (2 * side, 2 * side), preprocessing.pixel_format)
+        with contextlib.suppress(FrameError):
+            frames = [blank] * self.engine.frames_in_flight
+            runs = [self.begin(frame, preprocessing.pixel_format, any_frame=True) for frame in frames]
+            while waiting := [run for run in runs if not run.is_done]:
+                self.advance(waiting)
+            for run in runs:
+                _ = self.finish(run).anomaly_map
 
     def judge(self, pixels: Pixels, pixel_format: PixelFormat, *, any_frame: bool = False) -> Judgement:
         """Judge one frame; `pixels` and `pixel_format` as in `Frame`.
@@ -151,22 +171,24 @@ class Detector:
             run.grid.blend(run.canvas, maps[: len(share), None], share)
             maps = maps[len(share) :]
             run.done += len(share)
-            if run.is_done and not self._waits:
-                run.computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                run.computed.record(torch.cuda.current_stream(self.engine.device))
+            if run.is_done:
+                self._complete(run)
+
+    def _complete(self, run: FrameRun) -> None:
+        anomaly_map = run.anomaly_map
+        gain = self._layouts.get(tuple(anomaly_map.shape)).gain
+        if gain is not None:
+            anomaly_map *= gain
+        if not self._waits:  # queued now, it waits for no batch of a later frame
+            run.summary = self._summarise(anomaly_map)
 
     def finish(self, run: FrameRun) -> Judgement:
         """Decide on a frame whose tiles have all run. Raises as `judge`."""
-        assert self.recipe.threshold is not None  # noqa: S101 (`begin` refused)
-        on_device = run.grid.crop(run.canvas)[0]
-        fetched: Map | None = None
         try:
-            summary = None if self._waits else self._summarise(on_device)
+            if run.summary is not None:
+                run.summary.wait()
             inferred = time.monotonic()
-            decision = self._decide_by(summary) if summary else None
-            if decision is None:
-                fetched = self._fetch(on_device)
-                decision = self.decide(fetched, self.recipe.threshold.value, run.frame_hw)
+            decision = self._decide(run)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
         if run.doubt is not None and decision.verdict is Verdict.PASS:
@@ -176,34 +198,34 @@ class Detector:
             "infer": (inferred - run.started) * 1e3,
             "decide": (time.monotonic() - inferred) * 1e3,
         }
-        fetch = functools.partial(self._fetch, on_device) if fetched is None else lambda: fetched
+        # Of the map alone, once: the frame's pixels on the device are not kept for as long as a judgement lives.
+        fetch = functools.cache(functools.partial(self._fetch, run.anomaly_map, run.summary))
         return Judgement(decision, fetch, len(run.tiles), latency_ms)
 
-    def _summarise(self, anomaly_map: Tensor) -> tuple[float, float, float]:
-        """Lowest and highest value of a map, and the highest in the region of interest: all that a PASS needs."""
-        inside = anomaly_map
+    def _summarise(self, anomaly_map: Tensor) -> Download:
         counts = self._layouts.get(tuple(anomaly_map.shape)).counts
-        if counts is not None:
-            inside = torch.where(counts, anomaly_map, 0.0)
-        low, high, score = torch.stack([anomaly_map.amin(), anomaly_map.amax(), inside.amax()]).tolist()
-        return low, high, score
+        return self._downloads.queue(summarise(anomaly_map, counts))
 
-    def _decide_by(self, summary: tuple[float, float, float]) -> Decision | None:
-        """PASS without the map leaving the device; None where the map is needed: zones, areas, regions, NaN."""
+    def _decide(self, run: FrameRun) -> Decision:
+        """By the blocks of the map that matter, or by the whole of it where they are too many or not finite."""
         threshold = self.recipe.threshold
         assert threshold is not None  # noqa: S101 (`begin` refused)
-        low, high, score = summary
-        if self.recipe.zones or self.recipe.min_region_area > 1 or not (math.isfinite(low) and math.isfinite(high)):
-            return None
-        if score > threshold.value:
-            return None
-        warn = threshold.warn_above is not None and score > threshold.warn_above
-        return Decision(Verdict.PASS, Reason.OK, score, (), warn=warn)
+        height, width = run.grid.frame_hw
+        after = run.summary = run.summary or self._summarise(run.anomaly_map)
+        decision = decide_partially(
+            parse(after.wait(), (height, width)),
+            lambda blocks: self._downloads.fetch(lambda: gather(run.anomaly_map, blocks), after),
+            threshold.value,
+            masks=self._layouts.get((height, width)).parts.masks,
+            min_region_area=self.recipe.min_region_area,
+            scale_hw=(height / run.frame_hw[0], width / run.frame_hw[1]),
+            warn_above=threshold.warn_above,
+        )
+        return decision or self.decide(self._fetch(run.anomaly_map, after), threshold.value, run.frame_hw)
 
-    def _fetch(self, anomaly_map: Tensor) -> Map:
-        values: Map = anomaly_map.cpu().numpy()
-        gain = self._layouts.get(values.shape).parts.gain
-        return values if gain is None else values * gain
+    def _fetch(self, anomaly_map: Tensor, after: Download | None) -> Map:
+        values: Map = self._downloads.fetch(lambda: anomaly_map, after or self._downloads.queue(anomaly_map[:1, :1]))
+        return values
 
     def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
         """Apply the recipe's region rules at `threshold`.
@@ -252,7 +274,7 @@ class Detector:
                 run.tiles = sorted({*run.tiles} & {*run.grid.overlapping(where)})
             while not run.is_done:
                 self.advance([run])
-            return self._fetch(run.grid.crop(run.canvas)[0])
+            return self._fetch(run.anomaly_map, run.summary)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
 

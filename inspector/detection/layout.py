@@ -18,11 +18,19 @@ from inspector.errors import FrameMismatchError, RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """For maps of one size: parts, tiles to run, and where it counts, on the device (None: everywhere)."""
+    """For maps of one size.
+
+    Attributes:
+        parts: where anomalies count.
+        tiles: those that must run.
+        counts: (h, w) bool on the device: what any part shows; None: everything.
+        gain: `parts.gain` on the device.
+    """
 
     parts: Parts
     tiles: tuple[int, ...]
     counts: Tensor | None
+    gain: Tensor | None
 
 
 class Layouts:
@@ -35,7 +43,7 @@ class Layouts:
         roi: Mask | None,
         zones: Sequence[tuple[Mask, float]],
         *,
-        counts_on: torch.device | None,
+        device: torch.device,
         whole_maps: bool,
     ) -> None:
         """Keep what they follow from.
@@ -45,14 +53,14 @@ class Layouts:
             tiler: cuts its frames.
             roi: its region of interest; None: everywhere.
             zones: mask and gain of each of its zones.
-            counts_on: where to put a mask of what counts; None: not needed.
+            device: where maps are.
             whole_maps: run the tiles in which nothing counts, too.
         """
         self._recipe = recipe
         self._tiler = tiler
         self._roi = roi
         self._zones = zones
-        self._counts_on = counts_on
+        self._device = device
         self._whole_maps = whole_maps
         self._kept: dict[tuple[int, ...], Layout] = {}
 
@@ -82,10 +90,14 @@ class Layouts:
             check_parts(self._recipe, parts, shape)
         except RecipeError as error:  # in frames of this size
             raise FrameMismatchError(f"frame: {error}") from error
-        counts = None
-        if self._counts_on is not None and parts.masks[0] is not None:
-            counts = torch.from_numpy(parts.masks[0]).to(self._counts_on) > 0
-        return Layout(parts, tiles, counts)
+        gain = None if parts.gain is None else torch.from_numpy(parts.gain).to(self._device)
+        return Layout(parts, tiles, self._find_counts(counted), gain)
+
+    def _find_counts(self, masks: Sequence[Mask]) -> Tensor | None:
+        if not masks:
+            return None
+        counts = np.maximum.reduce(masks) > 0
+        return None if counts.all() else torch.from_numpy(counts).to(self._device)
 
     def _check_masks(self, shape: tuple[int, ...]) -> None:
         if self._recipe.preprocessing.resize_hw is not None:

@@ -83,6 +83,13 @@ def _hint(expected: PixelFormat, got: PixelFormat) -> str:
     return ""
 
 
+def make_blank_frame(frame_hw: tuple[int, int], pixel_format: PixelFormat) -> Pixels:
+    """A black frame as a camera would give it: (H, W) or (H, W, 3), of the format's dtype."""
+    dtype = np.uint16 if pixel_format is PixelFormat.MONO16 else np.uint8
+    is_grey = pixel_format in {PixelFormat.MONO8, PixelFormat.MONO16}
+    return np.zeros(frame_hw if is_grey else (*frame_hw, 3), dtype=dtype)
+
+
 def normalise(tiles: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 or float tiles (n, 3, t, t) in [0, 255] → float32, mean and deviation of the recipe."""
     mean = torch.tensor(preprocessing.normalisation.mean, device=tiles.device).view(3, 1, 1) * 255

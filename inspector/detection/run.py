@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from inspector.detection.decision import Decision, Map
 from inspector.detection.tiling import TileGrid
+from inspector.engine.download import Download
 from inspector.errors import DeviceFaultError, FrameError
 
 
@@ -47,7 +47,7 @@ class FrameRun:
         self.frame_hw = frame_hw
         self.canvas = grid.blank((1,), torch.float32, image.device)
         self.done = 0
-        self.computed: Any = None  # on a device that does not make us wait: its event after the last tile
+        self.summary: Download | None = None  # of its map, queued right after its last tile
         self.started = time.monotonic()
         self.preprocess_ms = 0.0
 
@@ -55,7 +55,12 @@ class FrameRun:
         """Discard what was computed; all tiles run again."""
         self.canvas.zero_()
         self.done = 0
-        self.computed = None
+        self.summary = None
+
+    @property
+    def anomaly_map(self) -> Tensor:
+        """(h, w) float32 on the device: what has been blended so far."""
+        return self.grid.crop(self.canvas)[0]
 
     @property
     def is_done(self) -> bool:
@@ -65,7 +70,7 @@ class FrameRun:
     @property
     def is_ready(self) -> bool:
         """Whether `Detector.finish` would not have to wait."""
-        return self.is_done and (self.computed is None or bool(self.computed.query()))
+        return self.is_done and (self.summary is None or self.summary.is_ready)
 
 
 def restart(runs: Sequence[FrameRun]) -> None:

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from inspector.types import Fallback
+
 
 class Precision(StrEnum):
     """Number format of weights and features. Normalisation, distances, maps and scores are float32 in all."""
@@ -32,6 +34,7 @@ class Engine(Protocol):
         brings_own_threads: torch must keep to one thread beside it: its own pool's waiting threads would take the
             cores from this one's.
         frames_in_flight: how many frames may be under way at once: more than one where `infer` does not wait.
+        fallback: see `Fallback`.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Engine(Protocol):
     pays_for_full_batch: bool
     frames_in_flight: int
     brings_own_threads: bool
+    fallback: Fallback
 
     def infer(self, count: int) -> Tensor:
         """Anomaly maps (count, t, t) float32 of the first `count` tiles; the next call may overwrite them.

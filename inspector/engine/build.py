@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from inspector.config import Recipe
+from inspector.device import is_out_of_memory
 from inspector.engine import cache as engine_cache
 from inspector.engine.base import Engine, Precision, choose_precision
 from inspector.engine.cuda import CudaEngine
@@ -21,10 +23,13 @@ from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, scor
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.files import read_verified
 from inspector.model import ReverseDistillation
+from inspector.types import Fallback
 
 logger = logging.getLogger(__name__)
 
 _NOISE_TILES = 4
+_CUDA_BATCH = 32
+_LEAST_BATCH = 8
 
 LoadModel = Callable[[], ReverseDistillation]
 
@@ -77,7 +82,9 @@ def build_engine(
     if recipe.precision != "auto":
         return _prove(_build(order, Precision(recipe.precision)), probe, order)
     best = choose_precision(device)
+    fallback = Fallback.NONE
     if probe is None and best is not Precision.FP32:
+        fallback = Fallback.NO_PROBE
         logger.warning(
             "recipe %s has no probe to check %s with, so it runs in fp32, which is slower; `inspector "
             "calibrate` adds a probe",
@@ -87,8 +94,12 @@ def build_engine(
         try:
             return _prove(_build(order, best), probe, order)
         except RecipeError as error:
+            fallback = Fallback.PRECISION_REFUSED
             logger.warning("%s; it runs in fp32 instead, which is slower", error)
-    return _prove(_build(order, Precision.FP32), probe, order)
+    engine = _prove(_build(order, Precision.FP32), probe, order)
+    if engine.fallback is Fallback.NONE:
+        engine.fallback = fallback
+    return engine
 
 
 def build_eager(
@@ -174,30 +185,54 @@ def _build(order: _Order, precision: Precision) -> Engine:
         logger.warning(
             "OpenVINO cannot run this recipe: it runs in eager mode in fp32, several times slower: %s", error
         )
-    return build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
+    engine = build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
+    engine.fallback = Fallback.EAGER
+    return engine
 
 
 def _build_cuda(order: _Order, precision: Precision) -> Engine:
     recipe = order.recipe
     if order.cache is not None:  # torch.compile keeps its kernels there, by machine and versions
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(order.cache / "inductor"))
-    try:
-        return CudaEngine(
-            order.load_model(),
-            recipe.preprocessing.normalisation.mean,
-            recipe.preprocessing.normalisation.std,
-            precision,
-            side=recipe.tiling.tile_size,
-            dtype=tile_dtype(recipe),
-            device=order.device,
-            batch=order.batch or 32,
-        )
-    except torch.OutOfMemoryError as error:
-        raise DeviceOutOfMemoryError(
-            f"device {order.device}: recipe {recipe.recipe_id} has no room: {error}"
-        ) from error
-    except RuntimeError as error:  # no fault of the configuration: a restart may help
-        raise DeviceFaultError(f"device {order.device}: {error}") from error
+    model = order.load_model()
+    batches = list_batches(order.batch or _CUDA_BATCH)
+    for batch in batches:
+        try:
+            return _build_cuda_engine(order, precision, model, batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):  # no fault of the configuration: a restart may help
+                raise DeviceFaultError(f"device {order.device}: {error}") from error
+            if batch == batches[-1]:
+                raise DeviceOutOfMemoryError(
+                    f"device {order.device}: recipe {recipe.recipe_id} has no room: {error}"
+                ) from error
+            logger.warning("device %s: no room for %d tiles at once, half as many are tried", order.device, batch)
+        # Only here has the error let go of what the engine that failed had allocated.
+        gc.collect()
+        torch.cuda.empty_cache()
+    raise AssertionError("a batch is tried at least")
+
+
+def list_batches(first: int) -> list[int]:
+    """The batches to try where memory is short: `first`, then half of each as long as that is `_LEAST_BATCH`."""
+    batches = [first]
+    while batches[-1] // 2 >= _LEAST_BATCH:
+        batches.append(batches[-1] // 2)
+    return batches
+
+
+def _build_cuda_engine(order: _Order, precision: Precision, model: ReverseDistillation, batch: int) -> CudaEngine:
+    normalisation = order.recipe.preprocessing.normalisation
+    return CudaEngine(
+        model,
+        normalisation.mean,
+        normalisation.std,
+        precision,
+        side=order.recipe.tiling.tile_size,
+        dtype=tile_dtype(order.recipe),
+        device=order.device,
+        batch=batch,
+    )
 
 
 def _build_openvino(order: _Order, precision: Precision) -> Engine:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
+from inspector.types import Fallback
 
 
 class EagerEngine:
@@ -14,6 +15,7 @@ class EagerEngine:
     pays_for_full_batch = False
     frames_in_flight = 1
     brings_own_threads = False
+    fallback = Fallback.NONE
     precision = Precision.FP32
 
     def __init__(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inspector.engine.base import Precision, allocate_tiles
+from inspector.types import Fallback
 
 # OpenVINO and NNCF report to their maker, from the import on, that they are used; not from a production line. They go
 # without where this package cannot be imported.
@@ -47,6 +48,7 @@ class OpenVinoEngine:
     pays_for_full_batch = False  # any number of tiles up to the batch, each as fast
     frames_in_flight = 1  # the cores that would prepare the next frame are the ones that compute
     brings_own_threads = True
+    fallback = Fallback.NONE
 
     def __init__(
         self,

@@ -113,6 +113,7 @@ class RecipeCollector(Collector):
                 "model_sha256": recipe.weights_sha256[:12],
                 "precision": engine.precision.value,
                 "engine": engine.name,
+                "fallback": engine.fallback.value,
                 "threshold_set_by": judge.threshold_set_by,
             }
             info.add_metric([camera], about)

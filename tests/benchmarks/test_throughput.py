@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -66,3 +68,26 @@ def test_nodes_go_to_the_stage_of_their_convolution_when_named_so() -> None:
         (2, 1, 1),
     )
     assert seconds == {"encoder": 7.0, "bottleneck": 56.0, "decoder": 64.0, "distances": 128.0}
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(("tf32", "expected"), [(True, (False, True)), (False, (False, False))])
+def test_peer_runs_with_tf32_as_torch_sets_it_and_ours_keeps_it_forbidden(
+    monkeypatch: pytest.MonkeyPatch, tf32: bool, expected: tuple[bool, bool]
+) -> None:
+    methods = load("_methods")
+    monkeypatch.setattr(methods, "_TF32_AS_TORCH_SETS_IT", (False, True))
+    case = methods.Case(frame_hw=(64, 64), tile=64, stride=64)
+    peer = methods.Peer(case, methods.build_recipe(case)[0], 1.0, tf32=tf32)
+    assert peer.name == ("anomalib" if tf32 else "anomalib without TF32")
+    seen = []
+
+    def note(images: torch.Tensor) -> SimpleNamespace:
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return SimpleNamespace(anomaly_map=images, pred_score=torch.zeros(1))
+
+    peer.model = note
+    with methods.tf32_set(matmul=False, convolutions=False):  # as our engines leave it
+        peer.judge(np.zeros((64, 64, 3), np.uint8))
+        assert seen == [expected]
+        assert not torch.backends.cudnn.allow_tf32

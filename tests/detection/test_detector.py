@@ -555,41 +555,20 @@ def test_all_tiles_are_computed_when_zones_lie_in_some(model: ReverseDistillatio
 
 @pytest.mark.parametrize("factor", [0.5, 0.999, 1.0, 1.001])
 @pytest.mark.parametrize("has_roi", [False, True])
-def test_pass_found_on_the_device_is_the_hosts_when_the_map_stays_there(
-    make: Callable[..., Detector], frame: Any, factor: float, has_roi: bool
+@pytest.mark.parametrize("area", [1, 4])
+def test_decision_is_the_whole_maps_when_only_parts_of_it_are_looked_at(
+    make: Callable[..., Detector], frame: Any, factor: float, has_roi: bool, area: int
 ) -> None:
     roi = np.zeros((HEIGHT, WIDTH), np.uint8)
     roi[10:90, 20:120] = 255
     mask = roi if has_roi else None
     anomaly_map = map_of(make(roi=mask), frame, PixelFormat.RGB8)
-    peak = float(anomaly_map[roi > 0].max() if has_roi else anomaly_map.max())
-    threshold = {"value": peak * factor, "warn_above": peak * factor * 0.9995, "method": "manual"}
-    detector = make(roi=mask, threshold=threshold)
-    detector._waits = False  # as on a device that computes on meanwhile
-    on_host = detector.decide(anomaly_map, threshold["value"])
-    on_device = detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map)))
-    assert (on_device is None) == (on_host.verdict is Verdict.FAIL)
-    assert on_device is None or on_device == on_host
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_no_pass_is_found_on_the_device_when_a_value_is_not_finite(make: Callable[..., Detector], value: float) -> None:
-    roi = np.zeros((HEIGHT, WIDTH), np.uint8)
-    roi[:50] = 255
-    detector = make(roi=roi, threshold={"value": 1.0, "method": "manual"})
-    detector._waits = False
-    anomaly_map = np.zeros((HEIGHT, WIDTH), np.float32)
-    anomaly_map[90, 120] = value  # outside the region of interest too
-    assert detector._decide_by(detector._summarise(torch.from_numpy(anomaly_map))) is None
-
-
-@pytest.mark.parametrize("changes", [{"min_region_area": 4}, {"zones": [zone_of("left", 1.0)]}])
-def test_no_pass_is_found_on_the_device_when_regions_or_zones_count(
-    model: ReverseDistillation, changes: dict[str, Any]
-) -> None:
-    masks = {"left": np.ones((HEIGHT, WIDTH), np.uint8)} if "zones" in changes else {}
-    detector = build_zoned(model, masks, threshold={"value": 1.0, "method": "manual"}, **changes)
-    assert detector._decide_by(detector._summarise(torch.zeros(HEIGHT, WIDTH))) is None
+    score = make(roi=mask, min_region_area=area).decide(anomaly_map, 1e9).score
+    threshold = {"value": score * factor, "warn_above": score * factor * 0.9995, "method": "manual"}
+    detector = make(roi=mask, threshold=threshold, min_region_area=area)
+    expected = detector.decide(anomaly_map, threshold["value"])
+    assert detector.judge(frame, PixelFormat.RGB8).decision == expected
+    assert (expected.verdict is Verdict.FAIL) == (factor < 1)
 
 
 # ---------------------------------------------------------------- what a frame must show

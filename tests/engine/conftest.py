@@ -190,8 +190,8 @@ class FakeCuda:
         self.events = 0
         self.current = FakeStream(self, "compute")
 
-    def build_stream(self, device: torch.device) -> FakeStream:
-        return FakeStream(self, "copy")
+    def build_stream(self, device: torch.device, priority: int = 0) -> FakeStream:
+        return FakeStream(self, "side" if priority else "copy")
 
     def build_event(self) -> FakeEvent:
         self.events += 1
@@ -255,6 +255,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: fake.calls.append("empty cache"))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: fake.calls.append("host waits for all"))
+    monkeypatch.setattr("inspector.engine.download._pin", torch.empty_like)  # there is nothing to pin memory for
     for name in ("benchmark", "allow_tf32"):
         monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))  # put back at the end
     return fake

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -25,6 +26,7 @@ from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.model import ReverseDistillation
+from inspector.types import Fallback
 
 CPU = torch.device("cpu")
 MODULE = "inspector.engine.openvino"
@@ -113,6 +115,7 @@ def test_auto_is_fp32_with_a_warning_when_there_is_no_probe(
     assert engine.precision == "fp32"
     (warning,) = warnings_of(caplog)
     assert "recipe tiny has no probe to check bf16 with, so it runs in fp32, which is slower" in warning
+    assert engine.fallback is Fallback.NO_PROBE
 
 
 def test_auto_is_fp32_without_a_warning_when_the_device_has_nothing_faster(
@@ -150,6 +153,7 @@ def test_auto_is_fp32_with_a_warning_when_bf16_moves_scores_too_far(
     (warning,) = warnings_of(caplog)
     assert "precision: bf16 on OpenVINO" in warning
     assert "it runs in fp32 instead, which is slower" in warning
+    assert engine.fallback is Fallback.PRECISION_REFUSED
 
 
 @needs_bf16
@@ -270,6 +274,7 @@ def test_eager_runs_with_a_warning_when_openvino_is_missing(
     assert (engine.precision, len(engine.tiles)) == ("fp32", 3)
     (warning,) = warnings_of(caplog)
     assert "OpenVINO cannot run this recipe: it runs in eager mode in fp32, several times slower" in warning
+    assert engine.fallback is Fallback.EAGER
 
 
 def test_eager_runs_with_a_warning_when_openvino_fails(
@@ -356,6 +361,7 @@ class StubEngine:
     """As much of an engine as is written to the log."""
 
     name = "stub"
+    fallback = Fallback.NONE
 
     def __init__(self, graphs: Any, precision: Precision, **options: Any) -> None:
         self.precision = precision
@@ -430,6 +436,36 @@ def test_gpu_runs_the_cuda_engine_when_chosen(
     assert (made["mean"], made["std"]) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (made["side"], made["dtype"], made["device"], made["batch"]) == (64, torch.uint8, device, 32)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+
+
+@pytest.mark.parametrize(
+    ("first", "room_for", "tried"),
+    [(None, 16, [32, 16]), (None, 8, [32, 16, 8]), (None, 0, [32, 16, 8]), (12, 0, [12]), (4, 0, [4])],
+)
+def test_smaller_batches_are_tried_when_a_gpu_has_little_memory(
+    monkeypatch: pytest.MonkeyPatch,
+    recipe_of: RecipeOf,
+    load: Any,
+    first: int | None,
+    room_for: int,
+    tried: list[int],
+) -> None:
+    batches = []
+
+    class Engine(StubEngine):
+        def __init__(
+            self, model: Any, mean: Any, std: Any, precision: Precision, *, batch: int, **options: Any
+        ) -> None:
+            super().__init__(model, precision)
+            batches.append(batch)
+            if batch > room_for:
+                raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(build, "CudaEngine", Engine)
+    room = pytest.raises(DeviceOutOfMemoryError) if room_for == 0 else contextlib.nullcontext()
+    with room:
+        build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda"), batch=first, proved=False)
+    assert batches == tried
 
 
 def test_reference_follows_the_recipe_when_built(recipe_of: RecipeOf, model: ReverseDistillation) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
@@ -19,7 +19,7 @@ from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.model import ReverseDistillation
-from inspector.types import PixelFormat, Verdict
+from inspector.types import Fallback, PixelFormat, Verdict
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -116,20 +116,62 @@ def test_map_is_nan_when_a_pixel_is(make: Make, make_tiles: MakeTiles, infer: In
 def test_network_is_traced_whole_when_compiled(
     monkeypatch: pytest.MonkeyPatch, model: ReverseDistillation, make_tiles: MakeTiles, reference: Reference
 ) -> None:
-    options: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     compile_ = torch.compile
 
-    def trace(network: Any, *, mode: str, **others: Any) -> Any:  # all of the compiler but the making of kernels
-        options.update(others, mode=mode)
+    def trace(network: Any, *, options: Any, **others: Any) -> Any:  # all of the compiler but the making of kernels
+        given.update(others, options=options)
         return compile_(network, backend="eager", **others)
 
     monkeypatch.setattr(torch, "compile", trace)
     network = cuda_engine._Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
     tiles = make_tiles(2)
     run = cuda_engine._compile(network, tiles)
-    assert options == {"dynamic": False, "fullgraph": True, "mode": "max-autotune-no-cudagraphs"}
+    no_templates = {
+        "max_autotune": False,
+        "max_autotune_gemm_backends": "ATEN",
+        "max_autotune_conv_backends": "ATEN",
+    }
+    assert given == {"dynamic": False, "fullgraph": True, "options": no_templates}
     with torch.inference_mode():
         torch.testing.assert_close(run(tiles), reference(tiles), rtol=0, atol=1e-4)
+
+
+def test_inductor_knows_each_option_that_it_is_given() -> None:
+    torch.compile(nn.Identity(), options=cuda_engine._INDUCTOR)  # refuses an option or a type that it does not know
+
+
+@pytest.fixture
+def dynamo() -> Iterator[Any]:
+    """Fresh, and put back as it was."""
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.reset()
+    yield torch._dynamo
+    torch._dynamo.config.recompile_limit = limit
+    torch._dynamo.reset()
+
+
+class _Doubling(nn.Module):
+    def forward(self, tiles: Tensor) -> Tensor:
+        return 2 * tiles
+
+
+def test_the_twelfth_recipe_is_compiled_as_the_first(monkeypatch: pytest.MonkeyPatch, dynamo: Any) -> None:
+    compile_, graphs = torch.compile, []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        torch, "compile", lambda network, *, options, **others: compile_(network, backend=count, **others)
+    )
+    for side in range(1, 13):  # another tile size each: a variant of the same code
+        tiles = torch.ones(1, 3, side, side)
+        run = cuda_engine._compile(_Doubling(), tiles)
+        with torch.inference_mode():
+            assert torch.equal(run(tiles), 2 * tiles)
+    assert len(graphs) == 12
 
 
 def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
@@ -156,6 +198,7 @@ def test_own_kernels_run_with_a_warning_when_compiling_fails(
         engine = make(compile_=True)
     assert "torch.compile failed, so torch's own kernels run, which are slower: no compiler found" in caplog.text
     assert "torch's own kernels" in engine.name
+    assert engine.fallback is Fallback.NOT_COMPILED
     tiles = make_tiles(3)
     torch.testing.assert_close(infer(engine, tiles), reference(tiles), rtol=0, atol=1e-4)
 
@@ -185,14 +228,45 @@ def test_graph_is_captured_anew_when_the_batch_is_halved(
         cuda.calls.clear()
         engine.halve_batch()
         assert len(cuda.graphs) == graphs
-        assert cuda.calls.index("empty cache") < cuda.calls.index(
-            "capture on copy"
-        )  # what the old graph held is free by then
+        assert cuda.calls[0] == cuda.calls[-1] == "empty cache"  # what others held, and in the end the old graph
         assert len(engine.tiles) == count
         assert engine.tiles.untyped_storage().nbytes() == count * 3 * 64 * 64  # the rest was given back
         assert engine.tiles.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(infer(engine, tiles[:count]), expected[:count], rtol=0, atol=1e-4)
     assert [graph.replays for graph in cuda.graphs] == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED"])
+def test_old_batch_goes_on_when_there_is_no_room_for_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    make_tiles: MakeTiles,
+    infer: Infer,
+    reference: Reference,
+    message: str,
+) -> None:
+    engine, tiles = make(batch=4), make_tiles(4)
+    expected = reference(tiles)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_capture", fail_with(RuntimeError(message)))
+        for _ in range(2):  # of the next frame, too
+            with pytest.raises(RuntimeError, match=message):
+                engine.halve_batch()
+    assert len(engine.tiles) == 4
+    torch.testing.assert_close(infer(engine, tiles), expected, rtol=0, atol=1e-4)
+    engine.halve_batch()  # memory is back
+    torch.testing.assert_close(infer(engine, tiles[:2]), expected[:2], rtol=0, atol=1e-4)
+
+
+def test_kernels_are_not_tried_out_when_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    engine, tried = make(), []
+    forward = engine._forward.forward
+    monkeypatch.setattr(
+        engine._forward, "forward", lambda tiles: tried.append(torch.backends.cudnn.benchmark) or forward(tiles)
+    )
+    engine.halve_batch()
+    assert tried == [False] * 4
+    assert torch.backends.cudnn.benchmark
 
 
 def test_nothing_is_compiled_when_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
@@ -225,11 +299,14 @@ def test_frames_in_flight_are_judged_as_on_the_host(
     runs = [detector.begin(frame, PixelFormat.RGB8) for frame in frames]
     while not all(run.is_done for run in runs):
         detector.advance([run for run in runs if not run.is_done])
+    cuda.calls.clear()
     judgements = [detector.finish(run) for run in runs]
     assert [run.is_ready for run in runs] == [True] * 3
     assert {judgement.decision.verdict for judgement in judgements} == {Verdict.PASS, Verdict.FAIL}
+    failed = sum(judgement.decision.verdict is Verdict.FAIL for judgement in judgements)
+    fetches = [call for call in cuda.calls if call.startswith("side waits")]
+    assert len(fetches) == failed  # some blocks of those that fail; a map stays there until it is asked for
     for found, right in zip(judgements, expected, strict=True):
-        passed = found.decision.verdict is Verdict.PASS
-        assert isinstance(found.map_or_tensor, Tensor) == passed  # a map stays on the device until it is asked for
         assert found.decision.score == pytest.approx(right.decision.score, abs=1e-5)
         np.testing.assert_allclose(found.anomaly_map, right.anomaly_map, rtol=0, atol=1e-4)
+    assert sum(call.startswith("side waits") for call in cuda.calls) == failed + 3

@@ -29,7 +29,7 @@ from inspector.service.telemetry.gpu import GpuSample
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.base import build_frame
-from inspector.types import Frame, PixelFormat, Reason, Region, Result, Verdict
+from inspector.types import Fallback, Frame, PixelFormat, Reason, Region, Result, Verdict
 
 DEADLINES_MS = {"top": 60_000, "side": 60_000}
 JOIN_S = 10.0
@@ -225,7 +225,7 @@ def make_judge() -> Callable[..., Judge]:
             weights_sha256="bb",
             threshold=Threshold(value=threshold, method="manual", good_scores=good),
         )
-        engine = SimpleNamespace(precision=Precision.FP32, name="fake")
+        engine = SimpleNamespace(precision=Precision.FP32, name="fake", fallback=Fallback.NONE)
         detector = detector or SimpleNamespace(engine=engine, expectation=None)
         detector.recipe = recipe
         return Judge(detector, Path("recipes") / recipe_id, "aa")

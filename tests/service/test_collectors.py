@@ -157,7 +157,7 @@ def test_nothing_of_the_old_recipe_is_left_when_it_was_switched(
     whole.judges.switch({"top": make_judge(recipe_id="new", threshold=7.0)})
     samples = [sample for family in registry.collect() for sample in family.samples]
     (about,) = [sample.labels for sample in samples if sample.name == "inspector_recipe_info"]
-    assert (about["recipe_id"], about["threshold_set_by"]) == ("new", "hand")
+    assert (about["recipe_id"], about["threshold_set_by"], about["fallback"]) == ("new", "hand", "none")
     assert [s.value for s in samples if s.name == "inspector_threshold"] == [7]
     assert [s for s in samples if s.name == "inspector_calibration_score"] == []
 

@@ -10,7 +10,8 @@ from inspector.cli.check.disk import check_disk
 from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
 from inspector.config import Camera, Recipe, Station
-from inspector.errors import ConfigError, InspectorError
+from inspector.errors import ConfigError, DriverError, InspectorError
+from inspector.types import Fallback
 
 _FIX_RECIPE = "restore the folder as it was written, or make it again: inspector train, calibrate, golden"
 
@@ -145,6 +146,12 @@ def _check_device(device: str, *, in_use: bool) -> Finding:
         chosen = choose_device(device)
         if not in_use:
             torch.zeros(1, device=chosen)  # takes some hundred MB of a GPU, which a daemon may need
+    except DriverError as error:
+        fix = (
+            "install a newer driver, or the torch built for this one (docs/line-engineer/install.md, GPU), "
+            "or write device: cpu"
+        )
+        return Finding("device", problem=str(error), fix=fix)
     except (ConfigError, RuntimeError, AssertionError) as error:
         fix = "check nvidia-smi and torch.cuda.is_available(), or set device: auto"
         return Finding("device", problem=f"{device}: cannot be used: {error}", fix=fix)
@@ -174,7 +181,12 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
             proved = f"{count} golden frame(s) judged as expected" if count else "no golden frames"
-            findings.append(Finding(what, f"{engine.precision}, {engine.name}, {proved}"))
+            found = f"{engine.precision}, {engine.name}, {proved}"
+            if engine.fallback is Fallback.NONE:
+                findings.append(Finding(what, found))
+            else:
+                problem = f"{found}: slower than this machine would allow"
+                findings.append(Finding(what, problem=problem, fix=engine.fallback.explanation, fatal=False))
     return findings
 
 

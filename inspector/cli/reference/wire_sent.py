@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inspector.cli.reference.json_forms import SEQ, TEXT, TIME, Schema, define, or_null, refer, say
 from inspector.reasons import MEANINGS
-from inspector.types import SCHEMA, Reason, Result, Verdict
+from inspector.types import SCHEMA, Fallback, Reason, Result, Verdict
 
 RESULT = {
     "schema": "Version of the protocol.",
@@ -119,6 +119,10 @@ def define_status() -> dict[str, Schema]:
             "model_sha256": {"description": RESULT["model_sha256"]} | TEXT,
             "folder": {"description": "Where it was loaded from."} | TEXT,
             "from_station_file": {"description": "The station file names it.", "type": "boolean"},
+            "fallback": {
+                "description": "Why its engine is slower than the machine would allow.",
+                "enum": [fallback.value for fallback in Fallback],
+            },
         }),
         "absence": define("A camera that is offline.", {
             "since_utc_ns": {"description": "Since when, in nanoseconds since 1970."} | TIME,

@@ -156,7 +156,11 @@ class Switcher(Part):
         recipes = {}
         for name, judge in self._judges:
             of_file = named.get(name) == judge.folder
-            recipes[name] = judge.identity | {"folder": str(judge.folder), "from_station_file": of_file}
+            recipes[name] = judge.identity | {
+                "folder": str(judge.folder),
+                "from_station_file": of_file,
+                "fallback": judge.detector.engine.fallback.value,
+            }
         reload = last.pop(None, None)
         return {
             "recipes": recipes,

@@ -220,7 +220,7 @@ class IngestThread(Part):
         judge = self._judges.get(frame.camera)
         is_repeat = (judge is None or judge.refuses_repeats) and self._repeats.note(frame)
         self._count_undated(frame)
-        stale = _describe_age(frame, self.cameras[frame.camera])
+        stale = self.cameras[frame.camera].explain_age(frame.captured_utc_ns, frame.received_utc_ns)
         if stale is not None:
             return Reason.STALE, stale
         if not self._judges.are_loaded:
@@ -290,22 +290,3 @@ class IngestThread(Part):
             self._metrics.source_up.labels(camera).set(up)
             if not up:
                 self._metrics.source_reconnects.labels(camera).inc()
-
-
-def _describe_age(frame: Frame, camera: Camera) -> str | None:
-    """Why a frame's age, by the sender's clock and ours, is none we may trust; None where it is."""
-    limit_ms = camera.age_limit_ms
-    if limit_ms is None:
-        return None
-    if not frame.captured_utc_ns:
-        required = f"captured_utc_ns: required, since max_age_ms is {limit_ms}; got none"
-        return None if camera.max_age_ms == "deadline" else required
-    age_ms = (frame.received_utc_ns - frame.captured_utc_ns) / 1e6
-    if abs(age_ms) <= limit_ms:
-        return None
-    limit = f"{limit_ms} (as deadline_ms)" if camera.max_age_ms == "deadline" else f"{limit_ms}"
-    advice = "synchronise them (NTP, PTP), or set max_age_ms"
-    if age_ms > 0:
-        why = "it was delayed on the way, or the clocks differ"
-        return f"captured {age_ms:.0f} ms before it arrived; max_age_ms is {limit}: {why}: {advice}"
-    return f"captured {-age_ms:.0f} ms after it arrived: the clocks differ by more than max_age_ms, {limit}: {advice}"

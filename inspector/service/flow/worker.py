@@ -40,6 +40,10 @@ _REASONS: dict[type[Exception], Reason] = {
 """What ends one frame and not the flow."""
 _OF_ONE_FRAME = tuple(_REASONS)
 
+_IDLE_S = 0.2
+_POLL_S = 0.001
+"""How long to wait for a frame while the device works: then it is asked whether the oldest frame has ended."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _UnderWay:
@@ -55,8 +59,9 @@ class DeviceWorker(Part):
     """Takes tickets from the buffer, judges them, hands the outcome to the publisher.
 
     As many frames are under way as the engine can use: on a GPU the next one is uploaded and queued while this one is
-    computed, and fills what this one's last batch leaves free, which costs this one nothing. They end in their order,
-    and the buffer gives them by cameras in turn, so that no camera waits longer than for one frame of each other.
+    computed, and fills what this one's last batch leaves free, which costs this one nothing. As long as there is room
+    for one more, a result is never waited for: a frame that comes is begun at once. They end in their order, and the
+    buffer gives them by cameras in turn, so that no camera waits longer than for one frame of each other.
     """
 
     def __init__(
@@ -112,17 +117,17 @@ class DeviceWorker(Part):
         super().die(error)
 
     def _take_in(self) -> None:
-        """Begin a frame where there is room for one; wait for it only where nothing is under way.
+        """Begin a frame where there is room for one; wait for it only where there is nothing else to do.
 
         One at a time: the batches of those under way go between, and their deadlines come first.
         """
-        if self._under_way and len(self._under_way) >= self._under_way[0].judge.detector.engine.frames_in_flight:
+        if not self._has_room:
             return
         ticket = None if self._under_way else self._set_aside
         if ticket is not None:
             self._set_aside = None
         elif self._set_aside is None:
-            ticket = self._buffer.get(timeout_s=0.0 if self._under_way else 0.2)
+            ticket = self._buffer.get(timeout_s=self._choose_wait_s())
         if ticket is None or not self._ledger.is_open(ticket):
             return
         # The camera's newest is begun in any case: no other frame has a better chance, and the estimate may be wrong.
@@ -130,6 +135,22 @@ class DeviceWorker(Part):
             self._begin(ticket)
         else:  # its time goes to one that can still be answered
             self._submit(error_outcome(ticket, Reason.DEADLINE, "not started: too little time was left to judge it"))
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the engine can use one more frame."""
+        return not self._under_way or (len(self._under_way) < self._under_way[0].judge.detector.engine.frames_in_flight)
+
+    @property
+    def _may_wait_for_frames(self) -> bool:
+        """Whether a frame that comes now could be begun: there is room, and none was set aside for want of memory."""
+        return self._has_room and self._set_aside is None and not self._stop_asked.is_set()
+
+    def _choose_wait_s(self) -> float:
+        if not self._under_way:
+            return _IDLE_S
+        all_queued = all(item.run.is_done for item in self._under_way)
+        return _POLL_S if all_queued and self._may_wait_for_frames and not self._under_way[0].run.is_ready else 0.0
 
     def _begin(self, ticket: Ticket) -> None:
         frame = ticket.frame
@@ -154,7 +175,7 @@ class DeviceWorker(Part):
     def _go_on(self) -> None:
         """One micro-batch where tiles wait, then the end of the oldest frame if its result is there.
 
-        Where no tile waits, nothing is left to do but to wait for that result.
+        Where no tile waits and no frame could be begun, nothing is left to do but to wait for that result.
         """
         self._drop_answered()
         first = next((item for item in self._under_way if not item.run.is_done), None)
@@ -163,7 +184,7 @@ class DeviceWorker(Part):
         if not self._under_way:
             return
         oldest = self._under_way[0]
-        if oldest.run.is_ready or (first is None and oldest.run.is_done):
+        if oldest.run.is_ready or (first is None and oldest.run.is_done and not self._may_wait_for_frames):
             self._finish(oldest)
             self._under_way.popleft()
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from inspector.security.settings import SOCKETS
 from inspector.sources.base import LOSSES
+from inspector.types import Fallback
 
 Kind = Literal["counter", "gauge", "histogram", "summary", "info"]
 Values = tuple[str, ...]
@@ -123,11 +124,11 @@ ROWS = (
     Row("threshold", "gauge", "The recipe's threshold.", _OF_CAMERA),
     Row(
         "recipe_info", "info",
-        "The recipe of a camera. Its threshold was set by calibration, by hand, or unknown: then a manual edit "
-        "would not be noticed.",
+        "The recipe of a camera. Its threshold was set by calibration, by hand, or unknown: then a manual edit would "
+        "not be noticed. `fallback`: why its engine is slower than the machine would allow.",
         {
             "camera": OPEN, "recipe_id": OPEN, "backbone": OPEN, "model_sha256": OPEN, "precision": OPEN,
-            "engine": OPEN, "threshold_set_by": OPEN,
+            "engine": OPEN, "fallback": tuple(Fallback), "threshold_set_by": OPEN,
         },
     ),
     Row(

@@ -1,12 +1,17 @@
-"""What is looked at beside recipes and sockets: cameras that people left offline."""
+"""What `inspector check` finds of a station's parts."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
-from inspector.cli.check.parts import check_offline
+import pytest
+
+from inspector.cli.check.parts import _check_device, _check_engines, check_offline
 from inspector.config import Station
+from inspector.device import Driver
+from inspector.types import Fallback
 
 
 def make_station(state_dir: Path) -> Station:
@@ -32,3 +37,36 @@ def test_damaged_file_is_a_warning_that_says_what_a_start_will_do(tmp_path: Path
     (finding,) = check_offline(station)
     assert (finding.what, finding.result) == ("state_dir offline", "WARN")
     assert finding.problem.startswith("all cameras will be offline")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize("in_use", [False, True])
+def test_driver_that_is_too_old_is_a_problem_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, device: str, in_use: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("inspector.device.read_driver", lambda: Driver("550.54.15", 12))
+    finding = _check_device(device, in_use=in_use)
+    assert "this machine has 550.54.15" in str(finding.problem)
+    assert "580" in str(finding.problem)
+    assert "install a newer driver, or the torch built for this one" in str(finding.fix)
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+def test_engine_that_is_slower_than_need_be_is_a_warning_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, fallback: Fallback
+) -> None:
+    engine = SimpleNamespace(precision="fp32", name="an engine", fallback=fallback)
+    detector = SimpleNamespace(engine=engine, recipe=SimpleNamespace(golden=()))
+    monkeypatch.setattr(
+        "inspector.service.flow.judges.load_judges", lambda *args: {"top": SimpleNamespace(detector=detector)}
+    )
+    station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": {"recipe": "lens"}}})
+    (finding,) = _check_engines(station, wanted=True, refused=())
+    if fallback is Fallback.NONE:
+        assert (finding.result, finding.detail) == ("ok", "fp32, an engine, no golden frames")
+    else:
+        assert finding.result == "WARN"
+        assert finding.problem == "fp32, an engine, no golden frames: slower than this machine would allow"
+        assert finding.fix == fallback.explanation != ""

@@ -22,6 +22,7 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
+from inspector.types import Fallback
 
 WAIT_S = 10.0
 
@@ -79,7 +80,7 @@ class Bench:
             weights_sha256=compute_sha256(folder / "weights.safetensors"),
             threshold=SimpleNamespace(value=float(len(folder.name))),
         )
-        engine = SimpleNamespace(precision=Precision.FP32, name="fake")
+        engine = SimpleNamespace(precision=Precision.FP32, name="fake", fallback=Fallback.NONE)
         detector: Any = SimpleNamespace(recipe=recipe, engine=engine)
         return Judge(detector, folder, compute_sha256(folder / "recipe.yaml"))
 

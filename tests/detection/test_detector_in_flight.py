@@ -1,0 +1,82 @@
+"""The detector over a device that computes on while nobody waits; the device is simulated."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inspector.config import Recipe
+from inspector.detection.detector import Detector
+from inspector.detection.run import FrameRun
+from inspector.testing.simulated_device import SimulatedDevice, SimulatedEngine
+from inspector.types import PixelFormat
+
+SIDE = 64
+
+
+def build(device: SimulatedDevice, *, batch: int = 2, **changes: Any) -> Detector:
+    values = {
+        "recipe_id": "bright",
+        "backbone": "resnet18",
+        "weights_sha256": "0" * 64,
+        "preprocessing": {"pixel_format": "Mono8"},
+        "tiling": {"tile_size": SIDE, "stride": SIDE},
+        "threshold": {"value": 0.5, "method": "manual"},
+    }
+    recipe = Recipe.model_validate(values | changes)
+    return Detector(recipe, SimulatedEngine(device, batch=batch, side=SIDE, batch_s=1.0), downloads=device)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "shape", "dtype"),
+    [
+        ({"pixel_format": "Mono8", "frame_hw": [128, 192]}, (128, 192), np.uint8),
+        ({"pixel_format": "RGB8", "frame_hw": [128, 192]}, (128, 192, 3), np.uint8),
+        ({"pixel_format": "Mono8"}, (128, 128), np.uint8),
+    ],
+)
+def test_warm_up_takes_three_blank_frames_of_the_recipes_size_all_the_way(
+    monkeypatch: pytest.MonkeyPatch, preprocessing: dict[str, Any], shape: tuple[int, ...], dtype: type
+) -> None:
+    device = SimulatedDevice()
+    detector = build(device, preprocessing=preprocessing)
+    begin, frames = detector.begin, []
+
+    def note(pixels: Any, pixel_format: PixelFormat, **options: Any) -> FrameRun:
+        frames.append((pixels.shape, pixels.dtype, pixel_format.value))
+        return begin(pixels, pixel_format, **options)
+
+    monkeypatch.setattr(detector, "begin", note)
+    detector.warm_up()
+    assert frames == [(shape, dtype, preprocessing["pixel_format"])] * 3
+    tiles = 3 * (shape[0] // SIDE) * (shape[1] // SIDE)
+    assert device.compute.busy_s == pytest.approx(2 + tiles / 2, abs=0.01)  # and a full batch and a single tile
+    assert len(device.fetched_bytes) == 3  # their maps, as the overlays fetch them
+    assert device.clock.now_s >= 2 + tiles / 2  # all have come when it returns
+
+
+def test_warm_up_ends_without_frames_when_nothing_can_be_judged_yet() -> None:
+    device = SimulatedDevice()
+    build(device, threshold=None).warm_up()
+    assert device.compute.busy_s == 2
+
+
+def test_judgement_keeps_the_map_and_not_the_frame_and_fetches_it_once() -> None:
+    device = SimulatedDevice()
+    detector = build(device)
+    pixels = np.zeros((128, 128), np.uint8)
+    pixels[:40, :40] = 255
+    run = detector.begin(pixels, PixelFormat.MONO8)
+    while not run.is_done:
+        detector.advance([run])
+    judgement, image = detector.finish(run), weakref.ref(run.image)
+    del run
+    gc.collect()
+    assert image() is None
+    assert device.fetched_bytes == [4 * 32 * 32 * 4]  # the four blocks of the defect
+    assert judgement.anomaly_map is judgement.anomaly_map
+    assert device.fetched_bytes[1:] == [128 * 128 * 4]
