@@ -80,7 +80,7 @@ def test_disk_that_takes_no_weights_leaves_the_recipe_that_was_there(good_dir: P
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 1, output
     assert "the training state cannot be saved, training continues without it" in output
-    assert "recipe cannot be written, nothing there was changed" in " ".join(output.split())
+    assert "recipe cannot be written, so nothing there was changed" in " ".join(output.split())
     assert _read(tmp_path / "recipe") == before
     left = [path.name for path in tmp_path.iterdir() if path.name not in ("recipe", ".recipe-training")]
     assert left == []
