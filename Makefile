@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-fast test-networks test-parts chaos lint audit clean
+.PHONY: demo pictures test test-fast test-networks test-parts chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
+
+pictures: demo  ## The docs' pictures of the demo, from what it leaves.
+	$(BIN)/python docs/make_pictures.py demo-output docs/images
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
