@@ -195,7 +195,7 @@ def test_configuration_faults_exit_78_with_file_line_field_rule_and_value(recipe
     unknown = run_with(config | {"colour": "red"}, tmp_path)
     assert unknown.returncode == 78
     assert "station.yaml:" in unknown.stderr
-    assert "colour: unknown key, value 'red'" in unknown.stderr
+    assert "colour: unknown key, got value 'red'" in unknown.stderr
     wrong = run_with(config | {"tile_batch": "many"}, tmp_path)
     assert wrong.returncode == 78
     assert "tile_batch: Input should be a valid integer" in wrong.stderr
@@ -249,7 +249,7 @@ def test_not_finite_weights_exit_78_never_a_pass(tmp_path: Path) -> None:
     (recipe / "recipe.yaml").write_text(dump_recipe(fixed))
     refused = run_with(base_config(recipe), tmp_path)
     assert refused.returncode == 78
-    assert "decoder.layer3.1.bn2.weight: weights must be finite, 64 are not" in refused.stderr
+    assert "decoder.layer3.1.bn2.weight: weights must be finite, but 64 are not" in refused.stderr
 
 
 def test_check_reports_each_part_and_exits_78_when_one_is_wrong(recipe: Path, tmp_path: Path) -> None:
