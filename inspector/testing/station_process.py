@@ -201,7 +201,7 @@ def send_frame(push: zmq.Socket[bytes], pixels: np.ndarray[Any, Any], frame_id: 
     push.send_multipart(build_message("top", frame_id, pixels, **header))
 
 
-def build_message(camera: str, frame_id: str, pixels: np.ndarray[Any, Any], **header: Any) -> list[Any]:
+def build_message(camera: str, frame_id: str, pixels: np.ndarray[Any, Any], /, **header: Any) -> list[Any]:
     """`[header JSON, pixels]` of a raw frame; by hand, so that tests can say what no sender should."""
     shown = {"dtype": str(pixels.dtype), "shape": list(pixels.shape)}
     full = {"camera": camera, "frame_id": frame_id, "encoding": "raw"} | shown | header

@@ -325,7 +325,7 @@ def test_our_own_clients_use_the_key_file_and_say_when_they_are_refused(
         answer = subscriber.wait_for("top", frame_id="x", timeout_s=0.1)
         assert isinstance(answer, Verdict)
         assert (answer.reason, answer.doubt) == ("NO_ANSWER", refusal.why)
-    for key, why in ((keys["stranger"], "the station refuses this key"), (None, "asks for a key")):
+    for key, why in ((keys["stranger"], "the station refuses this key"), (None, "requires a key")):
         with pytest.raises(InspectorError, match=why):
             online.send([tmp_path / "part.png"], to=endpoints["frames"], camera="top", count=1, key=key, fps=0.0,
                         timeout=WAIT_S)  # fmt: skip
