@@ -94,9 +94,8 @@ class Publisher(Part):
         self._status = status
         self._offline = offline
         self._metrics = metrics
-        self._inbox: queue.SimpleQueue[Outcome | Written | _Notice] = (
-            queue.SimpleQueue()
-        )  # bounded by the frames in flight
+        # Bounded by the frames in flight, and the triggers that may be open.
+        self._inbox: queue.SimpleQueue[Outcome | Written | _Notice] = queue.SimpleQueue()
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
         # Counters: a frame left open may be of a camera that this station no longer has.
         self._seqs = Counter(dict.fromkeys(ledger.deadlines_ms, 0) | dict(last_seqs))
