@@ -29,7 +29,13 @@ _OTHERS = {
     b"GIF8": "GIF", b"\0\0\0\x0cjP": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"v/1\x01": "OpenEXR",
     b"#?RADIANCE": "Radiance HDR", b"8BPS": "Photoshop", b"\x93NUMPY": "NumPy", b"%PDF": "PDF", b"\x0a\x05\x01": "PCX",
 }  # fmt: skip
-_STARTS = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|II\*\0|MM\0\*|RIFF....WEBP", re.DOTALL)
+_GAP = rb"\s{1,99}(?:#[^\n]{0,99}\n\s{0,99}){0,9}"  # bounded: it is searched for in all that may follow a picture
+_STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|II[*+]\0|MM\0[*+]|RIFF....WEBP|GIF8[79]a|\0\0\0.ftyp|\0\0\0\x0cjP"
+    rb"|BM.{4}\0{4}.{4}[\x28\x34\x38\x6c\x7c]\0{3}"
+    rb"|P[1-6]%b\d{1,9}%b\d{1,9}\s|P7\nWIDTH" % (_GAP, _GAP),
+    re.DOTALL,
+)
 _MAX_FOLLOWERS = 1000
 
 

@@ -16,16 +16,27 @@ _STARTS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True)
 """Byte order, and whether it is BigTIFF."""
 _WHOLE_NUMBERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 """numpy's name of each type of tag that holds unsigned whole numbers."""
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each type of tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Tags by number, each read when it is asked for, and where the next directory stands; 0: there is none."""
+    """Tags by number, each read when it is asked for.
+
+    Attributes:
+        data: the whole file.
+        order: of its bytes, as `struct` names it.
+        entries: type, number of values and place of each tag.
+        next_offset: where the next directory stands; 0: there is none. None: the data end before it is said.
+        end: where the directory ends, and what its tags point to within the file.
+    """
 
     data: memoryview
     order: str
     entries: Mapping[int, tuple[int, int, int]]
-    next_offset: int
+    next_offset: int | None
+    end: int
 
     def read(self, tag: int) -> np.ndarray[Any, Any]:
         """A tag's values, a view; empty where it is missing or holds no whole numbers.
@@ -95,24 +106,44 @@ def read_at(data: memoryview, order: str, is_big: bool, offset: int) -> Director
     number = order + ("Q" if is_big else "I")
     (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), data, offset)
     start = offset + (8 if is_big else 2)
+    end = start + count * size
     entries: dict[int, tuple[int, int, int]] = {}
-    if start + count * size > len(data):
+    if end > len(data):
         raise struct.error("past the end")
+    # Viewers read Exif that ends here.
+    following = struct.unpack_from(number, data, end)[0] if end + inline <= len(data) else None
     for at in range(start, start + count * size, size):
         tag, type_, values = struct.unpack_from(entry, data, at)
-        place = at + size - inline
-        dtype = _WHOLE_NUMBERS.get(type_)
-        if dtype is not None and values * np.dtype(dtype).itemsize > inline:
+        place, taken = at + size - inline, values * _SIZES.get(type_, 0)
+        if taken > inline:
             (place,) = struct.unpack_from(number, data, place)
+            end = max(end, place + taken) if place + taken <= len(data) else end
         entries[tag] = (type_, values, place)
-    return Directory(data, order, entries, struct.unpack_from(number, data, start + count * size)[0])
+    return Directory(data, order, entries, following, end + inline)
 
 
 def read_exif_orientation(exif: memoryview) -> int:
-    """What Exif data says of how to turn the picture; 1, upright, where it says nothing or cannot be read."""
+    """What Exif data says of how to turn the picture; 1, upright, where it says nothing or cannot be read.
+
+    Raises:
+        BadFrameError: it says so in a type that viewers may read or not.
+    """
     if bytes(exif[:6]) == b"Exif\0\0":
         exif = exif[6:]
     try:
-        return read_first(exif).first(ORIENTATION, 1)
+        directory = read_first(exif)
     except BadFrameError:
         return 1
+    return read_orientation(directory)
+
+
+def read_orientation(directory: Directory) -> int:
+    """The orientation tag (TIFF 6.0, section 8); 1, upright, where there is none.
+
+    Raises:
+        BadFrameError: it holds something else than one whole number.
+    """
+    type_, count, _ = directory.entries.get(ORIENTATION, (3, 1, 0))
+    if type_ not in _WHOLE_NUMBERS or count < 1:
+        raise BadFrameError(f"orientation: must be one unsigned whole number, got {count} of TIFF type {type_}")
+    return directory.first(ORIENTATION, 1)

@@ -24,10 +24,11 @@ from inspector.codec.picture import (
     check_orientation,
     describe_palette,
     look_up,
+    refuse_cut,
     refuse_depth,
     refuse_several,
 )
-from inspector.codec.tags import ORIENTATION, Directory, count_directories, read_first
+from inspector.codec.tags import Directory, count_directories, read_first, read_orientation
 from inspector.errors import BadFrameError
 from inspector.types import PixelFormat
 
@@ -99,11 +100,13 @@ def read_tiff(array: Bytes, bounds: Bounds) -> Picture:
     """
     data = array.data
     directory = read_first(data)
+    if directory.next_offset is None:
+        refuse_cut(len(data))
     refuse_several(count_directories(data, directory, _MAX_PICTURES) + directory.read(_SUB_IFDS).size)
-    check_orientation(directory.first(ORIENTATION, 1))
+    check_orientation(read_orientation(directory))
     form = _read_form(directory)
     bounds.check(form.height, form.width, math.ceil(form.bits / 8) * form.samples)
-    _check_segments(data, directory, form)
+    end = max(directory.end, _check_segments(data, directory, form))
     pixels = _decode(_rewrite(array, directory, is_grey=form.photometric == _PALETTE))
     assumed: tuple[str, ...] = ()
     if form.photometric == _PALETTE:
@@ -113,7 +116,7 @@ def read_tiff(array: Bytes, bounds: Bounds) -> Picture:
     else:
         pixels, pixel_format, assumed = _name(pixels, form)
     stored = f"{form.bits} bit{'s' * (form.bits > 1)}, {_COMPRESSIONS[form.compression]}"
-    return Picture(pixels, pixel_format, "TIFF", stored, array.size, assumed, _ICC in directory.entries)
+    return Picture(pixels, pixel_format, "TIFF", stored, end, assumed, _ICC in directory.entries)
 
 
 def _read_form(directory: Directory) -> _Form:
@@ -152,8 +155,8 @@ def _read_form(directory: Directory) -> _Form:
     )
 
 
-def _check_segments(data: memoryview, directory: Directory, form: _Form) -> None:
-    """See that every strip or tile is there and whole: what is not would be black."""
+def _check_segments(data: memoryview, directory: Directory, form: _Form) -> int:
+    """See that every strip or tile is there and whole: what is not would be black. Where the last one ends."""
     offsets = directory.read(_TILE_OFFSETS if form.has_tiles else _STRIP_OFFSETS)
     counts = directory.read(_TILE_BYTES if form.has_tiles else _STRIP_BYTES)
     what = "tile" if form.has_tiles else "strip"
@@ -172,6 +175,7 @@ def _check_segments(data: memoryview, directory: Directory, form: _Form) -> None
             raise BadFrameError(f"image: must be a complete TIFF, got {len(data)} bytes, {what} {number} is damaged")
     if not number + 1 == len(offsets) == len(counts):
         raise BadFrameError(f"image: must be a complete TIFF of {number + 1} {what}s, got {len(offsets)}")
+    return max(int(offset) + int(count) for offset, count in zip(offsets, counts, strict=True))
 
 
 def _is_whole(segment: memoryview, size: int, compression: int) -> bool:

@@ -249,6 +249,27 @@ FORMS: dict[str, Form] = {
         lambda g: 3 * save(colour(g), "JPEG", exif=orient(1)),
         "must contain one image, got 3",
     ),
+    "bmp after bmp": Form(
+        "several pictures", "colour", lambda g: 2 * save_cv(colour(g), ".bmp"), "must contain one image, got 2"
+    ),
+    "ppm after ppm": Form(
+        "several pictures", "colour", lambda g: 2 * save(colour(g), "PPM"), "must contain one image, got 2"
+    ),
+    "tiff after tiff": Form(
+        "several pictures", "colour", lambda g: 2 * save_tiff(colour(g)), "must contain one image, got 2"
+    ),
+    "bigtiff after jpeg": Form(
+        "several pictures",
+        "colour",
+        lambda g: save(colour(g), "JPEG") + save_tiff(colour(g), bigtiff=True),
+        "must contain one image, got 2",
+    ),
+    "gif after png": Form(
+        "several pictures",
+        "colour",
+        lambda g: save(colour(g), "PNG") + bytes(100) + save(colour(g), "GIF"),
+        "must contain one image, got 2",
+    ),
     "png after png": Form(
         "several pictures", "colour", lambda g: 2 * save(colour(g), "PNG"), "must contain one image, got 2"
     ),

@@ -99,6 +99,7 @@ def test_tiff_is_refused_when_it_has_a_hole(compression: str) -> None:
         ([(262, 3, 1, 32_803)], "got a colour filter array"),
         ([(277, 3, 1, 3)], "must have 1 samples per pixel, plus at most an alpha channel, got 3"),
         ([(274, 3, 1, 2)], "orientation: must be 1"),
+        ([(274, 8, 1, 6)], "orientation: must be one unsigned whole number, got 1 of TIFF type 8"),
         ([(256, 4, 1, 0)], "must have pixels, got 8 × 0"),
     ],
 )  # fmt: skip
@@ -108,6 +109,14 @@ def test_tags_are_held_against_the_file(tags: list[tuple[int, int, int, int]], w
         return
     with pytest.raises(BadFrameError, match=words):
         read_picture(make(*tags))
+
+
+def test_a_directory_without_the_place_of_the_next_is_refused_when_the_file_ends_there() -> None:
+    data = make()
+    directory = data[8 : 8 + 2 + 9 * 12]
+    moved = data[:4] + struct.pack("<I", len(data)) + data[8:].rjust(len(data) - 8, b"\0") + directory
+    with pytest.raises(BadFrameError, match="its end is missing"):
+        read_picture(moved)
 
 
 def test_pictures_are_counted_when_their_directories_lead_round_in_a_circle() -> None:
