@@ -19,14 +19,14 @@ TESTS := $(sort $(shell find tests -name 'test_*.py'))
 DAEMONS := $(filter-out tests/system/test_training.py,$(filter tests/system/%,$(TESTS)))
 LONGEST := tests/training/optimise/test_course.py tests/system/test_training.py tests/training/test_train.py
 SLOW := $(filter tests/training/% tests/engine/% tests/benchmarks/% tests/system/%,$(TESTS)) \
-	tests/recipe/test_conversion.py tests/cli/test_encoder.py
+	tests/recipe/test_conversion.py tests/cli/test_encoder.py tests/test_install.py
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
 	$(PYTEST) $(LONGEST) $(filter-out $(LONGEST) $(DAEMONS),$(TESTS))
 	$(PYTEST) $(DAEMONS)
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
-	$(PYTEST) $(filter-out $(SLOW),$(TESTS))
+	$(PYTEST) -m "not engine" $(filter-out $(SLOW),$(TESTS))
 
 chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
 	-$(BIN)/pip install --quiet --editable '.[fuzz]'
