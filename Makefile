@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo pictures test test-fast test-networks test-parts chaos lint audit clean
+.PHONY: demo pictures test test-fast chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
@@ -12,21 +12,21 @@ demo: $(VENV)/.installed  ## The main job on frames it makes itself; results sta
 pictures: demo  ## The docs' pictures of the demo, from what it leaves.
 	$(BIN)/python docs/make_pictures.py demo-output docs/images
 
+# A worker more than cores, as some wait; OpenMP's threads must not spin meanwhile. A file stays with one, for its fixtures.
+WORKERS ?= $(shell expr $$(nproc) + 1)
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+TESTS := $(sort $(shell find tests -name 'test_*.py'))
+DAEMONS := $(filter-out tests/system/test_training.py,$(filter tests/system/%,$(TESTS)))
+LONGEST := tests/training/optimise/test_course.py tests/system/test_training.py tests/training/test_train.py
+SLOW := $(filter tests/training/% tests/engine/% tests/benchmarks/% tests/system/%,$(TESTS)) \
+	tests/recipe/test_conversion.py tests/cli/test_encoder.py tests/test_install.py
+
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
-	$(BIN)/python -m pytest $(DAEMONS)
+	$(PYTEST) $(LONGEST) $(filter-out $(LONGEST) $(DAEMONS),$(TESTS))
+	$(PYTEST) $(DAEMONS)
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
-	$(BIN)/python -m pytest $(SLOW:%=--ignore %)
-
-NETWORKS := tests/training
-SLOW := tests/training tests/engine tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py
-DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/test_*.py))
-test-networks:
-	$(BIN)/python -m pytest $(NETWORKS)
-
-test-parts:
-	$(BIN)/python -m pytest $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
+	$(PYTEST) -m "not engine" $(filter-out $(SLOW),$(TESTS))
 
 chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
 	-$(BIN)/pip install --quiet --editable '.[fuzz]'

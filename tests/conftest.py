@@ -1,4 +1,4 @@
-"""What every test shares: two threads for torch, and the real data where it is at hand."""
+"""What every test shares: one thread for torch, and the real data where it is at hand."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """Other tests run beside, and OpenVINO's pool would wait for torch's idle threads."""
+    torch.set_num_threads(1)
     logging.getLogger("torch.__trace").setLevel(logging.WARNING)  # thousands of records for each network converted
 
 

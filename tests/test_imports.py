@@ -243,6 +243,14 @@ def test_importing_the_package_is_light_when_nothing_else_is_asked() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_command_that_runs_no_network_starts_without_torch() -> None:
+    code = (
+        "import sys, inspector.cli.app; print(sorted({'torch', 'timm', 'matplotlib', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_station_starts_without_what_only_builds_networks() -> None:
     code = (
         "import sys, inspector.service.daemon, inspector.engine.openvino; "

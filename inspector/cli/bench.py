@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inspector.cli.terminal.options import Device
-from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,6 +41,7 @@ def _load(target: Path, device: str) -> dict[str, Detector]:
     from inspector.config import load_station
     from inspector.device import choose_device
     from inspector.engine.cache import find_user_cache
+    from inspector.recipe.opening import open_detector
     from inspector.service.flow.judges import load_judges
 
     if target.is_file():

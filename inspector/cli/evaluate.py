@@ -11,7 +11,6 @@ import typer
 from inspector.cli.terminal.options import Device, RecipeDir
 from inspector.cli.terminal.progress import show_progress
 from inspector.logs import lines
-from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from rich.table import Column, Table
@@ -105,6 +104,7 @@ def _show(value: Any) -> str:
 
 def _write_report(path: Path, evaluation: Evaluation, folder: Path, device: str) -> None:
     from inspector.device import choose_device
+    from inspector.recipe.opening import open_detector
     from inspector.sinks.overlays import render_overlay
     from inspector.training.evaluation.report import write_report
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inspector.cli.terminal.options import Device, RecipeDir
-from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from inspector.config import Recipe
@@ -34,6 +33,7 @@ def golden(
     from inspector.config import load_recipe
     from inspector.device import choose_device
     from inspector.recipe.golden import prove_golden
+    from inspector.recipe.opening import open_detector
     from inspector.training.golden import KnownFrame, update_golden
 
     if good or bad or clear:

@@ -11,7 +11,6 @@ import typer
 
 from inspector.cli.terminal.options import Device, RecipeDir
 from inspector.logs.lines import escape
-from inspector.recipe.opening import open_detector
 
 if TYPE_CHECKING:
     from inspector.detection.detector import Detector
@@ -32,6 +31,7 @@ def inspect(
     from inspector.cli.terminal.explanation import explain_file
     from inspector.device import choose_device
     from inspector.errors import InspectorError
+    from inspector.recipe.opening import open_detector
     from inspector.training.data.datasets import list_images
 
     files = [file for folder in paths for file in list_images(folder)]

@@ -30,6 +30,7 @@ def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.engine
 def test_throughput_is_that_of_the_frames_timed_when_a_recipe_is_given(run: Any, recipe_dir: Path) -> None:
     status, out = run("bench", recipe_dir, "--frame-hw", 128, 192, "--frames", 3)
     assert status == 0
@@ -39,6 +40,7 @@ def test_throughput_is_that_of_the_frames_timed_when_a_recipe_is_given(run: Any,
     assert values["tiles/s"] == pytest.approx(6 * values["frames/s"], rel=0.05)
 
 
+@pytest.mark.engine
 def test_each_camera_is_timed_when_a_station_is_given(run: Any, recipe_dir: Path, tmp_path: Path) -> None:
     cameras = {name: {"recipe": str(recipe_dir)} for name in ("top", "side")}
     station = {"schema": 1, "station": "press", "state_dir": str(tmp_path / "state"), "cameras": cameras}

@@ -303,6 +303,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
     (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
 
 
+@pytest.mark.engine
 def test_loaded_detector_equals_the_one_saved_when_nothing_changed(
     make: Callable[..., Detector], folder: Path, frame: Any
 ) -> None:

@@ -28,15 +28,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Graphs = dict[str, ov.Model]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread(_two_threads: None) -> Iterator[None]:
-    """As the detector has torch beside OpenVINO, whose pool would wait for torch's idle threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., ReverseDistillation]:
     """A random network with BatchNorms that do something; the arguments are the network's."""

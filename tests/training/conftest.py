@@ -32,8 +32,9 @@ def _reference_engine(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.fixture(autouse=True)
 def _few_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Map normalisation is measured on 16 tiles instead of 256: most of what a training of two steps takes."""
+    """Map normalisation and validation take 16 tiles, not 256 and 64: most of what a training of two steps takes."""
     monkeypatch.setattr("inspector.training.optimise.fitting._NORMALISATION_TILES", 16)
+    monkeypatch.setattr("inspector.training.optimise.fitting._VALIDATION_TILES", 16)
 
 
 @pytest.fixture(scope="session")

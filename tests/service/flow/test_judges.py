@@ -101,6 +101,7 @@ def test_judge_that_was_got_stays_the_same_when_its_camera_is_switched(make_judg
 # ---------------------------------------------------------------- loading
 
 
+@pytest.mark.engine
 def test_judge_names_the_recipe_it_was_loaded_from(lens: Path, tmp_path: Path) -> None:
     judge = load_judge(lens, CPU, 2, tmp_path)
     assert judge.folder == lens

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import pytest
 import torch
 
 from inspector.cli.train import _draw
-from inspector.config import load_recipe
+from inspector.config import Recipe, load_recipe
 from inspector.errors import RecipeError, TrainingError
 from inspector.model import ReverseDistillationLoss
 from inspector.recipe.opening import open_detector
 from inspector.training.calibrate import calibrate
+from inspector.training.optimise import cross_validation
 from inspector.training.optimise.lesson import TrainingProgress
 from inspector.training.optimise.options import TrainOptions
 from inspector.training.thresholds.score_record import load_scores
@@ -49,26 +51,82 @@ def good_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def test_each_frame_counts_when_folds_score_them(
-    good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A training of `OPTIONS` on the frames of `good_dir`, and all that was seen of it.
+
+    Attributes:
+        folder: the recipe's; not to be changed.
+        seen: each progress told.
+        log: what was logged.
+        fitted, scored: the frames that each network was fitted to, and scored.
+        left: other files that the training left behind.
+    """
+
+    recipe: Recipe
+    folder: Path
+    seen: list[TrainingProgress]
+    log: str
+    fitted: list[set[str]]
+    scored: list[set[str]]
+    left: list[Path]
+
+
+@pytest.fixture(scope="module")
+def trainings() -> list[Trained]:
+    """The one, once it is there."""
+    return []
+
+
+@pytest.fixture
+def trained(
+    trainings: list[Trained], good_dir: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> Trained:
+    """Trained in the first test that asks for it: within one, as what each test has changed holds for it too."""
+    if not trainings:
+        trainings.append(_train_watched(good_dir, tmp_path_factory.mktemp("trained") / "recipe", caplog))
+    return trainings[0]
+
+
+def _train_watched(good_dir: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> Trained:
     seen: list[TrainingProgress] = []
-    recipe = train(good_dir, tmp_path / "recipe", OPTIONS, seen.append)
-    assert recipe == load_recipe(tmp_path / "recipe")
+    fitted: list[set[str]] = []
+    scored: list[set[str]] = []
+    fit, score = cross_validation.fit_network, cross_validation.score_frames
+
+    def watch_fit(recipe: Any, frames: Any, validation: Any, *rest: Any) -> Any:
+        fitted.append({path.name for path in (*frames.paths, *validation.paths)})
+        return fit(recipe, frames, validation, *rest)
+
+    def watch_score(detector: Any, paths: Any, *rest: Any) -> Any:
+        scored.append({path.name for path in paths})
+        return score(detector, paths, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cross_validation, "fit_network", watch_fit)
+        patch.setattr(cross_validation, "score_frames", watch_score)
+        recipe = train(good_dir, folder, OPTIONS, seen.append)
+    left = list(folder.parent.glob(".recipe*"))
+    return Trained(recipe, folder, seen, caplog.text, fitted, scored, left)
+
+
+def test_each_frame_counts_when_folds_score_them(good_dir: Path, trained: Trained) -> None:
+    recipe = trained.recipe
+    assert recipe == load_recipe(trained.folder)
     threshold, folds = recipe.threshold, recipe.threshold and recipe.threshold.cross_validated
     assert threshold is not None
     assert folds is not None
     assert (threshold.n_good, threshold.method, threshold.set_by) == (10, "near_highest", "calibration")
     assert threshold.false_reject_bound == pytest.approx(1 - 0.05 ** (1 / 10))
     assert (folds.n_folds, folds.steps, folds.n_deployed, len(folds.gains)) == (2, 2, 1, 2)
-    record = json.loads((tmp_path / "recipe" / "training.json").read_text())
+    record = json.loads((trained.folder / "training.json").read_text())
     assert [len(record[key]) for key in ("frames", "validation_frames", "held_aside")] == [9, 1, 0]
-    scores = load_scores(tmp_path / "recipe")
+    scores = load_scores(trained.folder)
     assert {frame.path for frame in scores.frames} == {path.name for path in good_dir.iterdir()}
     assert sorted(frame.fold or 0 for frame in scores.frames) == [0] * 5 + [1] * 5
     assert threshold.value > max(frame.scores[""] for frame in scores.frames)
     assert all(frame.peaks[0] == pytest.approx(frame.scores[""]) for frame in scores.frames)
-    stages = list(dict.fromkeys(progress.stage for progress in seen))
+    stages = list(dict.fromkeys(progress.stage for progress in trained.seen))
     assert stages == [
         "train fold 1 of 2", "judge fold 1 of 2", "train fold 2 of 2", "judge fold 2 of 2", "train", "calibrate",
         "qualify",
@@ -76,35 +134,16 @@ def test_each_frame_counts_when_folds_score_them(
     assert recipe.qualification is not None
     assert all(4 <= curve.n <= 6 for curve in recipe.qualification.kinds.values())  # one frame has not room for all
     assert recipe.qualification.n_frames == 1  # the one that the network that judges was not trained on
-    assert not list(tmp_path.glob(".recipe*"))
-    assert "folds: each was trained for 2 steps; below 50 steps the scores still grow with every step" in caplog.text
+    assert not trained.left
+    assert "folds: each was trained for 2 steps; below 50 steps the scores still grow with every step" in trained.log
 
 
-def test_no_fold_s_network_sees_the_frames_it_scores(
-    good_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from inspector.training.optimise import cross_validation
-
-    fitted: list[set[Path]] = []
-    scored: list[set[Path]] = []
-    fit, score = cross_validation.fit_network, cross_validation.score_frames
-
-    def watch_fit(recipe: Any, frames: Any, validation: Any, *rest: Any) -> Any:
-        fitted.append({*frames.paths, *validation.paths})
-        return fit(recipe, frames, validation, *rest)
-
-    def watch_score(detector: Any, paths: Any, *rest: Any) -> Any:
-        scored.append(set(paths))
-        return score(detector, paths, *rest)
-
-    monkeypatch.setattr(cross_validation, "fit_network", watch_fit)
-    monkeypatch.setattr(cross_validation, "score_frames", watch_score)
-    train(good_dir, tmp_path / "recipe", OPTIONS)
-    record = load_scores(tmp_path / "recipe")
+def test_no_fold_s_network_sees_the_frames_it_scores(trained: Trained) -> None:
+    record = load_scores(trained.folder)
     for number in range(2):
-        own = {good_dir / frame.path for frame in record.frames if frame.fold == number}
-        assert not own & fitted[number]
-        assert own <= scored[number]
+        own = {frame.path for frame in record.frames if frame.fold == number}
+        assert not own & trained.fitted[number]
+        assert own <= trained.scored[number]
 
 
 def test_frame_that_stands_out_is_named_shown_and_left_out_by_trim(
@@ -140,9 +179,9 @@ def test_frame_that_stands_out_is_named_shown_and_left_out_by_trim(
     assert kept.threshold.value > 1.5 * recipe.threshold.value
 
 
-def test_threshold_moves_without_judging_again_when_no_frames_are_given(good_dir: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "recipe"
-    before = train(good_dir, folder, OPTIONS)
+def test_threshold_moves_without_judging_again_when_no_frames_are_given(trained: Trained, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained.folder, tmp_path / "recipe")
+    before = trained.recipe
     after = calibrate(folder, false_reject_rate=0.2, device="cpu")
     assert after == load_recipe(folder)
     scores = sorted(frame.scores[""] for frame in load_scores(folder).frames)
@@ -176,19 +215,19 @@ def _refuse_what_needs_frames(folder: Path) -> None:
 
 
 def test_frames_of_training_calibrate_again_each_by_the_network_that_never_saw_it(
-    good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trained: Trained, good_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tmp_path / "recipe"
-    trained = train(good_dir, folder, OPTIONS)
+    folder = shutil.copytree(trained.folder, tmp_path / "recipe")
+    before_again = trained.recipe.threshold
     again = calibrate(folder, good_dir, qualification=6, device="cpu")
-    assert trained.threshold is not None
+    assert before_again is not None
     assert again.threshold is not None
-    before, after = trained.threshold.cross_validated, again.threshold.cross_validated
+    before, after = before_again.cross_validated, again.threshold.cross_validated
     assert before is not None
     assert after is not None
     assert after == before.model_copy(update={"gains": after.gains})
     assert after.gains == pytest.approx(before.gains, rel=0.05)  # training may have judged in bf16, and fallen back
-    assert again.threshold.value == pytest.approx(trained.threshold.value, rel=0.05)
+    assert again.threshold.value == pytest.approx(before_again.value, rel=0.05)
     assert again.qualification is not None
     assert again.qualification.n_frames == 1
 
@@ -197,7 +236,7 @@ def test_frames_of_training_calibrate_again_each_by_the_network_that_never_saw_i
     cv2.imwrite(str(tmp_path / "roi.png"), mask)
     for number in range(20, 22):
         _write_frame(good_dir / f"new{number}.png", number)
-    masked = calibrate(folder, good_dir, roi_mask=tmp_path / "roi.png", device="cpu")
+    masked = calibrate(folder, good_dir, roi_mask=tmp_path / "roi.png", qualification=0, device="cpu")
     record = load_scores(folder)
     assert masked.threshold is not None
     assert masked.threshold.cross_validated is not None
@@ -211,9 +250,9 @@ def test_frames_of_training_calibrate_again_each_by_the_network_that_never_saw_i
 
     (folder / "folds" / "1.safetensors").write_bytes((folder / "folds" / "0.safetensors").read_bytes())
     with pytest.raises(RecipeError, match=r"folds/1\.safetensors: altered"):
-        calibrate(folder, good_dir, device="cpu")
+        calibrate(folder, good_dir, qualification=0, device="cpu")
     shutil.rmtree(folder / "folds")
-    calibrate(folder, good_dir, device="cpu")
+    calibrate(folder, good_dir, qualification=0, device="cpu")
     assert "10 of 12 good frames left out, since the recipe was trained on them" in caplog.text
 
 
@@ -268,7 +307,7 @@ def test_folds_are_trained_when_a_fifth_of_the_frames_is_too_few_for_the_target_
     assert TrainOptions(**given).choose_folds(count, steps) == folds
 
 
-def test_killed_training_goes_on_in_the_fold_where_it_stood(good_dir: Path, tmp_path: Path) -> None:
+def test_killed_training_goes_on_in_the_fold_where_it_stood(trained: Trained, good_dir: Path, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
 
@@ -276,11 +315,10 @@ def test_killed_training_goes_on_in_the_fold_where_it_stood(good_dir: Path, tmp_
         if progress.stage == "train" and progress.steps == 2:
             raise Killed
 
-    whole = train(good_dir, tmp_path / "whole", OPTIONS)
     with pytest.raises(Killed):
         train(good_dir, tmp_path / "killed", OPTIONS, kill)
     stages: list[tuple[str, int]] = []
     options = dataclasses.replace(OPTIONS, resume=True)
     resumed = train(good_dir, tmp_path / "killed", options, lambda p: stages.append((p.stage, p.steps)))
     assert not [stage for stage, steps in stages if stage.startswith("train fold") and steps]
-    assert resumed.threshold == whole.threshold
+    assert resumed.threshold == trained.recipe.threshold

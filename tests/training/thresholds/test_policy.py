@@ -31,6 +31,14 @@ from inspector.training.thresholds.policy import (
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Rng = np.random.Generator
+
+
+@pytest.fixture
+def _rough_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few resamples: they say how well the tail is known, which moves neither threshold nor bound."""
+    monkeypatch.setattr("inspector.training.thresholds.tail._RESAMPLES", 20)
+
+
 DRAWS = 10_000
 """Ten times the thousand promised: the share of draws that fail is then known to 0.2 %."""
 
@@ -97,6 +105,7 @@ def test_bound_from_the_rejects_counted_would_fail_when_scores_tie() -> None:
 
 
 @pytest.mark.parametrize("n", [6, 20, 50])
+@pytest.mark.usefixtures("_rough_doubt")
 def test_bound_holds_for_the_whole_function_when_the_tail_is_extrapolated(n: int) -> None:
     rng = np.random.default_rng(3)
     for draw, true_rate in (LAWS["normal"], LAWS["student_t2"]):
@@ -107,6 +116,7 @@ def test_bound_holds_for_the_whole_function_when_the_tail_is_extrapolated(n: int
 
 
 @pytest.mark.parametrize("together", [False, True])
+@pytest.mark.usefixtures("_rough_doubt")
 def test_bound_holds_for_the_frame_when_it_has_zones(together: bool) -> None:
     rng = np.random.default_rng(4)
     failures = 0
@@ -120,6 +130,7 @@ def test_bound_holds_for_the_frame_when_it_has_zones(together: bool) -> None:
     assert failures <= 60
 
 
+@pytest.mark.usefixtures("_rough_doubt")
 def test_bound_holds_for_the_area_chosen_when_each_of_four_was_tried() -> None:
     rng = np.random.default_rng(5)
     failures = {0.95: 0, 0.9875: 0}
@@ -392,6 +403,7 @@ def draw_folds(rng: Rng, n: int, law: Any, contaminated: int) -> Array:
 
 @pytest.mark.parametrize("contamination", [0.0, 0.05, 0.1])
 @pytest.mark.parametrize("name", ["normal", "lognormal", "student_t"])
+@pytest.mark.usefixtures("_rough_doubt")
 def test_bound_holds_when_scores_come_from_folds_and_frames_are_contaminated(name: str, contamination: float) -> None:
     law = {"normal": stats.norm(10, 2), "lognormal": stats.lognorm(0.5, scale=10), "student_t": stats.t(3, 20, 3)}[name]
     rng = np.random.default_rng(15)
