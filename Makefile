@@ -12,8 +12,8 @@ demo: $(VENV)/.installed  ## The main job on frames it makes itself; results sta
 pictures: demo  ## The docs' pictures of the demo, from what it leaves.
 	$(BIN)/python docs/make_pictures.py demo-output docs/images
 
-# A worker more than cores, as some wait; OpenMP's threads must not spin meanwhile. A file stays with one, for its fixtures.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# A worker holds up to 5 GB; OpenMP's threads must not spin while others work. A file stays with one, for its fixtures.
+WORKERS ?= $(shell nproc | awk '{ print $$1 < 4 ? $$1 : 4 }')
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 TESTS := $(sort $(shell find tests -name 'test_*.py'))
 DAEMONS := $(filter-out tests/system/test_training.py,$(filter tests/system/%,$(TESTS)))
@@ -23,7 +23,7 @@ SLOW := $(filter tests/training/% tests/engine/% tests/benchmarks/% tests/system
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
 	$(PYTEST) $(LONGEST) $(filter-out $(LONGEST) $(DAEMONS),$(TESTS))
-	$(PYTEST) $(DAEMONS)
+	$(BIN)/python -m pytest $(DAEMONS)
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
 	$(PYTEST) -m "not engine" $(filter-out $(SLOW),$(TESTS))
