@@ -18,6 +18,7 @@ import typer.main
 import yaml
 
 from inspector.cli.app import EX_CONFIG, app
+from inspector.cli.terminal.guide import BY_COMMAND, BY_ERROR
 from inspector.config import load_station
 from inspector.service.telemetry.catalogue import PREFIX, ROWS
 from inspector.types import Reason, Result
@@ -83,6 +84,15 @@ def find_broken_links(path: Path) -> list[str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_links_and_anchors_of_a_page_lead_somewhere(name: str) -> None:
     assert find_broken_links(PAGES[name]) == []
+
+
+def test_every_command_and_error_names_a_page_that_exists() -> None:
+    root: Any = typer.main.get_command(app)
+    assert set(BY_COMMAND) == set(root.commands)
+    for page in (*BY_COMMAND.values(), *BY_ERROR.values()):
+        file, _, anchor = page.partition("#")
+        assert (DOCS / file).is_file(), page
+        assert not anchor or anchor in list_anchors(DOCS / file), page
 
 
 def test_every_page_can_be_reached_from_the_contents() -> None:
