@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo pictures test test-fast test-networks test-parts chaos lint audit clean
+.PHONY: demo venv pictures test test-fast test-networks test-parts chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
+
+venv: $(VENV)/.installed  ## Installs the program into .venv, and no more.
 
 pictures: demo  ## The docs' pictures of the demo, from what it leaves.
 	$(BIN)/python docs/make_pictures.py demo-output docs/images
