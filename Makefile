@@ -11,8 +11,9 @@ demo: $(VENV)/.installed  ## The main job on frames it makes itself; results sta
 
 venv: $(VENV)/.installed  ## Installs the program into .venv, and no more.
 
-pictures: demo  ## The docs' pictures of the demo, from what it leaves.
-	$(BIN)/python docs/make_pictures.py demo-output docs/images
+pictures: demo $(VENV)/.installed-dev  ## The docs' pictures: of the demo, from what it leaves, and of the dashboards.
+	INSPECTOR_CHAOS=1 INSPECTOR_PANELS=build/panels $(BIN)/python -m pytest tests/system/test_prometheus.py
+	$(BIN)/python docs/make_pictures.py demo-output build/panels docs/images
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts

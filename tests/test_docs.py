@@ -113,6 +113,7 @@ def test_every_picture_is_shown_by_a_page() -> None:
         Path(target).name for path in PAGES.values() for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", read(path))
     }
     assert pictures == shown
+    assert sum(path.stat().st_size for path in (DOCS / "images").iterdir()) < 3_000_000
 
 
 @pytest.mark.parametrize("name", WRITTEN)
