@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo pictures test test-fast chaos lint audit clean
+.PHONY: demo venv pictures test test-fast chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
 
-pictures: demo  ## The docs' pictures of the demo, from what it leaves.
-	$(BIN)/python docs/make_pictures.py demo-output docs/images
+venv: $(VENV)/.installed  ## Installs the program into .venv, and no more.
+
+pictures: demo $(VENV)/.installed-dev  ## The docs' pictures: of the demo, from what it leaves, and of the dashboards.
+	INSPECTOR_CHAOS=1 INSPECTOR_PANELS=build/panels $(BIN)/python -m pytest tests/system/test_prometheus.py
+	$(BIN)/python docs/make_pictures.py demo-output build/panels docs/images
 
 # A worker holds up to 5 GB; OpenMP's threads must not spin while others work. A file stays with one, for its fixtures.
 WORKERS ?= $(shell nproc | awk '{ print $$1 < 4 ? $$1 : 4 }')

@@ -53,7 +53,7 @@ install-files: check-install
 	install -d -m 700 $(CONFIG)/credentials
 	sed 's|/opt/inspector|$(PREFIX)|g' systemd/inspector@.service | install -m 644 /dev/stdin $(UNIT)
 	install -m 644 systemd/inspector.sysusers $(USERS)
-	umask 022 && cp -r README.md CHANGELOG.md LICENSE configs docs systemd/drop-ins $(SHARE)
+	umask 022 && cp -r README.md CHANGELOG.md LICENSE configs systemd/drop-ins $(SHARE)
 	test -e $(CONFIG)/example.yaml || install -m 644 configs/station.yaml $(CONFIG)/example.yaml
 	ln -sfn $(PREFIX)/bin/inspector $(LINK)
 

@@ -18,6 +18,7 @@ import typer.main
 import yaml
 
 from inspector.cli.app import EX_CONFIG, app
+from inspector.cli.terminal.guide import BY_COMMAND, BY_ERROR
 from inspector.config import load_station
 from inspector.service.telemetry.catalogue import PREFIX, ROWS
 from inspector.types import Reason, Result
@@ -85,6 +86,15 @@ def test_links_and_anchors_of_a_page_lead_somewhere(name: str) -> None:
     assert find_broken_links(PAGES[name]) == []
 
 
+def test_every_command_and_error_names_a_page_that_exists() -> None:
+    root: Any = typer.main.get_command(app)
+    assert set(BY_COMMAND) == set(root.commands)
+    for page in (*BY_COMMAND.values(), *BY_ERROR.values()):
+        file, _, anchor = page.partition("#")
+        assert (DOCS / file).is_file(), page
+        assert not anchor or anchor in list_anchors(DOCS / file), page
+
+
 def test_every_page_can_be_reached_from_the_contents() -> None:
     seen, waiting = set[Path](), [ROOT / "README.md"]
     while waiting:
@@ -103,6 +113,7 @@ def test_every_picture_is_shown_by_a_page() -> None:
         Path(target).name for path in PAGES.values() for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", read(path))
     }
     assert pictures == shown
+    assert sum(path.stat().st_size for path in (DOCS / "images").iterdir()) < 3_000_000
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "make_pictures.py"
 GREY, RED = (90, 90, 90), (40, 40, 220)
@@ -48,3 +50,43 @@ def test_demo_without_a_frame_that_failed_is_refused(script: dict[str, Any], tmp
     leave(tmp_path, 1, "ok", "PASS")
     with pytest.raises(SystemExit, match="no frame that failed"):
         script["make_overlay"](tmp_path)
+
+
+def test_white_edge_is_cut_off_but_for_a_margin(script: dict[str, Any]) -> None:
+    image = Image.new("RGB", (200, 100), "white")
+    image.paste((10, 20, 30), (50, 40, 60, 55))
+    cut = script["trim"](image, margin=8)
+    assert cut.size == (10 + 16, 15 + 16)
+    assert cut.getpixel((8, 8)) == (10, 20, 30)
+    assert script["trim"](Image.new("RGB", (20, 10), "white")).size == (20, 10)
+
+
+def test_terminal_is_drawn_with_its_colours(script: dict[str, Any]) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
+    plain = script["draw_terminal"]("inspector tail", "PASS\n")
+    red = script["draw_terminal"]("inspector tail", "PASS\n\x1b[31mFAIL\x1b[0m\n")
+    assert red.width == plain.width
+    assert 10 <= red.height - plain.height <= 24
+
+    def is_red(image: Image.Image) -> bool:
+        pixels = np.asarray(image).astype(int)
+        return bool((pixels[..., 0] - pixels[..., 1] > 100).any())
+
+    assert (is_red(plain), is_red(red)) == (False, True)
+
+
+def test_pictures_of_pages_are_refused_without_a_browser(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"chromium: needed to draw .* \(apt-get install chromium\)"):
+        script["draw_page"](tmp_path / "page.html", (100, 100))
+
+
+def test_picture_is_saved_with_few_colours(script: dict[str, Any], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    script["save"](Image.fromarray(noise), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as saved:
+        assert saved.mode == "P"
+        assert len(saved.getcolors() or ()) <= script["COLOURS"]

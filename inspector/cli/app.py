@@ -28,6 +28,7 @@ from inspector.cli.orders import offline
 from inspector.cli.orders.trigger import trigger
 from inspector.cli.recipe import recipe
 from inspector.cli.schema import schema
+from inspector.cli.terminal.guide import find_page, locate_page
 from inspector.cli.train import train
 from inspector.errors import ConfigError, InspectorError
 
@@ -79,12 +80,17 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     schema,
     bench,
 )
+
+
+def _name_page(command: str, error: InspectorError | None = None) -> str:
+    return f"see {locate_page(find_page(command, error))}"
+
+
 for _command in _COMMANDS:
-    app.command()(_command)
-app.command("import")(import_)
-app.add_typer(encoder.app, name="encoder")
-app.add_typer(journal.app, name="journal")
-app.add_typer(keys.app, name="keys")
+    app.command(epilog=_name_page(_command.__name__))(_command)
+app.command("import", epilog=_name_page("import"))(import_)
+for _name, _group in {"encoder": encoder.app, "journal": journal.app, "keys": keys.app}.items():
+    app.add_typer(_group, name=_name, epilog=_name_page(_name))
 
 
 @app.command(hidden=True)  # for developers
@@ -96,16 +102,16 @@ def reference(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Whe
 
 
 def main() -> None:
-    """Entry point: errors become one message on stderr and an exit status."""
+    """Entry point: errors become one message on stderr, with the page that helps, and an exit status."""
     _write_any_name()
     try:
         app()
-    except ConfigError as error:
-        typer.echo(f"inspector: bad configuration\n{error}", err=True)
-        sys.exit(EX_CONFIG)
     except InspectorError as error:
-        typer.echo(f"inspector: {error}", err=True)
-        sys.exit(1)
+        is_configuration = isinstance(error, ConfigError)
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        heading = "bad configuration\n" if is_configuration else ""
+        typer.echo(f"inspector: {heading}{error}\n{_name_page(command, error)}", err=True)
+        sys.exit(EX_CONFIG if is_configuration else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 

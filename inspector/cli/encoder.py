@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -34,8 +33,6 @@ def fetch(
     """Download ImageNet weights to a file, for `train --encoder-weights FILE` on a machine without a network."""
     from inspector.model.encoder_file import fetch_encoder
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without network it warns of each of ten attempts
-    typer.echo(f"fetching {name} … (without a network this fails after about a minute)", err=True)
     fetched = fetch_encoder(name, out, force=force)
     architecture, _, tag = fetched.name.partition(".")
     typer.echo(f"{architecture}, tag {tag}: {out}, {fetched.bytes} bytes, sha256 {fetched.sha256}")

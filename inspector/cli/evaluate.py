@@ -58,6 +58,7 @@ def evaluate(
         write_whole(json_file, json.dumps(evaluation.to_json(), indent=1).encode())
     if report_file is not None:
         _write_report(report_file, evaluation, recipe, device)
+        typer.echo(f"report: {report_file}")
 
 
 def _print(evaluation: Evaluation) -> None:
@@ -84,7 +85,7 @@ def _list_rows(title: str, rows: dict[str, dict[str, Any]]) -> Table:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    interval = Column("95 % interval", min_width=11)  # whole, on a narrow terminal, too
+    interval = Column("95 % interval", no_wrap=True)  # whole, on a narrow terminal, too
     columns: dict[str, str | Column] = {
         "n": "n", "image_auroc": "AUROC", "escape_rate": "escapes", "escape_interval": interval,
         "pixel_auroc": "pixel AUROC", "aupro": "AUPRO", "aupro_0_05": "AUPRO 0.05",
@@ -92,14 +93,14 @@ def _list_rows(title: str, rows: dict[str, dict[str, Any]]) -> Table:
     shown = [column for column in columns if all(column in row for row in rows.values())]
     table = Table(title, *(columns[column] for column in shown))
     for name, row in rows.items():
-        table.add_row(escape(lines.escape(name)), *(_show(row[column]) for column in shown))
+        table.add_row(escape(lines.escape(name)), *(_show(row[column], digits=3) for column in shown))
     return table
 
 
-def _show(value: Any) -> str:
+def _show(value: Any, digits: int = 4) -> str:
     if isinstance(value, list):
         return "–".join(f"{item:.3f}" for item in value)
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
 def _write_report(path: Path, evaluation: Evaluation, folder: Path, device: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from inspector.cli.terminal.guide import BY_COMMAND, locate_page
 from inspector.errors import InspectorError
 from inspector.sources.registry import KINDS
 from inspector.strict.base import Name
@@ -62,21 +63,25 @@ _STEPS = """\
    Defective ones, where there are some, go into {folder}/frames/bad; they are only used to test.
 2. Train a recipe:
      inspector train {folder}/frames/good --out {folder}/{recipe} --minutes 60
-3. Have it prove itself at every start on frames of known verdict:
+3. Try it on single pictures, and look at the overlays:
+     inspector inspect {folder}/{recipe} {folder}/frames/bad --overlays {folder}/looks
+4. Have it prove itself at every start on frames of known verdict:
      inspector golden {folder}/{recipe} --good GOOD.png --bad BAD.png
-4. Check the station, then run it:
+5. Check the station, then run it:
      inspector check {folder}/{file}
      inspector run {folder}/{file}
-5. See its verdicts, in another terminal:
+6. See its verdicts, in another terminal:
      inspector tail
-{frames}"""
+{frames}
+More: {page}
+"""
 _SENT = """\
-6. Send it frames; they count as simulated, so no part passes for them:
+7. Send it frames; they count as simulated, so no part passes for them:
      inspector send {folder}/frames/good --camera {camera}
    A program sends its own with `inspector.client.Sender`.
 """
 _FETCHED = """\
-6. It takes its frames from the source in {folder}/{file}, cameras.{camera}.source: look at the values there.
+7. It takes its frames from the source in {folder}/{file}, cameras.{camera}.source: look at the values there.
 """
 
 
@@ -160,7 +165,9 @@ def _describe_steps(station: Station, folder: Path, *, camera: str, recipe: str)
 
     is_sent = isinstance(station.cameras[camera].source, ListeningSettings)
     names: dict[str, Any] = {"folder": quote(str(folder)), "camera": camera, "recipe": recipe, "file": STATION_FILE}
-    return _STEPS.format(**names, frames=(_SENT if is_sent else _FETCHED).format(**names))
+    return _STEPS.format(
+        **names, frames=(_SENT if is_sent else _FETCHED).format(**names), page=locate_page(BY_COMMAND["init"])
+    )
 
 
 def _list_fields(settings: type[SourceSettings]) -> Iterator[str]:

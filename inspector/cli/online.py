@@ -90,7 +90,10 @@ def send(
             except ConnectionRefusedError as error:
                 raise InspectorError(str(error)) from error
             except TimeoutError as error:
-                raise InspectorError(f"no daemon accepted a frame at {to} within {timeout} s; {sent} sent") from error
+                raise InspectorError(
+                    f"no daemon accepted a frame at {to} within {timeout} s; {sent} sent; "
+                    "a station takes frames there only for cameras with the source zmq or imagezmq"
+                ) from error
             sent += 1
     typer.echo(f"{sent} frames sent to {to} in {time.monotonic() - started:.1f} s", err=True)
     if left_out:

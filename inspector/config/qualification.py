@@ -113,6 +113,11 @@ class Qualification(Strict):
     (`dent`).
     """
 
+    @property
+    def catches_any(self) -> bool:
+        """Whether there is a kind, a size and a contrast that is caught 90 % of the time, at 95 % confidence."""
+        return any(each.size_px is not None for curve in self.kinds.values() for each in curve.a90_95)
+
 
 def describe_qualification(qualification: Qualification) -> list[str]:
     """What is caught, in short sentences, two for each kind of defect."""

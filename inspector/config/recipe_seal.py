@@ -162,6 +162,9 @@ def list_doubts(recipe: Recipe) -> list[Remark]:
     if recipe.expected_frames is not None and (widened := recipe.expected_frames.list_widened()):
         problem = f"edited, and wider than the good frames justify: {', '.join(widened)}"
         doubts.append(Remark(("expected_frames", "bounds"), problem, "run inspector calibrate to measure them again"))
+    if recipe.qualification is not None and not recipe.qualification.catches_any:
+        problem = "no artificial defect of any tested size is caught 90 % of the time: it may miss most defects"
+        doubts.append(Remark(("qualification",), problem, "train longer, or on more good frames"))
     if not any(golden.verdict == "FAIL" for golden in recipe.golden):
         problem = "no frame with the verdict FAIL: nothing proves at the start that a defective part is rejected"
         doubts.append(Remark(("golden",), problem, "run inspector golden RECIPE --bad FILE"))

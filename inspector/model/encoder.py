@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from inspector.errors import WeightsError
 from inspector.model.backbones import architecture
+
+logger = logging.getLogger(__name__)
 
 LAYERS = ("layer1", "layer2", "layer3")
 """The stages read, in the paper and in every implementation: the bottleneck fuses exactly these three."""
@@ -75,6 +78,11 @@ def _build(name: str, *, pre_trained: bool) -> nn.Module:
 
     # A random encoder with timm's zero-initialised residual branches would be a stack of shortcuts.
     options = {} if pre_trained else {"zero_init_last": False}
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # without network it warns of each of ten attempts
+    if pre_trained:
+        logger.info(
+            "encoder weights: %s, from this PC or else the network; without a network this fails in a minute", name
+        )
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=pre_trained, features_only=True, out_indices=(1, 2, 3), **options

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from inspector.cli import evaluate as evaluate_command
 from inspector.cli.app import app
 from inspector.config import Recipe
 from inspector.training.evaluation import evaluate as evaluation_module
@@ -36,8 +39,18 @@ def test_metrics_are_printed_with_intervals_and_kinds_as_they_are_named(evaluati
     assert done.exit_code == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
     assert ["false_reject_rate", "0.0000", "0.000–0.975"] in rows
-    assert ["[red]", "1", "1.0000", "0.0000", "0.000–0.975", "None", "None", "None"] in rows
+    assert ["[red]", "1", "1.000", "0.000", "0.000–0.975", "None", "None", "None"] in rows
     assert ["n_duplicates_of_training", "not known", ""] in rows
+
+
+def test_table_of_kinds_fits_a_terminal_of_80_columns() -> None:
+    row = {"n": 40, "image_auroc": 0.94, "escape_rate": 0.5, "escape_interval": [0.1, 0.9], "pixel_auroc": 0.99}
+    file = io.StringIO()
+    console = Console(width=80, file=file)
+    console.print(evaluate_command._list_rows("kind", {"blowhole": row | {"aupro": 0.9, "aupro_0_05": 0.8}}))
+    lines = file.getvalue().splitlines()
+    assert {line[-1] for line in lines} == set("┓┃┩│┘")
+    assert {len(line) for line in lines} == {len(lines[0])}
 
 
 def test_metrics_and_frames_are_written_as_json(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def test_next_steps_are_told_with_the_paths_that_were_written(run: Run, tmp_path
     _, printed = run("init", tmp_path / "a b", "--source", kind, "--camera", "side", "--station", "press")
     folder = f"'{tmp_path / 'a b'}'"
     assert f"inspector train {folder}/frames/good --out {folder}/recipes/side" in printed
+    assert f"inspector inspect {folder}/recipes/side {folder}/frames/bad --overlays {folder}/looks" in printed
     assert f"inspector check {folder}/station.yaml" in printed
+    assert printed.endswith("docs/quickstart.md")
     is_sent = kind in {"zmq", "imagezmq"}
     assert ("--camera side" in printed, "cameras.side.source" in printed) == (is_sent, not is_sent)
 

@@ -132,3 +132,4 @@ def test_send_says_that_no_daemon_took_the_only_frame(run: Run, tmp_path: Path) 
         unbound.unbind(unbound.last_endpoint)
         status, printed = run("send", tmp_path / "part.png", "--to", f"tcp://127.0.0.1:{port}", "--timeout", 0.3)
     assert (status, "no daemon accepted a frame" in printed) == (1, True)
+    assert "takes frames there only for cameras with the source zmq or imagezmq" in printed

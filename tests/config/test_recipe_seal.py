@@ -484,6 +484,21 @@ def test_threshold_that_an_earlier_version_extrapolated_still_loads(good: list[f
 BAD = {"file": "golden/bad-1.png", "sha256": SHA, "verdict": "FAIL"}
 
 
+def find_from(size_px: float | None) -> dict[str, Any]:
+    """Two kinds of defect that were tested: lines are never caught, spots from a size on."""
+    line = {
+        "n": 120,
+        "caught": 60,
+        "size_px": {"low": 1.0, "high": 31.0},
+        "contrast": {"low": 10.0, "high": 160.0},
+        "coefficients": [-9.0, 2.0, 1.5],
+        "covariance": [[0.5, 0.0, 0.0], [0.0, 0.1, 0.0], [0.0, 0.0, 0.1]],
+        "a90_95": [{"contrast": 60.0, "size_px": None}],
+    }
+    spot = line | {"a90_95": [{"contrast": 30.0, "size_px": None}, {"contrast": 60.0, "size_px": size_px}]}
+    return {"threshold": 1.0, "n_frames": 8, "kinds": {"line": line, "spot": spot}}
+
+
 @pytest.mark.parametrize(
     ("changes", "doubts"),
     [
@@ -508,6 +523,9 @@ def test_nothing_is_in_doubt_when_calibrated_and_a_bad_golden_frame_is_there() -
     assert str(doubt) == (
         "expected_frames.off: layout, repeated: disabled, so a frame that they would refuse can PASS; empty the list"
     )
+    (doubt,) = list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED, qualification=find_from(None))))
+    assert str(doubt).startswith("qualification: no artificial defect of any tested size is caught 90 % of the time")
+    assert list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED, qualification=find_from(7.9)))) == []
     measured = {name: {"high": 2.0} for name in EXPECTATIONS} | {"layout": {"low": 0.5, "high": 0.9}}
     (doubt,) = list_doubts(seal(recipe_of(**changes, expected_frames=EXPECTED | {"measured": measured})))
     assert doubt.problem == "edited, and wider than the good frames justify: layout"

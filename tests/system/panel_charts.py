@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tests.system.prometheus_proof import Prometheus, substitute
 
 Panel = dict[str, Any]
+_UNITS = {"s": " (s)", "suffix: /s": " (per second)", "percentunit": " (share)", "bytes": " (bytes)"}
 
 
 def draw_dashboard(dashboard: Panel, server: Prometheus, start: float, end: float, out: Path) -> None:
@@ -25,7 +26,9 @@ def draw_dashboard(dashboard: Panel, server: Prometheus, start: float, end: floa
         left, bottom = place["x"] + 0.45, height - (place["y"] + place["h"]) * 0.55 + 0.35
         box = (left / width, bottom / height, (place["w"] - 0.6) / width, (place["h"] * 0.55 - 0.75) / height)
         axes = figure.add_axes(box)
-        axes.set_title(f"{panel['title']} [{panel['fieldConfig']['defaults']['unit']}]", fontsize=9, loc="left")
+        axes.set_title(
+            f"{panel['title']}{_UNITS.get(panel['fieldConfig']['defaults']['unit'], '')}", fontsize=9, loc="left"
+        )
         axes.tick_params(labelsize=7)
         _KINDS[panel["type"]](axes, panel, server, start, end)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +146,7 @@ def _draw_table(axes: Axes, panel: Panel, server: Prometheus, start: float, end:
             colLabels=titles, loc="upper center",
         )  # fmt: skip
         table.auto_set_font_size(False)
-        table.set_fontsize(9)
+        table.set_fontsize(6)
 
 
 def _value(defaults: dict[str, Any], value: float | str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from inspector.cli.check.finding import Finding
+from inspector.cli.terminal.guide import BY_COMMAND, locate_page
 from inspector.cli.terminal.options import StationFile
 from inspector.errors import ConfigError
 from inspector.logs.lines import escape
@@ -66,7 +67,8 @@ def _end(name: str | None, path: Path, findings: Sequence[Finding], *, as_json: 
         typer.echo(json.dumps({"station": name, "ok": not failed, "findings": rows}, indent=2))
     else:
         _print(f"station {name}", rows)
-        typer.echo(f"{failed} of {len(rows)} failed" if failed else "nothing failed")
+        page = locate_page(BY_COMMAND["check"])
+        typer.echo(f"{failed} of {len(rows)} failed; see {page}" if failed else "nothing failed")
     if failed:
         raise typer.Exit(78)
 

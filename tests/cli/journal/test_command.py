@@ -171,14 +171,16 @@ def test_accept_is_refused_while_the_station_runs(
     monkeypatch.setattr("inspector.service.control.lock.find_daemon", lambda _: 4711)
     before = find_mark(path).read_bytes()
     status, printed = run("journal", "accept", station)
-    assert (status, printed) == (1, f"inspector: {station}: the station must be stopped, but process 4711 runs it")
+    assert status == 1
+    assert printed.startswith(f"inspector: {station}: the station must be stopped, but process 4711 runs it see ")
     assert find_mark(path).read_bytes() == before
 
 
 def test_damaged_journal_is_not_accepted(run: Run, station: Path, path: Path) -> None:
     path.write_bytes(b"shopping list" * 400)
     status, printed = run("journal", "accept", station)
-    assert (status, printed) == (1, f"inspector: journal {path}: cannot be accepted: file is not a database")
+    assert status == 1
+    assert printed.startswith(f"inspector: journal {path}: cannot be accepted: file is not a database see ")
 
 
 def test_there_is_nothing_to_accept_when_there_is_no_journal(run: Run, station: Path, path: Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import typer.main
+
+from inspector.cli.app import app, main
 
 Run = Callable[..., tuple[int, str]]
 
@@ -49,7 +53,20 @@ def test_training_is_refused_when_frames_would_be_scaled_in_two_ways(run: Run, t
     rule = "at most one of scale, resize_hw, short_side may be given, got"
     status, printed = run(*arguments, "--scale", 0.5, "--short-side", 96)
     assert status == 1
-    assert printed.endswith(f"options: {rule} scale 0.5, short_side 96")
+    assert f"options: {rule} scale 0.5, short_side 96 see " in printed
     status, printed = run(*arguments, "--resize", 64, 64, "--short-side", 96)
     assert status == 1
-    assert printed.endswith(f"options: {rule} resize_hw (64, 64), short_side 96")
+    assert f"options: {rule} resize_hw (64, 64), short_side 96 see " in printed
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "import"])
+def test_help_shows_the_names_of_all_options_whole_on_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["inspector", command, "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main()
+    printed = set(capsys.readouterr().out.split())
+    root: Any = typer.main.get_command(app)
+    assert {option for each in root.commands[command].params for option in each.opts if "-" in option} <= printed
