@@ -12,7 +12,7 @@ from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed
+from inspector.sources.cameras.driver import Grabbed, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -144,8 +144,10 @@ class PylonDriver:
             try:
                 device_ns = int(result.TimeStamp * self._ns_per_tick)
                 if not result.GrabSucceeded():
-                    return Grabbed(result.BlockID, device_ns, None, f"image damaged: {result.ErrorDescription}")
-                return Grabbed(result.BlockID, device_ns, result.Array)  # the one copy from the driver's buffer
+                    return Grabbed(result.BlockID, device_ns, None, error=f"image damaged: {result.ErrorDescription}")
+                content = result.GetBuffer()  # the one copy from the driver's buffer
+                hw = (result.Height, result.Width)
+                return build_grabbed(result.BlockID, device_ns, content, result.PixelType, hw, result.PaddingX)
             finally:
                 result.Release()
 
