@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,7 @@ from inspector.sources.cameras.pixels import ALIASES, Content, read_pixels
 from inspector.sources.cameras.settings import NAMES, OPTIONAL, FeatureValue
 from inspector.types import PixelFormat
 
+_PLACE = re.compile(r" : \w+Exception thrown.*$", re.DOTALL)
 _ROUNDING = 0.01
 """Share by which a number may differ that a camera rounded."""
 
@@ -95,6 +97,11 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Let go of it; may come at any time, again too."""
+
+
+def strip_place(message: str) -> str:
+    """A message of GenApi's, which all libraries but Aravis use, without the place in its sources at the end."""
+    return _PLACE.sub("", message)
 
 
 def apply_features(driver: Driver, features: Iterable[tuple[str, FeatureValue]]) -> None:

@@ -156,7 +156,7 @@ NAMES = {
 }
 """Names of before SFNC 2.0 that older cameras have."""
 OPTIONAL: Mapping[str, FeatureValue] = {
-    "AcquisitionFrameRateEnable": True, "GammaEnable": True, "BalanceWhiteAuto": "Off", "TriggerSelector": "FrameStart",
-    "TriggerMode": "Off",
+    "OffsetX": 0, "OffsetY": 0, "AcquisitionFrameRateEnable": True, "GammaEnable": True, "BalanceWhiteAuto": "Off",
+    "TriggerSelector": "FrameStart", "TriggerMode": "Off",
 }  # fmt: skip
 """Features without which a camera behaves as if they had these values."""
