@@ -47,5 +47,6 @@ def build_receiver(
     access: Access = Access(),  # noqa: B008 (frozen)
 ) -> ZmqSource | None:
     """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none."""
-    decoder = FrameDecoder(cameras, sockets.max_message, find_frame_hw)
+    sent = {name: camera for name, camera in cameras.items() if camera.source.is_sent}
+    decoder = FrameDecoder(sent, sockets.max_message, find_frame_hw)
     return ZmqSource(context, sockets, decoder, access) if decoder.cameras else None
