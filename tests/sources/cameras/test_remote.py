@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError
+from inspector.sources.cameras import remote as module
 from inspector.sources.cameras.driver import Grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
@@ -90,7 +91,9 @@ def test_library_that_crashes_is_told(driver: RemoteDriver) -> None:
         driver.write_feature("crash", "1")
 
 
-def test_child_ends_when_it_is_closed(driver: RemoteDriver) -> None:
+def test_child_ends_by_itself_when_it_is_closed(driver: RemoteDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KILL_S", 60)
+    monkeypatch.setattr(module, "_CLOSE_S", 60)
     child = driver._child
     assert child is not None
     driver.close()
