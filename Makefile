@@ -33,7 +33,8 @@ test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor min
 
 chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
 	-$(BIN)/pip install --quiet --editable '.[fuzz]'
-	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system tests/client/test_histories.py tests/codec/test_fuzz.py
+	INSPECTOR_CHAOS=1 $(BIN)/python -m pytest -s tests/system tests/client/test_histories.py tests/codec/test_fuzz.py \
+		tests/sources/test_rtsp.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -15,7 +15,8 @@ from inspector import __version__, logs
 from inspector.cli import encoder, keys, online
 from inspector.cli.bench import bench
 from inspector.cli.calibrate import calibrate
-from inspector.cli.cameras import cameras, snapshot
+from inspector.cli.cameras.command import cameras, snapshot
+from inspector.cli.cameras.record import record
 from inspector.cli.check.command import check
 from inspector.cli.demo.command import demo
 from inspector.cli.evaluate import evaluate
@@ -71,6 +72,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     check,
     cameras,
     snapshot,
+    record,
     online.send,
     online.tail,
     recipe,

@@ -161,9 +161,7 @@ def _make_source_folder(station: Station, folder: Path) -> None:
 
 
 def _describe_steps(station: Station, folder: Path, *, camera: str, recipe: str) -> str:
-    from inspector.sources.settings import ListeningSettings
-
-    is_sent = isinstance(station.cameras[camera].source, ListeningSettings)
+    is_sent = station.cameras[camera].source.is_sent
     names: dict[str, Any] = {"folder": quote(str(folder)), "camera": camera, "recipe": recipe, "file": STATION_FILE}
     return _STEPS.format(
         **names, frames=(_SENT if is_sent else _FETCHED).format(**names), page=locate_page(BY_COMMAND["init"])

@@ -1,4 +1,4 @@
-"""Image files of a folder, in the order of their names; once, or watching for new ones."""
+"""Image files of a folder, in the order of their names; once, or watching for new ones. Recordings: see `replay`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
 from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError, UnsettledFileError
@@ -19,6 +20,7 @@ from inspector.files import Stamp, read_stamp, read_whole
 from inspector.sources.base import Source, Unanswering, build_frame
 from inspector.sources.detached import DetachedSource
 from inspector.sources.memory import NO_MEMORY, FileMemory
+from inspector.sources.replay import ReplaySource
 from inspector.sources.settings import AgeDoubt, SourceSettings
 from inspector.strict.claims import Claim
 from inspector.types import FileVersion, Frame, PixelFormat, TakenFile
@@ -54,6 +56,16 @@ class FolderSettings(SourceSettings):
     judge_again: bool = False
     """true: files that were judged before a restart are judged again. false: each file once; it is known by its name,
     its size and the time of its last change."""
+    recorded: bool = False
+    """true: the folder is one that `inspector record` wrote. Its frames come at the pace at which they were recorded,
+    with their ids, as old as they were, and are marked simulated. false: image files, as fast as they are read."""
+
+    @field_validator("recorded")
+    @classmethod
+    def _not_watched(cls, recorded: bool, info: ValidationInfo) -> bool:
+        if recorded and info.data.get("watch"):
+            raise ValueError("must be false where watch is true: a recording gets no more frames")
+        return recorded
 
     @property
     def folder(self) -> Path:
@@ -69,6 +81,8 @@ class FolderSettings(SourceSettings):
 
     def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
         kept = NO_MEMORY if self.judge_again else memory
+        if self.recorded:
+            return DetachedSource(ReplaySource(camera, self.path, memory=kept))
         options: dict[str, Any] = {"watch": self.watch, "poll_s": self.poll_s, "simulated": simulated}
         return DetachedSource(FolderSource(camera, self.path, **options, memory=kept))
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from inspector.security.gate import Access
 from inspector.security.settings import Sockets
 from inspector.sources.base import Source
+from inspector.sources.cameras.gentl import GentlSettings
 from inspector.sources.cameras.gige import GigeSettings
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.folder import FolderSettings
@@ -21,7 +22,7 @@ from inspector.sources.wire import FindFrameHw, FrameDecoder
 from inspector.sources.zmq import ImagezmqSettings, ZmqSettings, ZmqSource
 
 AnySource = Annotated[
-    ZmqSettings | ImagezmqSettings | FolderSettings | OpencvSettings | PylonSettings | GigeSettings,
+    ZmqSettings | ImagezmqSettings | FolderSettings | OpencvSettings | PylonSettings | GigeSettings | GentlSettings,
     Field(discriminator="type"),
 ]
 """What `source` of a camera may be. A new kind is known once it stands here."""
@@ -46,5 +47,6 @@ def build_receiver(
     access: Access = Access(),  # noqa: B008 (frozen)
 ) -> ZmqSource | None:
     """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none."""
-    decoder = FrameDecoder(cameras, sockets.max_message, find_frame_hw)
+    sent = {name: camera for name, camera in cameras.items() if camera.source.is_sent}
+    decoder = FrameDecoder(sent, sockets.max_message, find_frame_hw)
     return ZmqSource(context, sockets, decoder, access) if decoder.cameras else None

@@ -68,6 +68,11 @@ class SourceSettings(Strict):
         """What the daemon's user must be able to read; None: no files."""
         return None
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether its frames are sent to the station's own sockets; else it has a source of its own."""
+        return False
+
     def anchor(self, folder: Path) -> Self:
         """The same settings, with relative paths resolved against `folder`."""
         return self
@@ -103,6 +108,10 @@ class ListeningSettings(SourceSettings):
     can_be_fired = True
 
     pixel_format: PixelFormat
+
+    @property
+    def is_sent(self) -> bool:
+        return True
 
     def name_sender(self, camera: str) -> str | None:
         """The text by which its sender names itself instead of the camera; None: it names the camera."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import zmq
 from pydantic import Field, field_validator
@@ -15,11 +16,15 @@ from inspector.security.farewell import find_envelope
 from inspector.security.gate import Access, Gate
 from inspector.security.settings import Sockets
 from inspector.security.sockets import Binding, bind, read_peer, receive
-from inspector.sources.settings import AgeDoubt, ListeningSettings
+from inspector.sources.base import Source
+from inspector.sources.imagezmq import ImagezmqSubscription
+from inspector.sources.memory import NO_MEMORY, FileMemory
+from inspector.sources.settings import AgeDoubt, ListeningSettings, SourceSettings
 from inspector.sources.wire import FrameDecoder
 from inspector.strict.claims import Claim, claim_text
 from inspector.types import Frame, PixelFormat
 
+_PUBLISHER = re.compile(r"tcp://\S+:\d{1,5}|ipc://\S+")
 _RECEIVE_QUEUE = 4
 """High-water mark in messages: frames wait in the byte-bounded buffer, not here where nobody counts them."""
 
@@ -48,6 +53,8 @@ class ImagezmqSettings(ListeningSettings):
     """The text that the sender gives. null: the camera's name."""
     pixel_format: PixelFormat = PixelFormat.BGR8
     """Of raw frames with three channels; OpenCV's order by default, which imagezmq senders use."""
+    subscribe: Annotated[str, Field(max_length=200)] | None = None
+    """Where a sender without REQ publishes, such as `tcp://192.168.10.7:5555`. null: it sends here."""
 
     @field_validator("sender")
     @classmethod
@@ -56,11 +63,39 @@ class ImagezmqSettings(ListeningSettings):
             raise ValueError("must be printable text without leading or trailing blanks")
         return sender
 
+    @field_validator("subscribe")
+    @classmethod
+    def _is_address(cls, subscribe: str | None) -> str | None:
+        if subscribe is not None and not _PUBLISHER.fullmatch(subscribe):
+            raise ValueError("must be tcp://HOST:PORT or ipc://PATH")
+        return subscribe
+
+    @property
+    def is_sent(self) -> bool:
+        return self.subscribe is None
+
     def list_claims(self, camera: str, folder: Path) -> Iterator[Claim]:
         yield claim_text((camera, "source", "sender"), "sender", self.name_sender(camera))
+        if self.subscribe is not None:
+            place = (camera, "source", "subscribe")
+            yield Claim(place, "publisher", repr(self.subscribe), ("publisher", self.subscribe))
+
+    def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source | None:
+        if self.subscribe is None:
+            return None
+        max_bytes = Sockets().max_message
+        decoder = FrameDecoder({camera: _Subscribed(self, simulated)}, max_bytes)
+        return ImagezmqSubscription(camera, self.subscribe, decoder, 2 * max_bytes)
 
     def name_sender(self, camera: str) -> str:
         return self.sender or camera
+
+
+class _Subscribed(NamedTuple):
+    """See `Sourced`."""
+
+    source: SourceSettings
+    simulated: bool
 
 
 class ZmqSource:

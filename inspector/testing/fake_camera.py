@@ -18,7 +18,7 @@ HW = (48, 64)
 def make_image(block_id: int, *, device_ns: int = 0, error: str | None = None) -> Grabbed:
     """A grey image, or one that did not come whole."""
     pixels = None if error else np.full(HW, block_id % 256, np.uint8)
-    return Grabbed(block_id, device_ns, pixels, error)
+    return Grabbed(block_id, device_ns, pixels, error=error)
 
 
 class FakeCamera:

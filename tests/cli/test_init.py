@@ -101,7 +101,10 @@ def test_folder_that_cannot_be_written_is_told(run: Run, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--source", "usb"), "'--source': must be one of zmq, imagezmq, folder, opencv, pylon, gige, got 'usb'"),
+        (
+            ("--source", "usb"),
+            "'--source': must be one of zmq, imagezmq, folder, opencv, pylon, gige, genicam, got 'usb'",
+        ),
         (("--camera", "a b"), "'--camera': must be 1 to 64 of A-Z a-z 0-9 _ . -, "),
         (("--station", "-x"), "'--station': must be 1 to 64 of "),
         ((), "'--station': required here: must be 1 to 64 of "),

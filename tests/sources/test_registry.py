@@ -21,6 +21,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "opencv": {"device": 0},
     "pylon": {},
     "gige": {},
+    "genicam": {"producer": "maker.cti"},
 }
 """What must be said beside the type."""
 CONTRACT = [name for name in (*Source.__annotations__, *vars(Source)) if not name.startswith("_")]

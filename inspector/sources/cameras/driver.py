@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from inspector.errors import NotConnectedError
+from inspector.codec import Pixels
+from inspector.errors import BadFrameError, NotConnectedError
+from inspector.sources.cameras.pixels import ALIASES, Content, read_pixels
 from inspector.sources.cameras.settings import NAMES, OPTIONAL, FeatureValue
+from inspector.types import PixelFormat
 
+_PLACE = re.compile(r" : \w+Exception thrown.*$", re.DOTALL)
 _ROUNDING = 0.01
 """Share by which a number may differ that a camera rounded."""
-_ALIASES = {"RGB8": "RGB8Packed", "BGR8": "BGR8Packed"}
-"""Pixel formats by their names of before PFNC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,26 @@ class Grabbed:
     Attributes:
         block_id: the camera's number for it; None: it numbers nothing.
         device_ns: when the camera took it, by its own clock; 0: it does not say.
-        pixels: (H, W) or (H, W, 3), in memory that nobody writes to any more; None: it did not come whole.
-        error: why not.
+        pixels: as in `Frame`, in memory that nobody writes to any more; None: it did not come whole.
+        pixel_format: what they hold.
+        error: why there are none.
     """
 
     block_id: int | None
     device_ns: int
-    pixels: np.ndarray[Any, Any] | None
+    pixels: Pixels | None
+    pixel_format: PixelFormat = PixelFormat.MONO8
     error: str | None = None
+
+
+def build_grabbed(
+    block_id: int | None, device_ns: int, content: Content, number: int, hw: tuple[int, int], padding: int = 0
+) -> Grabbed:
+    """An image that came whole, as the library says; see `read_pixels` for what it is made of."""
+    try:
+        return Grabbed(block_id, device_ns, *read_pixels(content, number, hw, padding))
+    except BadFrameError as error:
+        return Grabbed(block_id, device_ns, None, error=f"image damaged: {error}")
 
 
 class Driver(Protocol):
@@ -86,28 +99,49 @@ class Driver(Protocol):
         """Let go of it; may come at any time, again too."""
 
 
+def strip_place(message: str) -> str:
+    """A message of GenApi's, which all libraries but Aravis use, without the place in its sources at the end."""
+    return _PLACE.sub("", message)
+
+
 def apply_features(driver: Driver, features: Iterable[tuple[str, FeatureValue]]) -> None:
     """Write all in their order, then read all back.
 
     Raises:
         NotConnectedError: a feature is not there, or refused, or has another value afterwards; says which.
     """
-    written: dict[str, FeatureValue] = {}
+    selected: dict[str, FeatureValue] = {}
+    written: dict[tuple[str, tuple[tuple[str, FeatureValue], ...]], FeatureValue] = {}
     for name, asked in features:
         value = asked
         found = next((each for each in NAMES.get(name, (name,)) if driver.has_feature(each)), None)
         if found is None:
-            if name in OPTIONAL:
+            if OPTIONAL.get(name) == value:
                 continue
             raise NotConnectedError(f"{name}: the camera has no such feature")
         if found == "GainRaw" and isinstance(value, float):
             value = round(value)  # in steps
-        _write(driver, found, value)
-        written[found] = value
-    for name, value in written.items():
-        got = driver.read_feature(name)
-        if not _is_same(value, got):
-            raise NotConnectedError(f"{name}: asked for {_to_text(value)}, the camera has {got}")
+        if found.endswith("Selector"):  # of several features of a name, it says which one is meant from now on
+            _select(driver, selected, found, value)
+        else:
+            _write(driver, found, value)
+            written[found, tuple(selected.items())] = value
+    for (name, selection), value in written.items():
+        for selector, choice in selection:
+            if selected[selector] != choice:
+                _select(driver, selected, selector, choice)
+        _check(driver, name, value)
+
+
+def _select(driver: Driver, selected: dict[str, FeatureValue], name: str, value: FeatureValue) -> None:
+    _write(driver, name, value)
+    _check(driver, name, value)
+    selected[name] = value
+
+
+def _check(driver: Driver, name: str, value: FeatureValue) -> None:
+    if not _is_same(value, got := driver.read_feature(name)):
+        raise NotConnectedError(f"{name}: asked for {_to_text(value)}, the camera has {got}")
 
 
 def _write(driver: Driver, name: str, value: FeatureValue) -> None:
@@ -115,9 +149,9 @@ def _write(driver: Driver, name: str, value: FeatureValue) -> None:
     try:
         driver.write_feature(name, text)
     except NotConnectedError:
-        if name != "PixelFormat" or text not in _ALIASES:
+        if name != "PixelFormat" or text not in ALIASES:
             raise
-        driver.write_feature(name, _ALIASES[text])
+        driver.write_feature(name, ALIASES[text])
 
 
 def _to_text(value: FeatureValue) -> str:
@@ -128,7 +162,7 @@ def _is_same(asked: FeatureValue, got: str) -> bool:
     if isinstance(asked, bool):
         return (got.strip().lower() in {"1", "true"}) == asked
     if isinstance(asked, str):
-        return got in {asked, _ALIASES.get(asked)}
+        return got in {asked, ALIASES.get(asked)}
     try:
         return abs(float(got) - asked) <= _ROUNDING * abs(asked) if isinstance(asked, float) else float(got) == asked
     except ValueError:

@@ -7,28 +7,14 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import numpy as np
 
 from inspector.errors import NotConnectedError
 from inspector.sources.base import RUN, Unanswering, build_frame
 from inspector.sources.cameras.clock import BlockCounter, DeviceClock
 from inspector.sources.cameras.driver import Driver, Grabbed, apply_features
+from inspector.sources.cameras.pixels import ALIASES, FORMATS
 from inspector.sources.cameras.settings import GenicamSettings, list_features
 from inspector.types import Frame, PixelFormat
-
-_FORMATS = {
-    "Mono8": PixelFormat.MONO8,
-    "Mono10": PixelFormat.MONO16,
-    "Mono12": PixelFormat.MONO16,
-    "Mono16": PixelFormat.MONO16,
-    "RGB8": PixelFormat.RGB8,
-    "RGB8Packed": PixelFormat.RGB8,
-    "BGR8": PixelFormat.BGR8,
-    "BGR8Packed": PixelFormat.BGR8,
-}
-"""What the pixels of each of the camera's formats are here."""
 
 
 class GenicamSource(Unanswering):
@@ -50,7 +36,6 @@ class GenicamSource(Unanswering):
         self._driver = driver
         self._simulated = simulated
         self._is_open = False
-        self._pixel_format = PixelFormat.MONO8
         self._blocks, self._clock = BlockCounter(), DeviceClock()
         self._last_frame = 0.0
         self._is_overdue = False
@@ -71,17 +56,16 @@ class GenicamSource(Unanswering):
             self._driver.open()
             self._is_open = True
             apply_features(self._driver, list_features(self._settings))
-            self._pixel_format = self._read_format()
+            self._check_format()
             self._driver.start()
         self._blocks, self._clock = BlockCounter(), DeviceClock()
         self._last_frame = time.monotonic()
         self._fired, self._next_trigger, self._is_overdue = None, 0.0, False
 
-    def _read_format(self) -> PixelFormat:
+    def _check_format(self) -> None:
         name = self._driver.read_feature("PixelFormat")
-        if name not in _FORMATS:
-            raise NotConnectedError(f"PixelFormat: must be one of {', '.join(_FORMATS)}, the camera has {name}")
-        return _FORMATS[name]
+        if name not in {*FORMATS, *ALIASES.values()}:
+            raise NotConnectedError(f"PixelFormat: must be one of {', '.join(FORMATS)}, the camera has {name}")
 
     def read(self, timeout_s: float) -> Frame | None:
         """See `Source.read`."""
@@ -120,11 +104,10 @@ class GenicamSource(Unanswering):
     def _accept(self, grabbed: Grabbed) -> Frame | None:
         self._last_frame = time.monotonic()
         self._losses["gap"] += self._blocks.count_missing(grabbed.block_id)
-        error = grabbed.error or _find_fault(grabbed.pixels, self._pixel_format)
-        if error is None:
+        if grabbed.error is None:
             return self._build_frame(grabbed)
         self._losses["damaged"] += 1
-        return None if self._settings.trigger == "free" else self._build_frame(grabbed, error)
+        return None if self._settings.trigger == "free" else self._build_frame(grabbed, grabbed.error)
 
     def _build_frame(self, grabbed: Grabbed | None, error: str | None = None) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
@@ -134,8 +117,8 @@ class GenicamSource(Unanswering):
         return build_frame(
             self.name,
             f"{self.name}-{RUN}-{next(self._numbers)}",
-            None if grabbed is None or error else grabbed.pixels,
-            self._pixel_format,
+            None if grabbed is None else grabbed.pixels,
+            PixelFormat.MONO8 if grabbed is None else grabbed.pixel_format,
             received_utc_ns=now_utc_ns,
             received_monotonic_ns=now_ns,
             captured_utc_ns=captured_utc_ns,
@@ -162,14 +145,3 @@ class GenicamSource(Unanswering):
         except NotConnectedError as error:
             self.close()
             raise NotConnectedError(f"camera {self.name}: {error}") from error
-
-
-def _find_fault(pixels: np.ndarray[Any, Any] | None, pixel_format: PixelFormat) -> str | None:
-    """Why these are no pixels of that format; None: they are."""
-    if pixels is None:
-        return "no pixels"
-    is_grey = pixel_format in {PixelFormat.MONO8, PixelFormat.MONO16}
-    dtype = np.uint16 if pixel_format is PixelFormat.MONO16 else np.uint8
-    if pixels.dtype != dtype or pixels.ndim != (2 if is_grey else 3) or (not is_grey and pixels.shape[2] != 3):
-        return f"pixels: must be {pixel_format.value}, got {pixels.dtype} of shape {pixels.shape}"
-    return None

@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed
+from inspector.sources.cameras.driver import Grabbed, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -184,21 +183,14 @@ class GigeDriver:
 
 def _read(aravis: Any, buffer: Any) -> Grabbed:
     status = buffer.get_status()
-    block_id = int(buffer.get_frame_id())
+    block_id, device_ns = int(buffer.get_frame_id()), int(buffer.get_timestamp())
     if status != aravis.BufferStatus.SUCCESS:
-        return Grabbed(block_id, int(buffer.get_timestamp()), None, f"image damaged: {status.value_nick}")
-    height, width = buffer.get_image_height(), buffer.get_image_width()
+        return Grabbed(block_id, device_ns, None, error=f"image damaged: {status.value_nick}")
+    hw = (buffer.get_image_height(), buffer.get_image_width())
     content = buffer.get_data()  # the one copy from the camera's buffer
-    bits = (buffer.get_image_pixel_format() >> 16) & 0xFF  # of a pixel, in all of PFNC's numbers
-    dtype, channels = (np.uint16, 1) if bits == 16 else (np.uint8, bits // 8)
-    count = height * width * channels
-    if bits % 8 or len(content) < count * np.dtype(dtype).itemsize:
-        return Grabbed(
-            block_id, int(buffer.get_timestamp()), None, f"image damaged: {len(content)} bytes of {bits} bits"
-        )
-    pixels = np.frombuffer(content, dtype, count)
-    shape = (height, width) if channels == 1 else (height, width, channels)
-    return Grabbed(block_id, int(buffer.get_timestamp()), pixels.reshape(shape))
+    return build_grabbed(
+        block_id, device_ns, content, buffer.get_image_pixel_format(), hw, buffer.get_image_padding()[0]
+    )
 
 
 @contextlib.contextmanager

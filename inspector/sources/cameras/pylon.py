@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed
+from inspector.sources.cameras.driver import Grabbed, build_grabbed, strip_place
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -21,12 +20,8 @@ from inspector.sources.settings import Device
 
 _BUFFERS = 8
 """Images that the camera may send while one is taken away; more would only make frames older."""
-
-
 _READY_MS = 2000
 """How long the camera may be busy with an image before it takes the next trigger."""
-_PLACE = re.compile(r" : \w+Exception thrown.*$", re.DOTALL)
-"""The place in Basler's sources that its messages end with."""
 
 
 class PylonSettings(GenicamSettings):
@@ -144,8 +139,10 @@ class PylonDriver:
             try:
                 device_ns = int(result.TimeStamp * self._ns_per_tick)
                 if not result.GrabSucceeded():
-                    return Grabbed(result.BlockID, device_ns, None, f"image damaged: {result.ErrorDescription}")
-                return Grabbed(result.BlockID, device_ns, result.Array)  # the one copy from the driver's buffer
+                    return Grabbed(result.BlockID, device_ns, None, error=f"image damaged: {result.ErrorDescription}")
+                content = result.GetBuffer()  # the one copy from the driver's buffer
+                hw = (result.Height, result.Width)
+                return build_grabbed(result.BlockID, device_ns, content, result.PixelType, hw, result.PaddingX)
             finally:
                 result.Release()
 
@@ -180,7 +177,7 @@ def _translating(what: str = "") -> Iterator[None]:
     try:
         yield
     except genicam.GenericException as error:
-        raise NotConnectedError(f"{what}{_PLACE.sub('', str(error))}") from error
+        raise NotConnectedError(f"{what}{strip_place(str(error))}") from error
 
 
 def _list_names(device: Any) -> Iterator[str]:

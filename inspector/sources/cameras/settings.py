@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from inspector.sources.cameras.pixels import Format
 from inspector.sources.settings import SourceSettings
+from inspector.strict.base import Strict
 from inspector.strict.claims import Claim
 
 FeatureValue = bool | int | float | str
-Format = Literal["Mono8", "Mono10", "Mono12", "Mono16", "RGB8", "BGR8"]
+
+
+class WhiteBalance(Strict):
+    """How much each colour is amplified, by the camera; null: left as it is."""
+
+    red: Annotated[float, Field(gt=0)] | None = None
+    """Factor of red."""
+    green: Annotated[float, Field(gt=0)] | None = None
+    """Factor of green."""
+    blue: Annotated[float, Field(gt=0)] | None = None
+    """Factor of blue."""
 
 
 class GenicamSettings(SourceSettings):
@@ -26,7 +38,10 @@ class GenicamSettings(SourceSettings):
     is_exclusive = True
 
     pixel_format: Format | None = None
-    """How the camera sends pixels. Mono10 and Mono12 become 16-bit frames with the camera's own numbers."""
+    """How the camera sends pixels. 10 and 12 bits, packed or not, become 16-bit frames with the camera's own numbers.
+    Bayer patterns become RGB8, interpolated bilinearly. Of RGBa8 and BGRa8 the alpha is left out."""
+    binning: Annotated[int, Field(ge=1)] | None = None
+    """Pixels of the sensor, across and down, that become one. `width` and the others count what remains."""
     width: Annotated[int, Field(gt=0)] | None = None
     """Of the region that is read, in pixels."""
     height: Annotated[int, Field(gt=0)] | None = None
@@ -39,6 +54,10 @@ class GenicamSettings(SourceSettings):
     """Exposure time in microseconds."""
     gain: Annotated[float, Field(ge=0)] | None = None
     """Gain, in the camera's unit: dB, or steps where it has `GainRaw` only."""
+    gamma: Annotated[float, Field(gt=0)] | None = None
+    """Exponent of the camera's tone curve; 1 is none."""
+    white_balance: WhiteBalance | None = None
+    """Factors of the colours; the camera's own automatic balance is switched off."""
     frame_rate: Annotated[float, Field(gt=0)] | None = None
     """Frames per second."""
     trigger: Literal["free", "software", "line"] = "free"
@@ -47,6 +66,8 @@ class GenicamSettings(SourceSettings):
     """Input that the signal of `trigger: line` comes in at, as the camera calls it."""
     trigger_edge: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
     """Edge of the signal that triggers."""
+    trigger_delay_us: Annotated[float, Field(ge=0)] | None = None
+    """From the trigger to the exposure, in microseconds."""
     trigger_period_s: Annotated[float, Field(gt=0)] = 1.0
     """Time between two software triggers, in seconds; the next one waits for the frame of the one before."""
     features: dict[str, FeatureValue] = {}  # noqa: RUF012 (pydantic copies it)
@@ -78,35 +99,64 @@ def list_features(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue
     """Features to write, in an order that cameras accept: each by the first of its names, see `NAMES`."""
     if settings.pixel_format is not None:
         yield "PixelFormat", settings.pixel_format
-    if settings.width is not None:
-        yield "OffsetX", 0  # else a wider region may not fit
-    if settings.height is not None:
-        yield "OffsetY", 0
-    region = {
-        "Width": settings.width, "Height": settings.height, "OffsetX": settings.offset_x, "OffsetY": settings.offset_y,
-    }  # fmt: skip
-    yield from ((name, value) for name, value in region.items() if value is not None)
+    yield from _list_region(settings)
     yield from settings.features.items()
     if settings.exposure_us is not None:
         yield "ExposureTime", settings.exposure_us
     if settings.gain is not None:
         yield "Gain", settings.gain
+    if settings.gamma is not None:
+        yield "GammaEnable", True
+        yield "Gamma", settings.gamma
+    if settings.white_balance is not None:
+        yield from _list_balance(settings.white_balance)
     if settings.frame_rate is not None:
         yield "AcquisitionFrameRateEnable", True
         yield "AcquisitionFrameRate", settings.frame_rate
+    yield from _list_trigger(settings)
+
+
+def _list_region(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]]:
+    if settings.width is not None or settings.binning is not None:
+        yield "OffsetX", 0  # else a wider region may not fit
+    if settings.height is not None or settings.binning is not None:
+        yield "OffsetY", 0
+    region = {
+        "BinningHorizontal": settings.binning, "BinningVertical": settings.binning,
+        "Width": settings.width, "Height": settings.height, "OffsetX": settings.offset_x, "OffsetY": settings.offset_y,
+    }  # fmt: skip
+    yield from ((name, value) for name, value in region.items() if value is not None)
+
+
+def _list_balance(balance: WhiteBalance) -> Iterator[tuple[str, FeatureValue]]:
+    yield "BalanceWhiteAuto", "Off"
+    for colour, factor in (("Red", balance.red), ("Green", balance.green), ("Blue", balance.blue)):
+        if factor is not None:
+            yield "BalanceRatioSelector", colour
+            yield "BalanceRatio", factor
+
+
+def _list_trigger(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]]:
     yield "TriggerSelector", "FrameStart"
     yield "TriggerMode", "Off" if settings.trigger == "free" else "On"
     if settings.trigger != "free":
         yield "TriggerSource", "Software" if settings.trigger == "software" else settings.trigger_line
     if settings.trigger == "line":
         yield "TriggerActivation", settings.trigger_edge
+    if settings.trigger_delay_us is not None:
+        yield "TriggerDelay", settings.trigger_delay_us
 
 
 NAMES = {
     "ExposureTime": ("ExposureTime", "ExposureTimeAbs"),
     "Gain": ("Gain", "GainRaw"),
     "AcquisitionFrameRate": ("AcquisitionFrameRate", "AcquisitionFrameRateAbs"),
+    "BalanceRatio": ("BalanceRatio", "BalanceRatioAbs"),
+    "TriggerDelay": ("TriggerDelay", "TriggerDelayAbs"),
 }
 """Names of before SFNC 2.0 that older cameras have."""
-OPTIONAL = frozenset({"AcquisitionFrameRateEnable", "TriggerSelector"})
-"""Features without which a camera behaves as if they were set so."""
+OPTIONAL: Mapping[str, FeatureValue] = {
+    "OffsetX": 0, "OffsetY": 0, "AcquisitionFrameRateEnable": True, "GammaEnable": True, "BalanceWhiteAuto": "Off",
+    "TriggerSelector": "FrameStart", "TriggerMode": "Off",
+}  # fmt: skip
+"""Features without which a camera behaves as if they had these values."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from inspector.errors import NotConnectedError
-from inspector.sources.cameras.driver import Grabbed, apply_features
+from inspector.sources.cameras.driver import apply_features, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.testing.fake_camera import FakeCamera, make_image
@@ -44,6 +43,48 @@ def test_settings_are_written_in_an_order_that_cameras_take_and_by_the_names_the
     ]  # fmt: skip
 
 
+def test_binning_gamma_and_delay_are_written_where_they_belong() -> None:
+    names = ("BinningHorizontal", "BinningVertical", "Width", "OffsetX", "OffsetY", "Gamma", "GammaEnable",
+             "TriggerSelector", "TriggerSource", "TriggerDelayAbs")  # fmt: skip
+    camera = FakeCamera(dict.fromkeys(names, "0"))
+    connected(camera, binning=2, width=64, gamma=0.5, trigger="software", trigger_delay_us=30)
+    assert camera.calls == [
+        "open", "OffsetX=0", "OffsetY=0", "BinningHorizontal=2", "BinningVertical=2", "Width=64", "GammaEnable=true",
+        "Gamma=0.5", "TriggerSelector=FrameStart", "TriggerMode=On", "TriggerSource=Software", "TriggerDelayAbs=30.0",
+        "start",
+    ]  # fmt: skip
+
+
+class Balancing(FakeCamera):
+    """With a `BalanceRatio` for each colour; red's cannot be changed where it is `stuck`."""
+
+    def __init__(self, *, stuck: bool = False) -> None:
+        super().__init__({"BalanceRatioSelector": "Red", "BalanceRatio": "", "BalanceWhiteAuto": "Continuous"})
+        self.ratios = dict.fromkeys(("Red", "Green", "Blue"), "1.0")
+        self.stuck = stuck
+
+    def write_feature(self, name: str, value: str) -> None:
+        super().write_feature(name, value)
+        colour = self.features["BalanceRatioSelector"]
+        if name == "BalanceRatio" and not (self.stuck and colour == "Red"):
+            self.ratios[colour] = value
+
+    def read_feature(self, name: str) -> str:
+        return self.ratios[self.features["BalanceRatioSelector"]] if name == "BalanceRatio" else self.features[name]
+
+
+def test_white_balance_is_written_colour_by_colour() -> None:
+    camera = Balancing()
+    connected(camera, white_balance={"red": 1.5, "blue": 2})
+    assert camera.ratios == {"Red": "1.5", "Green": "1.0", "Blue": "2.0"}
+    assert camera.features["BalanceWhiteAuto"] == "Off"
+
+
+def test_each_colours_balance_is_read_back() -> None:
+    with pytest.raises(NotConnectedError, match=r"BalanceRatio: asked for 1\.5, the camera has 1\.0"):
+        connected(Balancing(stuck=True), white_balance={"red": 1.5, "blue": 2})
+
+
 @pytest.mark.parametrize(
     ("settings", "camera", "problem"),
     [
@@ -52,8 +93,10 @@ def test_settings_are_written_in_an_order_that_cameras_take_and_by_the_names_the
         ({"exposure_us": 100}, FakeCamera(), "ExposureTime: the camera has no such feature"),
         ({"exposure_us": 100}, FakeCamera({"ExposureTime": "102"}, ("ExposureTime",)), "asked for 100.0, .* has 102"),
         ({"features": {"Lamp": True}}, FakeCamera({"Lamp": "0"}, ("Lamp",)), "Lamp: asked for true, the camera has 0"),
+        ({"features": {"LineSelector": "Line9"}}, FakeCamera({"LineSelector": "Line1"}, ("LineSelector",)),
+         "LineSelector: asked for Line9, the camera has Line1"),
         ({"features": {"Lamp": "refused"}}, FakeCamera({"Lamp": "0"}), "Lamp: not writable"),
-        ({}, FakeCamera({"PixelFormat": "BayerRG8"}), "PixelFormat: must be one of Mono8, .*, the camera has BayerRG8"),
+        ({}, FakeCamera({"PixelFormat": "YUV422"}), "PixelFormat: must be one of Mono8, .*, the camera has YUV422"),
     ],
 )  # fmt: skip
 def test_camera_is_not_used_when_it_has_not_what_was_asked_for(
@@ -95,31 +138,33 @@ def test_gaps_and_damage_are_counted_and_never_judged_when_the_camera_runs_by_it
     assert source.losses == {"gap": 2, "damaged": 1}
 
 
-def test_image_that_does_not_fit_its_format_is_damaged() -> None:
+def test_image_of_too_few_bytes_is_damaged() -> None:
     camera = FakeCamera()
     source = connected(camera)
-    camera.images.append(Grabbed(1, 0, np.zeros((4, 4, 3), np.uint8)))
+    camera.images.append(build_grabbed(1, 0, bytes(15), 0x01080001, (4, 4)))
     assert source.read(0.01) is None
     assert source.losses["damaged"] == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "pixels", "expected"),
-    [
-        ("Mono12", np.zeros((4, 4), np.uint16), PixelFormat.MONO16),
-        ("RGB8Packed", np.zeros((4, 4, 3), np.uint8), PixelFormat.RGB8),
-        ("BGR8", np.zeros((4, 4, 3), np.uint8), PixelFormat.BGR8),
-    ],
+    ("number", "size", "expected"),
+    [(0x010C0047, 24, PixelFormat.MONO16), (0x02180014, 48, PixelFormat.RGB8), (0x02180015, 48, PixelFormat.BGR8)],
 )
-def test_frame_has_the_format_that_the_camera_says(
-    name: str, pixels: np.ndarray[Any, Any], expected: PixelFormat
-) -> None:
-    camera = FakeCamera({"PixelFormat": name})
+def test_frame_has_the_format_of_its_image(number: int, size: int, expected: PixelFormat) -> None:
+    camera = FakeCamera()
     source = connected(camera)
-    camera.images.append(Grabbed(1, 0, pixels))
+    camera.images.append(build_grabbed(1, 0, bytes(size), number, (4, 4)))
     frame = source.read(0.01)
     assert frame is not None
     assert frame.pixel_format is expected
+
+
+def test_camera_without_triggers_runs_by_itself_and_is_refused_for_others() -> None:
+    camera = FakeCamera()
+    del camera.features["TriggerMode"]
+    connected(camera)
+    with pytest.raises(NotConnectedError, match="TriggerMode: the camera has no such feature"):
+        connected(camera, trigger="line")
 
 
 def test_frame_that_was_held_back_says_when_it_was_captured() -> None:

@@ -152,6 +152,7 @@ def test_camera_that_is_not_there_is_named(connect: Any) -> None:
     [
         ("Mono8", PixelFormat.MONO8, (48, 64), "uint8"),
         ("Mono16", PixelFormat.MONO16, (48, 64), "uint16"),
+        ("BayerGR8", PixelFormat.RGB8, (48, 64, 3), "uint8"),
         ("RGB8", PixelFormat.RGB8, (48, 64, 3), "uint8"),
     ],
 )
@@ -214,7 +215,7 @@ def test_image_is_damaged_when_the_library_says_so_though_all_bytes_are_there() 
     buffer = SimpleNamespace(
         get_status=lambda: aravis.BufferStatus.MISSING_PACKETS, get_frame_id=lambda: 7, get_timestamp=lambda: 0,
         get_data=lambda: bytes(12), get_image_width=lambda: 4, get_image_height=lambda: 3,
-        get_image_pixel_format=lambda: 0x01080001,
+        get_image_pixel_format=lambda: 0x01080001, get_image_padding=lambda: (0, 0),
     )  # fmt: skip
     grabbed = module._read(aravis, buffer)
     assert (grabbed.block_id, grabbed.pixels, grabbed.error) == (7, None, "image damaged: missing-packets")

@@ -105,6 +105,8 @@ def test_camera_that_has_not_what_was_asked_for_is_named_with_the_feature(
         ("Mono16", PixelFormat.MONO16, np.uint16, 2),
         ("RGB8", PixelFormat.RGB8, np.uint8, 3),
         ("BGR8", PixelFormat.BGR8, np.uint8, 3),
+        ("BGRa8", PixelFormat.BGR8, np.uint8, 3),
+        ("BayerRG8", PixelFormat.RGB8, np.uint8, 3),
     ],
 )
 def test_pixel_format_is_that_of_the_settings(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inspector.cli.cameras.opening import READ_S, CameraName, open_camera
 from inspector.cli.terminal.options import StationFile
 from inspector.errors import InspectorError
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from inspector.codec import Pixels
     from inspector.sources.base import Source
     from inspector.types import PixelFormat
-
-_READ_S = 0.2
 
 
 def cameras() -> None:
@@ -46,7 +45,7 @@ def _check_png(path: Path) -> Path:
 
 def snapshot(
     station: StationFile,
-    camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Its name in the station file.")],
+    camera: CameraName,
     out: Annotated[Path, typer.Argument(metavar="OUT.png", callback=_check_png, help="The file to write, PNG.")],
     timeout_s: Annotated[float, typer.Option(min=0.1, help="How long to wait for a frame, in seconds.")] = 30.0,
 ) -> None:
@@ -54,25 +53,12 @@ def snapshot(
 
     Nothing is judged. The station must not run: a camera has one reader.
     """
-    from inspector.config import load_station
-    from inspector.service.control.lock import find_daemon
+    from inspector.files import write_whole
+    from inspector.sources.recording import encode_png
 
-    loaded = load_station(station)
-    if camera not in loaded.cameras:
-        known = ", ".join(loaded.cameras)
-        raise typer.BadParameter(f"must be one of {known}, got {camera!r}")
-    if (process := find_daemon(loaded.folder)) is not None:
-        raise InspectorError(f"the station runs as process {process}, and has the camera: stop it first")
-    settings = loaded.cameras[camera].source
-    source = settings.build(camera)
-    if source is None:
-        raise InspectorError(f"camera {camera}: {settings.type}: they are sent to the station, none is fetched")
-    try:
+    with open_camera(station, camera) as source:
         pixels, pixel_format = _take(source, timeout_s)
-    finally:
-        source.interrupt()
-        source.close()
-    _write(pixels, pixel_format, out)
+    write_whole(out, encode_png(pixels, pixel_format))
     typer.echo(f"{out}: {pixels.shape[1]} × {pixels.shape[0]}, {pixel_format.value}")
 
 
@@ -82,22 +68,11 @@ def _take(source: Source, timeout_s: float) -> tuple[Pixels, PixelFormat]:
     Raises:
         InspectorError: none came in time, or it did not come whole.
     """
-    source.connect()
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        frame = source.read(_READ_S)
+        frame = source.read(READ_S)
         if frame is not None and frame.pixels is None:
             raise InspectorError(f"camera {source.name}: {frame.error}")
         if frame is not None and frame.pixels is not None:
             return frame.pixels, frame.pixel_format
     raise InspectorError(f"camera {source.name}: no frame within {timeout_s:g} s; is it triggered?")
-
-
-def _write(pixels: Pixels, pixel_format: PixelFormat, out: Path) -> None:
-    import cv2
-
-    from inspector.files import write_whole
-
-    if pixel_format.value == "RGB8":
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    write_whole(out, cv2.imencode(".png", pixels)[1].tobytes())

@@ -61,6 +61,7 @@ def test_missing_libraries_are_told_with_what_to_install(
     assert status == 0
     assert "opencv: none" in printed
     assert "pylon: the package pypylon is not installed: pip install 'inspector[pylon]'" in printed
+    assert "genicam: the package harvesters is not installed: pip install 'inspector[genicam]'" in printed
     assert "gige: Aravis cannot be imported: apt-get install" in printed
 
 

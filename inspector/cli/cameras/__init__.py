@@ -1,0 +1,1 @@
+"""Commands that look at cameras while the station does not run."""

@@ -1,0 +1,131 @@
+"""A driver in a child: what it says, and what becomes of one that hangs or dies."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from inspector.errors import NotConnectedError
+from inspector.sources.cameras import remote as module
+from inspector.sources.cameras.driver import Grabbed
+from inspector.sources.cameras.genicam import GenicamSource
+from inspector.sources.cameras.pylon import PylonSettings
+from inspector.sources.cameras.remote import RemoteDriver
+from inspector.testing.fake_camera import FakeCamera, make_image
+from inspector.types import PixelFormat
+from tests.sources.contract import HW, SourceContract
+
+
+class SendingCamera(FakeCamera):
+    """Runs by itself; `hang` and `crash` are features that do so when they are written."""
+
+    def __init__(self, limit: int = 1_000_000) -> None:
+        super().__init__({"Gamma": "1", "hang": "0", "crash": "0", "raise": "0"})
+        self.count, self.limit = 0, limit
+
+    def write_feature(self, name: str, value: str) -> None:
+        if name == "hang":
+            time.sleep(1000)
+        if name == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "raise":
+            raise ZeroDivisionError("of the library")
+        super().write_feature(name, value)
+
+    def grab(self, timeout_s: float) -> Grabbed | None:
+        self.count += 1
+        if self.count <= self.limit:
+            self.images.append(make_image(self.count))
+        return super().grab(timeout_s)
+
+
+@pytest.fixture
+def driver() -> Iterator[RemoteDriver]:
+    made = RemoteDriver(SendingCamera)
+    made.open()
+    yield made
+    made.close()
+
+
+def test_calls_are_those_of_the_driver(driver: RemoteDriver) -> None:
+    assert (driver.has_feature("Gamma"), driver.has_feature("Gammma")) == (True, False)
+    driver.write_feature("Gamma", "2")
+    assert driver.read_feature("Gamma") == "2"
+    driver.start()
+    driver.fire()
+    grabbed = driver.grab(0.1)
+    assert grabbed is not None
+    assert (grabbed.block_id, grabbed.pixel_format) == (1, PixelFormat.MONO8)
+    np.testing.assert_array_equal(grabbed.pixels, np.ones(HW, np.uint8))
+
+
+def test_faults_are_told_and_the_driver_goes_on(driver: RemoteDriver) -> None:
+    with pytest.raises(NotConnectedError, match=r"^Gamma: not writable$"):
+        driver.write_feature("Gamma", "refused")
+    with pytest.raises(NotConnectedError, match=r"^ZeroDivisionError: of the library$"):
+        driver.write_feature("raise", "1")
+    assert driver.read_feature("Gamma") == "1"
+
+
+def test_library_that_hangs_is_killed_and_can_be_opened_again(driver: RemoteDriver) -> None:
+    child = driver._child
+    assert child is not None
+    with pytest.raises(NotConnectedError, match=r"its library hangs: no answer to write_feature for 0\.2 s"):
+        driver._call("write_feature", "hang", "1", timeout_s=0.2)
+    child.join(60)
+    assert not child.is_alive()
+    with pytest.raises(NotConnectedError, match="not connected"):
+        driver.read_feature("Gamma")
+    driver.open()
+    assert driver.read_feature("Gamma") == "1"
+
+
+def test_library_that_crashes_is_told(driver: RemoteDriver) -> None:
+    with pytest.raises(NotConnectedError, match="its process ended: it crashed"):
+        driver.write_feature("crash", "1")
+
+
+def test_child_ends_by_itself_when_it_is_closed(driver: RemoteDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KILL_S", 60)
+    monkeypatch.setattr(module, "_CLOSE_S", 60)
+    child = driver._child
+    assert child is not None
+    driver.close()
+    child.join(60)
+    assert child.exitcode == 0
+    driver.close()
+
+
+class RemoteRig:
+    """A camera in memory, in a child."""
+
+    never_lost = "a camera of its own child is always there"
+    one_size = "a camera's size changes only when it is opened"
+
+    def build(self, *, silent: bool = False) -> GenicamSource:
+        settings = PylonSettings(type="pylon", read_timeout_s=0.3 if silent else 60)
+        build = functools.partial(SendingCamera, 5 if silent else 1_000_000)
+        return GenicamSource("top", settings, RemoteDriver(build))
+
+    def send(self, value: int, hw: tuple[int, int] = HW) -> None:
+        """It sends by itself."""
+
+    def cut(self) -> None:
+        """It cannot be."""
+
+    def restore(self) -> None:
+        """It is always there."""
+
+
+class TestRemote(SourceContract):
+    """A driver in a process of its own."""
+
+    @pytest.fixture
+    def rig(self) -> RemoteRig:
+        return RemoteRig()
