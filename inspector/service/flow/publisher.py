@@ -179,33 +179,9 @@ class Publisher(Part):
         return error_outcome(outcome.ticket, Reason.OFFLINE, offline)
 
     def _build(self, outcome: Outcome) -> Result:
-        frame = outcome.ticket.frame
-        decision = outcome.judgement.decision if outcome.judgement else None
-        judge = outcome.judge or self._judges.get(frame.camera)
-        self._seqs[frame.camera] += 1
-        return Result(
-            station=self._identity.station,
-            boot_id=self._identity.boot_id,
-            seq=self._seqs[frame.camera],
-            camera=frame.camera,
-            frame_id=frame.frame_id,
-            part_id=frame.part_id,
-            trigger_id=frame.trigger_id,
-            verdict=outcome.verdict,
-            reason=outcome.reason,
-            score=decision.score if decision else None,
-            threshold=judge.threshold if judge else None,
-            regions=decision.regions if decision else (),
-            captured_utc_ns=frame.captured_utc_ns,
-            received_utc_ns=frame.received_utc_ns,
-            published_utc_ns=time.time_ns(),
-            deadline_ms=outcome.ticket.deadline_ms,
-            latency_ms={**outcome.latency_ms, "total": (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6},
-            simulated=frame.simulated,
-            message=outcome.message,
-            warn=decision.warn if decision else False,
-            **(judge.identity if judge else {}),
-        )
+        camera = outcome.ticket.frame.camera
+        self._seqs[camera] += 1
+        return self._identity.build_result(outcome, self._seqs[camera], outcome.judge or self._judges.get(camera))
 
     # ------------------------------------------------------------ result → socket
 

@@ -1,4 +1,4 @@
-"""The status: who speaks, how the station is, and each camera's last result for those who join late."""
+"""Who speaks, and what it says: a result, and the status with each camera's last result for those who join late."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inspector.service.flow.judges import Judge
+from inspector.service.flow.ledger import Outcome
 from inspector.service.telemetry.health import Health
 from inspector.types import SCHEMA, Result
 
@@ -18,6 +20,34 @@ class Identity:
 
     station: str
     boot_id: str
+
+    def build_result(self, outcome: Outcome, seq: int, judge: Judge | None) -> Result:
+        """What is said of an outcome, under this number; `judge` is the camera's, None: it has none."""
+        frame = outcome.ticket.frame
+        decision = outcome.judgement.decision if outcome.judgement else None
+        return Result(
+            station=self.station,
+            boot_id=self.boot_id,
+            seq=seq,
+            camera=frame.camera,
+            frame_id=frame.frame_id,
+            part_id=frame.part_id,
+            trigger_id=frame.trigger_id,
+            verdict=outcome.verdict,
+            reason=outcome.reason,
+            score=decision.score if decision else None,
+            threshold=judge.threshold if judge else None,
+            regions=decision.regions if decision else (),
+            captured_utc_ns=frame.captured_utc_ns,
+            received_utc_ns=frame.received_utc_ns,
+            published_utc_ns=time.time_ns(),
+            deadline_ms=outcome.ticket.deadline_ms,
+            latency_ms={**outcome.latency_ms, "total": (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6},
+            simulated=frame.simulated,
+            message=outcome.message,
+            warn=decision.warn if decision else False,
+            **(judge.identity if judge else {}),
+        )
 
 
 class StatusBoard:
