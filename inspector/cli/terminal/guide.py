@@ -30,6 +30,7 @@ BY_COMMAND = {
     "run": "operator/start-that-fails.md",
     "check": "line-engineer/station-file.md",
     "cameras": "line-engineer/cameras/README.md",
+    "record": "line-engineer/cameras/README.md",
     "snapshot": "line-engineer/cameras/README.md",
     "send": "line-engineer/cameras.md#zmq-frames-from-your-own-program",
     "tail": "operator/when-it-stops.md#the-station-does-not-answer-at-all",
