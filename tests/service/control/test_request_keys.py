@@ -20,10 +20,10 @@ def test_keys_are_those_of_the_schema_for_every_request() -> None:
 def test_trigger_is_refused_naming_the_key_that_is_missing_or_unknown() -> None:
     known = "['request', 'camera', 'trigger_id', 'part_id', 'timeout_ms']"
     asked = {"request": "trigger", "camera": "top"}
-    with pytest.raises(ValueError, match="^trigger_id: is missing; trigger takes") as missing:
+    with pytest.raises(ValueError, match="trigger_id: is missing") as missing:
         check_keys("trigger", asked)
     assert str(missing.value).endswith(known)
-    with pytest.raises(ValueError, match="^timeout: must be one of") as unknown:
+    with pytest.raises(ValueError, match="timeout: must be one of") as unknown:
         check_keys("trigger", asked | {"trigger_id": "t1", "timeout": 300})
     assert str(unknown.value) == f"timeout: must be one of {known}, the keys of trigger"
     check_keys("trigger", asked | {"trigger_id": "t1", "timeout_ms": 300})
