@@ -208,6 +208,16 @@ def test_queue_that_is_read_all_at_once_lets_nothing_through(follow: Any) -> Non
     assert {each[0] for each in follow(queued[0], *both)} == {NONE, STOPPED}
 
 
+def test_queue_that_is_read_faster_than_it_was_filled_lets_nothing_through(follow: Any) -> None:
+    queued = [status(200.0 * number, number, delay=5000 - 200 * number) for number in range(20)]
+    assert follow(*queued, result(3801, 1, delay=1200))[-1][0] == STOPPED
+
+
+def test_delays_that_keep_falling_are_no_heartbeat(follow: Any) -> None:
+    falling = [status(400.0 * number, number, clock=CLOCK_MS + 1000 * number) for number in range(11, 17)]
+    assert follow(*beat(0, 10), *falling, result(6401, 1, clock=CLOCK_MS + 16_000))[-1][0] == STOPPED
+
+
 @pytest.mark.parametrize(("delay", "answer"), [(1900, PASSED), (2100, STOPPED)])
 def test_old_pass_stops_the_part(follow: Any, delay: float, answer: int) -> None:
     assert follow(*beat(0, 10), result(4010, 1, delay=delay))[-1][0] == answer
