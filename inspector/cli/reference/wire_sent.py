@@ -104,7 +104,7 @@ def define_status() -> dict[str, Schema]:
         },
         "last_result": by_camera
         | {
-            "description": "Each camera's last result, marked `replay`, without its regions.",
+            "description": "Each camera's last result, marked `replay`, its regions left out: an empty list.",
             "additionalProperties": refer("recorded_result"),
         },
         "queue_depth": {"description": "Frames that wait for the device.", "type": "integer", "minimum": 0},
@@ -112,7 +112,7 @@ def define_status() -> dict[str, Schema]:
         "published_utc_ns": {"description": "When it was sent, in nanoseconds since 1970."} | TIME,
     }
     return {
-        "status": define("Sent at least twice a second.", properties | _list_changes() | _list_offline()),
+        "status": define("Sent every 0.4 s.", properties | _list_changes() | _list_offline()),
         "recipe_in_use": define("A recipe that judges a camera.", {
             "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,
             "recipe_sha256": {"description": RESULT["recipe_sha256"]} | TEXT,

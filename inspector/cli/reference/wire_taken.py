@@ -111,7 +111,7 @@ def _ask(
     fixed: dict[str, Schema] = {"request": {"description": "What is asked for.", "const": request}}
     if action is not None:
         fixed["action"] = {"description": "What is to be done with recipes.", "const": action}
-    return define(description, fixed | dict(more or {}), optional)
+    return define(description, fixed | dict(more or {}), optional) | {"additionalProperties": False}
 
 
 def _say_seq() -> Schema:

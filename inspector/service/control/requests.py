@@ -15,6 +15,7 @@ from inspector.security.farewell import part
 from inspector.security.gate import Gate
 from inspector.security.keys import Role
 from inspector.security.sockets import bind, read_peer, receive
+from inspector.service.control.request_keys import check_keys
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.part import Part
 
@@ -99,11 +100,14 @@ class RequestsThread(Part):
         try:
             self._gate.admit(who, count)
             request = _parse(body)
-            command = self._commands.get(str(request.get("request")))
+            name = str(request.get("request"))
+            command = self._commands.get(name)
             if command is None:
-                raise ValueError(f"request: must be one of {list(self._commands)}, got {request.get('request')!r:.80}")
-            if request["request"] not in _FOR_REQUESTERS:
+                got = f"got {request['request']!r:.80}" if "request" in request else "is missing"
+                raise ValueError(f"request: must be one of {list(self._commands)}, {got}")
+            if name not in _FOR_REQUESTERS:
                 self._gate.admit_role(who, Role.OPERATOR)
+            check_keys(name, request)
             return {"ok": True, **command(request, who)}
         except MessageRefusedError as error:
             self._log.warning(error.cause, f"request refused: {error}")

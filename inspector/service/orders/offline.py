@@ -118,6 +118,9 @@ class Offline:
     def answer_offline(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Take a camera, or all, offline. When this returns, no PASS or FAIL of it leaves any more.
 
+        `keep` adds that a restart does not bring it back. Only `online` undoes it: who adjusts the lamp and asks for
+        `offline` once more does not say that another's order is over.
+
         Raises:
             ValueError: a field that breaks its rule; or it is offline, but not kept so: the file cannot be written.
         """
@@ -130,12 +133,11 @@ class Offline:
             self._absent = self._absent | dict.fromkeys(new, absence)
         self._show()
         for name in cameras:
-            if name in new or (name in self._kept) is not keep:
+            if name in new or (keep and name not in self._kept):
                 self._note(Kind.CAMERA, "offline", who, name, keep=keep)
                 logger.warning("camera %s: offline, as %s asked for", name, who, extra={"camera": name})
-        kept = {name: each for name, each in self._kept.items() if name not in cameras}
         try:
-            self._keep(kept | {name: self._absent[name] for name in cameras} if keep else kept)
+            self._keep(self._kept | {name: self._absent[name] for name in cameras if keep})
         except InspectorError as error:
             raise ValueError(f"offline now, but a restart may not know of it: {error}") from error
         return self.describe()

@@ -134,7 +134,7 @@ def test_who_asks_is_passed_on_when_a_drain_or_a_recipe_is_asked_for(
     )
     peer = connect(zmq.REQ, thread._socket.last_endpoint)
     launch(thread)
-    peer.send_json({"request": "recipe"})
+    peer.send_json({"request": "recipe", "action": "status"})
     assert peer.recv_json() == {"ok": True, "who": "unauthenticated 127.0.0.1"}
     peer.send_json({"request": "drain"})
     assert peer.recv_json()["ok"] is True
@@ -200,7 +200,21 @@ def test_unknown_request_is_told_those_that_are_known(ask: Ask) -> None:
         error = f"request: must be one of ['status', 'replay', 'drain'], got {value!r}"
         assert ask({"request": value}) == {"ok": False, "error": error}
     assert ask({"request": "x" * 500})["error"].endswith("got '" + "x" * 79)
-    assert ask({})["error"].endswith("got None")
+    assert ask({})["error"] == "request: must be one of ['status', 'replay', 'drain'], is missing"
+
+
+def test_request_with_a_key_that_nobody_reads_is_refused_with_the_known_ones(
+    ask: Ask, drains: queue.Queue[str]
+) -> None:
+    known = "must be one of ['request', 'camera', 'from_seq'], the keys of replay"
+    assert ask(replay(form_seq=3)) == {"ok": False, "error": f"form_seq: {known}"}
+    assert ask({"request": "drain", "after_s": 60})["error"] == "after_s: must be one of ['request'], the keys of drain"
+    assert drains.empty()
+
+
+def test_request_without_a_required_key_is_told_that_it_is_missing(ask: Ask) -> None:
+    error = "from_seq: is missing; replay takes ['request', 'camera', 'from_seq']"
+    assert ask({"request": "replay", "camera": "top"}) == {"ok": False, "error": error}
 
 
 def test_replay_is_refused_naming_field_rule_and_value_when_from_seq_is_out_of_bounds(ask: Ask) -> None:

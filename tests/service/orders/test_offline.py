@@ -112,11 +112,16 @@ def test_camera_stays_offline_over_a_restart_only_when_it_is_to_be_kept(
     assert absent(restart()) == {}
 
 
-def test_last_request_says_whether_it_is_kept(offline: Offline, restart: Callable[[], Offline], noted: Noted) -> None:
-    for keep in (False, True, True, False):
-        offline.answer_offline({"camera": "top", "keep": keep}, "anna")
-    assert [details for *_, details in noted] == [{"keep": False}, {"keep": True}, {"keep": False}]
-    assert absent(offline) == {"top": False}
+def test_camera_is_kept_until_online_once_a_request_asked_for_it(
+    offline: Offline, restart: Callable[[], Offline], noted: Noted
+) -> None:
+    for keep in ({"keep": False}, {"keep": True}, {"keep": True}, {"keep": False}, {}):
+        offline.answer_offline({"camera": "top", **keep}, "anna")
+    assert [details for *_, details in noted] == [{"keep": False}, {"keep": True}]
+    assert absent(offline) == {"top": True}
+    again = restart()
+    assert absent(again) == {"top": True}
+    again.answer_online({"camera": "top"}, "anna")
     assert absent(restart()) == {}
 
 
