@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo venv pictures test test-fast chaos lint audit clean
+.PHONY: demo venv pictures test test-fast test-networks test-parts chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
@@ -15,21 +15,23 @@ pictures: demo $(VENV)/.installed-dev  ## The docs' pictures: of the demo, from 
 	INSPECTOR_CHAOS=1 INSPECTOR_PANELS=build/panels $(BIN)/python -m pytest tests/system/test_prometheus.py
 	$(BIN)/python docs/make_pictures.py demo-output build/panels docs/images
 
-# A worker holds up to 5 GB; OpenMP's threads must not spin while others work. A file stays with one, for its fixtures.
-WORKERS ?= $(shell nproc | awk '{ print $$1 < 4 ? $$1 : 4 }')
-PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
-TESTS := $(sort $(shell find tests -name 'test_*.py'))
-DAEMONS := $(filter-out tests/system/test_training.py,$(filter tests/system/%,$(TESTS)))
-LONGEST := tests/training/optimise/test_course.py tests/system/test_training.py tests/training/test_train.py
-SLOW := $(filter tests/training/% tests/engine/% tests/benchmarks/% tests/system/%,$(TESTS)) \
-	tests/recipe/test_conversion.py tests/cli/test_encoder.py tests/test_install.py
+NETWORKS := tests/training tests/system/test_training.py
+SLOW := tests/training tests/engine tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py tests/test_install.py
+DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/test_*.py))
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
-	$(PYTEST) $(LONGEST) $(filter-out $(LONGEST) $(DAEMONS),$(TESTS))
-	$(BIN)/python -m pytest $(DAEMONS)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
+	$(PYTEST) $(DAEMONS)
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
-	$(PYTEST) -m "not engine" $(filter-out $(SLOW),$(TESTS))
+	$(PYTEST) -m "not engine" $(SLOW:%=--ignore %)
+
+test-networks:
+	$(PYTEST) $(NETWORKS)
+
+test-parts:
+	$(PYTEST) $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
 
 chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
 	-$(BIN)/pip install --quiet --editable '.[fuzz]'
