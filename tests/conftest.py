@@ -11,6 +11,8 @@ import pytest
 import torch
 import zmq
 
+import inspector  # noqa: F401 (before what reports that it is used)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import torch
 from torch import Tensor, nn
 
 from inspector.engine.base import Precision, allocate_tiles
 from inspector.types import Fallback
-
-# OpenVINO and NNCF report to their maker, from the import on, that they are used; not from a production line. They go
-# without where this package cannot be imported.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino as ov  # noqa: E402
 
 DISTANCES = "distances"
 MAP = "map"
