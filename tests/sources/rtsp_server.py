@@ -1,4 +1,4 @@
-"""A network camera: GStreamer's own RTSP server, H.264. Run as a program: PORT WIDTH HEIGHT."""
+"""A network camera: GStreamer's own RTSP server, H.264. Run as a program: PORT WIDTH HEIGHT; without: what it lacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi and gstreamer1.0-plugins-base,
 
 
 def find_lack() -> str:
-    """Why it cannot run here; empty: it can."""
+    """Why it cannot run here; empty: it can. GStreamer stays in this process, and OpenCV's crashes beside it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of how PyGObject makes its modules
@@ -53,5 +53,7 @@ def serve(port: int, width: int, height: int) -> None:
     GLib.MainLoop().run()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and len(sys.argv) > 1:
     serve(*map(int, sys.argv[1:]))
+elif __name__ == "__main__":
+    sys.stdout.write(find_lack())
