@@ -97,7 +97,8 @@ def ask() -> Callable[..., dict[str, Any]]:
 
     def ask(station: RunningStation, request: str, **fields: Any) -> dict[str, Any]:
         peer = peers.setdefault(id(station), station.open(zmq.REQ, "requests"))
-        peer.send_json({"request": request, "camera": "top", **fields})
+        camera = {} if request == "status" else {"camera": "top"}
+        peer.send_json({"request": request, **camera, **fields})
         answer: dict[str, Any] = peer.recv_json()
         return answer
 
