@@ -92,6 +92,11 @@ class CrossValidation(Strict):
     """What the scores of each fold were multiplied by: the median ratio of scores by the network that judges and by
     the fold's, of frames that both were trained on.
     """
+    unseen_ratio: Annotated[float, Field(ge=1)] = 1.0
+    """What unseen good frames score by the network that judges, relative to those scores: the median ratio, at least
+    1, over the frames that neither was trained on. The bound counts a frame as rejected where its score times this
+    lies above the threshold.
+    """
     deployed_above: Annotated[int, Field(ge=0)] = 0
     """Of `n_deployed`, how many score above the threshold by the network that judges."""
     n_deployed: Annotated[int, Field(ge=0)]
@@ -122,7 +127,7 @@ class Threshold(Strict):
     """What was asked for."""
     false_reject_bound: Share | None = None
     """Upper 95 % Clopper–Pearson bound on the false-reject rate that the good frames support by themselves, whatever
-    the method hopes for.
+    the method hopes for; with folds, of scores times `unseen_ratio`.
     """
     tail: Tail | None = None
     """The law over the highest peaks, where the method has one."""

@@ -35,7 +35,7 @@ from inspector.training.data.datasets import list_images, logger
 from inspector.training.data.good_frames import name_groups
 from inspector.training.expectations import adopt_expectation, measure_looks
 from inspector.training.judging import Judged, judge_good_frames
-from inspector.training.optimise.cross_validation import check_folds
+from inspector.training.optimise.cross_validation import apply_folds
 from inspector.training.thresholds.policy import (
     CONFIDENCE,
     REST,
@@ -144,8 +144,9 @@ def calibrate(
         fit = lambda scores, peaks=None: {REST: found}  # noqa: E731 (the same whichever good frames are left out)
     thresholds = dict(fit(good, peaks=record.to_peaks()))
     threshold = build_frame_threshold(good, thresholds, false_reject_rate, warn_rate)
-    record.cross_validated = check_folds(record, thresholds | {REST: threshold})
-    update: dict[str, object] = {"cross_validated": record.cross_validated}
+    threshold = apply_folds(record, thresholds | {REST: threshold})
+    record.cross_validated = threshold.cross_validated
+    update: dict[str, object] = {}
     if defects is not None:
         update |= _measure_escapes(compute_frame_scores(defects, thresholds), threshold.value)
     if groups and good_dir is not None:

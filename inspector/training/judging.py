@@ -17,7 +17,7 @@ from inspector.recipe.opening import open_detector
 from inspector.training.data.datasets import list_images
 from inspector.training.data.good_frames import choose_frames
 from inspector.training.data.record import FoldRecord, TrainingRecord, load_record
-from inspector.training.optimise.cross_validation import choose_compared, compute_gains
+from inspector.training.optimise.cross_validation import choose_compared, compute_gains, describe_folds
 from inspector.training.optimise.fold_networks import has_folds, load_folds
 from inspector.training.thresholds.proving import ProbeCollector, adopt_probe, adopt_quantised, score_proved
 from inspector.training.thresholds.score_record import GoodFrame, ScoreRecord
@@ -109,7 +109,7 @@ def judge_good_frames(
         area: ScoreRecord(
             min_region_area=area,
             frames=_describe(root, plan, new | by_folds, area),
-            cross_validated=_describe_folds(plan.folds, gains, len(new)) if gains else None,
+            cross_validated=_describe_folds(plan.folds, gains, by_folds, new) if gains else None,
             checked=[parts[area] for _, parts in new.values()] if gains else [],
         )
         for area in areas
@@ -182,7 +182,8 @@ def _describe(root: Path, plan: _Plan, rows: Mapping[Path, _Row], area: int) -> 
     ]
 
 
-def _describe_folds(folds: Sequence[FoldRecord], gains: Sequence[float], n_new: int) -> CrossValidation:
-    return CrossValidation(
-        n_folds=len(folds), steps=max(fold.steps for fold in folds), gains=tuple(gains), n_deployed=n_new
-    )
+def _describe_folds(
+    folds: Sequence[FoldRecord], gains: Sequence[float], by_folds: Mapping[Path, _Row], new: Mapping[Path, _Row]
+) -> CrossValidation:
+    unseen, checked = ({path: frame.score for path, (frame, _) in rows.items()} for rows in (by_folds, new))
+    return describe_folds([fold.steps for fold in folds], gains, unseen, checked)

@@ -143,7 +143,7 @@ def test_what_folds_guarantee_and_which_frames_stand_out_is_said() -> None:
         target_false_reject_rate=0.01,
         false_reject_bound=0.195,
         good_scores=GoodScores(median=1.0, p95=2.0),
-        cross_validated=CrossValidation(n_folds=2, steps=5, gains=(1.0, 1.1), deployed_above=0, n_deployed=3),
+        cross_validated=CrossValidation(n_folds=2, steps=5, gains=(1.0, 1.1), unseen_ratio=1.2, n_deployed=3),
         escape_rate=0.0,
         escape_interval=(0.0, 0.6),
         defect_scores=DefectScores(lowest=3.0, median=4.0),
@@ -154,8 +154,9 @@ def test_what_folds_guarantee_and_which_frames_stand_out_is_said() -> None:
         "  false rejects: at most 19.5%, at 95 % confidence",
         "  2 of the good frames stand out and score above it. Check them; --trim leaves them out, "
         "--keep-outliers treats them as good",
-        "  cross-validated: the bound holds for 2 networks like this one, each trained on the other frames; of "
-        "3 frames not used to train this one, 0 score above it",
+        "  cross-validated: scored by 2 networks like this one, each trained on the other frames; of 3 frames not used "
+        "to train this one, 0 score above it, and they score 1.20 times as high as by those, which the bound allows "
+        "for",
         "  30 good frames are too few to prove the target of 1 %, so the threshold is set near their highest "
         "score; 300 without a reject would do",
         "escapes: 0.0% of 4 defective frames (0.0% to 60.0% at 95 % confidence)",

@@ -156,8 +156,13 @@ def _describe_rejects(threshold: Threshold) -> Iterator[str]:
 
 def _describe_folds(folds: CrossValidation) -> Iterator[str]:
     yield (
-        f"  cross-validated: the bound holds for {folds.n_folds} networks like this one, each trained on the other "
-        f"frames; of {folds.n_deployed} frames not used to train this one, {folds.deployed_above} score above it"
+        f"  cross-validated: scored by {folds.n_folds} networks like this one, each trained on the other frames; "
+        f"of {folds.n_deployed} frames not used to train this one, {folds.deployed_above} score above it"
+        + (
+            f", and they score {folds.unseen_ratio:.2f} times as high as by those, which the bound allows for"
+            if folds.unseen_ratio > 1
+            else ""
+        )
     )
 
 

@@ -21,9 +21,10 @@ from inspector.errors import TrainingError
 from inspector.training.data.datasets import read_image, split
 from inspector.training.optimise.cross_validation import (
     Fold,
-    check_folds,
+    apply_folds,
     compute_gains,
     deal,
+    describe_folds,
     find_suspects,
     train_folds,
 )
@@ -182,7 +183,7 @@ def conclude(lesson: Lesson, course: Course, good_dir: Path) -> tuple[Recipe, Sc
     if course.folds:
         record.checked = [{REST: score} for score in course.checked.values()]
         record.cross_validated = _describe_folds(course)
-        threshold = threshold.model_copy(update={"cross_validated": check_folds(record, {REST: threshold})})
+        threshold = apply_folds(record, {REST: threshold})
     tell_outliers(record, threshold)
     record.responses, record.n_qualified = _try_defects(lesson, course, threshold.value)
     update = {"threshold": threshold, "qualification": record.qualify(threshold.value)}
@@ -217,10 +218,8 @@ def _describe(lesson: Lesson, course: Course, good_dir: Path, path: Path, score:
 def _describe_folds(course: Course) -> CrossValidation:
     if not course.checked:
         raise TrainingError("good frames: at least one must be left to check the threshold on, got none")
-    steps = max(fold.steps for fold in course.folds)
-    return CrossValidation(
-        n_folds=len(course.folds), steps=steps, gains=tuple(course.gains), n_deployed=len(course.checked)
-    )
+    unseen = {path: score.score for path, score in course.unseen.items()}
+    return describe_folds([fold.steps for fold in course.folds], course.gains, unseen, course.checked)
 
 
 def draw_suspects(lesson: Lesson, course: Course, recipe: Recipe, draw: Draw) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from inspector.training.optimise.lesson import Lesson
 from inspector.training.optimise.options import TrainOptions
 from inspector.training.optimise.schedule import find_limits
 from inspector.training.thresholds.outliers import find_outliers
-from inspector.training.thresholds.policy import CONFIDENCE, REST, compute_frame_scores
+from inspector.training.thresholds.policy import CONFIDENCE, REST, compute_false_reject_bound, compute_frame_scores
 from inspector.training.thresholds.score_record import ScoreRecord
 from inspector.training.thresholds.scoring import FrameScore, score_frames
 
@@ -162,14 +162,42 @@ def compute_gains(
     return gains
 
 
-def check_folds(record: ScoreRecord, thresholds: Mapping[str, Threshold]) -> CrossValidation | None:
-    """How the folds came about, and whether the network that judges agrees on frames it was not trained on."""
+def describe_folds(
+    steps: Sequence[int], gains: Sequence[float], unseen: Mapping[Path, float], checked: Mapping[Path, float]
+) -> CrossValidation:
+    """How the folds came about, and how the network that judges compares with theirs on frames that are new to both.
+
+    Trained on more frames, or by chance, it may score strange good frames higher than the folds' networks did. A bound
+    from their scores alone was exceeded by the shared sets' unseen frames wherever this ratio was well above 1.
+
+    Args:
+        steps: of each fold.
+        gains: see `compute_gains`.
+        unseen: scores by the folds' networks, multiplied by the gains.
+        checked: scores of some of these frames by the network that judges, which was not trained on them.
+    """
+    ratios = [score / unseen[path] for path, score in checked.items() if unseen.get(path, 0.0) > 0]
+    return CrossValidation(
+        n_folds=len(steps),
+        steps=max(steps),
+        gains=tuple(gains),
+        unseen_ratio=max(1.0, float(np.median(ratios))) if ratios else 1.0,
+        n_deployed=len(checked),
+    )
+
+
+def apply_folds(record: ScoreRecord, thresholds: Mapping[str, Threshold]) -> Threshold:
+    """REST's threshold with what is known of the folds: the bound that holds for the network that judges, and whether
+    that one agrees on frames it was not trained on.
+    """
     folds, threshold = record.cross_validated, thresholds[REST]
     if folds is None or not record.checked:
-        return folds
+        return threshold.model_copy(update={"cross_validated": folds})
+    good = compute_frame_scores(record.to_scores(), thresholds) * folds.unseen_ratio
+    widened = compute_false_reject_bound(int((good > threshold.value).sum()), len(good))
+    bound = max(threshold.false_reject_bound or 0.0, widened)
     checked = {part: np.array([scores[part] for scores in record.checked]) for part in record.checked[0]}
     above, n = int((compute_frame_scores(checked, thresholds) > threshold.value).sum()), len(record.checked)
-    bound = threshold.false_reject_bound or 0.0
     if stats.binom.sf(above - 1, n, bound) < 1 - CONFIDENCE:
         logger.warning(
             "%d of %d good frames that the network was not trained on score above the threshold, more than the bound "
@@ -177,4 +205,5 @@ def check_folds(record: ScoreRecord, thresholds: Mapping[str, Threshold]) -> Cro
             "--holdout",
             above, n, 100 * bound,
         )  # fmt: skip
-    return folds.model_copy(update={"deployed_above": above, "n_deployed": n})
+    described = folds.model_copy(update={"deployed_above": above, "n_deployed": n})
+    return threshold.model_copy(update={"false_reject_bound": bound, "cross_validated": described})

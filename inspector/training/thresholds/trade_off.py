@@ -22,8 +22,9 @@ class TradeOff:
     Attributes:
         chosen: it is the recipe's.
         rejected: of the good frames, by a network that never saw them.
-        bound: upper 95 % bound on the false-reject rate that these support; it holds for one threshold that is set
-            without regard to them, so not for the best of a table.
+        bound: upper 95 % bound on the false-reject rate that these support, with folds of scores times their
+            `unseen_ratio`; it holds for one threshold that is set without regard to them, so not for the best of a
+            table.
         expected: the false-reject rate among frames that do not stand out, by a law over their highest peaks; None:
             below that law, or too few peaks for it.
         interval: where that lies with 95 % confidence.
@@ -52,6 +53,8 @@ def compute_trade_off(record: ScoreRecord, threshold: float) -> list[TradeOff]:
     levels = {float(np.quantile(scores, 1 - rate)) for rate in _RATES if rate * n >= 1}
     if fit is not None:
         levels |= {max(fit.find_level(rate), float(plausible[-1])) for rate in _RATES if rate * n < 1}
+    folds = record.cross_validated
+    ratio = folds.unseen_ratio if folds else 1.0
     rows = []
     for level in sorted(levels - {threshold} | {threshold}):
         rejected = int((scores > level).sum())
@@ -62,7 +65,7 @@ def compute_trade_off(record: ScoreRecord, threshold: float) -> list[TradeOff]:
                 chosen=level == threshold,
                 rejected=rejected,
                 n_good=n,
-                bound=compute_false_reject_bound(rejected, n),
+                bound=compute_false_reject_bound(int((scores * ratio > level).sum()), n),
                 expected=fit.compute_rate(level) if fit is not None and known else None,
                 interval=fit.compute_interval(level) if fit is not None and known else None,
                 passed=compute_pass_share(record.responses, level).all.share if record.responses else None,

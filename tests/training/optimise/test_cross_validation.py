@@ -12,8 +12,18 @@ import pytest
 from inspector.config import Preprocessing
 from inspector.errors import TrainingError
 from inspector.training.data.datasets import FrameSet
-from inspector.training.optimise.cross_validation import Fold, compute_gains, deal, find_suspects, plan_fold
+from inspector.training.optimise.cross_validation import (
+    Fold,
+    apply_folds,
+    compute_gains,
+    deal,
+    describe_folds,
+    find_suspects,
+    plan_fold,
+)
 from inspector.training.optimise.options import OFFICIAL_STEPS, TrainOptions
+from inspector.training.thresholds.policy import REST, compute_false_reject_bound, compute_threshold
+from inspector.training.thresholds.score_record import GoodFrame, ScoreRecord
 from inspector.training.thresholds.scoring import FrameScore
 
 PATHS = [Path(f"{number:02}.png") for number in range(11)]
@@ -112,3 +122,58 @@ def test_suspects_are_found_on_one_scale_when_folds_differ_in_theirs() -> None:
 def test_folds_that_show_nothing_are_refused_in_words(seen: dict[str, float]) -> None:
     with pytest.raises(TrainingError, match="folds: frames that were trained on must score above 0, got a median of 0"):
         find_suspects([fold({"a": 1.0}, seen)])
+
+
+def record_of(unseen: list[float], checked: list[float]) -> ScoreRecord:
+    """Good frames as the folds score them, and the first of them as the network that judges does."""
+    frames = [
+        GoodFrame(path=f"{n}", sha256="0", scores={REST: score}, peaks=[score], xy=(0, 0), fold=n % 2)
+        for n, score in enumerate(unseen)
+    ]
+    by_folds = {Path(frame.path): frame.scores[REST] for frame in frames}
+    by_judge = {Path(f"{n}"): score for n, score in enumerate(checked)}
+    return ScoreRecord(
+        frames=frames,
+        checked=[{REST: score} for score in checked],
+        cross_validated=describe_folds([10, 12], [1.0, 1.1], by_folds, by_judge),
+    )
+
+
+@pytest.mark.parametrize(("checked", "ratio"), [([1.5, 2.0, 9.0], 2.0), ([0.5, 0.5, 0.5], 1.0), ([3.0], 3.0)])
+def test_unseen_ratio_is_the_median_over_frames_new_to_both_and_at_least_one(
+    checked: list[float], ratio: float
+) -> None:
+    folds = record_of([1.0, 1.0, 2.0, 4.0], [score * new for score, new in zip(checked, [1, 1, 2], strict=False)])
+    assert folds.cross_validated is not None
+    assert folds.cross_validated.unseen_ratio == ratio
+    assert (folds.cross_validated.steps, folds.cross_validated.n_deployed) == (12, len(checked))
+
+
+def test_bound_counts_frames_as_the_network_that_judges_would_score_them_and_the_threshold_stays() -> None:
+    scores = [float(n) for n in range(1, 21)]
+    threshold = compute_threshold(scores, 0.01)
+    same = apply_folds(record_of(scores, [1.0, 2.0, 3.0]), {REST: threshold})
+    higher = apply_folds(record_of(scores, [1.5, 3.0, 4.5]), {REST: threshold})
+    assert same.false_reject_bound == threshold.false_reject_bound
+    n_above = sum(score * 1.5 > threshold.value for score in scores)
+    assert n_above > 0
+    assert higher.false_reject_bound == compute_false_reject_bound(n_above, 20)
+    assert higher.value == same.value == threshold.value
+
+
+def test_bound_is_kept_when_the_network_that_judges_scores_unseen_frames_higher_than_the_folds() -> None:
+    """By simulation: frames of a log-normal law, and the network that judges at 1.3 times the folds' scores."""
+    rng = np.random.default_rng(7)
+    unseen_by_judge = 1.3 * rng.lognormal(2, 0.3, 100_000)
+    kept = {"folds alone": 0, "applied": 0}
+    draws = 200
+    for _ in range(draws):
+        scores = rng.lognormal(2, 0.3, 32)
+        checked = 1.3 * scores[:3] * rng.lognormal(0, 0.1, 3)
+        threshold = compute_threshold(scores, 0.01)
+        applied = apply_folds(record_of(scores.tolist(), checked.tolist()), {REST: threshold})
+        rate = float((unseen_by_judge > threshold.value).mean())
+        kept["folds alone"] += rate <= (threshold.false_reject_bound or 0)
+        kept["applied"] += rate <= (applied.false_reject_bound or 0)
+    assert kept["applied"] >= 0.93 * draws
+    assert kept["folds alone"] < 0.85 * draws

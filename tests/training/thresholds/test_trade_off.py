@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from inspector.config import CrossValidation
 from inspector.config.qualification import DefectKind
 from inspector.training.thresholds.policy import compute_false_reject_bound
 from inspector.training.thresholds.qualification import Response
@@ -35,6 +36,13 @@ def test_rows_count_good_frames_and_artificial_defects_on_either_side() -> None:
         assert (row.expected is None) == (row.interval is None)
         if row.expected is not None and row.interval is not None:
             assert row.interval[0] <= row.expected <= row.interval[1]
+
+
+def test_bound_of_each_row_allows_for_a_network_that_scores_unseen_frames_higher_than_the_folds() -> None:
+    record = record_of([float(n) for n in range(1, 21)], [])
+    record.cross_validated = CrossValidation(n_folds=2, steps=5, gains=(1.0, 1.0), unseen_ratio=1.5, n_deployed=3)
+    (row,) = [row for row in compute_trade_off(record, threshold=21.0) if row.chosen]
+    assert (row.rejected, row.bound) == (0, compute_false_reject_bound(6, 20))  # 15 to 20, times 1.5
 
 
 def test_no_law_and_no_defects_leave_their_columns_empty() -> None:
