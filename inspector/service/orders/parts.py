@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from inspector.types import Frame, Reason, Result, Verdict
+from inspector.types import PART_PREFIX, Frame, Reason, Result, Verdict, View
 
 REMEMBERED_S = 600.0
 """How long after its verdict a part's id is known as answered."""
@@ -21,18 +20,6 @@ MAX_REMEMBERED = 10_000
 """Ids of answered parts of a group; beyond them the oldest is forgotten."""
 MAX_OPEN = 1000
 """Parts of a group; one more is answered ERROR at once."""
-
-
-class Flaw(StrEnum):
-    """Why a part is answered ERROR, or a frame cannot be a view of one."""
-
-    NO_ID = "NO_ID"
-    MISSING = "MISSING"
-    LATE = "LATE"
-    DOUBLED = "DOUBLED"
-    MISMATCH = "MISMATCH"
-    NOT_JUDGED = "NOT_JUDGED"
-    TOO_MANY = "TOO_MANY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +31,10 @@ class Group:
     by: Literal["part_id", "trigger_id"]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a frame is not judged."""
 
-    flaw: Flaw
+    reason: Reason
     why: str
 
 
@@ -58,25 +44,29 @@ class Decided:
 
     Attributes:
         number: the part's own.
-        flaw: why it is ERROR; None: it is PASS or FAIL.
         lead: of a PASS or FAIL the result with the highest score for its threshold.
-        views: of each camera of the group the result that left; None: there is none.
+        views: of each camera of the group, what is known.
         frames: the views that came, without pixels.
+        is_simulated: one of them shows no real part.
+        warns: one of them is in its recipe's warn band.
     """
 
     number: int
     verdict: Verdict
-    flaw: Flaw | None
+    reason: Reason
     message: str | None
     lead: Result | None
-    views: Mapping[str, Result | None]
+    views: tuple[View, ...]
     frames: tuple[Frame, ...]
+    is_simulated: bool
+    warns: bool
 
 
 @dataclass(slots=True)
 class _View:
     number: int
     frame: Frame
+    awaits_frame: bool
     result: Result | None = None
 
 
@@ -95,9 +85,21 @@ _Key = tuple[str, str]
 class Parts:
     """Frames are admitted by the ingest threads; results are noted, and windows end, in the publisher's thread."""
 
-    def __init__(self, groups: Iterable[Group], clock: Callable[[], float] = time.monotonic) -> None:
-        """Know no part yet; `clock` gives seconds that never step back."""
+    def __init__(
+        self,
+        groups: Iterable[Group],
+        open_part: Callable[[Group, Frame], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Know no part yet.
+
+        Args:
+            groups: of the station file.
+            open_part: has a part owed a verdict whose first view this is; its number. Called with a lock held.
+            clock: gives seconds that never step back.
+        """
         self._group_of = {camera: group for group in groups for camera in group.cameras}
+        self._open_part = open_part
         self._clock = clock
         self._lock = threading.Lock()  # guards all below
         self._open: dict[_Key, _Part] = {}
@@ -110,28 +112,34 @@ class Parts:
             for each in ids:
                 self._remember((group, each))
 
-    def admit(self, number: int, frame: Frame, open_part: Callable[[Group, Frame], int]) -> Refusal | None:
+    def admit(self, number: int, frame: Frame, *, awaits_frame: bool = False) -> Refusal | None:
         """A frame came, or its trigger, under the same number. None: it may be judged.
 
         Args:
             number: of its ticket.
             frame: with the ids it is answered with.
-            open_part: has a part owed a verdict whose first view this is; its number. Called with the lock held.
+            awaits_frame: it is a trigger's stand-in.
         """
         group = self._group_of.get(frame.camera)
         if group is None:
             return None
         id_: str | None = getattr(frame, group.by)
         if id_ is None:
-            return Refusal(Flaw.NO_ID, f"{group.by}: required of camera {frame.camera}, a view of part {group.name}")
+            why = f"{group.by}: required of camera {frame.camera}, a view of part {group.name}"
+            return Refusal(Reason.NO_PART_ID, why)
         key = group.name, id_
         with self._lock:
             if key not in self._open:
                 if self._is_answered(key):
-                    return Refusal(Flaw.LATE, f"part {group.name} {id_!r:.80} is answered already")
-                self._begin(key, group, open_part(group, frame))
+                    return Refusal(Reason.VIEW_LATE, f"part {group.name} {id_!r:.80} is answered already")
+                self._begin(key, group, self._open_part(group, frame))
             self._keys[number] = key
-            return _see(self._open[key], number, replace(frame, pixels=None))
+            return _see(self._open[key], _View(number, replace(frame, pixels=None), awaits_frame))
+
+    def forget(self, number: int) -> None:
+        """There is no such ticket: it was refused before it was owed a verdict."""
+        with self._lock:
+            self._keys.pop(number, None)
 
     def note(self, number: int, result: Result) -> Decided | None:
         """A frame's result left; what its part is with it, where that decides it."""
@@ -148,18 +156,18 @@ class Parts:
             return self._close(key, part)
 
     def expire(self, number: int) -> Decided | None:
-        """A part's window is over; None where it is decided."""
+        """A part's window is over; None where it is decided, of an earlier run, or this is the number of no part."""
         with self._lock:
             key = self._keys.get(number)
             part = None if key is None else self._open.get(key)
-            return None if key is None or part is None else self._close(key, part)
+            return None if key is None or part is None or part.number != number else self._close(key, part)
 
     def _begin(self, key: _Key, group: Group, number: int) -> None:
         part = self._open[key] = _Part(number, group)
         self._keys[number] = key
         count = sum(each.group is group for each in self._open.values())
         if count > MAX_OPEN:
-            part.refusal = Refusal(Flaw.TOO_MANY, f"at most {MAX_OPEN} parts {group.name} may be open")
+            part.refusal = Refusal(Reason.OVERLOAD, f"at most {MAX_OPEN} parts {group.name} may be open")
 
     def _close(self, key: _Key, part: _Part) -> Decided:
         del self._open[key]
@@ -180,26 +188,25 @@ class Parts:
         return at is not None and self._clock() - at <= REMEMBERED_S
 
 
-def _see(part: _Part, number: int, frame: Frame) -> Refusal | None:
+def _see(part: _Part, view: _View) -> Refusal | None:
     """Take a frame for a view of an open part; what is wrong with that, which is then wrong with the part too."""
-    view = part.views.get(frame.camera)
-    refusal = _find_flaw(part, view, number, frame)
-    if view is None:
-        part.views[frame.camera] = _View(number, frame)
-    elif view.number == number:  # its trigger was there before
-        view.frame = frame
+    refusal = _find_flaw(part, view)
+    known = part.views.get(view.frame.camera)
+    if known is None or known.number == view.number:  # its trigger was there before
+        part.views[view.frame.camera] = view
     part.refusal = part.refusal or refusal
-    return part.refusal if part.refusal and part.refusal.flaw is Flaw.TOO_MANY else refusal
+    return part.refusal if part.refusal and part.refusal.reason is Reason.OVERLOAD else refusal
 
 
-def _find_flaw(part: _Part, view: _View | None, number: int, frame: Frame) -> Refusal | None:
-    if view is not None and view.number != number:
-        return Refusal(Flaw.DOUBLED, f"camera {frame.camera} gave two views: {view.frame.frame_id!r:.80} and "
+def _find_flaw(part: _Part, new: _View) -> Refusal | None:
+    frame, view = new.frame, part.views.get(new.frame.camera)
+    if view is not None and view.number != new.number:
+        return Refusal(Reason.VIEW_DOUBLED, f"camera {frame.camera} gave two views: {view.frame.frame_id!r:.80} and "
                                      f"{frame.frame_id!r:.80}")  # fmt: skip
     for camera, other in part.views.items():
         if camera != frame.camera and None not in (ids := (frame.part_id, other.frame.part_id)) and ids[0] != ids[1]:
             why = f"{other.frame.part_id!r:.80} from camera {camera}, {frame.part_id!r:.80} from {frame.camera}"
-            return Refusal(Flaw.MISMATCH, f"part_id: must be the same in all views, got {why}")
+            return Refusal(Reason.VIEW_MISMATCH, f"part_id: must be the same in all views, got {why}")
     return None
 
 
@@ -210,29 +217,65 @@ def _is_complete(part: _Part) -> bool:
 
 def _decide(part: _Part) -> Decided:
     """Doubt about which part it is outweighs all; then a defect that was seen; then a view that says nothing."""
-    views = {camera: part.views[camera].result if camera in part.views else None for camera in part.group.cameras}
-    frames = tuple(view.frame for view in part.views.values())
-    results = [result for result in views.values() if result is not None]
+    seen = list(part.views.values())
+    results = [view.result for view in seen if view.result is not None]
     failed = [result for result in results if result.verdict is Verdict.FAIL]
-    flaw = part.refusal or (None if failed else _find_gap(part))
-    if flaw is not None:
-        return Decided(part.number, Verdict.ERROR, flaw.flaw, flaw.why, None, views, frames)
-    verdict = Verdict.FAIL if failed else Verdict.PASS
-    return Decided(part.number, verdict, None, None, max(failed or results, key=_compute_share), views, frames)
+    verdict, reason = (Verdict.FAIL, Reason.DEFECT) if failed else (Verdict.PASS, Reason.OK)
+    lead, message = max(failed or results, key=_compute_share, default=None), None
+    if flaw := part.refusal or (None if failed else _find_gap(part)):
+        verdict, reason, lead, message = Verdict.ERROR, flaw.reason, None, flaw.why
+    return Decided(
+        part.number,
+        verdict,
+        reason,
+        message,
+        lead,
+        views=tuple(_describe(camera, part.views.get(camera)) for camera in part.group.cameras),
+        frames=tuple(view.frame for view in seen),
+        is_simulated=any(view.frame.simulated for view in seen),
+        warns=verdict is Verdict.PASS and any(result.warn for result in results),
+    )
+
+
+def _describe(camera: str, view: _View | None) -> View:
+    if view is None or view.result is None:
+        came = view is not None and not view.awaits_frame
+        return View(camera, view.frame.frame_id if came and view else None)
+    result = view.result
+    return View(camera, result.frame_id, result.seq, result.verdict, result.reason, result.score, result.threshold)
 
 
 def _find_gap(part: _Part) -> Refusal | None:
     """What keeps the views from saying that the part is good: any that is not a PASS on record."""
-    views = part.views
-    answers = {camera: views[camera].result if camera in views else None for camera in part.group.cameras}
-    no_frame = [name for name, each in answers.items() if each is not None and each.reason is Reason.NO_FRAME]
-    if missing := [name for name in part.group.cameras if name not in views or name in no_frame]:
-        return Refusal(Flaw.MISSING, f"no view of camera {', '.join(missing)}")
-    if late := [name for name, each in answers.items() if each is None]:
-        return Refusal(Flaw.LATE, f"no verdict within the window on the view of camera {', '.join(late)}")
+    views = {camera: part.views.get(camera) for camera in part.group.cameras}
+    if missing := [camera for camera, view in views.items() if _is_missing(view)]:
+        return Refusal(Reason.VIEW_MISSING, f"no view of camera {', '.join(missing)}")
+    answers = {camera: view.result if view else None for camera, view in views.items()}
+    if late := [camera for camera, answer in answers.items() if answer is None]:
+        return Refusal(Reason.VIEW_LATE, f"no verdict within the window on the view of camera {', '.join(late)}")
     bad = [f"{name} {each.reason.name}" for name, each in answers.items() if each and each.verdict is not Verdict.PASS]
-    return Refusal(Flaw.NOT_JUDGED, f"views answered ERROR: {', '.join(bad)}") if bad else None
+    return Refusal(Reason.VIEW_ERROR, f"views answered ERROR: {', '.join(bad)}") if bad else None
+
+
+def _is_missing(view: _View | None) -> bool:
+    """Whether no frame came."""
+    if view is None or view.result is None:
+        return view is None or view.awaits_frame
+    return view.result.reason is Reason.NO_FRAME
 
 
 def _compute_share(result: Result) -> float:
     return result.score / result.threshold if result.score is not None and result.threshold else 0.0
+
+
+def build_part_frame(group: Group, view: Frame) -> Frame:
+    """What stands for a part in the ledger and the journal: received when its first view was, named by its id."""
+    return replace(
+        view,
+        camera=f"{PART_PREFIX}{group.name}",
+        frame_id=str(getattr(view, group.by)),
+        pixels=None,
+        error=None,
+        decode_ms=0.0,
+        file=None,
+    )

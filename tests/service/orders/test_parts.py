@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspector.service.orders import parts as module
-from inspector.service.orders.parts import REMEMBERED_S, Decided, Flaw, Group, Parts, Refusal
+from inspector.service.orders.parts import REMEMBERED_S, Decided, Group, Parts, Refusal
 from inspector.sources.base import build_frame
-from inspector.types import Frame, PixelFormat, Reason, Result, Verdict
+from inspector.types import Frame, PixelFormat, Reason, Result, Verdict, View
 
 CAMERAS = ("top", "left", "right")
 BODY = Group("body", CAMERAS, "part_id")
@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, group: Group = BODY) -> None:
         self.now = 0.0
-        self.parts = Parts([group], lambda: self.now)
+        self.parts = Parts([group], self._open, lambda: self.now)
         self.opened: dict[str, int] = {}
         self.frames: dict[int, Frame] = {}
         self._numbers = itertools.count(1)
@@ -47,7 +47,7 @@ class Bench:
     def admit(self, camera: str, *, number: int | None = None, **ids: Any) -> tuple[int, Refusal | None]:
         number = number or next(self._numbers)
         self.frames[number] = build_view(camera, number, **ids)
-        return number, self.parts.admit(number, self.frames[number], self._open)
+        return number, self.parts.admit(number, self.frames[number])
 
     def answer(self, number: int, verdict: Verdict = Verdict.PASS, **details: Any) -> Decided | None:
         return self.parts.note(number, build_result(self.frames[number], verdict, **details))
@@ -68,7 +68,7 @@ def bench() -> Bench:
 
 def explain(decided: Decided | None) -> tuple[Any, ...]:
     assert decided is not None
-    return decided.verdict, decided.flaw, decided.message
+    return decided.verdict, decided.reason, decided.message
 
 
 # ---------------------------------------------------------------- what the views say
@@ -78,11 +78,12 @@ def test_part_passes_when_all_its_views_passed(bench: Bench) -> None:
     assert bench.see("top", score=0.2) is None
     assert bench.see("left", score=0.7) is None
     decided = bench.see("right", score=0.4)
-    assert explain(decided) == (Verdict.PASS, None, None)
+    assert explain(decided) == (Verdict.PASS, Reason.OK, None)
     assert decided is not None
     assert decided.number == bench.opened["p1"]
-    assert decided.lead is decided.views["left"]  # the nearest to its threshold
-    assert {camera: each and each.verdict for camera, each in decided.views.items()} == dict.fromkeys(CAMERAS, "PASS")
+    assert decided.lead is not None
+    assert decided.lead.camera == "left"  # the nearest to its threshold
+    assert {view.camera: view.verdict for view in decided.views} == dict.fromkeys(CAMERAS, "PASS")
     assert [frame.camera for frame in decided.frames] == list(CAMERAS)
 
 
@@ -90,23 +91,24 @@ def test_part_fails_when_one_view_failed_whatever_the_others_are(bench: Bench) -
     bench.see("top", Verdict.ERROR)
     bench.see("left", Verdict.FAIL, score=1.5)
     decided = bench.parts.expire(bench.opened["p1"])
-    assert explain(decided) == (Verdict.FAIL, None, None)
+    assert explain(decided) == (Verdict.FAIL, Reason.DEFECT, None)
     assert decided is not None
-    assert decided.lead is decided.views["left"]
-    assert decided.views["right"] is None
+    assert decided.lead is not None
+    assert decided.lead.camera == "left"
+    assert decided.views[2] == View("right", None)
 
 
 def test_part_is_an_error_that_names_the_view_when_one_is_an_error(bench: Bench) -> None:
     bench.see("top")
     bench.see("left", Verdict.ERROR)
     decided = bench.see("right")
-    assert explain(decided) == (Verdict.ERROR, Flaw.NOT_JUDGED, "views answered ERROR: left DEADLINE")
+    assert explain(decided) == (Verdict.ERROR, Reason.VIEW_ERROR, "views answered ERROR: left DEADLINE")
 
 
 def test_part_is_an_error_that_names_the_views_when_its_window_ends_before_they_came(bench: Bench) -> None:
     bench.see("left")
     decided = bench.parts.expire(bench.opened["p1"])
-    assert explain(decided) == (Verdict.ERROR, Flaw.MISSING, "no view of camera top, right")
+    assert explain(decided) == (Verdict.ERROR, Reason.VIEW_MISSING, "no view of camera top, right")
     assert bench.parts.expire(bench.opened["p1"]) is None
 
 
@@ -116,7 +118,11 @@ def test_part_is_an_error_when_a_view_came_and_has_no_verdict_within_the_window(
     number, refusal = bench.admit("right", part_id="p1")
     assert refusal is None
     decided = bench.parts.expire(bench.opened["p1"])
-    assert explain(decided) == (Verdict.ERROR, Flaw.LATE, "no verdict within the window on the view of camera right")
+    assert explain(decided) == (
+        Verdict.ERROR,
+        Reason.VIEW_LATE,
+        "no verdict within the window on the view of camera right",
+    )
     assert bench.answer(number) is None
 
 
@@ -124,7 +130,7 @@ def test_view_is_missing_when_its_trigger_got_no_frame(bench: Bench) -> None:
     bench.see("top")
     bench.see("left")
     decided = bench.see("right", Verdict.ERROR, reason=Reason.NO_FRAME)
-    assert explain(decided) == (Verdict.ERROR, Flaw.MISSING, "no view of camera right")
+    assert explain(decided) == (Verdict.ERROR, Reason.VIEW_MISSING, "no view of camera right")
 
 
 # ---------------------------------------------------------------- whose a view is
@@ -134,9 +140,9 @@ def test_second_view_of_a_camera_is_refused_and_the_part_an_error_at_once(bench:
     bench.see("top", Verdict.FAIL)
     number, refusal = bench.admit("top", part_id="p1")
     why = "camera top gave two views: 'f1' and 'f3'"
-    assert refusal == Refusal(Flaw.DOUBLED, why)
-    assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Flaw.DOUBLED, why)
-    assert bench.admit("left", part_id="p1")[1] == Refusal(Flaw.LATE, "part body 'p1' is answered already")
+    assert refusal == Refusal(Reason.VIEW_DOUBLED, why)
+    assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Reason.VIEW_DOUBLED, why)
+    assert bench.admit("left", part_id="p1")[1] == Refusal(Reason.VIEW_LATE, "part body 'p1' is answered already")
 
 
 def test_views_of_one_trigger_with_other_part_ids_make_the_part_an_error() -> None:
@@ -145,8 +151,8 @@ def test_views_of_one_trigger_with_other_part_ids_make_the_part_an_error() -> No
     assert bench.admit("left", trigger_id="t1")[1] is None  # says nothing
     number, refusal = bench.admit("right", trigger_id="t1", part_id="p2")
     why = "part_id: must be the same in all views, got 'p1' from camera top, 'p2' from right"
-    assert refusal == Refusal(Flaw.MISMATCH, why)
-    assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Flaw.MISMATCH, why)
+    assert refusal == Refusal(Reason.VIEW_MISMATCH, why)
+    assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Reason.VIEW_MISMATCH, why)
 
 
 def test_frame_takes_the_place_of_its_trigger_and_is_no_second_view(bench: Bench) -> None:
@@ -155,12 +161,12 @@ def test_frame_takes_the_place_of_its_trigger_and_is_no_second_view(bench: Bench
     assert bench.admit("top", number=number, part_id="p1")[1] is None
     assert bench.answer(number) is None
     bench.see("left")
-    assert explain(bench.see("right")) == (Verdict.PASS, None, None)
+    assert explain(bench.see("right")) == (Verdict.PASS, Reason.OK, None)
 
 
 def test_frame_without_the_id_is_refused_and_opens_nothing(bench: Bench) -> None:
     refusal = bench.admit("top", trigger_id="t1")[1]
-    assert refusal == Refusal(Flaw.NO_ID, "part_id: required of camera top, a view of part body")
+    assert refusal == Refusal(Reason.NO_PART_ID, "part_id: required of camera top, a view of part body")
     assert bench.opened == {}
 
 
@@ -176,7 +182,7 @@ def test_late_view_opens_no_second_part_until_the_id_is_forgotten(bench: Bench) 
         bench.see(camera)
     first = bench.opened["p1"]
     bench.now = REMEMBERED_S
-    assert bench.admit("top", part_id="p1")[1] == Refusal(Flaw.LATE, "part body 'p1' is answered already")
+    assert bench.admit("top", part_id="p1")[1] == Refusal(Reason.VIEW_LATE, "part body 'p1' is answered already")
     assert bench.opened["p1"] == first
     bench.now += 1
     assert bench.admit("top", part_id="p1")[1] is None
@@ -185,7 +191,7 @@ def test_late_view_opens_no_second_part_until_the_id_is_forgotten(bench: Bench) 
 
 def test_part_of_an_earlier_run_is_not_opened_again(bench: Bench) -> None:
     bench.parts.remember("body", ["p1", "p2"])
-    assert bench.admit("top", part_id="p2")[1] == Refusal(Flaw.LATE, "part body 'p2' is answered already")
+    assert bench.admit("top", part_id="p2")[1] == Refusal(Reason.VIEW_LATE, "part body 'p2' is answered already")
     assert bench.admit("top", part_id="p3")[1] is None
 
 
@@ -200,8 +206,8 @@ def test_part_is_answered_at_once_when_too_many_are_open(bench: Bench, monkeypat
     assert bench.admit("top", part_id="p1")[1] is None
     number, refusal = bench.admit("top", part_id="p2")
     why = "at most 1 parts body may be open"
-    assert refusal == Refusal(Flaw.TOO_MANY, why)
-    assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Flaw.TOO_MANY, why)
+    assert refusal == Refusal(Reason.OVERLOAD, why)
+    assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Reason.OVERLOAD, why)
 
 
 # ---------------------------------------------------------------- over all that may happen
@@ -246,7 +252,7 @@ def play(events: list[Event]) -> tuple[Bench, Counter[str], dict[str, list[Any]]
     for kind, what, more in events:
         if kind == "view":
             number, refusal = bench.admit(more, part_id=what)
-            if refusal is None or refusal.flaw is Flaw.DOUBLED:
+            if refusal is None or refusal.reason is Reason.VIEW_DOUBLED:
                 came.setdefault(what, []).append((more, None))
                 waiting.append(number)
             else:
@@ -264,7 +270,7 @@ def play(events: list[Event]) -> tuple[Bench, Counter[str], dict[str, list[Any]]
         elif kind == "restart":  # what was open is answered RESTART by the next start, which knows all ids
             answered.update(name for name in bench.opened if not answered[name])
             waiting.clear()
-            bench.parts = Parts([BODY], lambda: bench.now)
+            bench.parts = Parts([BODY], bench._open, lambda: bench.now)
             bench.parts.remember("body", answered)
     for number in bench.opened.values():
         take(bench.parts.expire(number))
