@@ -262,6 +262,34 @@ def test_reload_that_changes_the_cameras_of_a_part_is_refused_and_the_part_stays
     assert [view["camera"] for view in ear.parts[0]["views"]] == list(CAMERAS)
 
 
+def test_part_of_triggers_is_answered_once_when_one_has_no_frame_and_a_second_trigger_is_refused(
+    start: StartStation, config: dict[str, Any]
+) -> None:
+    for camera in config["cameras"].values():
+        camera["triggers"] = "software"
+    config["parts"]["body"]["by"] = "trigger_id"
+    shorten(config, 3000)
+    station = start(config=config)
+    peer = station.open(zmq.PUSH, "frames")
+    with Ear(station) as ear:
+        for trigger_id, cameras in (("t1", CAMERAS), ("t2", CAMERAS[:2])):
+            for camera in CAMERAS:
+                asked = ask(station, request="trigger", camera=camera, trigger_id=trigger_id, timeout_ms=2000)
+                assert asked["ok"], asked
+            for camera in cameras:
+                peer.send_multipart(build_message(camera, f"{trigger_id}-{camera}", good_frame(), trigger_id=trigger_id,
+                                                  part_id=f"p-{trigger_id}"))  # fmt: skip
+        ear.wait_for(2)
+        again = ask(station, request="trigger", camera="top", trigger_id="t1")
+        while len(ear.frames) < 6 + 6:  # six messages for the camera programs are among them
+            time.sleep(0.02)
+    whole, short = ear.parts
+    assert (whole["frame_id"], whole["trigger_id"], whole["part_id"], whole["reason"]) == ("t1", "t1", "p-t1", "OK")
+    assert (short["frame_id"], short["reason"], short["message"]) == ("t2", "VIEW_MISSING", "no view of camera right")
+    assert again == {"ok": False, "error": "part body 't1' is answered already"}
+    assert read_account(station) == (2, 2)
+
+
 def ask(station: RunningStation, **request: Any) -> dict[str, Any]:
     peer = station.open(zmq.REQ, "requests")
     peer.send_json(request)

@@ -58,7 +58,8 @@ def _add_views(result: Result, part: Decided) -> Result:
     """What a part's views say; a PASS or FAIL has score, threshold and recipe of the one that is nearest to a FAIL."""
     lead = None if result.verdict is Verdict.ERROR else part.lead
     said: dict[str, Any] = {} if lead is None else {name: getattr(lead, name) for name in _OF_LEAD}
-    return replace(result, views=part.views, simulated=part.is_simulated, warn=part.warns, **said)
+    part_id = next((frame.part_id for frame in part.frames if frame.part_id is not None), None)
+    return replace(result, part_id=part_id, views=part.views, simulated=part.is_simulated, warn=part.warns, **said)
 
 
 class StatusBoard:

@@ -274,6 +274,8 @@ def build_part_frame(group: Group, view: Frame) -> Frame:
         view,
         camera=f"{PART_PREFIX}{group.name}",
         frame_id=str(getattr(view, group.by)),
+        # Of the other id, triggers of its other cameras may have others.
+        trigger_id=view.trigger_id if group.by == "trigger_id" else None,
         pixels=None,
         error=None,
         decode_ms=0.0,
