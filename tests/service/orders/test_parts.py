@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspector.service.orders import parts as module
-from inspector.service.orders.parts import REMEMBERED_S, Decided, Group, Parts, Refusal
+from inspector.service.orders.parts import REMEMBERED_S, Decided, Group, Parts, Refusal, build_part_frame
 from inspector.sources.base import build_frame
 from inspector.types import Frame, PixelFormat, Reason, Result, Verdict, View
 
@@ -133,6 +133,25 @@ def test_view_is_missing_when_its_trigger_got_no_frame(bench: Bench) -> None:
     assert explain(decided) == (Verdict.ERROR, Reason.VIEW_MISSING, "no view of camera right")
 
 
+def test_view_is_missing_when_the_window_ends_before_the_frame_of_its_trigger(bench: Bench) -> None:
+    bench.see("top")
+    bench.see("left")
+    number = next(bench._numbers)
+    trigger = build_view("right", number, part_id="p1")
+    assert bench.parts.admit(number, trigger, awaits_frame=True) is None
+    decided = bench.parts.expire(bench.opened["p1"])
+    assert explain(decided) == (Verdict.ERROR, Reason.VIEW_MISSING, "no view of camera right")
+    assert decided is not None
+    assert decided.views[2] == View("right", None)
+
+
+def test_part_stays_open_when_a_frame_of_it_expires(bench: Bench) -> None:
+    number, _ = bench.admit("top", part_id="p1")
+    assert bench.parts.expire(number) is None
+    assert bench.answer(number, Verdict.ERROR) is None
+    assert explain(bench.parts.expire(bench.opened["p1"]))[1] is Reason.VIEW_MISSING
+
+
 # ---------------------------------------------------------------- whose a view is
 
 
@@ -168,6 +187,24 @@ def test_frame_without_the_id_is_refused_and_opens_nothing(bench: Bench) -> None
     refusal = bench.admit("top", trigger_id="t1")[1]
     assert refusal == Refusal(Reason.NO_PART_ID, "part_id: required of camera top, a view of part body")
     assert bench.opened == {}
+
+
+def test_number_that_is_forgotten_was_never_a_view(bench: Bench) -> None:
+    bench.see("top")
+    number, refusal = bench.admit("top", part_id="p1")
+    assert refusal is not None
+    bench.parts.forget(number)
+    assert bench.answer(number) is None
+    decided = bench.parts.expire(bench.opened["p1"])  # which part was triggered twice stays in doubt
+    assert explain(decided)[1] is Reason.VIEW_DOUBLED
+    assert bench.parts._keys == {}
+
+
+def test_part_is_named_by_the_id_that_its_views_share_alone() -> None:
+    view = build_view("top", 1, part_id="p1", trigger_id="t1")
+    by_part, by_trigger = (build_part_frame(Group("body", CAMERAS, by), view) for by in ("part_id", "trigger_id"))
+    assert (by_part.camera, by_part.frame_id, by_part.part_id, by_part.trigger_id) == ("part/body", "p1", "p1", None)
+    assert (by_trigger.frame_id, by_trigger.part_id, by_trigger.trigger_id) == ("t1", "p1", "t1")
 
 
 def test_frame_of_a_camera_of_no_part_is_its_own(bench: Bench) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, error_outcome
+from inspector.service.flow.ledger import Ledger, Outcome, decide_part, error_outcome
 from inspector.service.flow.publisher import Publisher
 from inspector.service.orders.offline import Offline
-from inspector.service.orders.parts import Group, Parts
-from inspector.types import Reason
+from inspector.service.orders.parts import Group, Parts, build_part_frame
+from inspector.types import Reason, Verdict
 from tests.service.conftest import DEADLINES_MS
 from tests.service.flow.publisher.parts import (
     WAIT_S,
@@ -236,3 +237,32 @@ def test_part_of_an_earlier_run_is_answered_restart(
     launch(publisher).submit(error_outcome(ticket, Reason.RESTART, "restarted"))
     topic, message = next_part(socket)
     assert (topic, message["reason"], message["frame_id"], message["views"]) == ("part/body", "RESTART", "p1", [])
+
+
+def test_fail_at_the_end_of_a_window_has_the_time_of_an_error(see: See, ledger: Ledger, parts: Parts) -> None:
+    see("top")
+    (part,) = [ticket for ticket in ledger.open_tickets() if ticket.is_of_part]
+    decided = parts.expire(part.number)
+    assert decided is not None
+    deadline = part.deadline_monotonic_ns
+    outcomes = {verdict: replace(decide_part(part, decided), verdict=verdict) for verdict in Verdict}
+    assert {verdict.value: outcome.due_ns - deadline for verdict, outcome in outcomes.items()} == {
+        "PASS": 0, "FAIL": 20_000_000, "ERROR": 0,
+    }  # fmt: skip
+
+
+def test_part_by_trigger_has_the_part_id_that_any_of_its_views_carries(
+    make: Make, launch: Launch, judged: Judged, socket: RecordingSocket, ledger: Ledger
+) -> None:
+    parts = Parts(
+        [Group("body", ("top", "side"), "trigger_id")],
+        lambda group, view: ledger.accept(build_part_frame(group, view)).number,
+    )
+    publisher = make()
+    publisher._parts = parts
+    views = [judged("f1", camera="top", trigger_id="t1"), judged("f2", camera="side", trigger_id="t1", part_id="p1")]
+    for outcome in views:
+        assert parts.admit(outcome.ticket.number, outcome.ticket.frame) is None
+    submit(launch(publisher), *views)
+    part = next_part(socket)[1]
+    assert (part["frame_id"], part["trigger_id"], part["part_id"], part["verdict"]) == ("t1", "t1", "p1", "PASS")
