@@ -127,10 +127,9 @@ def test_pass_of_a_frame_that_has_views_is_malformed() -> None:
 def test_part_passes_only_with_the_cameras_that_the_status_names(station: Station, subscriber: Subscriber) -> None:
     parts = {"body": {"cameras": ["top", "left", "right"]}}
     station.status(parts=parts)
-    station.send("part/body", make_part(1, "right", "top", "left"))
-    station.send("part/body", make_part(2, "top", "left"))
+    station.publish(make_part(1, "right", "top", "left"), make_part(2, "top", "left"))
     station.send("result/part/body", make_part(3, "right", "top", "left"))  # no topic of a part
-    station.send("part/door", make_part(1, "top", "left") | {"camera": "part/door"})
+    station.publish(make_part(1, "top", "left") | {"camera": "part/door"})
     verdicts = [next_verdict(subscriber) for _ in range(3)]
     assert [(each.camera, each.seq, each.passed) for each in verdicts] == [
         ("part/body", 1, True), ("part/body", 2, False), ("part/door", 1, False),
@@ -150,9 +149,11 @@ def test_part_is_heard_alone_when_it_alone_is_wanted(station: Station) -> None:
     with Subscriber(station.results, station="press-3", cameras=["part/body"], heartbeat_s=5.0) as subscriber:
         station.join(2)
         station.settle(subscriber, parts={"body": {"cameras": ["top", "left"]}})
-        station.publish(make_result(1))
-        station.send("part/body2", make_part(1, "top", "left") | {"camera": "part/body2"})
-        station.send("part/body", make_part(1, "top", "left", part_id="p7"))
+        station.publish(
+            make_result(1),
+            make_part(1, "top", "left") | {"camera": "part/body2"},
+            make_part(1, "top", "left", part_id="p7"),
+        )
         assert subscriber.wait_for("part/body", part_id="p7", timeout_s=WAIT_S).passed
         station.status(parts={"body": {"cameras": ["top", "left"]}})
         assert subscriber.malformed == 0
