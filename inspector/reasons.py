@@ -24,12 +24,18 @@ class Reason(IntEnum):
     DEADLINE = 11
     STALE = 12
     NO_FRAME = 13
+    VIEW_MISSING = 14
+    VIEW_LATE = 15
     BAD_FRAME = 20
     FRAME_MISMATCH = 21
     REPEATED_FRAME = 22
     IMAGE_HEALTH = 23
     UNLIKE_GOOD = 24
     TRIGGER_MISMATCH = 25
+    VIEW_DOUBLED = 26
+    VIEW_MISMATCH = 27
+    NO_PART_ID = 28
+    VIEW_ERROR = 29
     INFERENCE_FAULT = 30
     NOT_FINITE = 31
     OUT_OF_MEMORY = 32
@@ -64,7 +70,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     ),
     Reason.DEADLINE: Meaning(
         Verdict.ERROR,
-        "There was no verdict, or none on record, within the camera's `deadline_ms`.",
+        "There was no verdict, or none on record, within the camera's `deadline_ms`, or the part's `window_ms`.",
         "See which stage takes the time (`inspector_stage_duration_seconds`); send fewer frames or raise the deadline.",
     ),
     Reason.STALE: Meaning(
@@ -77,6 +83,17 @@ MEANINGS: Mapping[Reason, Meaning] = {
         Verdict.ERROR,
         "A trigger was told, and no frame of it came within its `timeout_ms`.",
         "Look at camera, cable and lamp, and whether the camera program runs and answers `trigger/<camera>`.",
+    ),
+    Reason.VIEW_MISSING: Meaning(
+        Verdict.ERROR,
+        "A part's `window_ms` is over, and no frame of one of its cameras came.",
+        "The message names the cameras. Look at their triggers and cables, and at the ids that their frames carry.",
+    ),
+    Reason.VIEW_LATE: Meaning(
+        Verdict.ERROR,
+        "Of a part: one of its views had no verdict by the end of `window_ms`. Of a frame: it is a view of a part that "
+        "has its verdict.",
+        "See which camera comes late; raise `window_ms`. Give each part an id that no other has within 10 minutes.",
     ),
     Reason.BAD_FRAME: Meaning(
         Verdict.ERROR,
@@ -110,6 +127,27 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "The frame's trigger is not open (never told, answered already, or it has its frame), cannot be told, or is "
         "for another part. Only cameras with `triggers` have it.",
         "The result's `message` says which. Give each trigger an id of its own, and a `timeout_ms` the camera keeps.",
+    ),
+    Reason.VIEW_DOUBLED: Meaning(
+        Verdict.ERROR,
+        "A camera gave two views of one part: the second one, and the part, are answered so.",
+        "Look for triggers that come twice, for senders that repeat frames, and for ids that are given twice.",
+    ),
+    Reason.VIEW_MISMATCH: Meaning(
+        Verdict.ERROR,
+        "The views of one trigger carry different part ids: the frame that differs, and the part, are answered so.",
+        "The message names both ids and cameras. Look where the line counts a part too many or too few.",
+    ),
+    Reason.NO_PART_ID: Meaning(
+        Verdict.ERROR,
+        "The frame is of a camera of a part, and does not say of which one: it has no `part_id`, or no `trigger_id` "
+        "where the part goes `by` that.",
+        "Have the sender give the id; a trigger's `part_id` is its frame's.",
+    ),
+    Reason.VIEW_ERROR: Meaning(
+        Verdict.ERROR,
+        "All views of the part came, none of them is FAIL, and at least one was answered ERROR.",
+        "The message names the views and their reasons: see those.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "PART_PREFIX",
     "SCHEMA",
     "Fallback",
     "FileVersion",
@@ -23,10 +24,13 @@ __all__ = [
     "Result",
     "TakenFile",
     "Verdict",
+    "View",
 ]
 
 SCHEMA = 1
 """Version of the wire protocol (header, result, status)."""
+PART_PREFIX = "part/"
+"""A part is named `part/NAME` where a frame has its camera's name, which holds no `/`: in results, topics, journal."""
 
 
 class PixelFormat(StrEnum):
@@ -142,10 +146,35 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """The one verdict on one frame, as it goes to the journal and onto the wire.
+class View:
+    """What one camera of a part said of it.
 
     Attributes:
+        frame_id: None: no frame came.
+        seq: number of the camera's result; None, as all after it: none left before the part was decided.
+    """
+
+    camera: str
+    frame_id: str | None
+    seq: int | None = None
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+    score: float | None = None
+    threshold: float | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON object in a part's result."""
+        reason = None if self.reason is None else self.reason.name
+        return dataclasses.asdict(self) | {"reason": reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The one verdict on one frame or part, as it goes to the journal and onto the wire.
+
+    Attributes:
+        camera: the camera's name, or the part's: `part/NAME`.
+        views: of a part, one for each of its cameras; empty after a restart, and of frames.
         warn: it is PASS with a score in the recipe's warn band, just below the threshold.
         recorded: it was in the journal when it was published; only an ERROR may leave before that.
     """
@@ -175,6 +204,7 @@ class Result:
     message: str | None = None
     warn: bool = False
     recorded: bool = True
+    views: tuple[View, ...] = ()
 
     @property
     def margin(self) -> float | None:
@@ -188,4 +218,5 @@ class Result:
         wire = dataclasses.asdict(self)
         wire["verdict"] = self.verdict.value
         wire["reason"] = self.reason.name
+        wire["views"] = [view.to_wire() for view in self.views]
         return {"schema": SCHEMA, **wire, "reason_code": int(self.reason), "margin": self.margin}

@@ -154,9 +154,12 @@ def tail(
     """Print results as the daemon publishes them."""
     import zmq
 
+    from inspector.types import PART_PREFIX
+
     seen = 0
     with Peer(zmq.SUB, from_, key, option="--from") as peer:
-        peer.socket.subscribe("result/")
+        for topic in ("result/", PART_PREFIX):
+            peer.socket.subscribe(topic)
         while not count or seen < count:
             if not peer.wait(timeout or None, zmq.POLLIN):
                 raise InspectorError(f"no result from {from_} for {timeout} s; {seen} received")
@@ -166,9 +169,10 @@ def tail(
 
 
 def describe_result(result: dict[str, Any]) -> str:
-    """A result in one line, as text: its frame's id comes from a sender."""
+    """A result in one line, as text: its frame's id comes from a sender. Of a part, with what each view says."""
     score = "" if result["score"] is None else f" score {result['score']:.4g}/{result['threshold']:.4g}"
     name = f"{result['camera']} #{result['seq']} {result['frame_id']}"
     marks = "".join(f" {mark}" for mark in ("warn", "simulated") if result[mark])
+    marks += "".join(f", {view['camera']} {view['reason'] or 'without verdict'}" for view in result.get("views", ()))
     took = f"{result['latency_ms']['total']:.0f} ms"
     return escape(f"{result['verdict']:<5} {result['reason']:<15} {name}{score} {took}{marks}")

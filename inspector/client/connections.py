@@ -13,6 +13,7 @@ import zmq
 
 from inspector.client.handshakes import Handshakes
 from inspector.client.keys import ClientKey
+from inspector.client.messages import PART, name_topic
 
 _RECEIVE_HIGH_WATER_MARK = 20_000
 _MAX_MESSAGE_BYTES = 64 << 20
@@ -44,7 +45,7 @@ class Connections:
         self._handshakes: dict[str, Handshakes] = {}
         self._results = self._open(zmq.SUB, results, "results")
         self._requests = None if requests is None else self._open(zmq.DEALER, requests, "requests")
-        for topic in ["status", *(["result/"] if cameras is None else [f"result/{name}" for name in cameras])]:
+        for topic in ["status", *(["result/", PART] if cameras is None else map(name_topic, cameras))]:
             self._results.subscribe(topic)
 
     def _open(self, kind: int, endpoint: str, name: str) -> zmq.Socket[bytes]:

@@ -20,7 +20,16 @@ from inspector.client.events import (
 from inspector.client.finals import Finals, Ids
 from inspector.client.gaps import Gaps
 from inspector.client.inbox import Arrival, Inbox, Item
-from inspector.client.messages import MalformedError, load, parse_status, parse_verdict, read_speaker
+from inspector.client.messages import (
+    PART,
+    MalformedError,
+    load,
+    parse_status,
+    parse_verdict,
+    read_camera,
+    read_parts,
+    read_speaker,
+)
 from inspector.client.pulse import Pulse
 from inspector.client.speakers import Speakers
 
@@ -62,6 +71,7 @@ class Follower:
         self._alive_at = now
         self._boot_id: str | None = None
         self._state: str | None = None
+        self._parts: dict[str, list[str]] = {}  # the cameras of each part, as the last status says
         self._told_state: str | None = None
         self._unclear: str | None = None  # the rule that a message broke since the last sound status
         self.refusal: str | None = None
@@ -115,14 +125,14 @@ class Follower:
         if len(parts) != 2:
             raise MalformedError(f"results: must have two parts, got {len(parts)}")
         topic, message = parts[0].decode(errors="replace"), load(parts[1])
-        camera = topic.removeprefix("result/")
-        if topic != "status" and (camera == topic or not self._wants(camera)):
+        camera = read_camera(topic)
+        if topic != "status" and (camera is None or not self._wants(camera)):
             return
         station, boot_id = read_speaker(message)
         if self._speakers.refuses(station, boot_id, now):
             self._tell_foreign(station, boot_id)
             return
-        read = parse_status(message) if topic == "status" else parse_verdict(message, camera, station)
+        read = parse_status(message) if camera is None else parse_verdict(message, camera, station)
         self._speakers.accept(station, boot_id, now)
         self._note_boot(boot_id)
         if isinstance(read, Verdict):
@@ -140,19 +150,28 @@ class Follower:
         if self._boot_id is not None:
             self._emit(Restarted(self._boot_id, boot_id))
         self._boot_id = boot_id
-        self._pulse, self._state = Pulse(self._heartbeat_s), None
+        self._pulse, self._state, self._parts = Pulse(self._heartbeat_s), None, {}
 
     def _take_verdict(self, verdict: Verdict, now: float) -> None:
-        doubt = self._find_doubt(now) or self._unclear
+        doubt = self._find_doubt(now) or self._unclear or self._find_odd_views(verdict)
         if verdict.simulated and not self._accept_simulated:
             doubt = "the frame is simulated"
         self._gaps.take_verdict(replace(verdict, doubt=doubt))
+
+    def _find_odd_views(self, verdict: Verdict) -> str | None:
+        """What is wrong with the views of a part; those of a PASS are distinct, and PASS."""
+        if verdict.verdict != "PASS" or not verdict.camera.startswith(PART):
+            return None
+        cameras = [view["camera"] for view in verdict.raw["views"]]
+        expected = self._parts.get(verdict.camera)
+        return None if sorted(cameras) == expected else f"the station says its cameras are {expected}, not {cameras}"
 
     def _take_status(self, status: dict[str, Any], now: float, queued_s: float) -> None:
         if not self._pulse.take_status(status["published_utc_ns"] / 1e9, status["lifebit"], now, queued_s):
             return
         self._unclear = None  # what could not be read shows as a gap before the status's last_seq
         self._state = status["state"]
+        self._parts = {f"{PART}{name}": sorted(cameras) for name, cameras in read_parts(status).items()}
         newest = self._read_last_results(status)
         self._judge_heartbeat(now)
         if self._told_state != self._state and (self._pulse.is_alive(now) or self._alive is False):

@@ -11,6 +11,8 @@ from typing import Any
 
 from inspector.client.events import Verdict
 
+PART = "part/"
+"""With it begins what stands for a part where a frame has its camera's name, and the topic of its verdicts."""
 _SCHEMA = 1
 _INT_LIMIT = 1 << 63
 Rules = Mapping[str, tuple[type, ...]]
@@ -63,6 +65,17 @@ def read_speaker(message: Mapping[str, Any]) -> tuple[str, str]:
     return checked["station"], checked["boot_id"]
 
 
+def name_topic(camera: str) -> str:
+    """Where the verdicts of a camera, or of a part `part/NAME`, are published."""
+    return camera if camera.startswith(PART) else f"result/{camera}"
+
+
+def read_camera(topic: str) -> str | None:
+    """The camera or part whose verdicts a topic has; None: it has none."""
+    camera = topic.removeprefix("result/")
+    return camera if name_topic(camera) == topic else None
+
+
 def parse_verdict(raw: object, camera: str, station: str | None, *, replayed: bool = False) -> Verdict:
     """A result as an event.
 
@@ -95,6 +108,22 @@ def _fits_margin(result: Mapping[str, Any]) -> bool:
     return _is_number(margin) and math.isclose(margin, expected, rel_tol=1e-6, abs_tol=1e-9)
 
 
+_VIEW: Rules = {"camera": _TEXT, "seq": (int,), "verdict": _TEXT, "reason": _TEXT}
+
+
+def _has_passed_views(result: Mapping[str, Any]) -> bool:
+    """Whether a PASS has the views that it must have: a part those of two cameras or more, a frame none."""
+    views = result.get("views", [])
+    if not result["camera"].startswith(PART) or type(views) is not list:
+        return bool(views == [])
+    try:
+        checked = [check(view, _VIEW) for view in views]
+    except MalformedError:
+        return False
+    are_good = all((view["verdict"], view["reason"]) == ("PASS", "OK") and view["seq"] >= 1 for view in checked)
+    return are_good and len(checked) == len({view["camera"] for view in checked}) >= 2
+
+
 Contradiction = tuple[str, str, Callable[[Mapping[str, Any]], bool]]
 """Key, its rule in words, whether a result keeps it."""
 
@@ -112,6 +141,8 @@ _PASS_RULES: tuple[Contradiction, ...] = (
      lambda r: _is_number(r["score"]) and r["score"] <= r["threshold"]),
     ("margin", "must be score minus threshold", _fits_margin),
     ("regions", "must be an empty list for a PASS", lambda r: r.get("regions") == []),
+    ("views", "must be PASS of two or more cameras for a PASS of a part, and none for one of a frame",
+     _has_passed_views),
     *((key, "must be text for a PASS (a recipe judged it)", lambda r, key=key: type(r.get(key)) is str and r[key] != "")
       for key in ("recipe_id", "recipe_sha256", "model_sha256")),
 )  # fmt: skip
@@ -134,7 +165,21 @@ def parse_status(status: dict[str, Any]) -> dict[str, Any]:
     if min(status["last_seq"].values(), default=0) < 0:
         raise MalformedError(f"last_seq: must hold numbers of at least 0, got {status['last_seq']!r:.200}")
     check(status.get("last_result", {}), {})
+    read_parts(status)
     return status
+
+
+def read_parts(status: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The cameras of each part; a station without parts need not say so.
+
+    Raises:
+        MalformedError: they are no lists of names.
+    """
+    parts = check(status.get("parts", {}), {})
+    found = {name: check(part, {"cameras": (list,)})["cameras"] for name, part in parts.items()}
+    if not all(type(camera) is str for cameras in found.values() for camera in cameras):
+        raise MalformedError(f"parts: must hold names of cameras, got {parts!r:.200}")
+    return found
 
 
 def check(message: object, rules: Rules, *, schema: bool = False) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Subscriber:
             station: its name; messages of others are refused, counted and told as `Foreign`. None: the name in the key
                 file, or else the first that speaks, and nothing passes while another one speaks there too.
             requests: its `sockets.requests`; without it what is missed is `Lost` at once.
-            cameras: those to hear of; None: all.
+            cameras: those to hear of, parts among them as `part/NAME`; None: all cameras and parts.
             heartbeat_s: how long the station may be silent or stand still, and how old a PASS may be when it is handed
                 out. The station sends a status every 0.4 s: give 1 or more.
             from_seq: camera → the first `seq` wanted, where the place was kept over a restart of the subscriber. Any
@@ -166,7 +166,8 @@ class Subscriber:
         trigger_id: str | None = None,
         timeout_s: float,
     ) -> Verdict:
-        """The verdict of the frame that has all ids given; it may have come before the call. Other events are kept.
+        """The verdict of the frame that has all ids given, or of the part, where `camera` is `part/NAME`; it may have
+        come before the call. Other events are kept.
 
         Give an id that is used once. Where several verdicts wait, one that is not PASS counts. Silence, a lost
         heartbeat, and a PASS that must not let the part through are answered ERROR NO_ANSWER, made here (`local`).

@@ -12,6 +12,7 @@ from inspector.config.loading import (
     load_station,
 )
 from inspector.config.outputs import Evidence, Journal, Logging, Overlays
+from inspector.config.part import Part
 from inspector.config.preprocessing import Normalisation, Preprocessing, Tiling
 from inspector.config.qualification import Qualification, describe_qualification
 from inspector.config.recipe import (
@@ -66,6 +67,7 @@ __all__ = [
     "Name",
     "Normalisation",
     "Overlays",
+    "Part",
     "Policy",
     "PrecisionChoice",
     "Preprocessing",

@@ -57,6 +57,11 @@ class Camera(Strict):
         return triggers
 
     @property
+    def gives_ids(self) -> bool:
+        """Whether its frames can carry a part's or trigger's id: the sender's, or that of a trigger."""
+        return self.triggers is not None or self.source.carries_ids
+
+    @property
     def age_limit_ms(self) -> int | None:
         """How old a frame may be that says when it was captured; None: any."""
         return self.deadline_ms if self.max_age_ms == "deadline" else self.max_age_ms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +13,11 @@ from pydantic_core import PydanticCustomError
 from inspector.config.camera import Camera
 from inspector.config.http import Http
 from inspector.config.outputs import Evidence, Journal, Logging, Overlays
+from inspector.config.part import Part
 from inspector.security.settings import SOCKETS, Security, Sockets, is_local
 from inspector.strict.base import Name, SchemaVersion, Strict
 from inspector.strict.claims import Claim, claim_text, find_conflicts
+from inspector.types import PART_PREFIX
 
 
 class WhenFull(StrEnum):
@@ -37,12 +39,40 @@ class Buffer(Strict):
     """
 
 
+Fault = tuple[tuple[str, ...], str]
+"""A field, and what is wrong with it."""
+
+
+def _refuse(conflicts: Iterable[Fault]) -> None:
+    """Raise where there are faults between fields; each has a place of its own in the file."""
+    if faults := list(conflicts):
+        words = "; ".join(f"{'.'.join(field)}: {rule}" for field, rule in faults)
+        raise PydanticCustomError("conflicts", "{words}", {"words": words, "faults": faults})
+
+
 def _list_claims(cameras: Mapping[str, Camera], folder: Path) -> Iterator[Claim]:
     """What each camera has for itself alone; all names first, so that a source is at fault and not a name."""
     for name in cameras:
         yield claim_text((name,), "name", name)
     for name, camera in cameras.items():
         yield from camera.source.list_claims(name, folder)
+
+
+def _find_part_faults(parts: Mapping[str, Part], cameras: Mapping[str, Camera]) -> Iterator[Fault]:
+    """Each part that its cameras cannot be of: its field, and what is wrong."""
+    owners: dict[str, str] = {}
+    for name, part in parts.items():
+        for camera in part.cameras:
+            if (owner := owners.setdefault(camera, name)) != name:
+                yield (name, "cameras"), f"camera {camera} must be of one part only, is of part {owner} too"
+            if camera not in cameras:
+                yield (name, "cameras"), f"must be cameras of this station, {list(cameras)}, got {camera}"
+            elif not cameras[camera].gives_ids:
+                rule = f"its frames carry no {part.by}: set cameras.{camera}.triggers, which gives them the trigger's"
+                yield (name, "cameras"), f"camera {camera} cannot be of a part: {rule}"
+            elif cameras[camera].deadline_ms > part.window_ms:
+                rule = f"must be at least cameras.{camera}.deadline_ms, {cameras[camera].deadline_ms}"
+                yield (name, "window_ms"), f"{rule}, got {part.window_ms}"
 
 
 class Station(Strict):
@@ -80,6 +110,8 @@ class Station(Strict):
     """A thread without progress for so long is a FAULT: the process exits, to be started again."""
     cameras: Annotated[dict[Name, Camera], Field(min_length=1)]
     """The cameras by name; names in frames' headers, results and metrics are these."""
+    parts: dict[Name, Part] = Field(default={})
+    """Parts that several cameras see, by name; each gets one verdict. They cannot change without a restart."""
 
     @field_validator("sockets")
     @classmethod
@@ -99,11 +131,15 @@ class Station(Strict):
     @field_validator("cameras")
     @classmethod
     def _told_apart(cls, cameras: dict[str, Camera], info: ValidationInfo) -> dict[str, Camera]:
-        faults = list(find_conflicts(_list_claims(cameras, (info.context or {}).get("folder", Path()))))
-        if faults:
-            words = "; ".join(f"{'.'.join(field)}: {rule}" for field, rule in faults)
-            raise PydanticCustomError("conflicts", "{words}", {"words": words, "faults": faults})
+        _refuse(find_conflicts(_list_claims(cameras, (info.context or {}).get("folder", Path()))))
         return cameras
+
+    @field_validator("parts")
+    @classmethod
+    def _seen_by_its_cameras(cls, parts: dict[str, Part], info: ValidationInfo) -> dict[str, Part]:
+        if "cameras" in info.data:  # missing where they are at fault
+            _refuse(_find_part_faults(parts, info.data["cameras"]))
+        return parts
 
     def anchor(self, folder: Path) -> Station:
         """The same settings, with relative paths resolved against `folder`."""
@@ -114,6 +150,12 @@ class Station(Strict):
             "http": self.http.anchor(folder),
         }
         return self.model_copy(update=update)
+
+    @property
+    def deadlines_ms(self) -> dict[str, int]:
+        """How long a verdict may take: of each camera, and of each part, which is named `part/NAME` here."""
+        cameras = {name: camera.deadline_ms for name, camera in self.cameras.items()}
+        return cameras | {f"{PART_PREFIX}{name}": part.window_ms for name, part in self.parts.items()}
 
     @property
     def folder(self) -> Path:

@@ -104,6 +104,18 @@ def read_results(path: Path, camera: str, from_seq: int, limit: int = 1000) -> l
         return [json.loads(row[0]) for row in connection.execute(query, (camera, from_seq, limit))]
 
 
+def read_last_frame_ids(path: Path, camera: str, since_utc_ns: int, limit: int) -> list[str]:
+    """The frames of the last results of one camera that were published since then, the oldest first.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    query = f"SELECT frame_id FROM results WHERE camera = ? AND published_utc_ns >= ? AND {NOT_AMENDED}"  # noqa: S608
+    with open_reader(path) as connection:
+        rows = connection.execute(f"{query} ORDER BY seq DESC LIMIT ?", (camera, since_utc_ns, limit)).fetchall()
+    return [frame_id for (frame_id,) in reversed(rows)]
+
+
 def select_rows(
     path: Path,
     selection: Selection | None = None,

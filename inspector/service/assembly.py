@@ -33,15 +33,16 @@ from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
 from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judges, load_judge_aside
-from inspector.service.flow.ledger import Ledger, error_outcome
+from inspector.service.flow.ledger import Ledger, Ticket, error_outcome
 from inspector.service.flow.overlayer import Overlayer
-from inspector.service.flow.past import JournalMemory, open_journal
+from inspector.service.flow.past import JournalMemory, open_journal, remember_parts
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.offline import FILE, Offline
+from inspector.service.orders.parts import Group, Parts, build_part_frame
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.disk import read_disk
@@ -104,7 +105,6 @@ class Assembly:
         self._health = health
         folder = station.folder
         self._lock = StationLock(folder)  # before any socket: libzmq takes an ipc endpoint from whoever has it
-        deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
         self.judges = Judges()
         access = load_access(
@@ -121,13 +121,18 @@ class Assembly:
         journal, past = open_journal(folder / "journal.sqlite", identity.boot_id, health=health, metrics=metrics)
         receiver = build_receiver(station.cameras, station.sockets, context, self.judges.find_frame_hw, access)
         self.left_open = past.left_open
-        first_number = 1 + max((record.number for record in self.left_open), default=0)
-        self.ledger = ledger = Ledger(deadlines_ms, first_number)
+        self.ledger = ledger = Ledger(
+            station.deadlines_ms, first_number=1 + max((record.number for record in self.left_open), default=0)
+        )
         self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
         self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
         self._offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
+        self._parts = parts = Parts(
+            [Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part
+        )
+        remember_parts(parts, station.parts, folder / "journal.sqlite", past.left_open)
         snapshots = Snapshots(station.cameras)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
@@ -146,13 +151,14 @@ class Assembly:
             metrics=metrics,
         )
         service_times = ServiceTimes()
+        described = {"parts": {name: part.model_dump(mode="json") for name, part in station.parts.items()}}
         status = StatusBoard(
             identity,
-            station.cameras,
+            station.deadlines_ms,
             last_seqs=past.seqs,
             last_results=past.results,
             queue_depth=self.buffer.__len__,
-            more=lambda: self.switcher.describe() | offline.describe(),
+            more=lambda: self.switcher.describe() | offline.describe() | described,
             health=health,
         )
         self._publisher = publisher = Publisher(
@@ -166,6 +172,7 @@ class Assembly:
             taps=(service_times.offer, self._overlayer.offer, self._evidence.offer),
             status=status,
             offline=offline,
+            parts=parts,
             health=health,
             metrics=metrics,
         )
@@ -200,6 +207,7 @@ class Assembly:
                 offline=offline,
                 snapshots=snapshots,
                 triggers=triggers,
+                parts=parts,
                 health=health,
                 metrics=metrics,
             )
@@ -208,7 +216,7 @@ class Assembly:
         self._requests = RequestsThread(
             context,
             station.sockets.requests,
-            cameras=tuple(station.cameras),
+            cameras=tuple(station.deadlines_ms),
             journal_path=folder / "journal.sqlite",
             status=status.build,
             drain=drain,
@@ -251,8 +259,18 @@ class Assembly:
 
     def _open_trigger(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
         recorded = threading.Event()
-        ticket = self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._recorder.open(ticket, recorded))
-        return ticket.number, recorded
+
+        def record(ticket: Ticket) -> None:
+            refusal = self._parts.admit(ticket.number, ticket.frame, awaits_frame=True)
+            if refusal is not None:
+                self._parts.forget(ticket.number)
+                raise ValueError(refusal.why)  # the trigger is owed no verdict
+            self._recorder.open(ticket, recorded)
+
+        return self.ledger.await_frame(frame, timeout_ms, record).number, recorded
+
+    def _open_part(self, group: Group, view: Frame) -> int:
+        return self.ledger.accept(build_part_frame(group, view), self._recorder.open).number
 
     # ------------------------------------------------------------ start
 
@@ -284,7 +302,7 @@ class Assembly:
     def apply(self, station: Station) -> None:
         """Put a changed station file into force, its recipes aside; metrics keep the bucket edges they began with."""
         _tell_of_any_age(station.cameras)
-        self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
+        self.ledger.deadlines_ms = station.deadlines_ms
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
         self._offline.reconfigure(station)
         self._triggers.reconfigure(station)

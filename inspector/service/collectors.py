@@ -17,7 +17,7 @@ from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
 from inspector.service.telemetry.gpu import GpuSample
 from inspector.service.telemetry.health import State
-from inspector.types import Reason, Verdict
+from inspector.types import PART_PREFIX, Reason, Verdict
 
 
 def _no_results(cameras: Iterable[str]) -> dict[tuple[str, Verdict, Reason], int]:
@@ -35,34 +35,46 @@ class FlowCollector(Collector):
         self._state = state
 
     def collect(self) -> Iterable[Metric]:
-        """One consistent account: received = results + in flight, triggers = results + open, at every scrape."""
+        """One consistent account: received = results + in flight, triggers and parts = results + open."""
         account = self._ledger.account()
-        received = _counter("frames_received_total")
-        for camera, count in account.received.items():
-            received.add_metric([camera], count)
-        results = _counter("results_total")
-        for (camera, verdict, reason), count in (_no_results(account.received) | account.results).items():
-            results.add_metric([camera, verdict.value, reason.name], count)
-        in_flight = _gauge("frames_in_flight")
-        for camera, count in account.in_flight.items():
-            in_flight.add_metric([camera], count)
-        yield from _collect_triggers(account)
+        cameras = {name: name for name in account.received if not name.startswith(PART_PREFIX)}
+        parts = {name: name.removeprefix(PART_PREFIX) for name in account.received if name.startswith(PART_PREFIX)}
+        frames = _counter("frames_received_total"), _counter("results_total"), _gauge("frames_in_flight")
+        yield from _fill(frames, account, cameras)
+        wholes = _counter("parts_total"), _counter("part_results_total"), _gauge("parts_open")
+        yield from _fill(wholes, account, parts)
+        yield from _collect_triggers(account, cameras)
         state = _gauge("state")
         now = self._state()
         for each in State:
             state.add_metric([each.value], each is now)
-        yield from (received, results, in_flight, state)
+        yield state
         yield _sample("threads", threading.active_count())
         yield _sample("buffer_bytes", self._buffer.nbytes)
         yield _sample("buffer_frames", len(self._buffer))
         yield _sample("buffer_max_bytes", self._buffer.max_bytes)
 
 
-def _collect_triggers(account: Account) -> Iterable[Metric]:
+_Families = tuple[CounterMetricFamily, CounterMetricFamily, GaugeMetricFamily]
+
+
+def _fill(families: _Families, account: Account, labels: Mapping[str, str]) -> _Families:
+    """What came, was answered and is open; `labels` are those in the account, and what they are called."""
+    received, results, open_ = families
+    for name, label in labels.items():
+        received.add_metric([label], account.received[name])
+        open_.add_metric([label], account.in_flight[name])
+    for (name, verdict, reason), count in (_no_results(account.received) | account.results).items():
+        if name in labels:
+            results.add_metric([labels[name], verdict.value, reason.name], count)
+    return families
+
+
+def _collect_triggers(account: Account, cameras: Iterable[str]) -> Iterable[Metric]:
     triggers, open_, results = _counter("triggers_total"), _gauge("triggers_open"), _counter("trigger_results_total")
-    for camera, count in account.triggers.items():
-        triggers.add_metric([camera], count)
-        open_.add_metric([camera], account.triggers_open[camera])
+    for camera in cameras:
+        triggers.add_metric([camera], account.triggers.get(camera, 0))
+        open_.add_metric([camera], account.triggers_open.get(camera, 0))
         for verdict in Verdict:
             results.add_metric([camera, verdict.value], account.trigger_results.get((camera, verdict), 0))
     return triggers, open_, results

@@ -71,6 +71,10 @@ class FolderSettings(SourceSettings):
     def folder(self) -> Path:
         return self.path
 
+    @property
+    def carries_ids(self) -> bool:
+        return self.recorded
+
     def anchor(self, folder: Path) -> Self:
         return self.model_copy(update={"path": folder / self.path})
 

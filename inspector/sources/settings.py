@@ -73,6 +73,11 @@ class SourceSettings(Strict):
         """Whether its frames are sent to the station's own sockets; else it has a source of its own."""
         return False
 
+    @property
+    def carries_ids(self) -> bool:
+        """Whether its frames may say of which part or trigger they are."""
+        return self.can_be_fired
+
     def anchor(self, folder: Path) -> Self:
         """The same settings, with relative paths resolved against `folder`."""
         return self

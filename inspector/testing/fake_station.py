@@ -9,6 +9,7 @@ from typing import Any
 import zmq
 
 from inspector.client import Event, StatusChanged, Subscriber, Verdict
+from inspector.client.messages import name_topic
 
 WAIT_S = 10.0
 """More than any message takes; nothing waits that long unless it fails."""
@@ -55,7 +56,7 @@ class Station:
     def publish(self, *results: dict[str, Any]) -> None:
         for result in results:
             self.last_seq[result["camera"]] = result["seq"]
-            self.send(f"result/{result['camera']}", result)
+            self.send(name_topic(result["camera"]), result)
 
     def build_status(self, *, moves: bool = True, **changes: Any) -> dict[str, Any]:
         self.lifebit += moves

@@ -34,6 +34,8 @@ def test_line_has_verdict_score_and_time_and_says_where_it_warns_or_the_frame_is
     assert describe_result(RESULT) == line
     assert describe_result(RESULT | {"warn": True}) == f"{line} warn"
     assert describe_result(RESULT | {"simulated": True}) == f"{line} simulated"
+    views = [{"camera": "top", "reason": "OK"}, {"camera": "left", "reason": None}]
+    assert describe_result(RESULT | {"views": views}) == f"{line}, top OK, left without verdict"
     assert describe_result(RESULT | {"warn": True, "simulated": True}) == f"{line} warn simulated"
 
 

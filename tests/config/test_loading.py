@@ -16,6 +16,7 @@ from inspector.config import (
     GoodScores,
     Http,
     Overlays,
+    Part,
     Preprocessing,
     Recipe,
     Security,
@@ -678,3 +679,51 @@ def test_camera_that_cannot_be_fired_is_refused_at_load_and_may_have_hardware_tr
     with pytest.raises(ValueError, match="software needs a source of type zmq or imagezmq, whose program is told, got"):
         Camera.model_validate({"source": source, "triggers": "software"})
     assert Camera.model_validate({"source": source, "triggers": "hardware"}).triggers == "hardware"
+
+
+PART = "parts: {body: {cameras: [top, left], window_ms: 2000}}"
+
+
+def write_parts(folder: Path, parts: str, right: str = "source: {type: zmq}") -> Path:
+    path = folder / "station.yaml"
+    path.write_text(f"schema: 1\nstation: press-3\ncameras: {{top: {{}}, left: {{}}, right: {{{right}}}}}\n{parts}\n")
+    return path
+
+
+def test_parts_have_their_cameras_id_and_window(tmp_path: Path) -> None:
+    station = load_station(write_parts(tmp_path, PART))
+    assert station.parts == {"body": Part(cameras=("top", "left"), by="part_id", window_ms=2000)}
+    assert station.deadlines_ms == {"top": 2000, "left": 2000, "right": 2000, "part/body": 2000}
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        ("body: {cameras: [top, left], window_ms: 1999}",
+         "4:38: parts.body.window_ms: must be at least cameras.top.deadline_ms, 2000, got 1999"),
+        ("body: {cameras: [top, rear], window_ms: 2000}",
+         "4:16: parts.body.cameras: must be cameras of this station, ['top', 'left', 'right'], got rear"),
+        ("a: {cameras: [top, left], window_ms: 2000}, b: {cameras: [left, right], window_ms: 2000}",
+         "4:57: parts.b.cameras: camera left must be of one part only, is of part a too"),
+        ("body: {cameras: [top, top], window_ms: 2000}",
+         "4:16: parts.body.cameras: must name each camera once, got top more than once"),
+        ("body: {cameras: [top], window_ms: 2000}", "4:16: parts.body.cameras: "),
+        ("body: {cameras: [top, left]}", "4:9: parts.body.window_ms: required, but missing"),
+        ("body: {cameras: [top, left], window_ms: 2000, by: frame_id}", "4:55: parts.body.by: "),
+        ("part/body: {cameras: [top, left], window_ms: 2000}", "4:9: parts.part/body"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_part_is_refused_with_its_place_when_its_cameras_cannot_be_of_it(
+    tmp_path: Path, parts: str, fault: str
+) -> None:
+    path = write_parts(tmp_path, f"parts: {{{parts}}}")
+    assert fault_of(path).splitlines()[0].startswith(f"{path}:{fault}")
+
+
+def test_camera_whose_frames_carry_no_id_is_of_a_part_only_with_triggers(tmp_path: Path) -> None:
+    parts, source = "parts: {body: {cameras: [top, right], window_ms: 2000}}", "source: {type: opencv, device: 0}"
+    rule = "its frames carry no part_id: set cameras.right.triggers, which gives them the trigger's"
+    fault = f"parts.body.cameras: camera right cannot be of a part: {rule}"
+    assert fault_of(write_parts(tmp_path, parts, source)).endswith(fault)
+    assert load_station(write_parts(tmp_path, parts, f"{source}, triggers: hardware")).parts

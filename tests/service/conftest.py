@@ -23,6 +23,7 @@ from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Ticket
 from inspector.service.orders.offline import FILE, Offline
+from inspector.service.orders.parts import Group, Parts, build_part_frame
 from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
 from inspector.service.telemetry.gpu import GpuSample
@@ -39,6 +40,18 @@ JOIN_S = 10.0
 def ledger() -> Ledger:
     """Cameras `top` and `side`, a minute for each frame."""
     return Ledger(DEADLINES_MS)
+
+
+@pytest.fixture
+def groups() -> list[Group]:
+    """The parts of the station: none."""
+    return []
+
+
+@pytest.fixture
+def parts(ledger: Ledger, groups: list[Group]) -> Parts:
+    """What the views of each part decide together; tickets of parts are the ledger's."""
+    return Parts(groups, lambda group, view: ledger.accept(build_part_frame(group, view)).number)
 
 
 @pytest.fixture

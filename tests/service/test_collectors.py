@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from inspector.service.collectors import FlowCollector
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Ledger, Ticket
 from inspector.service.telemetry.clock import Clock
@@ -39,6 +40,28 @@ def test_account_balances_for_each_camera_when_scraped(
     assert value("frames_in_flight", camera="top") == 1
     assert value("frames_received_total", camera="side") == 1
     assert value("frames_in_flight", camera="side") == 1
+
+
+def test_parts_are_counted_beside_frames_and_balance(whole: Whole, make_frame: Callable[..., Frame]) -> None:
+    ledger = Ledger({"top": 1000, "part/body": 1000, "part/door": 1000})
+    own = CollectorRegistry()
+    own.register(FlowCollector(ledger, whole.buffer, lambda: State.READY))
+    first = ledger.accept(make_frame("p1", "part/body"))
+    ledger.accept(make_frame("p2", "part/body"))
+    ledger.accept(make_frame("f1", "top"))
+    ledger.close(first, Verdict.ERROR, Reason.VIEW_MISSING)
+
+    def read(name: str, **labels: str) -> float | None:
+        return own.get_sample_value(f"inspector_{name}", labels)
+
+    assert [read("parts_total", part=part) for part in ("body", "door")] == [2, 0]
+    assert [read("parts_open", part=part) for part in ("body", "door")] == [1, 0]
+    assert read("part_results_total", part="body", verdict="ERROR", reason="VIEW_MISSING") == 1
+    assert read("part_results_total", part="door", verdict="PASS", reason="OK") == 0
+    assert read("frames_received_total", camera="top") == 1
+    for name in ("frames_received_total", "frames_in_flight", "triggers_total"):
+        assert read(name, camera="part/body") is None, name
+    assert read("results_total", camera="part/body", verdict="ERROR", reason="VIEW_MISSING") is None
 
 
 def test_account_balances_at_every_scrape_when_frames_flow(

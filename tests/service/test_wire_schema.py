@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from inspector.cli.reference.wire import build_wire
 from inspector.client import Sender
-from inspector.config import Camera, Station
+from inspector.config import Camera, Part, Station
 from inspector.errors import BadFrameError, UnidentifiedFrameError
 from inspector.journal.writer import Journal
 from inspector.reasons import MEANINGS
@@ -31,9 +31,10 @@ from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.wire import FrameDecoder
-from inspector.types import Frame, Reason, Region, Result, Verdict
+from inspector.types import Frame, Reason, Region, Result, Verdict, View
 
 SCHEMA = json.loads(build_wire())
+PART = Part(cameras=("top", "side"), window_ms=60_000)
 WAIT_S = 20.0
 Ask = Callable[..., dict[str, Any]]
 MakeResult = Callable[..., Result]
@@ -104,7 +105,7 @@ def status(
         last_seqs={"top": 4},
         last_results={"top": make_result(seq=4).to_wire()},
         queue_depth=lambda: 3,
-        more=lambda: switcher.describe() | offline.describe(),
+        more=lambda: switcher.describe() | offline.describe() | {"parts": {"body": PART.model_dump(mode="json")}},
         health=running,
     )
 
@@ -197,6 +198,14 @@ def test_result_of_each_reason_is_as_the_schema_says(reason: Reason, make_reason
     assert set(wire) == list_keys("result") == set(SCHEMA["$defs"]["result"]["required"])
 
 
+def test_result_of_a_part_is_as_the_schema_says(make_result: MakeResult) -> None:
+    views = (View("top", "f1", 1, Verdict.FAIL, Reason.DEFECT, 2.0, 1.0), View("side", None))
+    wire = make_result(camera="part/body", views=views).to_wire()
+    assert complaints("result", wire) == []
+    assert set(wire["views"][0]) == list_keys("view")
+    assert complaints("result", wire | {"views": [{"camera": "top"}]})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -223,6 +232,7 @@ def test_status_is_as_the_schema_says(status: StatusBoard) -> None:
     assert set(message["recipes"]["top"]) == list_keys("recipe_in_use")
     assert set(message["last_switch"]["top"]) == list_keys("switch")
     assert set(message["offline"]["side"]) == list_keys("absence")
+    assert set(message["parts"]["body"]) == list_keys("part")
     assert complaints("status", message | {"state": "IDLE"})
 
 

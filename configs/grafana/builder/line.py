@@ -21,6 +21,7 @@ def build() -> dict[str, Any]:
         (4, _now()),
         (5, _states()),
         (8, _flow()),
+        (6, _parts()),
         (8, _rejects()),
         (8, _scores()),
         (7, _order()),
@@ -86,6 +87,26 @@ def _flow() -> list[dict[str, Any]]:
             "Triggers", PER_SECOND, "Triggers told per second, and those whose frame did not come.",
             (rate("inspector_triggers_total", "camera"), "{{camera}}"),
             (results("camera", reason="NO_FRAME"), "NO_FRAME of {{camera}}"),
+        ),
+    ]  # fmt: skip
+
+
+def _parts() -> list[dict[str, Any]]:
+    of_part, errors = "inspector_part_results_total", f'{INSTANCE},verdict="ERROR"'
+    return [
+        time_series(
+            "Parts", PER_SECOND, "Verdicts per second on parts that several cameras see; none where the station has "
+                "no such parts.",
+            (rate(of_part, "part", "verdict", where=INSTANCE), "{{verdict}} of {{part}}"),
+        ),
+        time_series(
+            "Part errors", PER_SECOND, "Parts per second that are answered ERROR, by reason: a view is missing, late, "
+                "doubled, of another part, or an error itself.",
+            (f"{rate(of_part, 'part', 'reason', where=errors)} > 0", "{{reason}} of {{part}}"), stacked=True,
+        ),
+        time_series(
+            "Parts without a verdict yet", "none", "Parts of which a view came, and whose verdict is open.",
+            (f"inspector_parts_open{{{INSTANCE}}}", "{{part}}"),
         ),
     ]  # fmt: skip
 

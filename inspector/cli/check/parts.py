@@ -89,6 +89,22 @@ def _check_age(what: str, camera: Camera) -> Finding:
     return Finding(what, f"{limit_ms} ms; a frame without a capture time is {undated}")
 
 
+def check_views(station: Station) -> list[Finding]:
+    """What each part needs for a PASS, and whether it can have one."""
+    findings = []
+    for name, part in station.parts.items():
+        what = f"parts.{name}"
+        simulated = [camera for camera in part.cameras if station.cameras[camera].simulated]
+        if 0 < len(simulated) < len(part.cameras):
+            problem = f"camera {', '.join(simulated)} is simulated, others are not: no part will pass at a client"
+            fix = "set simulated alike for all of its cameras"
+            findings.append(Finding(f"{what}.cameras", problem=problem, fix=fix, fatal=False))
+        else:
+            rule = f"PASS needs a PASS of {', '.join(part.cameras)} with one {part.by}"
+            findings.append(Finding(what, f"{rule}, within {part.window_ms} ms of the first view"))
+    return findings
+
+
 def check_offline(station: Station) -> list[Finding]:
     """Cameras that stay offline over a restart, as somebody asked for."""
     from inspector.service.orders.offline import FILE, read_kept

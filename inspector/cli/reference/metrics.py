@@ -9,10 +9,10 @@ from inspector.cli.reference.markdown import build_page, build_table
 
 def build_metrics() -> str:
     """All metrics: name, kind, labels with their closed sets, meaning."""
-    from inspector.service.telemetry.catalogue import CAMERAS, OPEN, PREFIX, ROWS
+    from inspector.service.telemetry.catalogue import CAMERAS, OPEN, PARTS, PREFIX, ROWS
 
     def describe(label: str, values: Sequence[str]) -> str:
-        return f"`{label}`" if values is CAMERAS or values is OPEN else f"`{label}`: {', '.join(values)}"
+        return f"`{label}`" if values in (CAMERAS, OPEN, PARTS) else f"`{label}`: {', '.join(values)}"
 
     rows = [
         (f"`{row.name}`", row.kind, "; ".join(describe(*label) for label in row.labels.items()), row.text)

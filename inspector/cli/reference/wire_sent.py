@@ -6,26 +6,29 @@ from inspector.cli.reference.json_forms import SEQ, TEXT, TIME, Schema, define, 
 from inspector.reasons import MEANINGS
 from inspector.types import SCHEMA, Fallback, Reason, Result, Verdict
 
+CAMERA = "The camera's name in the station file."
 RESULT = {
     "schema": "Version of the protocol.",
     "station": "The station's name.",
     "boot_id": "Of the run of the station: another one after each start.",
-    "seq": "Number of the verdict. It rises by one for each camera, over restarts too: a gap is a loss on the way.",
-    "camera": "The camera's name in the station file.",
-    "frame_id": "The sender's name for the frame; made by the station where it gave none, or where no frame came.",
+    "seq": "Number of the verdict. It rises by one for each camera and part, over restarts too: a gap is a loss.",
+    "camera": "The camera's name in the station file; `part/NAME` of a part.",
+    "frame_id": "The sender's name for the frame; made by the station where it gave none, or where no frame came. Of a "
+    "part its id.",
     "part_id": "As the sender gave it.",
     "trigger_id": "As the sender gave it, or the trigger's; null where the frame is of no open trigger.",
     "verdict": "Only PASS lets a part through, and only where `simulated` and `replay` are false.",
     "reason": "Why the verdict is what it is; see reasons.md.",
     "reason_code": "The reason as an integer, which never changes its meaning.",
-    "score": "The frame's score; null where nothing was judged.",
+    "score": "The frame's score; null where nothing was judged. Of a part that of the view nearest to a FAIL, as are "
+    "threshold and recipe.",
     "threshold": "A higher score is FAIL; null where there is no recipe.",
     "margin": "`score` minus `threshold`.",
     "regions": "Connected areas above the threshold, the highest peak first.",
     "captured_utc_ns": "When it was captured, by the sender's clock, in nanoseconds since 1970; 0: unknown.",
     "received_utc_ns": "When it reached the station, in nanoseconds since 1970.",
     "published_utc_ns": "When the verdict was made, in nanoseconds since 1970.",
-    "deadline_ms": "The camera's, from reception to the published verdict.",
+    "deadline_ms": "The camera's, from reception to the published verdict; the part's `window_ms`.",
     "latency_ms": "Time that each stage took; `total`: from reception on.",
     "recipe_id": "Name of the recipe that judges the camera; null: none.",
     "recipe_sha256": "Of its recipe.yaml.",
@@ -35,6 +38,16 @@ RESULT = {
     "message": "Why, in words.",
     "warn": "A PASS whose score lies in the recipe's warn band.",
     "recorded": "It was on record when it was published; only an ERROR may be false.",
+    "views": "Of a part, what each of its cameras said; empty after a restart, and of frames.",
+}
+_VIEW = {
+    "camera": CAMERA,
+    "frame_id": "Its frame; null: none came.",
+    "seq": "Number of the camera's result; null, as all after it: none left before the part was decided.",
+    "verdict": "The camera's; a part is PASS only where all are.",
+    "reason": "The camera's.",
+    "score": "The frame's score; null where nothing was judged.",
+    "threshold": "A higher score is FAIL.",
 }
 _REGION = {
     "xyxy": "Left, top, right, bottom in sensor pixels; right and bottom are exclusive.",
@@ -57,19 +70,33 @@ def define_results() -> dict[str, Schema]:
         "reason_code": {"enum": [reason.value for reason in Reason]},
         "margin": or_null({"type": "number"}),
         "regions": {"type": "array", "items": refer("region")},
+        "views": {"type": "array", "items": refer("view")},
     }
     properties = say(RESULT, {name: _strip(value) for name, value in properties.items()})
     rules = [_pair(reason) for reason in Reason]
     recorded = {"if": {"properties": {"recorded": {"const": False}}, "required": ["recorded"]}}
     rules.append(recorded | {"then": {"properties": {"verdict": {"const": Verdict.ERROR.value}}}})
     return {
-        "result": define("The one verdict on one frame.", properties) | {"allOf": rules},
-        "recorded_result": define("A result from the journal; old ones lack `recorded`.", properties, ("recorded",)),
+        "result": define("The one verdict on one frame, or part.", properties) | {"allOf": rules},
+        "recorded_result": define(
+            "A result from the journal; old ones lack `recorded` and `views`.", properties, ("recorded", "views")
+        ),
+        "view": _define_view(of_class["$defs"]["View"]["properties"]),
         "region": define(
             "One connected area above the threshold.",
             say(_REGION, {name: _strip(value) for name, value in region.items()}),
         ),
     }
+
+
+def _define_view(of_class: dict[str, Schema]) -> Schema:
+    """A view, as the class says."""
+    properties = {name: _strip(value) for name, value in of_class.items()} | {
+        "seq": or_null(SEQ),
+        "verdict": {"enum": [*(verdict.value for verdict in Verdict), None]},
+        "reason": {"enum": [*(reason.name for reason in Reason), None]},
+    }
+    return define("What one camera of a part said.", say(_VIEW, properties))
 
 
 def _pair(reason: Reason) -> Schema:
@@ -87,6 +114,7 @@ def define_status() -> dict[str, Schema]:
     from inspector.service.telemetry.health import State
 
     by_camera: Schema = {"type": "object"}
+    parts = by_camera | {"description": "Parts that several cameras see.", "additionalProperties": refer("part")}
     properties = {
         "schema": {"description": RESULT["schema"], "const": SCHEMA},
         "station": {"description": RESULT["station"]} | TEXT,
@@ -99,12 +127,12 @@ def define_status() -> dict[str, Schema]:
         },
         "last_seq": by_camera
         | {
-            "description": "Each camera's last number; 0: none yet.",
+            "description": "Each camera's and part's last number; 0: none yet.",
             "additionalProperties": {"type": "integer", "minimum": 0},
         },
         "last_result": by_camera
         | {
-            "description": "Each camera's last result, marked `replay`, its regions left out: an empty list.",
+            "description": "Each camera's and part's last result, marked `replay`, its regions left out.",
             "additionalProperties": refer("recorded_result"),
         },
         "queue_depth": {"description": "Frames that wait for the device.", "type": "integer", "minimum": 0},
@@ -112,7 +140,7 @@ def define_status() -> dict[str, Schema]:
         "published_utc_ns": {"description": "When it was sent, in nanoseconds since 1970."} | TIME,
     }
     return {
-        "status": define("Sent every 0.4 s.", properties | _list_changes() | _list_offline()),
+        "status": define("Sent every 0.4 s.", properties | _list_changes() | _list_offline() | {"parts": parts}),
         "recipe_in_use": define("A recipe that judges a camera.", {
             "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,
             "recipe_sha256": {"description": RESULT["recipe_sha256"]} | TEXT,
@@ -124,13 +152,18 @@ def define_status() -> dict[str, Schema]:
                 "enum": [fallback.value for fallback in Fallback],
             },
         }),
+        "part": define("A kind of part that several cameras see.", {
+            "cameras": {"description": "Those that see it.", "type": "array", "items": TEXT},
+            "by": {"description": "The id that its views share.", "enum": ["part_id", "trigger_id"]},
+            "window_ms": {"description": "From its first view to its verdict.", "type": "integer", "minimum": 1},
+        }),
         "absence": define("A camera that is offline.", {
             "since_utc_ns": {"description": "Since when, in nanoseconds since 1970."} | TIME,
             "who": {"description": "Who asked: a key's name, or an address."} | TEXT,
             "keep": {"description": "It stays offline over a restart.", "type": "boolean"},
         }),
         "switch": define("A recipe that was asked for, and how far it has come.", {
-            "camera": {"description": RESULT["camera"]} | TEXT,
+            "camera": {"description": CAMERA} | TEXT,
             "id": {"description": "No other has it; a switch may name it."} | TEXT,
             "recipe": {"description": "Its folder."} | TEXT,
             "recipe_sha256": {"description": "Of the recipe.yaml that was loaded; null before."} | or_null(TEXT),
@@ -184,7 +217,7 @@ def define_triggers() -> dict[str, Schema]:
         "trigger": define("Sent under `trigger/CAMERA`: answer it with a frame that carries its trigger_id.", {
             "schema": {"description": RESULT["schema"], "const": SCHEMA},
             "station": {"description": RESULT["station"]} | TEXT,
-            "camera": {"description": RESULT["camera"]} | TEXT,
+            "camera": {"description": CAMERA} | TEXT,
             "trigger_id": {"description": "Of the frame that is asked for."} | TEXT,
             "part_id": {"description": "As the trigger's sender gave it."} | or_null(TEXT),
             "timeout_ms": {"description": "How long the frame may take to come.", "type": "integer", "minimum": 1},
@@ -208,12 +241,13 @@ def define_answers() -> dict[str, Schema]:
         "offline_answer": define("To `offline`.", ok | _list_offline()),
         "online_answer": define("To `online`.", ok | _list_offline()),
         "snapshot_answer": define("To `snapshot`.", ok | {
-            **{name: {"description": RESULT[name]} | TEXT for name in ("camera", "frame_id")},
+            "camera": {"description": CAMERA} | TEXT,
+            "frame_id": {"description": RESULT["frame_id"]} | TEXT,
             **{name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")},
             "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
         }),
         "trigger_answer": define("To `trigger` and `announce`: it is on record.", ok | {
-            "camera": {"description": RESULT["camera"]} | TEXT,
+            "camera": {"description": CAMERA} | TEXT,
             "trigger_id": {"description": "As it was asked for."} | TEXT,
             "timeout_ms": {"description": "How long its frame may take to come.", "type": "integer", "minimum": 1},
         }),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inspector.cli.reference.json_forms import SEQ, TEXT, TIME, Schema, define, or_null, refer
-from inspector.cli.reference.wire_sent import RESULT
+from inspector.cli.reference.wire_sent import CAMERA, RESULT
 from inspector.types import PixelFormat
 
 
@@ -33,7 +33,7 @@ def define_frames() -> dict[str, Schema]:
         "simulated": {"description": "true: the frame shows no real part.", "type": "boolean"},
     }
     ours: dict[str, Schema] = {
-        "camera": {"description": RESULT["camera"]} | TEXT,
+        "camera": {"description": CAMERA} | TEXT,
         "frame_id": {"description": "The sender's name for the frame."} | refer("id"),
         "encoding": {"description": "What the second part holds.", "enum": ["raw", "jpeg", "png"]},
         "pixel_format": {
@@ -56,7 +56,8 @@ def define_frames() -> dict[str, Schema]:
 
 def define_requests() -> dict[str, Schema]:
     """What a station can be asked."""
-    camera = {"camera": {"description": RESULT["camera"]} | TEXT}
+    camera = {"camera": {"description": CAMERA} | TEXT}
+    of_any = {"camera": {"description": RESULT["camera"]} | TEXT}
     recipe = {"description": "A recipe's folder on the station's machine."} | TEXT
     named = {key: {"description": "Of what is prepared."} | TEXT for key in ("id", "recipe_sha256")}
     one_or_all = {"camera": {"description": "The camera's name; absent or null: all cameras."} | or_null(TEXT)}
@@ -74,7 +75,7 @@ def define_requests() -> dict[str, Schema]:
     switch = camera | named | {"recipe": recipe}
     requests = {
         "status_request": _ask("The status, now.", "status"),
-        "replay_request": _ask("Results again, from a number on.", "replay", camera | {"from_seq": _say_seq()}),
+        "replay_request": _ask("Results again, from a number on.", "replay", of_any | {"from_seq": _say_seq()}),
         "drain_request": _ask("Judge what waits, and stop.", "drain"),
         "prepare_request": _ask(
             "Load a recipe beside the one that judges.", "recipe", camera | {"recipe": recipe}, "prepare"

@@ -18,6 +18,7 @@ from inspector.service.flow.ledger import Ledger, Outcome, Ticket, enter, error_
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.repeats import Repeats
 from inspector.service.orders.offline import Offline
+from inspector.service.orders.parts import Parts
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health, State
@@ -71,6 +72,7 @@ class IngestThread(Part):
         offline: Offline,
         snapshots: Snapshots,
         triggers: Triggers,
+        parts: Parts,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -86,6 +88,7 @@ class IngestThread(Part):
         self._offline = offline
         self._snapshots = snapshots
         self._triggers = triggers
+        self._parts = parts
         self._metrics = metrics
         self._is_connected = self._is_exhausted = False
         self._backoff_s = _FIRST_BACKOFF_S
@@ -185,9 +188,8 @@ class IngestThread(Part):
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         record: Callable[[Ticket], None] = lambda ticket: self._recorder.open(ticket, recorded)  # noqa: E731
-        ticket, mismatch = enter(self._ledger, self._triggers, frame, record)
-        if mismatch is not None:
-            refusal = refusal or (Reason.TRIGGER_MISMATCH, mismatch)
+        ticket, mismatch = enter(self._ledger, self._triggers, self._parts, frame, record)
+        refusal = refusal or mismatch
         self._health.enter(State.RUNNING, "a frame arrived")
         self._metrics.last_frame(frame)
         if refusal is not None:
@@ -256,7 +258,7 @@ class IngestThread(Part):
         camera floods, which then pays for it: one that holds less than its share has room.
         """
         ledger, limit = self._ledger, 2 * self._buffer.max_bytes + 4 * frame.nbytes
-        share = limit / len(ledger.deadlines_ms)
+        share = limit / len(self.cameras)
         while ledger.open_bytes > limit and ledger.open_bytes_of[frame.camera] > share:
             if not self._source.can_wait or self._stop_asked.wait(0.05):
                 return False

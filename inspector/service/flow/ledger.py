@@ -1,4 +1,7 @@
-"""Which accepted frames still owe a verdict. `received = pass + fail + error + in flight`, under one lock."""
+"""Which accepted frames still owe a verdict. `received = pass + fail + error + in flight`, under one lock.
+
+A part that several cameras see is a ticket too, of a camera of its own, `part/NAME`, whose frame has no pixels.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,17 @@ from dataclasses import dataclass, field
 from inspector.detection.run import Judgement
 from inspector.journal.writer import OpenFrame
 from inspector.service.flow.judges import Judge
+from inspector.service.orders.parts import Decided, Parts, Refusal
 from inspector.service.orders.triggers import Triggers
-from inspector.types import Frame, PixelFormat, Reason, Verdict
+from inspector.types import PART_PREFIX, Frame, PixelFormat, Reason, Verdict
+
+GRACE_NS = 20_000_000
+"""How long after its deadline what only the deadline decides may wait for the disk."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """An accepted frame, or a trigger, and the instant (monotonic) by which its verdict must leave.
+    """An accepted frame, a trigger or a part, and the instant (monotonic) by which its verdict must leave.
 
     Attributes:
         of_trigger: the verdict is a trigger's.
@@ -31,25 +38,24 @@ class Ticket:
     of_trigger: bool = False
     awaits_frame: bool = False
 
+    @property
+    def is_of_part(self) -> bool:
+        """Whether the verdict is a part's."""
+        return self.frame.camera.startswith(PART_PREFIX)
+
     def to_record(self) -> OpenFrame:
         """What the journal keeps of it for as long as it is open."""
         frame = self.frame
         return OpenFrame(
-            number=self.number,
-            camera=frame.camera,
-            frame_id=frame.frame_id,
-            part_id=frame.part_id,
-            trigger_id=frame.trigger_id,
-            captured_utc_ns=frame.captured_utc_ns,
-            received_utc_ns=frame.received_utc_ns,
-            deadline_ms=self.deadline_ms,
-            simulated=frame.simulated,
-        )
+            number=self.number, camera=frame.camera, frame_id=frame.frame_id, part_id=frame.part_id,
+            trigger_id=frame.trigger_id, captured_utc_ns=frame.captured_utc_ns, received_utc_ns=frame.received_utc_ns,
+            deadline_ms=self.deadline_ms, simulated=frame.simulated,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a ticket: judged, and by whom, or an error with its reason."""
+    """What became of a ticket: judged, and by whom; a part, decided by its views; or an error with its reason."""
 
     ticket: Ticket
     verdict: Verdict
@@ -58,11 +64,26 @@ class Outcome:
     judgement: Judgement | None = None
     judge: Judge | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
+    part: Decided | None = None
+
+    @property
+    def due_ns(self) -> int:
+        """When (monotonic) it must leave at the latest; an ERROR may always leave.
+
+        A part with a view that FAILs is FAIL, be others missing: at the end of its window, with the time of an ERROR.
+        """
+        waits = self.part is not None and self.verdict is Verdict.FAIL
+        return self.ticket.deadline_monotonic_ns + (GRACE_NS if waits else 0)
 
 
-def error_outcome(ticket: Ticket, reason: Reason, message: str) -> Outcome:
-    """The outcome of a frame that is answered ERROR with this reason."""
-    return Outcome(ticket, Verdict.ERROR, reason, message)
+def error_outcome(ticket: Ticket, reason: Reason, message: str, part: Decided | None = None) -> Outcome:
+    """The outcome of a frame, or part, that is answered ERROR with this reason."""
+    return Outcome(ticket, Verdict.ERROR, reason, message, part=part)
+
+
+def decide_part(ticket: Ticket, part: Decided) -> Outcome:
+    """The outcome of a part that its views decided."""
+    return Outcome(ticket, part.verdict, part.reason, part.message, part=part)
 
 
 def expire(ticket: Ticket) -> Outcome:
@@ -74,9 +95,9 @@ def expire(ticket: Ticket) -> Outcome:
 
 def in_time(outcome: Outcome) -> Outcome:
     """The outcome, or ERROR DEADLINE where it came too late to be one. An error keeps its own reason."""
-    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.ticket.deadline_monotonic_ns:
+    if outcome.verdict is Verdict.ERROR or time.monotonic_ns() <= outcome.due_ns:
         return outcome
-    return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline")
+    return error_outcome(outcome.ticket, Reason.DEADLINE, "judged, but after the deadline", outcome.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +131,7 @@ class Ledger:
     """Accepts frames and closes each exactly once. Shared by all threads.
 
     Attributes:
-        deadlines_ms: of each camera, for frames accepted from now on.
+        deadlines_ms: of each camera and part, for what is accepted from now on.
         open_bytes: pixel memory of all open frames, wherever they are.
         open_bytes_of: the same of each camera.
     """
@@ -118,7 +139,7 @@ class Ledger:
     def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
         """`first_number` is above the numbers of frames that an earlier run left open."""
         self.deadlines_ms = dict(deadlines_ms)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a frame that is recorded may open its part
         self._next = first_number
         self._open: dict[int, Ticket] = {}
         self._claimed: set[int] = set()  # of those open, whose verdict is made
@@ -135,25 +156,25 @@ class Ledger:
 
         `record` is called before anyone else can see the ticket, and so close it; it must not wait.
         """
-        deadline_ms = self.deadlines_ms[frame.camera]
-        deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
         with self._lock:
-            ticket = Ticket(self._next, frame, deadline_ms, deadline)
-            self._next += 1
-            record(ticket)
-            self._enter(ticket)
-        return ticket
+            return self._issue(frame, self.deadlines_ms[frame.camera], record)
 
     def await_frame(self, frame: Frame, timeout_ms: int, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
         """From here on a trigger is owed a verdict: `frame` has its ids, and stands in for the one that is to come."""
-        deadline = frame.received_monotonic_ns + timeout_ms * 1_000_000
         with self._lock:
-            ticket = Ticket(self._next, frame, timeout_ms, deadline, of_trigger=True, awaits_frame=True)
-            self._next += 1
-            record(ticket)
-            self._enter(ticket)
+            ticket = self._issue(frame, timeout_ms, record, is_trigger=True)
             self._triggers[frame.camera] += 1
             self._triggers_open[frame.camera] += 1
+        return ticket
+
+    def _issue(
+        self, frame: Frame, limit_ms: int, record: Callable[[Ticket], None], *, is_trigger: bool = False
+    ) -> Ticket:
+        deadline = frame.received_monotonic_ns + limit_ms * 1_000_000
+        ticket = Ticket(self._next, frame, limit_ms, deadline, of_trigger=is_trigger, awaits_frame=is_trigger)
+        self._next += 1
+        record(ticket)
+        self._enter(ticket)
         return ticket
 
     def fill(self, number: int, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket | None:
@@ -180,6 +201,10 @@ class Ledger:
             self._claimed.add(ticket.number)
             return True
 
+    def find(self, number: int) -> Ticket | None:
+        """The open ticket of this number."""
+        return self._open.get(number)
+
     def is_open_number(self, number: int) -> bool:
         """Whether a verdict is owed for this number."""
         return number in self._open
@@ -197,17 +222,10 @@ class Ledger:
         """Take over a frame that an earlier run left open; its pixels are gone, and its verdict is due at once."""
         now = time.monotonic_ns()
         frame = Frame(
-            camera=record.camera,
-            frame_id=record.frame_id,
-            pixels=None,
-            pixel_format=PixelFormat.MONO8,
-            received_utc_ns=record.received_utc_ns,
-            received_monotonic_ns=now,
-            captured_utc_ns=record.captured_utc_ns,
-            part_id=record.part_id,
-            trigger_id=record.trigger_id,
-            simulated=record.simulated,
-        )
+            camera=record.camera, frame_id=record.frame_id, pixels=None, pixel_format=PixelFormat.MONO8,
+            received_utc_ns=record.received_utc_ns, received_monotonic_ns=now, captured_utc_ns=record.captured_utc_ns,
+            part_id=record.part_id, trigger_id=record.trigger_id, simulated=record.simulated,
+        )  # fmt: skip
         ticket = Ticket(record.number, frame, record.deadline_ms, now + record.deadline_ms * 1_000_000)
         with self._lock:
             self._enter(ticket)
@@ -261,13 +279,18 @@ class Ledger:
 
 
 def enter(
-    ledger: Ledger, triggers: Triggers, frame: Frame, record: Callable[[Ticket], None]
-) -> tuple[Ticket, str | None]:
-    """Accept a frame, for its trigger where it has one; and why it is not judged, where that cannot be."""
+    ledger: Ledger, triggers: Triggers, parts: Parts, frame: Frame, record: Callable[[Ticket], None]
+) -> tuple[Ticket, Refusal | None]:
+    """Accept a frame, for its trigger and its part where it has these; and why it is not judged, if that cannot be."""
+    refusals: list[Refusal | None] = []
+
+    def admit(ticket: Ticket) -> None:
+        refusals.append(parts.admit(ticket.number, ticket.frame))  # a part is on record before its first view
+        record(ticket)
+
     match = triggers.match(frame)
-    if match.number is not None:
-        ticket = ledger.fill(match.number, match.frame, record)
-        if ticket is not None:
-            return ticket, match.refusal
-        match = triggers.refuse(frame)  # answered just now
-    return ledger.accept(match.frame, record), match.refusal
+    ticket = None if match.number is None else ledger.fill(match.number, match.frame, admit)
+    if ticket is None:
+        match = match if match.number is None else triggers.refuse(frame)  # answered just now
+        ticket = ledger.accept(match.frame, admit)
+    return ticket, Refusal(Reason.TRIGGER_MISMATCH, match.refusal) if match.refusal else refusals[0]

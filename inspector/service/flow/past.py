@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from inspector.errors import ConfigError, JournalError
 from inspector.journal.events import Event
 from inspector.journal.mark import MARGIN
+from inspector.journal.reader import read_last_frame_ids
 from inspector.journal.writer import Journal, OpenFrame
+from inspector.service.orders.parts import MAX_REMEMBERED, REMEMBERED_S, Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import FileVersion, TakenFile
+from inspector.types import PART_PREFIX, FileVersion, TakenFile
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,22 @@ def open_journal(path: Path, boot_id: str, *, health: Health, metrics: Metrics) 
         )
     except JournalError as error:
         raise ConfigError(f"state_dir: {error}", field=("state_dir",)) from error
+
+
+def remember_parts(parts: Parts, names: Iterable[str], path: Path, left_open: Sequence[OpenFrame]) -> None:
+    """Tell which parts an earlier run answered, as long ago as that matters, and which it left open.
+
+    Raises:
+        ConfigError: the journal cannot be read.
+    """
+    since_utc_ns = time.time_ns() - int(REMEMBERED_S * 1e9)
+    for name in names:
+        camera = f"{PART_PREFIX}{name}"
+        try:
+            answered = read_last_frame_ids(path, camera, since_utc_ns, MAX_REMEMBERED)
+        except JournalError as error:
+            raise ConfigError(f"state_dir: {error}", field=("state_dir",)) from error
+        parts.remember(name, [*answered, *(record.frame_id for record in left_open if record.camera == camera)])
 
 
 def _count(event: Event) -> int:

@@ -16,10 +16,11 @@ from typing import Any
 
 from inspector.journal.writer import Closing
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, Ticket, error_outcome, expire, in_time
+from inspector.service.flow.ledger import GRACE_NS, Ledger, Outcome, Ticket, decide_part, error_outcome, expire, in_time
 from inspector.service.flow.recorder import Recorder, Written
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.orders.offline import Offline
+from inspector.service.orders.parts import Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -32,8 +33,6 @@ _STATUS_PERIOD_S = 0.4
 _MAX_BATCH = 64
 _TICK_S = 0.01
 """How late a deadline may be noticed."""
-_GRACE_NS = 20_000_000
-"""How long after the deadline its ERROR may wait for the disk."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Publisher(Part):
         taps: Sequence[Callable[[Outcome, Result], None]],
         status: StatusBoard,
         offline: Offline,
+        parts: Parts,
         health: Health,
         metrics: Metrics,
     ) -> None:
@@ -81,6 +81,7 @@ class Publisher(Part):
             taps: each is handed every published result and must not wait.
             status: what it sends beside results.
             offline: whose frames do not pass.
+            parts: what several views decide together.
             health, metrics: who watches.
         """
         super().__init__("publisher", health=health)
@@ -93,6 +94,7 @@ class Publisher(Part):
         self._taps = taps
         self._status = status
         self._offline = offline
+        self._parts = parts
         self._metrics = metrics
         # Bounded by the frames in flight, and the triggers that may be open.
         self._inbox: queue.SimpleQueue[Outcome | Written | _Notice] = queue.SimpleQueue()
@@ -125,8 +127,10 @@ class Publisher(Part):
             self.beat()
             self.step()
             self._seal_rest()  # a source may have been slow to stop
-        for number in list(self._sealed):
-            self._send_unrecorded(number)
+        for _ in ("frames", "parts"):
+            self._seal_rest()
+            for number in list(self._sealed):
+                self._send_unrecorded(number)
         self._publish_status(now=True)
 
     def step(self) -> None:
@@ -136,9 +140,18 @@ class Publisher(Part):
         self._publish_status()
 
     def _seal_rest(self) -> None:
-        for ticket in self._ledger.open_tickets():
-            if ticket.number not in self._sealed:
-                self._seal(error_outcome(ticket, Reason.SHUTDOWN, "the station stopped before this frame was judged"))
+        """Frames; once these are answered, the parts that they did not decide."""
+        tickets = self._ledger.open_tickets()
+        are_frames_open = any(not ticket.is_of_part for ticket in tickets)
+        for ticket in tickets:
+            if ticket.number in self._sealed or (ticket.is_of_part and are_frames_open):
+                continue
+            part = self._parts.expire(ticket.number)
+            if part is not None and part.verdict is Verdict.FAIL:
+                self._seal(decide_part(ticket, part))
+                continue
+            what = "this frame was judged" if part is None else f"all was known: {part.message}"
+            self._seal(error_outcome(ticket, Reason.SHUTDOWN, f"the station stopped before {what}", part))
 
     def _receive(self, timeout_s: float) -> list[Outcome | Written | _Notice]:
         messages: list[Outcome | Written | _Notice] = []
@@ -174,9 +187,14 @@ class Publisher(Part):
 
     def _in_force(self, outcome: Outcome) -> Outcome:
         """The outcome, or ERROR OFFLINE where its camera is offline, or was when the frame came."""
-        if outcome.verdict is Verdict.ERROR or (offline := self._offline.refuse(outcome.ticket.frame)) is None:
+        if outcome.verdict is Verdict.ERROR or (offline := self._find_offline(outcome)) is None:
             return outcome
-        return error_outcome(outcome.ticket, Reason.OFFLINE, offline)
+        return error_outcome(outcome.ticket, Reason.OFFLINE, offline, outcome.part)
+
+    def _find_offline(self, outcome: Outcome) -> str | None:
+        """Why it may not pass: see `Offline.refuse`; of a part, any of its views."""
+        frames = (outcome.ticket.frame,) if outcome.part is None else outcome.part.frames
+        return next(filter(None, map(self._offline.refuse, frames)), None)
 
     def _build(self, outcome: Outcome) -> Result:
         camera = outcome.ticket.frame.camera
@@ -208,7 +226,7 @@ class Publisher(Part):
             self._send(sealed, sealed.result)
             return
         with self._offline.publishing:  # who takes a camera offline waits for what is being sent
-            offline = self._offline.refuse(sealed.outcome.ticket.frame)
+            offline = self._find_offline(sealed.outcome)
             if offline is None:
                 self._send(sealed, sealed.result)
         if offline is not None:
@@ -219,8 +237,9 @@ class Publisher(Part):
         for ticket in self._ledger.expired(now):
             if ticket.number not in self._sealed:
                 self._forget(ticket)
-                self._seal(expire(ticket))
-            elif now > ticket.deadline_monotonic_ns + _GRACE_NS:
+                part = self._parts.expire(ticket.number)
+                self._seal(expire(ticket) if part is None else decide_part(ticket, part))
+            elif now > ticket.deadline_monotonic_ns + GRACE_NS:
                 self._send_unrecorded(ticket.number)
 
     def _send_unrecorded(self, number: int) -> None:
@@ -247,14 +266,19 @@ class Publisher(Part):
         latency_ms = result.latency_ms | {"journal": journal_ms, "total": total_ms}
         result = dataclasses.replace(result, latency_ms=latency_ms)
         wire = result.to_wire()
-        self._send_message(f"result/{result.camera}", wire)
+        self._send_message(result.camera if ticket.is_of_part else f"result/{result.camera}", wire)
         self._ledger.close(ticket, result.verdict, result.reason)
         logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
         self._status.note(result, wire)
+        if ticket.is_of_part:  # times, scores and pictures are its views'
+            return
         publish_ms = (time.monotonic_ns() - started) / 1e6
         self._metrics.published(dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms}))
         for tap in self._taps:
             tap(sealed.outcome, result)
+        part = self._parts.note(ticket.number, result)
+        if part is not None and (whole := self._ledger.find(part.number)) is not None:
+            self._seal(decide_part(whole, part))
 
     # ------------------------------------------------------------ status
 
@@ -271,5 +295,4 @@ class Publisher(Part):
 
 
 def _is_late(sealed: _Sealed) -> bool:
-    deadline = sealed.outcome.ticket.deadline_monotonic_ns
-    return sealed.result.verdict is not Verdict.ERROR and time.monotonic_ns() > deadline
+    return sealed.result.verdict is not Verdict.ERROR and time.monotonic_ns() > sealed.outcome.due_ns

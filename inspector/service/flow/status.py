@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Outcome
+from inspector.service.orders.parts import Decided
 from inspector.service.telemetry.health import Health
-from inspector.types import SCHEMA, Result
+from inspector.types import SCHEMA, Result, Verdict
+
+_OF_LEAD = ("score", "threshold", "recipe_id", "recipe_sha256", "model_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Identity:
         """What is said of an outcome, under this number; `judge` is the camera's, None: it has none."""
         frame = outcome.ticket.frame
         decision = outcome.judgement.decision if outcome.judgement else None
-        return Result(
+        result = Result(
             station=self.station,
             boot_id=self.boot_id,
             seq=seq,
@@ -48,6 +51,15 @@ class Identity:
             warn=decision.warn if decision else False,
             **(judge.identity if judge else {}),
         )
+        return result if outcome.part is None else _add_views(result, outcome.part)
+
+
+def _add_views(result: Result, part: Decided) -> Result:
+    """What a part's views say; a PASS or FAIL has score, threshold and recipe of the one that is nearest to a FAIL."""
+    lead = None if result.verdict is Verdict.ERROR else part.lead
+    said: dict[str, Any] = {} if lead is None else {name: getattr(lead, name) for name in _OF_LEAD}
+    part_id = next((frame.part_id for frame in part.frames if frame.part_id is not None), None)
+    return replace(result, part_id=part_id, views=part.views, simulated=part.is_simulated, warn=part.warns, **said)
 
 
 class StatusBoard:

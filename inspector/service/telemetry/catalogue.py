@@ -20,6 +20,8 @@ OPEN: Values = ()
 """Values that only the station file, a recipe or the machine knows: a series is there once its value is."""
 CAMERAS: Values = ("the cameras of the station file",)
 """Each of them has its series from the start."""
+PARTS: Values = ("the parts of the station file",)
+"""The same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Row:
         name: as it is scraped, less `inspector_`.
         kind: of Prometheus' types.
         text: its HELP line.
-        labels: the values of each: a closed set, seeded at 0 so that a rate does not miss the first; `CAMERAS`, or
-            `OPEN`: with one of these nothing is seeded.
+        labels: the values of each: a closed set, seeded at 0 so that a rate does not miss the first; `CAMERAS` or
+            `PARTS`, or `OPEN`: with one of these nothing is seeded.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Row:
 
 _CAMERA = {"camera": CAMERAS}
 _OF_CAMERA = {"camera": OPEN}
+_PART = {"part": PARTS}
 _GPU = {"gpu": OPEN}
 
 ROWS = (
@@ -74,6 +77,12 @@ ROWS = (
         {**_CAMERA, "verdict": ("PASS", "FAIL", "ERROR")},
     ),
     Row("triggers_open", "gauge", "Triggers that have no verdict yet.", _CAMERA),
+    Row("parts_total", "counter", "Parts begun by a first view; parts = results + open at every scrape.", _PART),
+    Row(
+        "part_results_total", "counter", "Verdicts on parts, which are not in results_total.",
+        {**_PART, "verdict": ("PASS", "FAIL", "ERROR"), "reason": ("every reason possible for the verdict",)},
+    ),
+    Row("parts_open", "gauge", "Parts that have no verdict yet.", _PART),
     Row(
         "frames_unidentified_total", "counter", "Messages refused because they belong to no camera of this station.",
         {"cause": ("parts", "header", "camera")},

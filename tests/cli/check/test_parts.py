@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from inspector.cli.check.parts import _check_device, _check_engines, check_offline
+from inspector.cli.check.parts import _check_device, _check_engines, check_offline, check_views
 from inspector.config import Station
 from inspector.device import Driver
 from inspector.types import Fallback
@@ -37,6 +37,24 @@ def test_damaged_file_is_a_warning_that_says_what_a_start_will_do(tmp_path: Path
     (finding,) = check_offline(station)
     assert (finding.what, finding.result) == ("state_dir offline", "WARN")
     assert finding.problem.startswith("all cameras will be offline")
+
+
+@pytest.mark.parametrize(
+    ("simulated", "result", "words"),
+    [
+        (False, "ok", "PASS needs a PASS of top, left with one part_id, within 2500 ms of the first view"),
+        (True, "WARN", "camera left is simulated, others are not: no part will pass at a client"),
+    ],
+)
+def test_part_is_told_with_what_its_pass_needs_and_whether_it_can_have_one(
+    tmp_path: Path, simulated: bool, result: str, words: str
+) -> None:
+    fields = {"cameras": {"top": {}, "left": {"simulated": simulated}},
+              "parts": {"body": {"cameras": ["top", "left"], "window_ms": 2500}}}  # fmt: skip
+    station = Station.model_validate({"schema": 1, "station": "press", "state_dir": tmp_path} | fields)
+    (finding,) = check_views(station)
+    assert (finding.result, finding.problem or finding.detail) == (result, words)
+    assert finding.what == ("parts.body.cameras" if simulated else "parts.body")
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

@@ -20,6 +20,7 @@ from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket
 from inspector.service.orders.offline import Offline
+from inspector.service.orders.parts import Parts
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health, State
@@ -132,7 +133,9 @@ def set_event() -> threading.Event:
 class Line:
     """An ingest thread, the buffer it fills and the outcomes it submits."""
 
-    def __init__(self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge, offline: Offline) -> None:
+    def __init__(
+        self, ledger: Ledger, health: Health, metrics: Metrics, judge: Judge, offline: Offline, parts: Parts
+    ) -> None:
         self.buffer = FrameBuffer(1000, WhenFull.DROP_OLDEST)
         self.recorder = StubRecorder()
         self.judges = Judges()
@@ -148,11 +151,13 @@ class Line:
             {"top": Camera(triggers="software")}, ledger, station="press-3", offline=offline,
             open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, set_event()), fire=lambda *_: None,
         )  # fmt: skip
+        self.parts = parts
 
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
             source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
             cameras=self.cameras, offline=self.offline, snapshots=self.snapshots, triggers=self.triggers,
+            parts=self.parts,
             health=self._health, metrics=self._metrics,
         )  # fmt: skip
         if impatient is not None:
@@ -177,8 +182,10 @@ class Line:
 
 
 @pytest.fixture
-def line(ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge], offline: Offline) -> Line:
-    return Line(ledger, health, metrics, make_judge(), offline)
+def line(
+    ledger: Ledger, health: Health, metrics: Metrics, make_judge: Callable[..., Judge], offline: Offline, parts: Parts
+) -> Line:
+    return Line(ledger, health, metrics, make_judge(), offline, parts)
 
 
 # ---------------------------------------------------------------- flow

@@ -9,8 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
+from inspector.config import Camera
 from inspector.journal.writer import OpenFrame
-from inspector.service.flow.ledger import Account, Ledger, Outcome, Ticket, error_outcome
+from inspector.service.flow.ledger import Account, Ledger, Outcome, Ticket, enter, error_outcome
+from inspector.service.orders.offline import Offline
+from inspector.service.orders.parts import Group, Parts, Refusal, build_part_frame
+from inspector.service.orders.triggers import Triggers
 from inspector.sources.base import build_frame
 from inspector.types import Frame, PixelFormat, Reason, Verdict
 
@@ -211,3 +215,65 @@ def test_bytes_of_open_frames_are_counted_until_they_are_closed(
     assert (ledger.open_bytes, ledger.open_bytes_of) == (30, {"top": 0, "side": 30})
     ledger.close(second, Verdict.PASS, Reason.OK)
     assert (ledger.open_bytes, ledger.open_bytes_of) == (0, {"top": 0, "side": 0})
+
+
+class Intake:
+    """Frames of cameras `top` and `side` as they are entered; part `body` is what both see."""
+
+    def __init__(self, ledger: Ledger, triggers: Triggers) -> None:
+        self.recorded: list[tuple[int, str]] = []
+        self.parts = Parts([Group("body", ("top", "side"), "part_id")], self._open_part)
+        self._ledger = ledger
+        self._triggers = triggers
+
+    def enter(self, frame: Frame) -> tuple[Ticket, Refusal | None]:
+        return enter(self._ledger, self._triggers, self.parts, frame, self._record)
+
+    def _open_part(self, group: Group, view: Frame) -> int:
+        return self._ledger.accept(build_part_frame(group, view), self._record).number
+
+    def _record(self, ticket: Ticket) -> None:
+        self.recorded.append((ticket.number, ticket.frame.frame_id))
+
+
+@pytest.fixture
+def intake(offline: Offline) -> Intake:
+    ledger = Ledger({"top": 1000, "side": 1000, "part/body": 3000})
+    cameras = {"top": Camera(triggers="software"), "side": Camera()}
+    triggers = Triggers(cameras, ledger, station="press-3", offline=offline,
+                        open_ticket=lambda *_: (0, threading.Event()), fire=lambda *_: None)  # fmt: skip
+    return Intake(ledger, triggers)
+
+
+def test_part_is_owed_a_verdict_and_on_record_before_its_first_view(
+    intake: Intake, make_frame: Callable[..., Frame]
+) -> None:
+    first = make_frame("f1", "top", part_id="p1", age_s=0.5)
+    ticket, refusal = intake.enter(first)
+    assert refusal is None
+    assert intake.enter(make_frame("f2", "side", part_id="p1"))[1] is None
+    assert intake.recorded == [(2, "p1"), (1, "f1"), (3, "f2")]
+    part, view, _ = intake._ledger.open_tickets()
+    assert view is ticket
+    assert part.is_of_part
+    assert (part.frame.camera, part.frame.pixels, part.frame.part_id) == ("part/body", None, "p1")
+    assert part.deadline_monotonic_ns == first.received_monotonic_ns + 3_000_000_000
+    account = intake._ledger.account()
+    assert account.received == {"top": 1, "side": 1, "part/body": 1}
+    assert account.balances
+
+
+def test_frame_that_cannot_be_a_view_is_entered_and_says_why(intake: Intake, make_frame: Callable[..., Frame]) -> None:
+    intake.enter(make_frame("f1", "side", part_id="p1"))
+    refusals = [
+        intake.enter(frame)[1]
+        for frame in (
+            make_frame("f2", "side", part_id="p1"),
+            make_frame("f3", "side"),
+            make_frame("f4", "top", part_id="p9", trigger_id="never told"),
+        )
+    ]
+    assert [refusal and refusal.reason for refusal in refusals] == [
+        Reason.VIEW_DOUBLED, Reason.NO_PART_ID, Reason.TRIGGER_MISMATCH,
+    ]  # fmt: skip
+    assert intake._ledger.account().received == {"top": 1, "side": 3, "part/body": 2}

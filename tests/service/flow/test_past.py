@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from inspector.errors import ConfigError
 from inspector.journal.mark import MARGIN
-from inspector.journal.writer import Journal
-from inspector.service.flow.past import JournalMemory, open_journal
+from inspector.journal.writer import Journal, OpenFrame
+from inspector.service.flow.past import JournalMemory, open_journal, remember_parts
+from inspector.service.orders.parts import REMEMBERED_S, Group, Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.transient import is_transient
-from inspector.types import FileVersion, Result, TakenFile
+from inspector.types import FileVersion, Frame, Reason, Result, TakenFile
 
 
 @pytest.fixture
@@ -79,3 +81,31 @@ def test_fault_names_the_field_and_is_for_a_person_when_the_journal_is_damaged(
         open_journal(path, "boot", health=health, metrics=metrics)
     assert error.value.field == ("state_dir",)
     assert not is_transient(error.value)
+
+
+def test_parts_answered_or_left_open_in_an_earlier_run_are_opened_by_no_view(
+    path: Path, make_result: Callable[..., Result], make_frame: Callable[..., Frame]
+) -> None:
+    now = time.time_ns()
+    old = now - int(2 * REMEMBERED_S * 1e9)
+    journal = Journal(path)
+    for seq, (frame_id, published) in enumerate((("old", old), ("answered", now)), 1):
+        journal.append([make_result(seq, camera="part/body", frame_id=frame_id, published_utc_ns=published)])
+    journal.append([make_result(1, camera="part/door", frame_id="other", published_utc_ns=now)])
+    journal.close()
+    left_open = [OpenFrame(n, camera, name, None, None, 0, 0, 1, False)
+                 for n, (camera, name) in enumerate((("part/body", "open"), ("top", "frame")))]  # fmt: skip
+    parts = Parts([Group("body", ("top", "side"), "part_id")], lambda group, view: 100)
+    remember_parts(parts, ["body"], path, left_open)
+    names = ("old", "answered", "other", "open", "frame")
+    refusals = [parts.admit(n, make_frame(f"f{n}", part_id=name)) for n, name in enumerate(names)]
+    late = [name for name, refusal in zip(names, refusals, strict=True) if refusal is not None]
+    assert late == ["answered", "open"]
+    assert {refusal.reason for refusal in refusals if refusal} == {Reason.VIEW_LATE}
+
+
+def test_journal_that_cannot_be_read_for_parts_is_a_fault_of_the_station_file(tmp_path: Path) -> None:
+    parts = Parts([], lambda group, view: 0)
+    with pytest.raises(ConfigError) as caught:
+        remember_parts(parts, ["body"], tmp_path / "none.sqlite", [])
+    assert caught.value.field == ("state_dir",)

@@ -13,10 +13,12 @@ from inspector.config import Camera, Station
 from inspector.service.flow.ledger import Ledger, Ticket, enter
 from inspector.service.orders import triggers as module
 from inspector.service.orders.offline import Offline
+from inspector.service.orders.parts import Parts
 from inspector.service.orders.triggers import Triggers
 from inspector.types import Frame, Reason, Verdict
 
 MakeFrame = Callable[..., Frame]
+NO_PARTS = Parts([], lambda group, view: 0)
 CAMERAS = {
     "top": Camera(triggers="software", deadline_ms=3000),
     "side": Camera(triggers="hardware", deadline_ms=3000),
@@ -52,7 +54,9 @@ class Desk:
         return self.triggers.answer_announce({"camera": "side", "trigger_id": trigger_id} | fields, "plc")
 
     def enter(self, frame: Frame) -> tuple[Ticket, str | None]:
-        return enter(self.ledger, self.triggers, frame, self._record)
+        ticket, refusal = enter(self.ledger, self.triggers, NO_PARTS, frame, self._record)
+        assert refusal is None or refusal.reason is Reason.TRIGGER_MISMATCH
+        return ticket, refusal and refusal.why
 
     def answer(self, ticket: Ticket, verdict: Verdict = Verdict.PASS, reason: Reason = Reason.OK) -> None:
         assert self.ledger.claim(ticket)

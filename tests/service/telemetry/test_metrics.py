@@ -57,6 +57,8 @@ def test_documented_labels_are_those_there_when_everything_happened(
 ) -> None:  # fmt: skip
     whole.judges.switch({"top": make_judge(good_scores=(0.4, 0.7))})
     ledger.close(accept("x"), Verdict.PASS, Reason.OK)
+    ledger.deadlines_ms["part/body"] = 60_000
+    ledger.close(accept("p1", "part/body"), Verdict.ERROR, Reason.VIEW_MISSING)
     metrics.last_frame(make_frame("x"))
     for _ in range(20):
         metrics.published(make_result(latency_ms={"total": 1.0}))

@@ -12,6 +12,7 @@ from inspector.service.flow.ledger import Ledger, Outcome
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.orders.offline import Offline
+from inspector.service.orders.parts import Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from tests.service.flow.publisher.parts import (
@@ -60,32 +61,33 @@ def forgotten() -> list[str]:
 @pytest.fixture
 def make(
     trace: list[Any], recorder: StubRecorder, socket: RecordingSocket, ledger: Ledger, running: Health,
-    metrics: Metrics, judges: Judges, forgotten: list[str], offline: Offline,
+    metrics: Metrics, judges: Judges, forgotten: list[str], offline: Offline, parts: Parts,
 ) -> Make:  # fmt: skip
     """A publisher that is not started yet, with other parts than the fixtures' on request."""
 
-    def make(**parts: Any) -> Publisher:
-        identity, last_seqs = Identity(station="press-3", boot_id="boot-7"), parts.get("last_seqs", {})
+    def make(**others: Any) -> Publisher:
+        identity, last_seqs = Identity(station="press-3", boot_id="boot-7"), others.get("last_seqs", {})
         status = StatusBoard(
             identity,
             ledger.deadlines_ms,
             last_seqs=last_seqs,
-            last_results=parts.get("last_results", {}),
+            last_results=others.get("last_results", {}),
             queue_depth=lambda: 3,
             more=lambda: {"last_reload": None},
             health=running,
         )
         return Publisher(
             ledger,
-            parts.get("recorder", recorder),
-            parts.get("socket", socket),
+            others.get("recorder", recorder),
+            others.get("socket", socket),
             identity,
             judges,
             last_seqs=last_seqs,
             forget=lambda ticket: forgotten.append(ticket.frame.frame_id),
-            taps=parts.get("taps", (lambda outcome, result: trace.append(("tap", result.frame_id)),)),
+            taps=others.get("taps", (lambda outcome, result: trace.append(("tap", result.frame_id)),)),
             status=status,
             offline=offline,
+            parts=parts,
             health=running,
             metrics=metrics,
         )

@@ -107,7 +107,7 @@ def test_deadline_error_waits_a_moment_for_the_disk_when_it_is_only_slow(
     make: Make, launch: Launch, accept: Accept, recorder: StubRecorder, socket: RecordingSocket, trace: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "_GRACE_NS", int(WAIT_S * 1e9))
+    monkeypatch.setattr(module, "GRACE_NS", int(WAIT_S * 1e9))
     recorder.hangs = True
     launch(make())
     accept("f1", age_s=61)
@@ -123,7 +123,7 @@ def test_verdict_is_amended_to_deadline_when_it_is_durable_only_after_the_deadli
     make: Make, launch: Launch, judged: Judged, recorder: StubRecorder, socket: RecordingSocket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "_GRACE_NS", int(WAIT_S * 1e9))
+    monkeypatch.setattr(module, "GRACE_NS", int(WAIT_S * 1e9))
     recorder.hangs = True
     outcome = judged("f1", age_s=59.8)
     launch(make()).submit(outcome)

@@ -163,6 +163,7 @@ def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
         "message": None,
         "warn": False,
         "recorded": True,
+        "views": [],
     }
     assert before <= published <= time.time_ns()
     assert set(latency_ms) == {"queue", "infer", "journal", "total"}
