@@ -179,8 +179,10 @@ def _state(*states: str) -> Schema:
 
 
 def define_triggers() -> dict[str, Schema]:
-    """What camera programs are sent."""
+    """What camera programs are sent, and what a trigger is of."""
+    group: Schema = {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True}
     return {
+        "camera_or_group": {"description": "A camera's name, or a list of them.", "anyOf": [TEXT, group]},
         "trigger": define("Sent under `trigger/CAMERA`: answer it with a frame that carries its trigger_id.", {
             "schema": {"description": RESULT["schema"], "const": SCHEMA},
             "station": {"description": RESULT["station"]} | TEXT,
@@ -213,9 +215,12 @@ def define_answers() -> dict[str, Schema]:
             "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
         }),
         "trigger_answer": define("To `trigger` and `announce`: it is on record.", ok | {
-            "camera": {"description": RESULT["camera"]} | TEXT,
+            "camera": {"description": "As it was asked for."} | refer("camera_or_group"),
             "trigger_id": {"description": "As it was asked for."} | TEXT,
-            "timeout_ms": {"description": "How long its frame may take to come.", "type": "integer", "minimum": 1},
+            "timeout_ms": {
+                "description": "How long a frame may take to come; of a group, the longest.",
+                "type": "integer", "minimum": 1,
+            },
         }),
         "switch_answer": define("To `prepare` and `switch`.", ok) | {"allOf": [refer("switch")]},
         "recipe_status_answer": define("To `recipe` with the action `status`.", ok | _list_changes()),

@@ -62,7 +62,7 @@ def define_requests() -> dict[str, Schema]:
     one_or_all = {"camera": {"description": "The camera's name; absent or null: all cameras."} | or_null(TEXT)}
     keep = {"keep": {"description": "true: over a restart too.", "type": "boolean"}}
     width = {"width": {"description": "Of the picture at most.", "type": "integer", "minimum": 16, "maximum": 8192}}
-    told = camera | {
+    told = {"camera": {"description": "The camera's name, or those of a group."} | refer("camera_or_group")} | {
         "trigger_id": {"description": "Its name; comes back in the result."} | refer("id"),
         "part_id": {"description": "Comes back in the result."} | or_null(refer("id")),
         "timeout_ms": {
@@ -90,9 +90,11 @@ def define_requests() -> dict[str, Schema]:
             "Judge frames captured and received from now on.", "online", one_or_all, None, ("camera",)
         ),
         "snapshot_request": _ask("The camera's last frame.", "snapshot", camera | width, None, ("width",)),
-        "trigger_request": _ask("Fire the camera: one verdict is owed for it.", "trigger", told, None, optional),
+        "trigger_request": _ask(
+            "Fire the cameras: all or none; each owes one verdict.", "trigger", told, None, optional
+        ),
         "announce_request": _ask(
-            "A hardware trigger is about to come: one verdict is owed for it.", "announce", told, None, optional
+            "A hardware trigger is about to come: each camera owes one verdict.", "announce", told, None, optional
         ),
         "recipe_status_request": _ask("Recipes in use, and the last changes.", "recipe", {}, "status"),
     }

@@ -1,4 +1,4 @@
-"""Triggers that were told to the station: each is owed one verdict, that of its frame, or ERROR NO_FRAME.
+"""Triggers that were told to the station: each camera's is owed one verdict, that of its frame, or ERROR NO_FRAME.
 
 A frame is its trigger's by the id it carries; where the hardware gives none, by the one announcement that is open and
 the time of capture. Whatever cannot be told is refused, never guessed.
@@ -7,21 +7,21 @@ the time of capture. Whatever cannot be told is refused, never guessed.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from inspector.config import Camera, Station
+from inspector.service.orders.asked import MAX_TIMEOUT_MS, Asked, read_asked
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import build_frame
-from inspector.sources.wire import MAX_TEXT, read_text
 from inspector.types import SCHEMA, Frame, PixelFormat
 
 _MAX_OPEN = 1000
 """Of a camera; more are refused."""
 _MAX_KNOWN = 10_000
 """Ids that are remembered, those of answered triggers included."""
-_MAX_TIMEOUT_MS = 600_000
 _RECORD_S = 1.0
 """How long who asks waits for the disk at most."""
 
@@ -41,9 +41,10 @@ class Tickets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """One that was told.
+    """One that was told, of one camera.
 
     Attributes:
+        timeout_ms: how long its frame may take to come.
         number: of its ticket.
         is_reused: its id is one that a trigger had before: a frame of that one may still come.
     """
@@ -51,6 +52,7 @@ class Trigger:
     camera: str
     trigger_id: str
     part_id: str | None
+    timeout_ms: int
     told_utc_ns: int
     number: int
     is_reused: bool
@@ -113,75 +115,81 @@ class Triggers:
     # ------------------------------------------------------------ requests
 
     def answer_trigger(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Open a trigger and fire its camera.
+        """Open a trigger of one camera, or of each of a group, and fire them: all, or none.
 
         Raises:
             ValueError: it cannot be, and why.
         """
         del who
-        trigger, timeout_ms = self._open(request, "software")
-        message = {
-            "schema": SCHEMA,
-            "station": self._station,
-            "camera": trigger.camera,
-            "trigger_id": trigger.trigger_id,
-            "part_id": trigger.part_id,
-            "timeout_ms": timeout_ms,
-            "told_utc_ns": trigger.told_utc_ns,
-        }
-        self._fire(f"trigger/{trigger.camera}", message)
-        return _describe(trigger, timeout_ms)
+        opened = self._open(request, "software")
+        for trigger in opened:
+            self._fire(f"trigger/{trigger.camera}", self._build_message(trigger))
+        return _describe(request, opened)
 
     def answer_announce(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Open a trigger that the hardware is about to give.
+        """Open a trigger that the hardware is about to give, to one camera or to each of a group.
 
         Raises:
             ValueError: it cannot be, and why.
         """
         del who
-        return _describe(*self._open(request, "hardware"))
+        return _describe(request, self._open(request, "hardware"))
 
     def close(self) -> None:
         """Open no more: the station stops."""
         with self._lock:
             self._is_closed = True
 
-    def _open(self, request: Mapping[str, Any], kind: str) -> tuple[Trigger, int]:
-        camera = self._read_camera(request.get("camera"), kind)
-        trigger_id = _read_id(request, "trigger_id")
-        part_id = None if request.get("part_id") is None else _read_id(request, "part_id")
-        by_default = min(self._cameras[camera].deadline_ms, _MAX_TIMEOUT_MS)
-        timeout_ms = request.get("timeout_ms", by_default)
-        if type(timeout_ms) is not int or not 1 <= timeout_ms <= _MAX_TIMEOUT_MS:
-            raise ValueError(f"timeout_ms: must be a whole number from 1 to {_MAX_TIMEOUT_MS}, got {timeout_ms!r:.80}")
-        placeholder = build_frame(
-            camera, f"trigger-{trigger_id}", None, PixelFormat.MONO8,
-            part_id=part_id, trigger_id=trigger_id, simulated=self._cameras[camera].simulated,
-        )  # fmt: skip
+    def _open(self, request: Mapping[str, Any], kind: str) -> list[Trigger]:
+        """Open one for each camera, once none of them is refused; all are on record when this returns."""
+        asked = read_asked(request, list(self._cameras))
+        recorded: list[threading.Event] = []
         with self._lock:
-            self._refuse_open(camera, trigger_id, kind)
-            number, recorded = self._open_ticket(placeholder, timeout_ms)
-            key = camera, trigger_id
-            is_reused = self._known.pop(key, None) is not None
-            trigger = Trigger(camera, trigger_id, part_id, placeholder.received_utc_ns, number, is_reused)
-            self._known[key] = self._last[camera] = trigger
-            self._forget_oldest()
-        if not recorded.wait(_RECORD_S):
+            for camera in asked.cameras:
+                self._refuse_camera(camera, kind)
+                self._refuse_open(camera, asked.trigger_id, kind)
+            opened = [self._open_one(camera, asked, recorded) for camera in asked.cameras]
+        deadline = time.monotonic() + _RECORD_S
+        if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in recorded):
             raise ValueError("not on record: the journal could not be written in time; the trigger is answered ERROR")
-        return trigger, timeout_ms
+        return opened
 
-    def _read_camera(self, camera: object, kind: str) -> str:
-        if camera not in list(self._cameras):  # a list: others also ask for what cannot be hashed
-            raise ValueError(f"camera: must be one of {list(self._cameras)}, got {camera!r:.80}")
-        name = str(camera)
-        if self._cameras[name].triggers != kind:
+    def _open_one(self, camera: str, asked: Asked, recorded: list[threading.Event]) -> Trigger:
+        timeout_ms = asked.timeout_ms or min(self._cameras[camera].deadline_ms, MAX_TIMEOUT_MS)
+        placeholder = build_frame(
+            camera, f"trigger-{asked.trigger_id}", None, PixelFormat.MONO8,
+            part_id=asked.part_id, trigger_id=asked.trigger_id, simulated=self._cameras[camera].simulated,
+        )  # fmt: skip
+        number, event = self._open_ticket(placeholder, timeout_ms)
+        recorded.append(event)
+        key = camera, asked.trigger_id
+        is_reused = self._known.pop(key, None) is not None
+        trigger = Trigger(
+            camera, asked.trigger_id, asked.part_id, timeout_ms, placeholder.received_utc_ns, number, is_reused
+        )
+        self._known[key] = self._last[camera] = trigger
+        self._forget_oldest()
+        return trigger
+
+    def _build_message(self, trigger: Trigger) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "station": self._station,
+            "camera": trigger.camera,
+            "trigger_id": trigger.trigger_id,
+            "part_id": trigger.part_id,
+            "timeout_ms": trigger.timeout_ms,
+            "told_utc_ns": trigger.told_utc_ns,
+        }
+
+    def _refuse_camera(self, camera: str, kind: str) -> None:
+        if self._cameras[camera].triggers != kind:
             raise ValueError(
-                f"camera {name}: cameras.{name}.triggers must be {kind} in the station file, "
-                f"is {self._cameras[name].triggers or 'null'}"
+                f"camera {camera}: cameras.{camera}.triggers must be {kind} in the station file, "
+                f"is {self._cameras[camera].triggers or 'null'}"
             )
-        if self._offline.is_offline(name):
-            raise ValueError(f"camera {name}: offline, takes no triggers")
-        return name
+        if self._offline.is_offline(camera):
+            raise ValueError(f"camera {camera}: offline, takes no triggers")
 
     def _refuse_open(self, camera: str, trigger_id: str, kind: str) -> None:
         if self._is_closed:
@@ -238,13 +246,7 @@ def _match(frame: Frame, trigger: Trigger) -> Match:
     return Match(ours, trigger.number)
 
 
-def _read_id(request: Mapping[str, Any], key: str) -> str:
-    text = read_text(request.get(key))
-    if text is None:
-        raise ValueError(f"{key}: must be text of 1 to {MAX_TEXT} characters, or a whole number, "
-                         f"got {request.get(key)!r:.80}")  # fmt: skip
-    return text
-
-
-def _describe(trigger: Trigger, timeout_ms: int) -> dict[str, Any]:
-    return {"camera": trigger.camera, "trigger_id": trigger.trigger_id, "timeout_ms": timeout_ms}
+def _describe(request: Mapping[str, Any], opened: list[Trigger]) -> dict[str, Any]:
+    """The answer: the camera or list as it was asked for, and the longest timeout."""
+    timeout_ms = max(trigger.timeout_ms for trigger in opened)
+    return {"camera": request["camera"], "trigger_id": opened[0].trigger_id, "timeout_ms": timeout_ms}

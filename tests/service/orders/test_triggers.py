@@ -31,6 +31,7 @@ class Desk:
         self.fired: list[tuple[str, Mapping[str, Any]]] = []
         self.recorded: list[tuple[int, str]] = []
         self.is_durable = True
+        self.never_durable = ""  # a camera
         self.triggers = Triggers(
             CAMERAS, ledger, station="press-3", offline=offline, open_ticket=self._open,
             fire=lambda topic, message: self.fired.append((topic, message)),
@@ -38,7 +39,7 @@ class Desk:
 
     def _open(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
         recorded = threading.Event()
-        if self.is_durable:
+        if self.is_durable and frame.camera != self.never_durable:
             recorded.set()
         return self.ledger.await_frame(frame, timeout_ms, self._record).number, recorded
 
@@ -98,8 +99,10 @@ def test_camera_is_not_fired_when_the_trigger_is_not_on_record(desk: Desk, monke
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"camera": "rear"}, r"camera: must be one of \['top', 'side'\], got 'rear'"),
-        ({"camera": ["top"]}, "camera: must be one of"),
+        ({"camera": "rear"}, r"camera: must be one of \['top', 'side'\], or a list of such, got 'rear'"),
+        ({"camera": [["top"]]}, r"camera: must be one of .* got \['top'\]"),
+        ({"camera": []}, r"camera: a list must name at least one camera, and none twice, got \[\]"),
+        ({"camera": ["top", "top"]}, "camera: a list must name at least one camera, and none twice"),
         ({"camera": "side"}, r"cameras.side.triggers must be software in the station file, is hardware"),
         ({"trigger_id": ""}, "trigger_id: must be text of 1 to 256 characters, or a whole number, got ''"),
         ({"trigger_id": None}, "trigger_id: must be text"),
@@ -161,6 +164,76 @@ def test_second_announcement_is_refused_while_the_first_waits_for_its_frame(desk
         desk.announce("t2")
     desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns()))
     desk.announce("t2")
+
+
+# ---------------------------------------------------------------- groups
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both cameras are fired by software."""
+    monkeypatch.setitem(CAMERAS, "side", Camera(triggers="software", deadline_ms=5000))
+
+
+@pytest.mark.usefixtures("group")
+def test_group_is_fired_by_one_request_and_each_camera_owes_one_verdict(desk: Desk, make_frame: MakeFrame) -> None:
+    answer = desk.fire("t1", camera=["top", "side"], part_id="p1")
+    assert answer == {"camera": ["top", "side"], "trigger_id": "t1", "timeout_ms": 5000}  # the longest
+    assert desk.recorded == [(1, "trigger-t1"), (2, "trigger-t1")]
+    assert [(topic, message["camera"], message["timeout_ms"]) for topic, message in desk.fired] == [
+        ("trigger/top", "top", 3000), ("trigger/side", "side", 5000),
+    ]  # fmt: skip
+    side, _ = desk.enter(make_frame("f1", "side", trigger_id="t1"))
+    top, _ = desk.enter(make_frame("f2", "top", trigger_id="t1"))
+    assert [(each.number, each.frame.camera, each.frame.part_id) for each in (side, top)] == [
+        (2, "side", "p1"), (1, "top", "p1"),
+    ]  # fmt: skip
+    desk.answer(side)
+    desk.answer(top, Verdict.ERROR, Reason.DEADLINE)
+    assert desk.ledger.account().trigger_results == {("top", Verdict.ERROR): 1, ("side", Verdict.PASS): 1}
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("cause", ["offline", "open", "kind", "unknown", "full"])
+def test_group_is_refused_whole_when_its_last_camera_cannot_be_fired(
+    desk: Desk, offline: Offline, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    names = ["top", "rear" if cause == "unknown" else "side"]
+    if cause == "offline":
+        offline.answer_offline({"camera": "side"}, "anna")
+    if cause == "kind":
+        monkeypatch.setitem(CAMERAS, "side", Camera(triggers="hardware"))
+    if cause == "full":
+        monkeypatch.setattr(module, "_MAX_OPEN", 1)
+    if cause in {"open", "full"}:
+        desk.fire("t1" if cause == "open" else "t0", camera="side")
+    before = len(desk.fired), desk.ledger.open_tickets()
+    expected = {"offline": "side: offline", "open": "camera side is open", "kind": "cameras.side.triggers must be",
+                "unknown": "got 'rear'", "full": "camera side: at most 1"}  # fmt: skip
+    with pytest.raises(ValueError, match=expected[cause]):
+        desk.fire("t1", camera=names)
+    assert (len(desk.fired), desk.ledger.open_tickets()) == before
+
+
+@pytest.mark.usefixtures("group")
+def test_no_camera_of_a_group_is_fired_when_one_is_not_on_record(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 0.0)
+    monkeypatch.setattr(desk, "never_durable", "side")
+    with pytest.raises(ValueError, match="not on record"):
+        desk.fire("t1", camera=["top", "side"])
+    assert desk.fired == []
+    assert len(desk.ledger.open_tickets()) == 2  # and each is answered
+
+
+def test_group_is_announced_as_one_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CAMERAS, "top", Camera(triggers="hardware"))
+    desk.announce("t1", camera="side")
+    with pytest.raises(ValueError, match="camera side: trigger 't1' still waits"):
+        desk.announce("t2", camera=["top", "side"])
+    assert len(desk.ledger.open_tickets()) == 1
+    desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
+    desk.announce("t2", camera=["top", "side"])
+    assert [each.frame.camera for each in desk.ledger.open_tickets()] == ["top", "side"]
 
 
 # ---------------------------------------------------------------- frames
