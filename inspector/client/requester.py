@@ -81,9 +81,14 @@ class Requester:
         *,
         part_id: str | None = None,
         timeout_ms: int | None = None,
+        given_utc_ns: int | None = None,
     ) -> dict[str, Any]:
-        """Tell a trigger that the hardware is about to give, of cameras with `triggers: hardware`."""
-        return self.ask("announce", camera=_name(camera), trigger_id=trigger_id, part_id=part_id, timeout_ms=timeout_ms)
+        """Tell a trigger that the hardware is about to give, of cameras with `triggers: hardware`.
+
+        With `given_utc_ns`, when its signal was given: the frame of this one camera may have come already.
+        """
+        fields = {"part_id": part_id, "timeout_ms": timeout_ms, "given_utc_ns": given_utc_ns}
+        return self.ask("announce", camera=_name(camera), trigger_id=trigger_id, **fields)
 
     def offline(self, camera: str | None = None, *, keep: bool = False) -> dict[str, Any]:
         """Take a camera, or all, offline: once this returns nothing of it passes. The cameras that are, by name."""

@@ -43,6 +43,10 @@ class Camera(Strict):
     is about to come. A frame whose trigger is not open is answered ERROR TRIGGER_MISMATCH. null: the trigger ids of
     frames are handed on, whatever they are.
     """
+    announce_within_ms: Annotated[int, Field(ge=1)] | None = None
+    """Of a camera with `triggers: hardware`: how long a frame without an id waits for its announcement, which then says
+    when the signal was given. Only then it is judged. null: a trigger must be announced before its signal.
+    """
     simulated: bool = False
     """true: its frames show no real parts. Results say so, and `inspector.client` lets no part through for them."""
 
@@ -55,6 +59,18 @@ class Camera(Strict):
                 f"software needs a source of type zmq or imagezmq, whose program is told, got {source.type}"
             )
         return triggers
+
+    @field_validator("announce_within_ms")
+    @classmethod
+    def _leaves_time(cls, within_ms: int | None, info: ValidationInfo) -> int | None:
+        deadline_ms = info.data.get("deadline_ms")  # missing where it is at fault
+        if within_ms is None or deadline_ms is None or "triggers" not in info.data:
+            return within_ms
+        if info.data["triggers"] != "hardware":
+            raise ValueError(f"must be left out unless triggers is hardware, got {within_ms}")
+        if within_ms >= deadline_ms:
+            raise ValueError(f"must be less than deadline_ms, {deadline_ms}: no time is left to judge, got {within_ms}")
+        return within_ms
 
     @property
     def age_limit_ms(self) -> int | None:

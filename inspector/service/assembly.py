@@ -33,7 +33,7 @@ from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
 from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judges, load_judge_aside
-from inspector.service.flow.ledger import Ledger, error_outcome
+from inspector.service.flow.ledger import Ledger, Ticket, error_outcome
 from inspector.service.flow.overlayer import Overlayer
 from inspector.service.flow.past import JournalMemory, open_journal
 from inspector.service.flow.publisher import Publisher
@@ -41,6 +41,7 @@ from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
+from inspector.service.orders.arrivals import Attached
 from inspector.service.orders.offline import FILE, Offline
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
@@ -175,6 +176,7 @@ class Assembly:
             station=station.station,
             offline=offline,
             open_ticket=self._open_trigger,
+            attach=self._attach_trigger,
             fire=publisher.notify,
         )
         self._worker = DeviceWorker(
@@ -253,6 +255,15 @@ class Assembly:
         recorded = threading.Event()
         ticket = self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._recorder.open(ticket, recorded))
         return ticket.number, recorded
+
+    def _attach_trigger(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
+        recorded = threading.Event()
+        ticket = self.ledger.attach(number, trigger_id, part_id, lambda ticket: self._recorder.open(ticket, recorded))
+        return None if ticket is None else Attached(recorded, lambda: self._wait_for_device(ticket))
+
+    def _wait_for_device(self, ticket: Ticket) -> None:
+        for dropped in self.buffer.put(ticket, may_block=False) or ():
+            self._publisher.submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))
 
     # ------------------------------------------------------------ start
 

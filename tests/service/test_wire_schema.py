@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def ask(
     recorded.set()
     triggers = Triggers(
         cameras, ledger, station="press-3", offline=offline,
-        open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded), fire=fired,
+        open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded),
+        attach=lambda *_: None, fire=fired,
     )  # fmt: skip
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     thread = launch(
@@ -247,6 +249,11 @@ def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switch
         ({"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500}, "trigger"),
         ({"request": "trigger", "camera": ["top"], "trigger_id": "t2"}, "trigger"),
         ({"request": "announce", "camera": "side", "trigger_id": 7}, "trigger"),
+        (
+            {"request": "announce", "camera": "side", "trigger_id": 8}
+            | {"timeout_ms": 600_000, "given_utc_ns": time.time_ns()},
+            "trigger",
+        ),
     ],
     ids=str,
 )
@@ -283,6 +290,8 @@ def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fir
         {"request": "trigger", "camera": ["top", "top"], "trigger_id": "t1"},
         {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout_ms": 0},
         {"request": "announce", "camera": "top", "trigger_id": None},
+        {"request": "announce", "camera": "side", "trigger_id": "t1", "given_utc_ns": 0},
+        {"request": "trigger", "camera": "top", "trigger_id": "t1", "given_utc_ns": 1},
         {"request": "snapshot", "camera": "top", "width": 0},
         {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout": 300},
         {"request": "offline", "keep": True, "cameras": ["top"]},

@@ -70,6 +70,10 @@ def define_requests() -> dict[str, Schema]:
             "type": "integer", "minimum": 1, "maximum": 600_000,
         },
     }  # fmt: skip
+    given = {"given_utc_ns": {
+        "description": "When the signal was given, in nanoseconds since 1970; absent: it is to come.",
+        "type": "integer", "exclusiveMinimum": 0,
+    }}  # fmt: skip
     optional = ("part_id", "timeout_ms")
     switch = camera | named | {"recipe": recipe}
     requests = {
@@ -94,7 +98,11 @@ def define_requests() -> dict[str, Schema]:
             "Fire the cameras: all or none; each owes one verdict.", "trigger", told, None, optional
         ),
         "announce_request": _ask(
-            "A hardware trigger is about to come: each camera owes one verdict.", "announce", told, None, optional
+            "A hardware trigger comes, or came: each camera owes one verdict.",
+            "announce",
+            told | given,
+            None,
+            (*optional, "given_utc_ns"),
         ),
         "recipe_status_request": _ask("Recipes in use, and the last changes.", "recipe", {}, "status"),
     }

@@ -185,7 +185,7 @@ class IngestThread(Part):
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         record: Callable[[Ticket], None] = lambda ticket: self._recorder.open(ticket, recorded)  # noqa: E731
-        ticket, mismatch = enter(self._ledger, self._triggers, frame, record)
+        ticket, mismatch = enter(self._ledger, self._triggers, frame, record, may_wait=refusal is None)
         if mismatch is not None:
             refusal = refusal or (Reason.TRIGGER_MISMATCH, mismatch)
         self._health.enter(State.RUNNING, "a frame arrived")
@@ -193,7 +193,7 @@ class IngestThread(Part):
         if refusal is not None:
             self._log_refusal(frame, *refusal)
             self._submit(error_outcome(ticket, *refusal))
-        else:
+        elif not ticket.awaits_trigger:
             logger.debug("frame %d: camera %s, id %s, accepted", ticket.number, frame.camera, frame.frame_id)
             for dropped in self._put(ticket):
                 self._submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))

@@ -20,12 +20,14 @@ class Asked:
         trigger_id: of all of them.
         part_id: for their verdicts.
         timeout_ms: how long each frame may take to come; None: its camera's deadline.
+        given_utc_ns: when its signal was given, by the clock that the camera has too; None: it is to come.
     """
 
     cameras: tuple[str, ...]
     trigger_id: str
     part_id: str | None
     timeout_ms: int | None
+    given_utc_ns: int | None
 
 
 def read_asked(request: Mapping[str, Any], cameras: list[str]) -> Asked:
@@ -37,11 +39,18 @@ def read_asked(request: Mapping[str, Any], cameras: list[str]) -> Asked:
     timeout_ms = request.get("timeout_ms")
     if "timeout_ms" in request and (type(timeout_ms) is not int or not 1 <= timeout_ms <= MAX_TIMEOUT_MS):
         raise ValueError(f"timeout_ms: must be a whole number from 1 to {MAX_TIMEOUT_MS}, got {timeout_ms!r:.80}")
+    given_utc_ns = request.get("given_utc_ns")
+    if "given_utc_ns" in request and (type(given_utc_ns) is not int or not 0 < given_utc_ns < 2**63):
+        raise ValueError(f"given_utc_ns: must be a whole number of nanoseconds since 1970, got {given_utc_ns!r:.80}")
+    named = _read_cameras(request.get("camera"), cameras)
+    if given_utc_ns is not None and len(named) > 1:
+        raise ValueError("given_utc_ns: must be told of one camera at a time: its frame may be here already")
     return Asked(
-        _read_cameras(request.get("camera"), cameras),
+        named,
         _read_id(request, "trigger_id"),
         None if request.get("part_id") is None else _read_id(request, "part_id"),
         timeout_ms,
+        given_utc_ns,
     )
 
 
