@@ -37,11 +37,11 @@ class Camera(Strict):
     """
     expected_fps: Annotated[float, Field(gt=0)] | None = None
     """Frames per second that the line should send. It is told to the metrics, for alerts, and judges nothing."""
-    triggers: Literal["software", "hardware"] | None = None
+    triggers: Annotated[Literal["software", "hardware"] | None, Field(validate_default=True)] = None
     """Triggers that are told to the station, each of which gets one verdict. `software`: the request `trigger` fires
-    the camera, over the results socket; its source must be `zmq` or `imagezmq`. `hardware`: `announce` tells one that
-    is about to come. A frame whose trigger is not open is answered ERROR TRIGGER_MISMATCH. null: the trigger ids of
-    frames are handed on, whatever they are.
+    the camera; its source must be `zmq` or `imagezmq`, whose program is told over the results socket, or a GenICam
+    camera with `trigger: request`. `hardware`: `announce` tells one that comes. A frame whose trigger is not open is
+    answered ERROR TRIGGER_MISMATCH. null: the trigger ids of frames are handed on, whatever they are.
     """
     announce_within_ms: Annotated[int, Field(ge=1)] | None = None
     """Of a camera with `triggers: hardware`: how long a frame without an id waits for its announcement, which then says
@@ -56,8 +56,11 @@ class Camera(Strict):
         source = info.data.get("source")  # missing where it is at fault
         if triggers == "software" and source is not None and not source.can_be_fired:
             raise ValueError(
-                f"software needs a source of type zmq or imagezmq, whose program is told, got {source.type}"
+                "software needs a source of type zmq or imagezmq, whose program is told, or a GenICam camera with "
+                f"trigger: request, got {source.type}"
             )
+        if triggers != "software" and source is not None and source.must_be_fired:
+            raise ValueError(f"must be software where source.trigger is request, got {triggers or 'null'}")
         return triggers
 
     @field_validator("announce_within_ms")

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -177,7 +178,8 @@ class Assembly:
             offline=offline,
             open_ticket=self._open_trigger,
             attach=self._attach_trigger,
-            fire=publisher.notify,
+            fire=self._fire,
+            is_connected=lambda camera: any(thread.serves(camera) for thread in self._ingest),
         )
         self._worker = DeviceWorker(
             self.buffer,
@@ -255,6 +257,11 @@ class Assembly:
         recorded = threading.Event()
         ticket = self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._recorder.open(ticket, recorded))
         return ticket.number, recorded
+
+    def _fire(self, camera: str, message: Mapping[str, Any]) -> None:
+        self._publisher.notify(f"trigger/{camera}", message)
+        for thread in self._ingest:
+            thread.fire(camera, message["trigger_id"])
 
     def _attach_trigger(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
         recorded = threading.Event()

@@ -692,6 +692,6 @@ def test_frames_wait_for_announcements_only_of_hardware_and_within_the_deadline(
 
 def test_camera_that_cannot_be_fired_is_refused_at_load_and_may_have_hardware_triggers() -> None:
     source = {"type": "opencv", "device": 0}
-    with pytest.raises(ValueError, match="software needs a source of type zmq or imagezmq, whose program is told, got"):
+    with pytest.raises(ValueError, match=r"software needs a source of type zmq or imagezmq, .* got opencv"):
         Camera.model_validate({"source": source, "triggers": "software"})
     assert Camera.model_validate({"source": source, "triggers": "hardware"}).triggers == "hardware"

@@ -116,7 +116,7 @@ class Fired:
     def __init__(self) -> None:
         self.messages: list[Any] = []
 
-    def __call__(self, topic: str, message: Any) -> None:
+    def __call__(self, camera: str, message: Any) -> None:
         self.messages.append(message)
 
 
@@ -144,7 +144,7 @@ def ask(
     triggers = Triggers(
         cameras, ledger, station="press-3", offline=offline,
         open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded),
-        attach=lambda *_: None, fire=fired,
+        attach=lambda *_: None, fire=fired, is_connected=lambda _: True,
     )  # fmt: skip
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     thread = launch(

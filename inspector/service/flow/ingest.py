@@ -103,6 +103,15 @@ class IngestThread(Part):
     def reconfigure(self, station: Station) -> None:
         self.cameras = station.cameras
 
+    def serves(self, camera: str) -> bool:
+        """Whether frames of this camera can come from it now."""
+        return self._is_connected and camera in self._source.cameras
+
+    def fire(self, camera: str, trigger_id: str) -> None:
+        """Have its camera, if it is this one, take a frame for a trigger; does not wait."""
+        if camera in self._source.cameras:
+            self._source.fire(trigger_id)
+
     @property
     def is_done(self) -> bool:
         """Whether it was asked to stop or the source is exhausted."""

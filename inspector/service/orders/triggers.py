@@ -62,6 +62,7 @@ class Triggers:
         open_ticket: Callable[[Frame, int], tuple[int, threading.Event]],
         attach: Callable[[int, str, str | None], Attached | None],
         fire: Callable[[str, Mapping[str, Any]], None],
+        is_connected: Callable[[str], bool],
     ) -> None:
         """Make it.
 
@@ -73,7 +74,8 @@ class Triggers:
             open_ticket: has a trigger owed a verdict, within so many milliseconds; its number, and what is set once
                 that is on record.
             attach: gives a frame that waits, by its number, the ids of its trigger; None: it waits no more.
-            fire: sends a message to camera programs, under a topic; must not wait.
+            fire: has a camera take a frame, as a message for its program says; must not wait.
+            is_connected: whether frames of a camera can come.
         """
         self._cameras = cameras
         self._tickets = tickets
@@ -82,6 +84,7 @@ class Triggers:
         self._open_ticket = open_ticket
         self._attach = attach
         self._fire = fire
+        self._is_connected = is_connected
         self.lock = threading.Lock()  # guards all below
         self._arrivals = Arrivals()
         self._known: dict[tuple[str, str], Trigger] = {}  # the oldest first
@@ -103,7 +106,7 @@ class Triggers:
         del who
         opened = self._open(request, "software")
         for trigger in opened:
-            self._fire(f"trigger/{trigger.camera}", self._build_message(trigger))
+            self._fire(trigger.camera, self._build_message(trigger))
         return _describe(request, opened)
 
     def answer_announce(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -208,6 +211,8 @@ class Triggers:
             )
         if self._offline.is_offline(camera):
             raise ValueError(f"camera {camera}: offline, takes no triggers")
+        if not self._is_connected(camera):
+            raise ValueError(f"camera {camera}: its source is not connected, see inspector_source_up")
 
     def _refuse_open(self, camera: str, trigger_id: str) -> None:
         if self._is_closed:

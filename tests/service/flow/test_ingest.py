@@ -149,7 +149,7 @@ class Line:
             {"top": Camera(triggers="software")},
             ledger, station="press-3", offline=offline,
             open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, set_event()),
-            attach=self._attach, fire=lambda *_: None,
+            attach=self._attach, fire=lambda *_: None, is_connected=lambda _: True,
         )  # fmt: skip
 
     def _attach(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:

@@ -32,11 +32,13 @@ class Desk:
         self.fired: list[tuple[str, Mapping[str, Any]]] = []
         self.recorded: list[tuple[int, str]] = []
         self.judged: list[Ticket] = []  # those that waited for their announcement
+        self.away: set[str] = set()  # cameras that are not connected
         self.is_durable = True
         self.never_durable = ""  # a camera
         self.triggers = Triggers(
             CAMERAS, ledger, station="press-3", offline=offline, open_ticket=self._open,
-            attach=self._attach, fire=lambda topic, message: self.fired.append((topic, message)),
+            attach=self._attach, fire=lambda camera, message: self.fired.append((camera, message)),
+            is_connected=lambda camera: camera not in self.away,
         )  # fmt: skip
 
     def _open(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
@@ -84,8 +86,8 @@ def test_camera_is_fired_once_the_trigger_is_on_record(desk: Desk) -> None:
     before = time.time_ns()
     assert desk.fire("t1", part_id="p1", timeout_ms=500) == {"camera": "top", "trigger_id": "t1", "timeout_ms": 500}
     assert desk.recorded == [(1, "trigger-t1")]
-    ((topic, message),) = desk.fired
-    assert topic == "trigger/top"
+    ((camera, message),) = desk.fired
+    assert camera == "top"
     assert before <= message["told_utc_ns"] <= time.time_ns()
     assert {**message, "told_utc_ns": 0} == {
         "schema": 1, "station": "press-3", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500,
@@ -191,8 +193,8 @@ def test_group_is_fired_by_one_request_and_each_camera_owes_one_verdict(desk: De
     answer = desk.fire("t1", camera=["top", "side"], part_id="p1")
     assert answer == {"camera": ["top", "side"], "trigger_id": "t1", "timeout_ms": 5000}  # the longest
     assert desk.recorded == [(1, "trigger-t1"), (2, "trigger-t1")]
-    assert [(topic, message["camera"], message["timeout_ms"]) for topic, message in desk.fired] == [
-        ("trigger/top", "top", 3000), ("trigger/side", "side", 5000),
+    assert [(camera, message["camera"], message["timeout_ms"]) for camera, message in desk.fired] == [
+        ("top", "top", 3000), ("side", "side", 5000),
     ]  # fmt: skip
     side, _ = desk.enter(make_frame("f1", "side", trigger_id="t1"))
     top, _ = desk.enter(make_frame("f2", "top", trigger_id="t1"))
@@ -205,13 +207,15 @@ def test_group_is_fired_by_one_request_and_each_camera_owes_one_verdict(desk: De
 
 
 @pytest.mark.usefixtures("group")
-@pytest.mark.parametrize("cause", ["offline", "open", "kind", "unknown", "full"])
+@pytest.mark.parametrize("cause", ["offline", "open", "kind", "unknown", "full", "away"])
 def test_group_is_refused_whole_when_its_last_camera_cannot_be_fired(
     desk: Desk, offline: Offline, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
     names = ["top", "rear" if cause == "unknown" else "side"]
     if cause == "offline":
         offline.answer_offline({"camera": "side"}, "anna")
+    if cause == "away":
+        desk.away = {"side"}
     if cause == "kind":
         monkeypatch.setitem(CAMERAS, "side", Camera(triggers="hardware"))
     if cause == "full":
@@ -220,7 +224,8 @@ def test_group_is_refused_whole_when_its_last_camera_cannot_be_fired(
         desk.fire("t1" if cause == "open" else "t0", camera="side")
     before = len(desk.fired), desk.ledger.open_tickets()
     expected = {"offline": "side: offline", "open": "camera side is open", "kind": "cameras.side.triggers must be",
-                "unknown": "got 'rear'", "full": "camera side: at most 1"}  # fmt: skip
+                "unknown": "got 'rear'", "full": "camera side: at most 1",
+                "away": "camera side: its source is not"}  # fmt: skip
     with pytest.raises(ValueError, match=expected[cause]):
         desk.fire("t1", camera=names)
     assert (len(desk.fired), desk.ledger.open_tickets()) == before
