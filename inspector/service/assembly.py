@@ -68,6 +68,7 @@ class Assembly:
         judges: who judges which camera; empty until recipes are loaded.
         buffer: frames that wait for the device.
         ledger: the account of every frame.
+        offline: which cameras are offline.
         audit: what the journal is told beside frames.
         switcher: reloads and switches of recipes.
         disk: latest figures of the disk under `state_dir`.
@@ -129,7 +130,7 @@ class Assembly:
         self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
-        self._offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
+        self.offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
         snapshots = Snapshots(station.cameras)
         self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
@@ -304,7 +305,7 @@ class Assembly:
         _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
-        self._offline.reconfigure(station)
+        self.offline.reconfigure(station)
         self._triggers.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)

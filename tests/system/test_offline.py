@@ -15,6 +15,7 @@ import numpy as np
 import zmq
 
 from inspector.journal.events import select_events
+from inspector.service.orders.signals import OFFLINE, ONLINE
 from inspector.testing.station_process import RunningStation, StartStation, base_config, build_message, good_frame
 
 WAIT_S = 60.0
@@ -137,3 +138,21 @@ def test_camera_stays_offline_over_a_kill_when_it_is_kept_and_no_other(start: St
         assert not any(map(passes("top"), load.messages))
         ask(again, request="online")
         load.wait_for(passes("top"))
+
+
+def test_signals_take_all_cameras_offline_and_bring_them_back_on_record(start: StartStation, recipe: Any) -> None:
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000}
+    station = start(config=base_config(recipe, top=camera, side=camera))
+    with Load(station) as load:
+        load.wait_for(lambda each: each.get("verdict") == "PASS", 4)
+        station.process.send_signal(OFFLINE)
+        for name in ("top", "side"):
+            load.wait_for(lambda each, name=name: each.get("camera") == name and each["reason"] == "OFFLINE")  # type: ignore[misc]
+        station.process.send_signal(ONLINE)
+        for name in ("top", "side"):
+            load.wait_for(lambda each, name=name: each.get("camera") == name and each["verdict"] == "PASS")  # type: ignore[misc]
+    assert station.stop() == 0
+    events = [event for event in select_events(station.journal) if event.kind == "camera"]
+    assert [(event.outcome, event.who, event.camera) for event in events] == [
+        (what, "signal", name) for what in ("offline", "online") for name in ("top", "side")
+    ]

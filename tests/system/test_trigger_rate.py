@@ -2,8 +2,8 @@
 
     INSPECTOR_CHAOS=1 pytest -s tests/system/test_trigger_rate.py
 
-prints how much more time a verdict takes than the judging of its frame, from the answer to the request on: exposure, the
-way of the frame, the journal and two sockets; and on a machine that is too slow for the rate, the frames before it.
+prints how much more time a verdict takes than the judging of its frame, from the answer to the request on: exposure,
+the way of the frame, the journal and two sockets; and on a machine that is too slow for the rate, the frames before it.
 """
 
 from __future__ import annotations

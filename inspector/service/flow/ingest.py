@@ -36,6 +36,7 @@ _RECORD_S = 1.0
 """How long a sender that wants to be told waits for the disk at most."""
 _SOON_S = 0.02
 """Within which most frames are on record; a disk that takes longer does not keep others' frames from being read."""
+_FULL = Reason.OVERLOAD, "refused: too many frames are waiting for their verdicts to be recorded"
 _UNREAD_SHARE = 0.25
 """Of the shortest deadline: how long frames of several cameras may lie unread where a full buffer blocks."""
 
@@ -187,10 +188,7 @@ class IngestThread(Part):
         if offline := self._offline.refuse(frame):  # whatever else is wrong with it
             refusal = Reason.OFFLINE, offline
         if not self._has_room(frame):
-            refusal = refusal or (
-                Reason.OVERLOAD,
-                "refused: too many frames are waiting for their verdicts to be recorded",
-            )
+            refusal = refusal or _FULL
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         record: Callable[[Ticket], None] = lambda ticket: self._recorder.open(ticket, recorded)  # noqa: E731
