@@ -104,6 +104,12 @@ class Requester:
         """The camera's last frame, a JPEG."""
         return base64.b64decode(self.ask("snapshot", camera=camera, width=width)["jpeg"])
 
+    def live(
+        self, camera: str, *, rate_hz: float | None = None, seconds: float | None = None, width: int | None = None
+    ) -> dict[str, Any]:
+        """Have the overlays socket show a camera for a while, under `live/CAMERA`; see `docs/plc/pictures.md`."""
+        return self.ask("live", camera=camera, rate_hz=rate_hz, seconds=seconds, width=width)
+
     def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         """Any request, less the fields that are None; the answer as it came."""
         given = {name: value for name, value in fields.items() if value is not None}

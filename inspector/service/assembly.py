@@ -43,6 +43,7 @@ from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.arrivals import Attached
+from inspector.service.orders.live import Live
 from inspector.service.orders.offline import FILE, Offline
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
@@ -132,7 +133,8 @@ class Assembly:
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
         self.offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
         snapshots = Snapshots(station.cameras)
-        self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
+        live = Live(station.cameras, snapshots, station=station.station, note=self.audit.note)
+        self._overlayer = Overlayer(overlays, station.overlays, live=live, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
         self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
         self.switcher = Switcher(
@@ -222,6 +224,7 @@ class Assembly:
                 "offline": offline.answer_offline,
                 "online": offline.answer_online,
                 "snapshot": snapshots.answer,
+                "live": live.answer,
                 "trigger": triggers.answer_trigger,
                 "announce": triggers.answer_announce,
             },

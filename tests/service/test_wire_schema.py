@@ -26,6 +26,7 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.live import Live
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
@@ -137,6 +138,7 @@ def ask(
     journal.close()
     snapshots = Snapshots(["top"])
     snapshots.note(make_frame("f1"))
+    live = Live({"top": None}, snapshots, station="press-3", note=lambda *_, **__: None)
     cameras = {"top": Camera(triggers="software"), "side": Camera(triggers="hardware")}
     offline.answer_online({}, "anna")
     recorded = threading.Event()
@@ -160,6 +162,7 @@ def ask(
                 "offline": offline.answer_offline,
                 "online": offline.answer_online,
                 "snapshot": snapshots.answer,
+                "live": live.answer,
                 "trigger": triggers.answer_trigger,
                 "announce": triggers.answer_announce,
             },
@@ -246,6 +249,7 @@ def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switch
         ({"request": "offline", "camera": "top", "keep": True}, "offline"),
         ({"request": "online"}, "online"),
         ({"request": "snapshot", "camera": "top"}, "snapshot"),
+        ({"request": "live", "camera": "top", "rate_hz": 2.5, "seconds": 30}, "live"),
         ({"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500}, "trigger"),
         ({"request": "trigger", "camera": ["top"], "trigger_id": "t2"}, "trigger"),
         ({"request": "announce", "camera": "side", "trigger_id": 7}, "trigger"),
@@ -274,6 +278,17 @@ def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fir
     assert set(message) == list_keys("trigger")
 
 
+def test_live_message_is_as_the_schema_says(make_frame: Callable[..., Frame]) -> None:
+    snapshots = Snapshots(["top"])
+    snapshots.note(make_frame("f1"))
+    live = Live({"top": None}, snapshots, station="press-3", note=lambda *_, **__: None)
+    live.answer({"camera": "top"}, "anna")
+    picture = live.take_due()
+    assert picture is not None
+    assert complaints("live", picture.message) == []
+    assert set(picture.message) == list_keys("live")
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -286,6 +301,7 @@ def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fir
         {"request": "offline", "keep": "yes"},
         {"request": "online", "camera": 7},
         {"request": "snapshot"},
+        {"request": "live", "camera": "top", "rate_hz": 6},
         {"request": "trigger", "camera": "top"},
         {"request": "trigger", "camera": ["top", "top"], "trigger_id": "t1"},
         {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout_ms": 0},

@@ -195,6 +195,21 @@ def define_triggers() -> dict[str, Schema]:
     }  # fmt: skip
 
 
+def define_live() -> dict[str, Schema]:
+    """What comes with a live picture."""
+    times = {name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")}
+    return {
+        "live": define("Sent under `live/CAMERA`, before the JPEG. It is no verdict.", {
+            "schema": {"description": RESULT["schema"], "const": SCHEMA},
+            "station": {"description": RESULT["station"]} | TEXT,
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "frame_id": {"description": RESULT["frame_id"]} | TEXT,
+            **times,
+            "left_s": {"description": "How long pictures still come, in seconds.", "type": "number", "minimum": 0},
+        }),
+    }  # fmt: skip
+
+
 def define_answers() -> dict[str, Schema]:
     """The answers to requests."""
     results = {"description": "Marked `replay`.", "type": "array", "items": refer("recorded_result")}
@@ -213,6 +228,12 @@ def define_answers() -> dict[str, Schema]:
             **{name: {"description": RESULT[name]} | TEXT for name in ("camera", "frame_id")},
             **{name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")},
             "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
+        }),
+        "live_answer": define("To `live`: what holds from now on.", ok | {
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "rate_hz": {"description": "Pictures a second at most.", "type": "number"},
+            "seconds": {"description": "For how long.", "type": "number"},
+            "width": {"description": "Of the pictures at most.", "type": "integer"},
         }),
         "trigger_answer": define("To `trigger` and `announce`: it is on record.", ok | {
             "camera": {"description": "As it was asked for."} | refer("camera_or_group"),

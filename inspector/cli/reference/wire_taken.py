@@ -94,6 +94,13 @@ def define_requests() -> dict[str, Schema]:
             "Judge frames captured and received from now on.", "online", one_or_all, None, ("camera",)
         ),
         "snapshot_request": _ask("The camera's last frame.", "snapshot", camera | width, None, ("width",)),
+        "live_request": _ask(
+            "Live pictures on the overlays socket, for a while.",
+            "live",
+            camera | width | _list_pace(),
+            None,
+            ("width", "rate_hz", "seconds"),
+        ),
         "trigger_request": _ask(
             "Fire the cameras: all or none; each owes one verdict.", "trigger", told, None, optional
         ),
@@ -108,6 +115,16 @@ def define_requests() -> dict[str, Schema]:
     }
     return requests | {
         "request": {"description": "Any of the requests.", "oneOf": [refer(name) for name in requests]},
+    }
+
+
+def _list_pace() -> dict[str, Schema]:
+    from inspector.service.orders.live import MAX_RATE_HZ, MAX_SECONDS
+
+    return {
+        "rate_hz": {"description": "Pictures a second at most.", "type": "number"}
+        | {"exclusiveMinimum": 0, "maximum": MAX_RATE_HZ},
+        "seconds": {"description": "For how long.", "type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS},
     }
 
 

@@ -22,6 +22,7 @@ KEYS: Mapping[str, Keys] = {
     "offline": Keys((), ("camera", "keep")),
     "online": Keys((), ("camera",)),
     "snapshot": Keys(("camera",), ("width",)),
+    "live": Keys(("camera",), ("rate_hz", "seconds", "width")),
     "trigger": Keys(("camera", "trigger_id"), ("part_id", "timeout_ms")),
     "announce": Keys(("camera", "trigger_id"), ("part_id", "timeout_ms", "given_utc_ns")),
 }
