@@ -16,6 +16,11 @@ small. The stage `journal` is from handing a verdict to the journal's thread unt
 
 compares rounds in which nobody scrapes /metrics with such in which somebody does, so often; the scraper is a process
 of its own on the same machine, so its work counts against the daemon.
+
+    python benchmarks/daemon.py RECIPE --trigger --frame-hw 256 256 --frames 100
+
+compares a frame that is pushed with one that is triggered by a request and sent by a camera program, one at a time and
+in turns, from the first message to the verdict. A trigger adds its request, its row in the journal and its message.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ import numpy as np
 import yaml
 import zmq
 from _scraper import Scraper, time_scrape
+from _triggering import Triggering
 from rich.console import Console
 from rich.table import Table
 
@@ -69,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
         recipe = _prepare(arguments, folder, frames)
         if arguments.scrapes_per_s:
             _compare_scraped(arguments, folder, recipe, frames)
+        elif arguments.trigger:
+            _compare_triggered(arguments, folder, recipe, frames)
         elif arguments.journal_share:
             _compare_journal(arguments, folder, recipe, frames)
         else:
@@ -135,6 +143,25 @@ def _compare_scraped(arguments: argparse.Namespace, folder: Path, recipe: Path, 
     _write_json(arguments, {"rounds": rounds, "ratio": ratio, "p99_ratio": p99, "stages_ms": stages})
 
 
+def _compare_triggered(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
+    with (
+        _Station(folder, recipe, arguments) as station,
+        Triggering(station.sockets, station.cameras[0], frames[:2]) as line,
+    ):
+        pairs = [(line.push(number), line.trigger(number)) for number in range(arguments.frames * arguments.rounds)]
+    ways = dict(zip(("pushed", "triggered"), zip(*pairs[_WARM_UP:], strict=True), strict=True))
+    figures = {name: _quantiles(list(latencies)) for name, latencies in ways.items()}
+    table = Table("", "p50 ms", "p99 ms", title="first message to verdict")
+    for name, (p50, p99) in figures.items():
+        table.add_row(name, f"{p50:.2f}", f"{p99:.2f}")
+    ratio = figures["triggered"][0] / figures["pushed"][0]
+    Console(width=120).print(table)
+    print(
+        f"triggered / pushed, p50: {ratio:.2f}; a trigger adds {figures['triggered'][0] - figures['pushed'][0]:.2f} ms"
+    )
+    _write_json(arguments, {"latency_ms": figures, "ratio": ratio})
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,6 +173,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--fail", action="store_true", help="every frame fails and has an overlay drawn")
     parser.add_argument("--journal-share", action="store_true", help="compare with a daemon that has no journal")
+    parser.add_argument("--trigger", action="store_true", help="compare frames that are pushed with triggered ones")
     parser.add_argument("--scrapes-per-s", type=float, metavar="N", help="compare with and without so many scrapes")
     parser.add_argument("--json", type=Path, help="also write the results here")
     return parser.parse_args(argv)
@@ -199,16 +227,17 @@ class _Station:
         self._program = program
         self._scrapes_itself = scrapes_itself
         names = ("frames", "results", "overlays", "requests", "imagezmq")
-        self._sockets = {name: f"ipc://{folder}/{name}" for name in names}
+        self.sockets = {name: f"ipc://{folder}/{name}" for name in names}
         self.cameras = [f"camera{number}" for number in range(arguments.cameras)]
         height, width = arguments.frame_hw
         camera = {"recipe": str(recipe), "source": {"type": "zmq"}, "deadline_ms": 600_000}
+        camera |= {"triggers": "software"} if arguments.trigger else {}
         station = {
             "schema": 1,
             "station": "benchmark",
             "state_dir": str(folder / "state"),
             "device": arguments.device,
-            "sockets": self._sockets,
+            "sockets": self.sockets,
             "http": {"port": free_port()},
             "buffer": {"max_bytes": 2 * 3 * height * width, "when_full": "block"},
             "cameras": dict.fromkeys(self.cameras, camera),
@@ -224,10 +253,10 @@ class _Station:
         self._context = zmq.Context()
         self._sender = self._context.socket(zmq.PUSH)
         self._sender.sndhwm = 1
-        self._sender.connect(self._sockets["frames"])
+        self._sender.connect(self.sockets["frames"])
         self._subscriber = self._context.socket(zmq.SUB)
         self._subscriber.subscribe("result/")
-        self._subscriber.connect(self._sockets["results"])
+        self._subscriber.connect(self.sockets["results"])
         deadline = time.monotonic() + 120
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:

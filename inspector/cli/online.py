@@ -29,7 +29,14 @@ RESULTS_ENDPOINT = "tcp://127.0.0.1:5556"
 
 def run(station: StationFile) -> None:
     """Run the daemon until SIGTERM or SIGINT (drains first), or until a fault."""
-    for signum in (signal.SIGHUP, signal.SIGUSR1):  # until the daemon takes them: by themselves they end the process
+    from inspector.service.orders.signals import OFFLINE, ONLINE
+
+    for signum in (
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        OFFLINE,
+        ONLINE,
+    ):  # until the daemon takes them: by themselves they end the process
         signal.signal(signum, signal.SIG_IGN)
     try:
         status = _run(station)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,23 +55,40 @@ class Requester:
             raise ValueError(f"endpoint: must be one of ZeroMQ, such as tcp://host:5558, got {endpoint!r}") from error
 
     def trigger(
-        self, camera: str, trigger_id: str, *, part_id: str | None = None, timeout_ms: int | None = None
+        self,
+        camera: str | Sequence[str],
+        trigger_id: str,
+        *,
+        part_id: str | None = None,
+        timeout_ms: int | None = None,
     ) -> dict[str, Any]:
-        """Fire a camera. Once this returns the trigger is on record: it gets one verdict, see `Subscriber.wait_for`.
+        """Fire a camera, or a group: all of it or none. Once this returns the trigger is on record.
+
+        Each camera gets one verdict on it: see `Subscriber.wait_for`.
 
         Args:
-            camera: one with `triggers: software`.
-            trigger_id: 1 to 256 characters; of no trigger of this camera that is open.
-            part_id: for the verdict.
-            timeout_ms: how long the frame may take to come; None: the camera's `deadline_ms`.
+            camera: one with `triggers: software`, or several.
+            trigger_id: 1 to 256 characters; of no trigger of these cameras that is open.
+            part_id: for the verdicts.
+            timeout_ms: how long a frame may take to come; None: its camera's `deadline_ms`.
         """
-        return self.ask("trigger", camera=camera, trigger_id=trigger_id, part_id=part_id, timeout_ms=timeout_ms)
+        return self.ask("trigger", camera=_name(camera), trigger_id=trigger_id, part_id=part_id, timeout_ms=timeout_ms)
 
     def announce(
-        self, camera: str, trigger_id: str, *, part_id: str | None = None, timeout_ms: int | None = None
+        self,
+        camera: str | Sequence[str],
+        trigger_id: str,
+        *,
+        part_id: str | None = None,
+        timeout_ms: int | None = None,
+        given_utc_ns: int | None = None,
     ) -> dict[str, Any]:
-        """Tell a trigger that the hardware is about to give, of a camera with `triggers: hardware`."""
-        return self.ask("announce", camera=camera, trigger_id=trigger_id, part_id=part_id, timeout_ms=timeout_ms)
+        """Tell a trigger that the hardware is about to give, of cameras with `triggers: hardware`.
+
+        With `given_utc_ns`, when its signal was given: the frame of this one camera may have come already.
+        """
+        fields = {"part_id": part_id, "timeout_ms": timeout_ms, "given_utc_ns": given_utc_ns}
+        return self.ask("announce", camera=_name(camera), trigger_id=trigger_id, **fields)
 
     def offline(self, camera: str | None = None, *, keep: bool = False) -> dict[str, Any]:
         """Take a camera, or all, offline: once this returns nothing of it passes. The cameras that are, by name."""
@@ -85,6 +103,12 @@ class Requester:
     def snapshot(self, camera: str, *, width: int | None = None) -> bytes:
         """The camera's last frame, a JPEG."""
         return base64.b64decode(self.ask("snapshot", camera=camera, width=width)["jpeg"])
+
+    def live(
+        self, camera: str, *, rate_hz: float | None = None, seconds: float | None = None, width: int | None = None
+    ) -> dict[str, Any]:
+        """Have the overlays socket show a camera for a while, under `live/CAMERA`; see `docs/plc/pictures.md`."""
+        return self.ask("live", camera=camera, rate_hz=rate_hz, seconds=seconds, width=width)
 
     def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         """Any request, less the fields that are None; the answer as it came."""
@@ -108,3 +132,7 @@ class Requester:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _name(cameras: str | Sequence[str]) -> str | list[str]:
+    return cameras if isinstance(cameras, str) else list(cameras)

@@ -37,11 +37,15 @@ class Camera(Strict):
     """
     expected_fps: Annotated[float, Field(gt=0)] | None = None
     """Frames per second that the line should send. It is told to the metrics, for alerts, and judges nothing."""
-    triggers: Literal["software", "hardware"] | None = None
+    triggers: Annotated[Literal["software", "hardware"] | None, Field(validate_default=True)] = None
     """Triggers that are told to the station, each of which gets one verdict. `software`: the request `trigger` fires
-    the camera, over the results socket; its source must be `zmq` or `imagezmq`. `hardware`: `announce` tells one that
-    is about to come. A frame whose trigger is not open is answered ERROR TRIGGER_MISMATCH. null: the trigger ids of
-    frames are handed on, whatever they are.
+    the camera; its source must be `zmq` or `imagezmq`, whose program is told over the results socket, or a GenICam
+    camera with `trigger: request`. `hardware`: `announce` tells one that comes. A frame whose trigger is not open is
+    answered ERROR TRIGGER_MISMATCH. null: the trigger ids of frames are handed on, whatever they are.
+    """
+    announce_within_ms: Annotated[int, Field(ge=1)] | None = None
+    """Of a camera with `triggers: hardware`: how long a frame without an id waits for its announcement, which then says
+    when the signal was given. Only then it is judged. null: a trigger must be announced before its signal.
     """
     simulated: bool = False
     """true: its frames show no real parts. Results say so, and `inspector.client` lets no part through for them."""
@@ -52,9 +56,24 @@ class Camera(Strict):
         source = info.data.get("source")  # missing where it is at fault
         if triggers == "software" and source is not None and not source.can_be_fired:
             raise ValueError(
-                f"software needs a source of type zmq or imagezmq, whose program is told, got {source.type}"
+                "software needs a source of type zmq or imagezmq, whose program is told, or a GenICam camera with "
+                f"trigger: request, got {source.type}"
             )
+        if triggers != "software" and source is not None and source.must_be_fired:
+            raise ValueError(f"must be software where source.trigger is request, got {triggers or 'null'}")
         return triggers
+
+    @field_validator("announce_within_ms")
+    @classmethod
+    def _leaves_time(cls, within_ms: int | None, info: ValidationInfo) -> int | None:
+        deadline_ms = info.data.get("deadline_ms")  # missing where it is at fault
+        if within_ms is None or deadline_ms is None or "triggers" not in info.data:
+            return within_ms
+        if info.data["triggers"] != "hardware":
+            raise ValueError(f"must be left out unless triggers is hardware, got {within_ms}")
+        if within_ms >= deadline_ms:
+            raise ValueError(f"must be less than deadline_ms, {deadline_ms}: no time is left to judge, got {within_ms}")
+        return within_ms
 
     @property
     def gives_ids(self) -> bool:

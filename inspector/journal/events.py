@@ -58,6 +58,7 @@ OUTCOMES: Mapping[Kind, Mapping[str, str]] = {
         "offline": "Somebody took the camera offline: its frames are answered ERROR OFFLINE. `keep`: over a "
         "restart too.",
         "online": "Somebody brought it back online.",
+        "live": "Somebody asked for live pictures. `rate_hz`, `seconds`: how often, and for how long.",
         "kept": "The station started with the camera offline. `who`: who asked for that before the start.",
     },
     Kind.JOURNAL: {"lost": "Results are missing from the journal. `from_seq`, `to_seq`: which, `reason`: why."},

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -41,6 +42,8 @@ from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard
 from inspector.service.flow.worker import DeviceWorker
+from inspector.service.orders.arrivals import Attached
+from inspector.service.orders.live import Live
 from inspector.service.orders.offline import FILE, Offline
 from inspector.service.orders.parts import Group, Parts, build_part_frame
 from inspector.service.orders.snapshots import Snapshots
@@ -67,6 +70,7 @@ class Assembly:
         judges: who judges which camera; empty until recipes are loaded.
         buffer: frames that wait for the device.
         ledger: the account of every frame.
+        offline: which cameras are offline.
         audit: what the journal is told beside frames.
         switcher: reloads and switches of recipes.
         disk: latest figures of the disk under `state_dir`.
@@ -128,13 +132,11 @@ class Assembly:
         self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
-        self._offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
-        self._parts = parts = Parts(
-            [Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part
-        )
-        remember_parts(parts, station.parts, folder / "journal.sqlite", past.left_open)
+        self.offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
+        self._parts = parts = self._build_parts(station)
         snapshots = Snapshots(station.cameras)
-        self._overlayer = Overlayer(overlays, station.overlays, health=health, metrics=metrics)
+        live = Live(station.cameras, snapshots, station=station.station, note=self.audit.note)
+        self._overlayer = Overlayer(overlays, station.overlays, live=live, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
         self._evidence = EvidenceThread(self._store, station.evidence, health=health, metrics=metrics)
         self.switcher = Switcher(
@@ -182,7 +184,9 @@ class Assembly:
             station=station.station,
             offline=offline,
             open_ticket=self._open_trigger,
-            fire=publisher.notify,
+            attach=self._attach_trigger,
+            fire=self._fire,
+            is_connected=lambda camera: any(thread.serves(camera) for thread in self._ingest),
         )
         self._worker = DeviceWorker(
             self.buffer,
@@ -225,6 +229,7 @@ class Assembly:
                 "offline": offline.answer_offline,
                 "online": offline.answer_online,
                 "snapshot": snapshots.answer,
+                "live": live.answer,
                 "trigger": triggers.answer_trigger,
                 "announce": triggers.answer_announce,
             },
@@ -257,20 +262,38 @@ class Assembly:
             self._bindings += receiver.bindings
         _tell_of_any_age(station.cameras)
 
+    def _build_parts(self, station: Station) -> Parts:
+        parts = Parts([Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part)
+        remember_parts(parts, station.parts, station.folder / "journal.sqlite", self.left_open)
+        return parts
+
     def _open_trigger(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
         recorded = threading.Event()
+        return self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._admit(ticket, recorded)).number, recorded
 
-        def record(ticket: Ticket) -> None:
-            refusal = self._parts.admit(ticket.number, ticket.frame, awaits_frame=True)
-            if refusal is not None:
-                self._parts.forget(ticket.number)
-                raise ValueError(refusal.why)  # the trigger is owed no verdict
-            self._recorder.open(ticket, recorded)
-
-        return self.ledger.await_frame(frame, timeout_ms, record).number, recorded
+    def _admit(self, ticket: Ticket, recorded: threading.Event) -> None:
+        refusal = self._parts.admit(ticket.number, ticket.frame, awaits_frame=ticket.awaits_frame)
+        if refusal is not None:
+            self._parts.forget(ticket.number)
+            raise ValueError(refusal.why)  # the trigger is owed no verdict
+        self._recorder.open(ticket, recorded)
 
     def _open_part(self, group: Group, view: Frame) -> int:
         return self.ledger.accept(build_part_frame(group, view), self._recorder.open).number
+
+    def _fire(self, camera: str, message: Mapping[str, Any]) -> None:
+        self._publisher.notify(f"trigger/{camera}", message)
+        for thread in self._ingest:
+            thread.fire(camera, message["trigger_id"])
+
+    def _attach_trigger(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
+        recorded = threading.Event()
+        ticket = self.ledger.attach(number, trigger_id, part_id, lambda ticket: self._admit(ticket, recorded))
+        return None if ticket is None else Attached(recorded, lambda: self._wait_for_device(ticket))
+
+    def _wait_for_device(self, ticket: Ticket) -> None:
+        for dropped in self.buffer.put(ticket, may_block=False) or ():
+            self._publisher.submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))
 
     # ------------------------------------------------------------ start
 
@@ -304,7 +327,7 @@ class Assembly:
         _tell_of_any_age(station.cameras)
         self.ledger.deadlines_ms = station.deadlines_ms
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
-        self._offline.reconfigure(station)
+        self.offline.reconfigure(station)
         self._triggers.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)

@@ -31,6 +31,7 @@ from inspector.service.control.notifier import Notifier, StatusLine
 from inspector.service.control.starts import Starts
 from inspector.service.http.access import load_http_access
 from inspector.service.http.server import HttpThread
+from inspector.service.orders.signals import OFFLINE, ONLINE, OfflineSignals
 from inspector.service.telemetry.clock import read_clock
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.log_counter import LogCounter
@@ -59,6 +60,7 @@ class Daemon:
         self._reload_asked = self._is_reloading = False
         self._refused_reload: str | None = None
         self._dump_asked = False
+        self._offline_signals = OfflineSignals()
         self._signal: int | None = None
         self._drained_by: str | None = None
         self._status_line = StatusLine()
@@ -127,6 +129,8 @@ class Daemon:
             signal.signal(signum, self.ask_to_stop)
         signal.signal(signal.SIGHUP, self.ask_to_reload)
         signal.signal(signal.SIGUSR1, self.ask_for_ring)
+        signal.signal(OFFLINE, self._offline_signals.note)
+        signal.signal(ONLINE, self._offline_signals.note)
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.health = Health(station.stall_after_s)
         self._registry = CollectorRegistry()
@@ -230,6 +234,7 @@ class Daemon:
 
     def _watch(self) -> bool:
         """Look after the threads and the account, feed the watchdog; False at a fault."""
+        self._offline_signals.obey(self._parts.offline.answer_offline, self._parts.offline.answer_online)
         self._parts.check()
         if not self._http.is_alive():
             self.health.fault(self._http.name, "thread died")

@@ -116,6 +116,10 @@ class OverlaysSocket:
             raise ValueError(f"overlay of {picture.shape} could not be encoded")
         self._socket.send_multipart([f"overlay/{camera}".encode(), json.dumps(result).encode(), jpeg.tobytes()])
 
+    def publish_live(self, camera: str, message: Mapping[str, Any], jpeg: bytes) -> None:
+        """Send `[live/<camera>, message JSON, JPEG]`."""
+        self._socket.send_multipart([f"live/{camera}".encode(), json.dumps(message).encode(), jpeg])
+
     def close(self) -> None:
         """Unbind; what was sent still goes out for a moment."""
         self._socket.close()

@@ -54,6 +54,9 @@ class Source(Protocol):
             MessageRefusedError: a message its sender may not send.
         """
 
+    def fire(self, trigger_id: str) -> None:
+        """From another thread, must not wait: take a frame for this trigger. One whose program is told ignores it."""
+
     def awaits_answer(self) -> bool:
         """Whether the sender of the frame read last waits to be told that it is on record."""
 
@@ -78,6 +81,9 @@ class Unanswering:
 
     is_caught_up = True
     losses: Mapping[str, int] = MappingProxyType({})
+
+    def fire(self, trigger_id: str) -> None:
+        """See `Source`."""
 
     def interrupt(self) -> None:
         """See `Source`."""

@@ -52,6 +52,9 @@ class DetachedSource(Unanswering):
             raise call.error
         return call.frame
 
+    def fire(self, trigger_id: str) -> None:
+        self._source.fire(trigger_id)
+
     def interrupt(self) -> None:
         self._is_interrupted = True
         self._source.interrupt()

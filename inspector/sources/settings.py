@@ -49,13 +49,11 @@ class SourceSettings(Strict):
     """Settings of one kind, told apart by `type`.
 
     Attributes:
-        can_be_fired: a program that hears of a trigger answers it with a frame.
         is_exclusive: only one process can have it open: a check leaves it alone while a daemon runs.
         age_doubt: None: its frames say when they were captured, or that they do not.
         device_field: the field that names a device of `find_devices`; empty: it looks for none.
     """
 
-    can_be_fired: ClassVar[bool] = False
     is_exclusive: ClassVar[bool] = False
     age_doubt: ClassVar[AgeDoubt | None] = None
     device_field: ClassVar[str] = ""
@@ -67,6 +65,16 @@ class SourceSettings(Strict):
     def folder(self) -> Path | None:
         """What the daemon's user must be able to read; None: no files."""
         return None
+
+    @property
+    def can_be_fired(self) -> bool:
+        """Whether a trigger that is told makes it take a frame."""
+        return self.is_sent or self.must_be_fired
+
+    @property
+    def must_be_fired(self) -> bool:
+        """Whether no frame comes without a trigger that is told."""
+        return False
 
     @property
     def is_sent(self) -> bool:
@@ -109,8 +117,6 @@ class SourceSettings(Strict):
 
 class ListeningSettings(SourceSettings):
     """Of frames that others send to the station's sockets, which all such cameras share (`zmq.ZmqSource`)."""
-
-    can_be_fired = True
 
     pixel_format: PixelFormat
 

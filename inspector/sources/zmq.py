@@ -176,6 +176,9 @@ class ZmqSource:
         parts = [frame.buffer for frame in frames[begin:]]
         return self._decoder.decode(parts, lambda camera: gate.admit_camera(peer, camera))
 
+    def fire(self, trigger_id: str) -> None:
+        """See `Source`."""
+
     def awaits_answer(self) -> bool:
         """See `Source`: REQ senders do, and never hang: whatever they sent is answered."""
         return self._asker is not None

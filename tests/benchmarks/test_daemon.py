@@ -19,6 +19,7 @@ def test_journal_share_is_asked_for_by_its_option(monkeypatch: pytest.MonkeyPatc
     assert not daemon.parse(["recipe"]).journal_share
     arguments = daemon.parse(["recipe", "--journal-share", "--frame-hw", "256", "256", "--frames", "500"])
     assert (arguments.journal_share, arguments.frame_hw, arguments.frames) == (True, [256, 256], 500)
+    assert daemon.parse(["recipe", "--trigger"]).trigger
     assert daemon.parse(["recipe", "--scrapes-per-s", "100"]).scrapes_per_s == 100
 
 

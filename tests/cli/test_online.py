@@ -20,6 +20,7 @@ import zmq
 from inspector.cli.online import describe_result
 from inspector.errors import ConfigError
 from inspector.service.daemon import Daemon
+from inspector.service.orders.signals import OFFLINE, ONLINE
 
 Run = Callable[..., tuple[int, str]]
 
@@ -133,7 +134,7 @@ def test_frame_is_named_by_text_that_the_daemon_takes_whatever_its_file_is_calle
 @pytest.fixture
 def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A station file; whatever starting it does to this process is undone."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGHUP, signal.SIGUSR1)}
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGHUP, signal.SIGUSR1, OFFLINE, ONLINE)}
     monkeypatch.setattr("inspector.service.daemon.set_up_logs", lambda _: None)
     monkeypatch.setattr("inspector.logs.log_unforeseen", lambda: None)
     path = tmp_path / "station.yaml"

@@ -58,20 +58,24 @@ def station() -> Iterator[Station]:
 
 def test_requests_are_sent_without_what_was_not_given(station: Station) -> None:
     ok = {"ok": True, "offline": {"top": {"keep": True}}, "jpeg": base64.b64encode(b"JPEG").decode()}
-    station.answer(*[ok] * 6)
+    station.answer(*[ok] * 8)
     with Requester(station.endpoint, timeout_s=WAIT_S) as requester:
         assert requester.trigger("top", "t1", part_id="p1", timeout_ms=50)["ok"] is True
+        requester.trigger(("top", "side"), "t3")
         requester.announce("side", "t2")
         assert requester.offline("top", keep=True) == {"top": {"keep": True}}
         assert requester.online() == {"top": {"keep": True}}
         assert requester.snapshot("top", width=640) == b"JPEG"
+        requester.live("top", rate_hz=2, seconds=30)
         assert requester.ask("status") == ok
     assert station.asked == [
         {"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 50},
+        {"request": "trigger", "camera": ["top", "side"], "trigger_id": "t3"},
         {"request": "announce", "camera": "side", "trigger_id": "t2"},
         {"request": "offline", "camera": "top", "keep": True},
         {"request": "online"},
         {"request": "snapshot", "camera": "top", "width": 640},
+        {"request": "live", "camera": "top", "rate_hz": 2, "seconds": 30},
         {"request": "status"},
     ]
 

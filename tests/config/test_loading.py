@@ -674,9 +674,26 @@ def test_camera_that_listens_may_be_fired_by_software(source: dict[str, Any]) ->
     assert Camera.model_validate({"source": source, "triggers": "software"}).triggers == "software"
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"triggers": "software"}, "must be left out unless triggers is hardware, got 100"),
+        ({}, "must be left out unless triggers is hardware, got 100"),
+        ({"triggers": "hardware", "deadline_ms": 100}, "must be less than deadline_ms, 100: no time is left to judge"),
+    ],
+)
+def test_frames_wait_for_announcements_only_of_hardware_and_within_the_deadline(
+    fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Camera.model_validate({"announce_within_ms": 100} | fields)
+    kept = {"announce_within_ms": 100, "triggers": "hardware", "deadline_ms": 101}
+    assert Camera.model_validate(kept).announce_within_ms == 100
+
+
 def test_camera_that_cannot_be_fired_is_refused_at_load_and_may_have_hardware_triggers() -> None:
     source = {"type": "opencv", "device": 0}
-    with pytest.raises(ValueError, match="software needs a source of type zmq or imagezmq, whose program is told, got"):
+    with pytest.raises(ValueError, match=r"software needs a source of type zmq or imagezmq, .* got opencv"):
         Camera.model_validate({"source": source, "triggers": "software"})
     assert Camera.model_validate({"source": source, "triggers": "hardware"}).triggers == "hardware"
 

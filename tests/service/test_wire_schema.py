@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
 from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.orders.live import Live
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
@@ -116,7 +118,7 @@ class Fired:
     def __init__(self) -> None:
         self.messages: list[Any] = []
 
-    def __call__(self, topic: str, message: Any) -> None:
+    def __call__(self, camera: str, message: Any) -> None:
         self.messages.append(message)
 
 
@@ -137,13 +139,15 @@ def ask(
     journal.close()
     snapshots = Snapshots(["top"])
     snapshots.note(make_frame("f1"))
+    live = Live({"top": None}, snapshots, station="press-3", note=lambda *_, **__: None)
     cameras = {"top": Camera(triggers="software"), "side": Camera(triggers="hardware")}
     offline.answer_online({}, "anna")
     recorded = threading.Event()
     recorded.set()
     triggers = Triggers(
         cameras, ledger, station="press-3", offline=offline,
-        open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded), fire=fired,
+        open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, recorded),
+        attach=lambda *_: None, fire=fired, is_connected=lambda _: True,
     )  # fmt: skip
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     thread = launch(
@@ -159,6 +163,7 @@ def ask(
                 "offline": offline.answer_offline,
                 "online": offline.answer_online,
                 "snapshot": snapshots.answer,
+                "live": live.answer,
                 "trigger": triggers.answer_trigger,
                 "announce": triggers.answer_announce,
             },
@@ -254,8 +259,15 @@ def test_reload_is_told_as_the_schema_says(status: StatusBoard, switcher: Switch
         ({"request": "offline", "camera": "top", "keep": True}, "offline"),
         ({"request": "online"}, "online"),
         ({"request": "snapshot", "camera": "top"}, "snapshot"),
+        ({"request": "live", "camera": "top", "rate_hz": 2.5, "seconds": 30}, "live"),
         ({"request": "trigger", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500}, "trigger"),
+        ({"request": "trigger", "camera": ["top"], "trigger_id": "t2"}, "trigger"),
         ({"request": "announce", "camera": "side", "trigger_id": 7}, "trigger"),
+        (
+            {"request": "announce", "camera": "side", "trigger_id": 8}
+            | {"timeout_ms": 600_000, "given_utc_ns": time.time_ns()},
+            "trigger",
+        ),
     ],
     ids=str,
 )
@@ -276,6 +288,17 @@ def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fir
     assert set(message) == list_keys("trigger")
 
 
+def test_live_message_is_as_the_schema_says(make_frame: Callable[..., Frame]) -> None:
+    snapshots = Snapshots(["top"])
+    snapshots.note(make_frame("f1"))
+    live = Live({"top": None}, snapshots, station="press-3", note=lambda *_, **__: None)
+    live.answer({"camera": "top"}, "anna")
+    picture = live.take_due()
+    assert picture is not None
+    assert complaints("live", picture.message) == []
+    assert set(picture.message) == list_keys("live")
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -288,9 +311,13 @@ def test_trigger_for_a_camera_program_is_as_the_schema_says(ask: Ask, fired: Fir
         {"request": "offline", "keep": "yes"},
         {"request": "online", "camera": 7},
         {"request": "snapshot"},
+        {"request": "live", "camera": "top", "rate_hz": 6},
         {"request": "trigger", "camera": "top"},
+        {"request": "trigger", "camera": ["top", "top"], "trigger_id": "t1"},
         {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout_ms": 0},
         {"request": "announce", "camera": "top", "trigger_id": None},
+        {"request": "announce", "camera": "side", "trigger_id": "t1", "given_utc_ns": 0},
+        {"request": "trigger", "camera": "top", "trigger_id": "t1", "given_utc_ns": 1},
         {"request": "snapshot", "camera": "top", "width": 0},
         {"request": "trigger", "camera": "top", "trigger_id": "t1", "timeout": 300},
         {"request": "offline", "keep": True, "cameras": ["top"]},

@@ -15,6 +15,7 @@ import numpy as np
 import zmq
 
 from inspector.journal.events import select_events
+from inspector.service.orders.signals import OFFLINE, ONLINE
 from inspector.testing.station_process import RunningStation, StartStation, base_config, build_message, good_frame
 
 WAIT_S = 60.0
@@ -122,6 +123,26 @@ def test_nothing_passes_from_the_answer_on_and_then_only_what_was_captured_after
     assert [(event.outcome, event.camera) for event in events] == [("offline", "top"), ("online", "top")]
 
 
+def test_live_pictures_of_a_camera_that_is_offline_come_and_end_by_themselves(start: StartStation, recipe: Any) -> None:
+    station = start(config=make_config(recipe))
+    overlays = station.open(zmq.SUB, "overlays")
+    ask(station, request="offline", camera="top")
+    with Load(station) as load:
+        answer = ask(station, request="live", camera="top", rate_hz=5, seconds=600, width=80)
+        assert answer == {"ok": True, "camera": "top", "rate_hz": 5.0, "seconds": 600.0, "width": 80}
+        pictures = [overlays.recv_multipart() for _ in range(3)]
+        ask(station, request="live", camera="top", seconds=0.001)
+        load.wait_for(passes("side"), 3)  # the other camera is judged as ever
+        while overlays.poll(1500):  # what was on its way
+            overlays.recv_multipart()
+    assert [topic for topic, _, _ in pictures] == [b"live/top"] * 3
+    messages = [json.loads(body) for _, body, _ in pictures]
+    assert len({message["frame_id"] for message in messages}) == 3
+    assert not {"verdict", "reason", "seq"} & set(messages[0])
+    assert cv2.imdecode(np.frombuffer(pictures[0][2], np.uint8), cv2.IMREAD_COLOR).shape == (64, 80, 3)
+    assert {each["reason"] for each in load.results() if each["verdict"] != "PASS"} == {"OFFLINE"}
+
+
 def test_camera_stays_offline_over_a_kill_when_it_is_kept_and_no_other(start: StartStation, recipe: Any) -> None:
     station = start(config=make_config(recipe))
     ask(station, request="offline", keep=True)
@@ -137,3 +158,21 @@ def test_camera_stays_offline_over_a_kill_when_it_is_kept_and_no_other(start: St
         assert not any(map(passes("top"), load.messages))
         ask(again, request="online")
         load.wait_for(passes("top"))
+
+
+def test_signals_take_all_cameras_offline_and_bring_them_back_on_record(start: StartStation, recipe: Any) -> None:
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000}
+    station = start(config=base_config(recipe, top=camera, side=camera))
+    with Load(station) as load:
+        load.wait_for(lambda each: each.get("verdict") == "PASS", 4)
+        station.process.send_signal(OFFLINE)
+        for name in ("top", "side"):
+            load.wait_for(lambda each, name=name: each.get("camera") == name and each["reason"] == "OFFLINE")  # type: ignore[misc]
+        station.process.send_signal(ONLINE)
+        for name in ("top", "side"):
+            load.wait_for(lambda each, name=name: each.get("camera") == name and each["verdict"] == "PASS")  # type: ignore[misc]
+    assert station.stop() == 0
+    events = [event for event in select_events(station.journal) if event.kind == "camera"]
+    assert [(event.outcome, event.who, event.camera) for event in events] == [
+        (what, "signal", name) for what in ("offline", "online") for name in ("top", "side")
+    ]

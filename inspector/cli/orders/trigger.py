@@ -1,4 +1,4 @@
-"""Fire a camera of a running daemon, and say what became of it."""
+"""Fire cameras of a running daemon, and say what became of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _JOIN_S = 5.0
 
 def trigger(
     station: StationFile,
-    camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Camera name in the station file.")],
+    cameras: Annotated[
+        list[str], typer.Argument(metavar="CAMERA...", help="Camera names in the station file; all are fired, or none.")
+    ],
     trigger_id: Annotated[str | None, typer.Option("--id", help="The trigger's id; made up if not said.")] = None,
     part: Annotated[str | None, typer.Option(help="Id of the part, for the result.")] = None,
     timeout_ms: Annotated[
@@ -30,38 +32,47 @@ def trigger(
     ] = None,
     key: ClientKeyFile = None,
 ) -> None:
-    """Fire a camera of a running daemon and print the verdict; exits 1 unless it is PASS.
+    """Fire cameras of a running daemon and print each one's verdict; exits 1 unless all are PASS.
 
-    The camera's `triggers` must be `software` in the station file.
+    The cameras' `triggers` must be `software` in the station file.
     """
     import zmq
 
     from inspector.config import load_station
 
     loaded = load_station(station)
-    named = trigger_id or f"cli-{uuid.uuid4().hex[:12]}"
+    trigger_id = trigger_id or f"cli-{uuid.uuid4().hex[:12]}"
     fields = {"part_id": part, "timeout_ms": timeout_ms}
     fields = {name: value for name, value in fields.items() if value is not None}
     with Peer(zmq.SUB, loaded.sockets.results, key, option="sockets.results") as results:
         results.socket.subscribe("status")
-        results.socket.subscribe(f"result/{camera}")
-        if not results.wait(_JOIN_S, zmq.POLLIN):  # else the verdict might leave before anyone listens
+        for camera in cameras:
+            results.socket.subscribe(f"result/{camera}")
+        if not results.wait(_JOIN_S, zmq.POLLIN):  # else a verdict might leave before anyone listens
             raise InspectorError(f"no daemon speaks at {loaded.sockets.results}")
         with Daemon(loaded.sockets.requests, key, option="sockets.requests") as daemon:
-            answer = daemon.ask("trigger", camera=camera, trigger_id=named, **fields)
-        waits_s = (answer["timeout_ms"] + loaded.cameras[camera].deadline_ms) / 1000 + _MORE_S
-        result = _wait(results, camera, named, time.monotonic() + waits_s)
-    typer.echo(describe_result(result))
-    if result["verdict"] != "PASS":
+            named = cameras[0] if len(cameras) == 1 else cameras
+            answer = daemon.ask("trigger", camera=named, trigger_id=trigger_id, **fields)
+        deadlines_ms = [loaded.cameras[camera].deadline_ms for camera in cameras]
+        waits_s = (answer["timeout_ms"] + max(deadlines_ms)) / 1000 + _MORE_S
+        verdicts = _print_results(results, cameras, trigger_id, time.monotonic() + waits_s)
+    if verdicts != ["PASS"] * len(cameras):
         raise typer.Exit(1)
 
 
-def _wait(results: Peer, camera: str, trigger_id: str, deadline: float) -> dict[str, Any]:
+def _print_results(results: Peer, cameras: list[str], trigger_id: str, deadline: float) -> list[str]:
+    """Print each camera's verdict as it comes."""
     import zmq
 
-    while results.wait(max(0.0, deadline - time.monotonic()), zmq.POLLIN):
+    verdicts, missing = [], {f"result/{camera}".encode(): camera for camera in cameras}
+    while missing and results.wait(max(0.0, deadline - time.monotonic()), zmq.POLLIN):
         topic, body = results.socket.recv_multipart()
         message: dict[str, Any] = json.loads(body)
-        if topic == f"result/{camera}".encode() and message["trigger_id"] == trigger_id:
-            return message
-    raise InspectorError(f"camera {camera}: no verdict on trigger {trigger_id} came in time")
+        if topic in missing and message["trigger_id"] == trigger_id:
+            del missing[topic]
+            typer.echo(describe_result(message))
+            verdicts.append(message["verdict"])
+    if missing:
+        named = ", ".join(missing.values())
+        raise InspectorError(f"camera {named}: no verdict on trigger {trigger_id} came in time")
+    return verdicts

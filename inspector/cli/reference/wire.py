@@ -6,7 +6,13 @@ import json
 
 from inspector.cli.reference.json_forms import refer
 from inspector.cli.reference.markdown import NOTE
-from inspector.cli.reference.wire_sent import define_answers, define_results, define_status, define_triggers
+from inspector.cli.reference.wire_sent import (
+    define_answers,
+    define_live,
+    define_results,
+    define_status,
+    define_triggers,
+)
 from inspector.cli.reference.wire_taken import define_frames, define_requests
 from inspector.types import SCHEMA
 
@@ -14,16 +20,23 @@ from inspector.types import SCHEMA
 def build_wire() -> str:
     """All messages, each under `$defs`; a document that is none of them is refused."""
     definitions = (
-        define_results() | define_status() | define_triggers() | define_frames() | define_requests() | define_answers()
+        define_results()
+        | define_status()
+        | define_triggers()
+        | define_live()
+        | define_frames()
+        | define_requests()
+        | define_answers()
     )
-    messages = ("result", "status", "trigger", "frame_header", "imagezmq_header", "request", "answer")
+    messages = ("result", "status", "trigger", "live", "frame_header", "imagezmq_header", "request", "answer")
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": NOTE,
         "title": f"Messages of an inspector station, schema {SCHEMA}",
-        "description": "On sockets.results: result, status, trigger. On sockets.overlays, before the JPEG: result. On "
-        "sockets.frames and sockets.imagezmq, before the pixels: frame_header, imagezmq_header. On sockets.requests: "
-        "request, and back: answer. Programs must ignore keys that they do not know: more may be added.",
+        "description": "On sockets.results: result, status, trigger. On sockets.overlays, before the JPEG: result; "
+        "live under live/. On sockets.frames and sockets.imagezmq, before the pixels: frame_header, "
+        "imagezmq_header. On sockets.requests: request, and back: answer. Programs must ignore keys that they do not "
+        "know: more may be added.",
         "anyOf": [refer(name) for name in messages],
         "$defs": definitions,
     }

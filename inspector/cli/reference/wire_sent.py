@@ -212,8 +212,10 @@ def _state(*states: str) -> Schema:
 
 
 def define_triggers() -> dict[str, Schema]:
-    """What camera programs are sent."""
+    """What camera programs are sent, and what a trigger is of."""
+    group: Schema = {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True}
     return {
+        "camera_or_group": {"description": "A camera's name, or a list of them.", "anyOf": [TEXT, group]},
         "trigger": define("Sent under `trigger/CAMERA`: answer it with a frame that carries its trigger_id.", {
             "schema": {"description": RESULT["schema"], "const": SCHEMA},
             "station": {"description": RESULT["station"]} | TEXT,
@@ -222,6 +224,21 @@ def define_triggers() -> dict[str, Schema]:
             "part_id": {"description": "As the trigger's sender gave it."} | or_null(TEXT),
             "timeout_ms": {"description": "How long the frame may take to come.", "type": "integer", "minimum": 1},
             "told_utc_ns": {"description": "When the trigger was told, in nanoseconds since 1970."} | TIME,
+        }),
+    }  # fmt: skip
+
+
+def define_live() -> dict[str, Schema]:
+    """What comes with a live picture."""
+    times = {name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")}
+    return {
+        "live": define("Sent under `live/CAMERA`, before the JPEG. It is no verdict.", {
+            "schema": {"description": RESULT["schema"], "const": SCHEMA},
+            "station": {"description": RESULT["station"]} | TEXT,
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "frame_id": {"description": RESULT["frame_id"]} | TEXT,
+            **times,
+            "left_s": {"description": "How long pictures still come, in seconds.", "type": "number", "minimum": 0},
         }),
     }  # fmt: skip
 
@@ -246,10 +263,19 @@ def define_answers() -> dict[str, Schema]:
             **{name: {"description": RESULT[name]} | TIME for name in ("captured_utc_ns", "received_utc_ns")},
             "jpeg": {"description": "The frame as a JPEG, in base64.", "contentEncoding": "base64"} | TEXT,
         }),
+        "live_answer": define("To `live`: what holds from now on.", ok | {
+            "camera": {"description": RESULT["camera"]} | TEXT,
+            "rate_hz": {"description": "Pictures a second at most.", "type": "number"},
+            "seconds": {"description": "For how long.", "type": "number"},
+            "width": {"description": "Of the pictures at most.", "type": "integer"},
+        }),
         "trigger_answer": define("To `trigger` and `announce`: it is on record.", ok | {
-            "camera": {"description": CAMERA} | TEXT,
+            "camera": {"description": "As it was asked for."} | refer("camera_or_group"),
             "trigger_id": {"description": "As it was asked for."} | TEXT,
-            "timeout_ms": {"description": "How long its frame may take to come.", "type": "integer", "minimum": 1},
+            "timeout_ms": {
+                "description": "How long a frame may take to come; of a group, the longest.",
+                "type": "integer", "minimum": 1,
+            },
         }),
         "switch_answer": define("To `prepare` and `switch`.", ok) | {"allOf": [refer("switch")]},
         "recipe_status_answer": define("To `recipe` with the action `status`.", ok | _list_changes()),

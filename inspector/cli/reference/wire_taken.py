@@ -63,7 +63,7 @@ def define_requests() -> dict[str, Schema]:
     one_or_all = {"camera": {"description": "The camera's name; absent or null: all cameras."} | or_null(TEXT)}
     keep = {"keep": {"description": "true: over a restart too.", "type": "boolean"}}
     width = {"width": {"description": "Of the picture at most.", "type": "integer", "minimum": 16, "maximum": 8192}}
-    told = camera | {
+    told = {"camera": {"description": "The camera's name, or those of a group."} | refer("camera_or_group")} | {
         "trigger_id": {"description": "Its name; comes back in the result."} | refer("id"),
         "part_id": {"description": "Comes back in the result."} | or_null(refer("id")),
         "timeout_ms": {
@@ -71,6 +71,10 @@ def define_requests() -> dict[str, Schema]:
             "type": "integer", "minimum": 1, "maximum": 600_000,
         },
     }  # fmt: skip
+    given = {"given_utc_ns": {
+        "description": "When the signal was given, in nanoseconds since 1970; absent: it is to come.",
+        "type": "integer", "exclusiveMinimum": 0,
+    }}  # fmt: skip
     optional = ("part_id", "timeout_ms")
     switch = camera | named | {"recipe": recipe}
     requests = {
@@ -91,14 +95,37 @@ def define_requests() -> dict[str, Schema]:
             "Judge frames captured and received from now on.", "online", one_or_all, None, ("camera",)
         ),
         "snapshot_request": _ask("The camera's last frame.", "snapshot", camera | width, None, ("width",)),
-        "trigger_request": _ask("Fire the camera: one verdict is owed for it.", "trigger", told, None, optional),
+        "live_request": _ask(
+            "Live pictures on the overlays socket, for a while.",
+            "live",
+            camera | width | _list_pace(),
+            None,
+            ("width", "rate_hz", "seconds"),
+        ),
+        "trigger_request": _ask(
+            "Fire the cameras: all or none; each owes one verdict.", "trigger", told, None, optional
+        ),
         "announce_request": _ask(
-            "A hardware trigger is about to come: one verdict is owed for it.", "announce", told, None, optional
+            "A hardware trigger comes, or came: each camera owes one verdict.",
+            "announce",
+            told | given,
+            None,
+            (*optional, "given_utc_ns"),
         ),
         "recipe_status_request": _ask("Recipes in use, and the last changes.", "recipe", {}, "status"),
     }
     return requests | {
         "request": {"description": "Any of the requests.", "oneOf": [refer(name) for name in requests]},
+    }
+
+
+def _list_pace() -> dict[str, Schema]:
+    from inspector.service.orders.live import MAX_RATE_HZ, MAX_SECONDS
+
+    return {
+        "rate_hz": {"description": "Pictures a second at most.", "type": "number"}
+        | {"exclusiveMinimum": 0, "maximum": MAX_RATE_HZ},
+        "seconds": {"description": "For how long.", "type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS},
     }
 
 

@@ -14,7 +14,6 @@ class Keys:
     optional: tuple[str, ...] = ()
 
 
-_TRIGGER = Keys(("camera", "trigger_id"), ("part_id", "timeout_ms"))
 KEYS: Mapping[str, Keys] = {
     "status": Keys(),
     "replay": Keys(("camera", "from_seq")),
@@ -23,8 +22,9 @@ KEYS: Mapping[str, Keys] = {
     "offline": Keys((), ("camera", "keep")),
     "online": Keys((), ("camera",)),
     "snapshot": Keys(("camera",), ("width",)),
-    "trigger": _TRIGGER,
-    "announce": _TRIGGER,
+    "live": Keys(("camera",), ("rate_hz", "seconds", "width")),
+    "trigger": Keys(("camera", "trigger_id"), ("part_id", "timeout_ms")),
+    "announce": Keys(("camera", "trigger_id"), ("part_id", "timeout_ms", "given_utc_ns")),
 }
 
 

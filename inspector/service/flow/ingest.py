@@ -37,6 +37,7 @@ _RECORD_S = 1.0
 """How long a sender that wants to be told waits for the disk at most."""
 _SOON_S = 0.02
 """Within which most frames are on record; a disk that takes longer does not keep others' frames from being read."""
+_FULL = Reason.OVERLOAD, "refused: too many frames are waiting for their verdicts to be recorded"
 _UNREAD_SHARE = 0.25
 """Of the shortest deadline: how long frames of several cameras may lie unread where a full buffer blocks."""
 
@@ -105,6 +106,15 @@ class IngestThread(Part):
 
     def reconfigure(self, station: Station) -> None:
         self.cameras = station.cameras
+
+    def serves(self, camera: str) -> bool:
+        """Whether frames of this camera can come from it now."""
+        return self._is_connected and camera in self._source.cameras
+
+    def fire(self, camera: str, trigger_id: str) -> None:
+        """Have its camera, if it is this one, take a frame for a trigger; does not wait."""
+        if camera in self._source.cameras:
+            self._source.fire(trigger_id)
 
     @property
     def is_done(self) -> bool:
@@ -181,21 +191,18 @@ class IngestThread(Part):
         if offline := self._offline.refuse(frame):  # whatever else is wrong with it
             refusal = Reason.OFFLINE, offline
         if not self._has_room(frame):
-            refusal = refusal or (
-                Reason.OVERLOAD,
-                "refused: too many frames are waiting for their verdicts to be recorded",
-            )
+            refusal = refusal or _FULL
             frame = dataclasses.replace(frame, pixels=None)
         recorded = threading.Event() if self._source.awaits_answer() else None
         record: Callable[[Ticket], None] = lambda ticket: self._recorder.open(ticket, recorded)  # noqa: E731
-        ticket, mismatch = enter(self._ledger, self._triggers, self._parts, frame, record)
+        ticket, mismatch = enter(self._ledger, self._triggers, self._parts, frame, record, may_wait=refusal is None)
         refusal = refusal or mismatch
         self._health.enter(State.RUNNING, "a frame arrived")
         self._metrics.last_frame(frame)
         if refusal is not None:
             self._log_refusal(frame, *refusal)
             self._submit(error_outcome(ticket, *refusal))
-        else:
+        elif not ticket.awaits_trigger:
             logger.debug("frame %d: camera %s, id %s, accepted", ticket.number, frame.camera, frame.frame_id)
             for dropped in self._put(ticket):
                 self._submit(error_outcome(dropped, Reason.OVERLOAD, "dropped: the frame buffer is full"))

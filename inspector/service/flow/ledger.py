@@ -1,5 +1,7 @@
 """Which accepted frames still owe a verdict. `received = pass + fail + error + in flight`, under one lock.
 
+More than 300 lines: all that opens, changes and closes a ticket is one account, and is read in one piece.
+
 A part that several cameras see is a ticket too, of a camera of its own, `part/NAME`, whose frame has no pixels.
 """
 
@@ -9,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inspector.detection.run import Judgement
 from inspector.journal.writer import OpenFrame
@@ -29,6 +31,7 @@ class Ticket:
     Attributes:
         of_trigger: the verdict is a trigger's.
         awaits_frame: the trigger's frame has not come: `frame` is a stand-in without pixels.
+        awaits_trigger: the frame's trigger has not been announced: nobody judges it yet.
     """
 
     number: int
@@ -37,6 +40,7 @@ class Ticket:
     deadline_monotonic_ns: int
     of_trigger: bool = False
     awaits_frame: bool = False
+    awaits_trigger: bool = False
 
     @property
     def is_of_part(self) -> bool:
@@ -87,7 +91,10 @@ def decide_part(ticket: Ticket, part: Decided) -> Outcome:
 
 
 def expire(ticket: Ticket) -> Outcome:
-    """Its deadline passed: ERROR DEADLINE, or NO_FRAME of a trigger."""
+    """Its deadline passed: ERROR DEADLINE; of a trigger NO_FRAME; of a frame without one TRIGGER_MISMATCH."""
+    if ticket.awaits_trigger:
+        message = f"no trigger of this frame was announced within {ticket.deadline_ms} ms"
+        return error_outcome(ticket, Reason.TRIGGER_MISMATCH, message)
     if ticket.awaits_frame:
         return error_outcome(ticket, Reason.NO_FRAME, f"no frame of this trigger came within {ticket.deadline_ms} ms")
     return error_outcome(ticket, Reason.DEADLINE, "no verdict before the deadline")
@@ -193,6 +200,37 @@ class Ledger:
             self._hold(ticket, 1)
         return ticket
 
+    def await_trigger(self, frame: Frame, within_ms: int, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
+        """Accept a frame whose trigger may yet be announced: it is owed a verdict so soon, see `expire`."""
+        deadline = frame.received_monotonic_ns + within_ms * 1_000_000
+        with self._lock:
+            ticket = Ticket(self._next, frame, within_ms, deadline, awaits_trigger=True)
+            self._next += 1
+            record(ticket)
+            self._enter(ticket)
+        return ticket
+
+    def attach(
+        self, number: int, trigger_id: str, part_id: str | None, record: Callable[[Ticket], None] = lambda _: None
+    ) -> Ticket | None:
+        """The trigger of a frame that waits is announced: the verdict that is owed is now that of both.
+
+        None, and nothing happens, where the frame is answered, or about to be.
+        """
+        with self._lock:
+            if not self.awaits_trigger(number):
+                return None
+            frame = self._open[number].frame
+            frame = replace(frame, trigger_id=trigger_id, part_id=part_id or frame.part_id)
+            deadline_ms = self.deadlines_ms[frame.camera]
+            deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
+            ticket = Ticket(number, frame, deadline_ms, deadline, of_trigger=True)
+            record(ticket)
+            self._open[number] = ticket
+            self._triggers[frame.camera] += 1
+            self._triggers_open[frame.camera] += 1
+        return ticket
+
     def claim(self, ticket: Ticket) -> bool:
         """Make its verdict, once: False where one is made, it is answered, or its trigger's frame came in its place."""
         with self._lock:
@@ -213,6 +251,11 @@ class Ledger:
         """Whether it is an open trigger's whose frame has not come."""
         ticket = self._open.get(number)
         return ticket is not None and ticket.awaits_frame and number not in self._claimed
+
+    def awaits_trigger(self, number: int) -> bool:
+        """Whether it is an open frame's whose trigger has not been announced."""
+        ticket = self._open.get(number)
+        return ticket is not None and ticket.awaits_trigger and number not in self._claimed
 
     def count_triggers(self, camera: str) -> int:
         """How many triggers of a camera are open."""
@@ -279,18 +322,34 @@ class Ledger:
 
 
 def enter(
-    ledger: Ledger, triggers: Triggers, parts: Parts, frame: Frame, record: Callable[[Ticket], None]
+    ledger: Ledger,
+    triggers: Triggers,
+    parts: Parts,
+    frame: Frame,
+    record: Callable[[Ticket], None],
+    *,
+    may_wait: bool = True,
 ) -> tuple[Ticket, Refusal | None]:
-    """Accept a frame, for its trigger and its part where it has these; and why it is not judged, if that cannot be."""
+    """Accept a frame, for its trigger and its part where it has these; and why it is not judged, if that cannot be.
+
+    `may_wait` unless it is refused already: until its trigger is announced, where that may come later. Its part is
+    told then, with the ids.
+    """
     refusals: list[Refusal | None] = []
 
     def admit(ticket: Ticket) -> None:
         refusals.append(parts.admit(ticket.number, ticket.frame))  # a part is on record before its first view
         record(ticket)
 
-    match = triggers.match(frame)
-    ticket = None if match.number is None else ledger.fill(match.number, match.frame, admit)
-    if ticket is None:
-        match = match if match.number is None else triggers.refuse(frame)  # answered just now
-        ticket = ledger.accept(match.frame, admit)
+    with triggers.lock:
+        match = triggers.match(frame, may_wait=may_wait)
+        ticket = None if match.number is None else ledger.fill(match.number, match.frame, admit)
+        if ticket is None:
+            match = match if match.number is None else triggers.refuse(frame)  # answered just now
+            if match.waits_ms is not None:
+                ticket = ledger.await_trigger(frame, match.waits_ms, record)
+                triggers.note(frame, ticket.number)
+                return ticket, None
+            ticket = ledger.accept(match.frame, admit)
+        triggers.note(frame, ticket.number)
     return ticket, Refusal(Reason.TRIGGER_MISMATCH, match.refusal) if match.refusal else refusals[0]

@@ -7,6 +7,7 @@ import queue
 
 from inspector.config import Overlays, Station
 from inspector.service.flow.ledger import Outcome
+from inspector.service.orders.live import Live
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -18,12 +19,15 @@ _WAITING = 4
 
 
 class Overlayer(Part):
-    """Renders and publishes overlays."""
+    """Renders and publishes overlays, and live pictures where somebody asked for them."""
 
     is_vital = False
 
-    def __init__(self, socket: OverlaysSocket, config: Overlays, *, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self, socket: OverlaysSocket, config: Overlays, *, live: Live, health: Health, metrics: Metrics
+    ) -> None:
         super().__init__("overlays", health=health)
+        self._live = live
         self._socket = socket
         self.config = config
         self._metrics = metrics
@@ -40,6 +44,7 @@ class Overlayer(Part):
             self._metrics.overlays_dropped.labels(result.camera).inc()
 
     def reconfigure(self, station: Station) -> None:
+        self._live.reconfigure(station)
         self.config = station.overlays
 
     @property
@@ -50,7 +55,8 @@ class Overlayer(Part):
     def step(self) -> None:
         """Draw one. A picture that fails costs a picture, never the flow."""
         try:
-            outcome, result = self._waiting.get(timeout=0.2)
+            self._show_live()
+            outcome, result = self._waiting.get(timeout=self._live.choose_wait_s())
         except queue.Empty:
             return
         try:
@@ -59,6 +65,14 @@ class Overlayer(Part):
             message = f"camera {result.camera}, frame {result.frame_id}: overlay failed"
             self._log.log(logging.ERROR, "overlay", message, exc_info=True, camera=result.camera)
             self._metrics.overlays_dropped.labels(result.camera).inc()
+
+    def _show_live(self) -> None:
+        try:
+            picture = self._live.take_due()
+            if picture is not None:
+                self._socket.publish_live(picture.camera, picture.message, picture.jpeg)
+        except Exception:  # noqa: BLE001 (logged with its traceback, once a period)
+            self._log.log(logging.ERROR, "live", "live picture failed", exc_info=True)
 
     def _draw(self, outcome: Outcome, result: Result) -> None:
         frame, judgement = outcome.ticket.frame, outcome.judgement

@@ -45,7 +45,7 @@ class _Return:
 
 
 class Offline:
-    """Which cameras are offline. One thread changes it, any may look.
+    """Which cameras are offline. Any thread may look; those that change it, by requests and signals, take turns.
 
     Attributes:
         publishing: held while a PASS or FAIL is looked at and sent.
@@ -68,6 +68,7 @@ class Offline:
             metrics: told which are offline.
         """
         self.publishing = threading.Lock()
+        self._changing = threading.Lock()
         self._cameras = cameras
         self._path = path
         self._note = note
@@ -127,6 +128,11 @@ class Offline:
         cameras, keep = self._read_cameras(request), request.get("keep", False)
         if type(keep) is not bool:
             raise ValueError(f"keep: must be true or false, got {keep!r:.80}")
+        with self._changing:
+            self._take_offline(cameras, who, keep=keep)
+        return self.describe()
+
+    def _take_offline(self, cameras: list[str], who: str, *, keep: bool) -> None:
         absence = Absence(time.time_ns(), who)
         with self.publishing:
             new = [name for name in cameras if name not in self._absent]
@@ -140,7 +146,6 @@ class Offline:
             self._keep(self._kept | {name: self._absent[name] for name in cameras if keep})
         except InspectorError as error:
             raise ValueError(f"offline now, but a restart may not know of it: {error}") from error
-        return self.describe()
 
     def answer_online(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """Bring a camera, or all, back online: frames captured and received from now on are judged.
@@ -148,7 +153,11 @@ class Offline:
         Raises:
             ValueError: a field that breaks its rule; or it stays offline: the file cannot be written.
         """
-        cameras = self._read_cameras(request)
+        with self._changing:
+            self._bring_online(self._read_cameras(request), who)
+        return self.describe()
+
+    def _bring_online(self, cameras: list[str], who: str) -> None:
         try:
             self._keep({name: each for name, each in self._kept.items() if name not in cameras})
         except InspectorError as error:
@@ -162,7 +171,6 @@ class Offline:
             self._returns = self._returns | dict.fromkeys(returned, back)  # before it is looked for
             self._absent = {name: each for name, each in self._absent.items() if name not in returned}
         self._show()
-        return self.describe()
 
     def _read_cameras(self, request: Mapping[str, Any]) -> list[str]:
         names, camera = list(self._cameras), request.get("camera")

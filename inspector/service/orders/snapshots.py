@@ -12,7 +12,7 @@ from inspector.sinks.overlays import to_bgr
 from inspector.types import Frame
 
 _WIDTH, _QUALITY = 1280, 90
-_WIDTHS = range(16, 8193)
+WIDTHS = range(16, 8193)
 
 
 class Snapshots:
@@ -27,6 +27,10 @@ class Snapshots:
         if frame.pixels is not None:
             self._last[frame.camera] = frame
 
+    def last(self, camera: str) -> Frame | None:
+        """The last frame with pixels; None: none came yet."""
+        return self._last.get(camera)
+
     def answer(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """The last frame as a JPEG in base64, at most `width` pixels wide, and which frame it is.
 
@@ -37,9 +41,9 @@ class Snapshots:
         camera, width = request.get("camera"), request.get("width", _WIDTH)
         if camera not in self._cameras:
             raise ValueError(f"camera: must be one of {self._cameras}, got {camera!r:.80}")
-        if type(width) is not int or width not in _WIDTHS:
-            raise ValueError(f"width: must be a whole number from {_WIDTHS[0]} to {_WIDTHS[-1]}, got {width!r:.80}")
-        frame = self._last.get(str(camera))
+        if type(width) is not int or width not in WIDTHS:
+            raise ValueError(f"width: must be a whole number from {WIDTHS[0]} to {WIDTHS[-1]}, got {width!r:.80}")
+        frame = self.last(str(camera))
         if frame is None:
             raise ValueError(f"camera {camera}: no frame with pixels has come yet")
         return {

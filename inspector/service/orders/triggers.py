@@ -1,27 +1,30 @@
-"""Triggers that were told to the station: each is owed one verdict, that of its frame, or ERROR NO_FRAME.
+"""Triggers that were told to the station: each camera's is owed one verdict, that of its frame, or ERROR NO_FRAME.
 
 A frame is its trigger's by the id it carries; where the hardware gives none, by the one announcement that is open and
-the time of capture. Whatever cannot be told is refused, never guessed.
+the time of capture. An announcement may come after its frame where it says when the signal was given, and the frame
+waits. Whatever cannot be told is refused, never guessed.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from inspector.config import Camera, Station
+from inspector.service.orders.arrivals import Arrivals, Attached
+from inspector.service.orders.asked import MAX_TIMEOUT_MS, Asked, read_asked
+from inspector.service.orders.matching import Match, Trigger, match_frame
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import build_frame
-from inspector.sources.wire import MAX_TEXT, read_text
 from inspector.types import SCHEMA, Frame, PixelFormat
 
 _MAX_OPEN = 1000
 """Of a camera; more are refused."""
 _MAX_KNOWN = 10_000
 """Ids that are remembered, those of answered triggers included."""
-_MAX_TIMEOUT_MS = 600_000
 _RECORD_S = 1.0
 """How long who asks waits for the disk at most."""
 
@@ -35,44 +38,19 @@ class Tickets(Protocol):
     def awaits_frame(self, number: int) -> bool:
         """Whether it is a trigger, open, whose frame has not come."""
 
+    def awaits_trigger(self, number: int) -> bool:
+        """Whether it is an open frame's whose trigger has not been announced."""
+
     def count_triggers(self, camera: str) -> int:
         """How many triggers of a camera are open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """One that was told.
-
-    Attributes:
-        number: of its ticket.
-        is_reused: its id is one that a trigger had before: a frame of that one may still come.
-    """
-
-    camera: str
-    trigger_id: str
-    part_id: str | None
-    told_utc_ns: int
-    number: int
-    is_reused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Whose a frame is.
-
-    Attributes:
-        frame: with the ids it is answered with.
-        number: of the trigger's ticket; None: it is no trigger's.
-        refusal: why it is not judged; None: it is.
-    """
-
-    frame: Frame
-    number: int | None = None
-    refusal: str | None = None
-
-
 class Triggers:
-    """Opened by the requests thread, matched by the ingest threads."""
+    """Opened by the requests thread, matched by the ingest threads.
+
+    Attributes:
+        lock: held from the look at what is there until a frame or trigger is entered.
+    """
 
     def __init__(
         self,
@@ -82,7 +60,9 @@ class Triggers:
         station: str,
         offline: Offline,
         open_ticket: Callable[[Frame, int], tuple[int, threading.Event]],
+        attach: Callable[[int, str, str | None], Attached | None],
         fire: Callable[[str, Mapping[str, Any]], None],
+        is_connected: Callable[[str], bool],
     ) -> None:
         """Make it.
 
@@ -93,15 +73,20 @@ class Triggers:
             offline: whose cameras take no triggers.
             open_ticket: has a trigger owed a verdict, within so many milliseconds; its number, and what is set once
                 that is on record.
-            fire: sends a message to camera programs, under a topic; must not wait.
+            attach: gives a frame that waits, by its number, the ids of its trigger; None: it waits no more.
+            fire: has a camera take a frame, as a message for its program says; must not wait.
+            is_connected: whether frames of a camera can come.
         """
         self._cameras = cameras
         self._tickets = tickets
         self._station = station
         self._offline = offline
         self._open_ticket = open_ticket
+        self._attach = attach
         self._fire = fire
-        self._lock = threading.Lock()  # guards all below
+        self._is_connected = is_connected
+        self.lock = threading.Lock()  # guards all below
+        self._arrivals = Arrivals()
         self._known: dict[tuple[str, str], Trigger] = {}  # the oldest first
         self._last: dict[str, Trigger] = {}
         self._is_closed = False
@@ -113,108 +98,178 @@ class Triggers:
     # ------------------------------------------------------------ requests
 
     def answer_trigger(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Open a trigger and fire its camera.
+        """Open a trigger of one camera, or of each of a group, and fire them: all, or none.
 
         Raises:
             ValueError: it cannot be, and why.
         """
         del who
-        trigger, timeout_ms = self._open(request, "software")
-        message = {
+        opened = self._open(request, "software")
+        for trigger in opened:
+            self._fire(trigger.camera, self._build_message(trigger))
+        return _describe(request, opened)
+
+    def answer_announce(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
+        """Open a trigger that the hardware is about to give, or gave at `given_utc_ns`, to a camera or to a group.
+
+        Raises:
+            ValueError: it cannot be, and why.
+        """
+        del who
+        return _describe(request, self._open(request, "hardware"))
+
+    def close(self) -> None:
+        """Open no more: the station stops."""
+        with self.lock:
+            self._is_closed = True
+
+    def _open(self, request: Mapping[str, Any], kind: str) -> list[Trigger]:
+        """Open one for each camera, once none of them is refused; all are on record when this returns."""
+        asked = read_asked(request, list(self._cameras))
+        with self.lock:
+            for camera in asked.cameras:
+                self._refuse_camera(camera, kind)
+                self._refuse_open(camera, asked.trigger_id)
+            attached = None if asked.given_utc_ns is None else self._find_given(asked, asked.given_utc_ns)
+            if attached is not None:
+                opened, recorded = [attached[0]], [attached[1].recorded]
+            else:
+                for camera in asked.cameras if kind == "hardware" else ():
+                    self._refuse_second(camera)
+                entered = self._open_each(asked)
+                opened, recorded = [each[0] for each in entered], [each[1] for each in entered]
+        deadline = time.monotonic() + _RECORD_S
+        if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in recorded):
+            raise ValueError("not on record: the journal could not be written in time; the trigger is answered ERROR")
+        if attached is not None:
+            attached[1].judge()
+        return opened
+
+    def _open_each(self, asked: Asked) -> list[tuple[Trigger, threading.Event]]:
+        entered: list[tuple[Trigger, threading.Event]] = []
+        for camera in asked.cameras:
+            try:
+                entered.append(self._open_one(camera, asked))
+            except ValueError as error:  # its part refused the view
+                if not entered:
+                    raise
+                names = ", ".join(trigger.camera for trigger, _ in entered)
+                raise ValueError(
+                    f"camera {camera}: {error}; no camera is fired, and {names} answers NO_FRAME"
+                ) from error
+        return entered
+
+    def _find_given(self, asked: Asked, given_utc_ns: int) -> tuple[Trigger, Attached] | None:
+        """The frame of a signal that was given, where it waits; None: it may still come."""
+        (camera,) = asked.cameras
+        if given_utc_ns > (now_utc_ns := time.time_ns()):
+            raise ValueError(
+                f"given_utc_ns: must be past, got {given_utc_ns - now_utc_ns} ns to come: the clocks differ"
+            )
+        timeout_ms = self._choose_timeout_ms(camera, asked)
+        arrival = self._arrivals.find(camera, given_utc_ns, timeout_ms, self._tickets.awaits_trigger)
+        if arrival is None:
+            return None
+        if asked.part_id is not None and arrival.part_id not in (None, asked.part_id):
+            raise ValueError(f"part_id: must be the frame's, {arrival.part_id!r:.80}, got {asked.part_id!r:.80}")
+        attached = self._attach(arrival.number, asked.trigger_id, asked.part_id)
+        if attached is None:
+            raise ValueError(f"camera {camera}: frame {arrival.frame_id:.80} was answered just now: announce sooner")
+        trigger = Trigger(
+            camera, asked.trigger_id, asked.part_id, timeout_ms, given_utc_ns, arrival.number, is_reused=False
+        )
+        self._remember(trigger)
+        return trigger, attached
+
+    def _open_one(self, camera: str, asked: Asked) -> tuple[Trigger, threading.Event]:
+        placeholder = build_frame(
+            camera, f"trigger-{asked.trigger_id}", None, PixelFormat.MONO8,
+            part_id=asked.part_id, trigger_id=asked.trigger_id, simulated=self._cameras[camera].simulated,
+        )  # fmt: skip
+        told_utc_ns = asked.given_utc_ns or placeholder.received_utc_ns
+        timeout_ms = self._choose_timeout_ms(camera, asked) - (placeholder.received_utc_ns - told_utc_ns) // 1_000_000
+        if timeout_ms < 1:
+            raise ValueError("given_utc_ns: no frame was captured within timeout_ms of it: announce sooner")
+        number, recorded = self._open_ticket(placeholder, timeout_ms)
+        is_reused = (camera, asked.trigger_id) in self._known
+        trigger = Trigger(camera, asked.trigger_id, asked.part_id, timeout_ms, told_utc_ns, number, is_reused)
+        self._remember(trigger)
+        return trigger, recorded
+
+    def _choose_timeout_ms(self, camera: str, asked: Asked) -> int:
+        return asked.timeout_ms or min(self._cameras[camera].deadline_ms, MAX_TIMEOUT_MS)
+
+    def _remember(self, trigger: Trigger) -> None:
+        key = trigger.camera, trigger.trigger_id
+        self._known.pop(key, None)  # the oldest stay first
+        self._known[key] = self._last[trigger.camera] = trigger
+        while len(self._known) > _MAX_KNOWN:
+            del self._known[next(iter(self._known))]  # no open one: there are far fewer
+
+    def _build_message(self, trigger: Trigger) -> dict[str, Any]:
+        return {
             "schema": SCHEMA,
             "station": self._station,
             "camera": trigger.camera,
             "trigger_id": trigger.trigger_id,
             "part_id": trigger.part_id,
-            "timeout_ms": timeout_ms,
+            "timeout_ms": trigger.timeout_ms,
             "told_utc_ns": trigger.told_utc_ns,
         }
-        self._fire(f"trigger/{trigger.camera}", message)
-        return _describe(trigger, timeout_ms)
 
-    def answer_announce(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
-        """Open a trigger that the hardware is about to give.
-
-        Raises:
-            ValueError: it cannot be, and why.
-        """
-        del who
-        return _describe(*self._open(request, "hardware"))
-
-    def close(self) -> None:
-        """Open no more: the station stops."""
-        with self._lock:
-            self._is_closed = True
-
-    def _open(self, request: Mapping[str, Any], kind: str) -> tuple[Trigger, int]:
-        camera = self._read_camera(request.get("camera"), kind)
-        trigger_id = _read_id(request, "trigger_id")
-        part_id = None if request.get("part_id") is None else _read_id(request, "part_id")
-        by_default = min(self._cameras[camera].deadline_ms, _MAX_TIMEOUT_MS)
-        timeout_ms = request.get("timeout_ms", by_default)
-        if type(timeout_ms) is not int or not 1 <= timeout_ms <= _MAX_TIMEOUT_MS:
-            raise ValueError(f"timeout_ms: must be a whole number from 1 to {_MAX_TIMEOUT_MS}, got {timeout_ms!r:.80}")
-        placeholder = build_frame(
-            camera, f"trigger-{trigger_id}", None, PixelFormat.MONO8,
-            part_id=part_id, trigger_id=trigger_id, simulated=self._cameras[camera].simulated,
-        )  # fmt: skip
-        with self._lock:
-            self._refuse_open(camera, trigger_id, kind)
-            number, recorded = self._open_ticket(placeholder, timeout_ms)
-            key = camera, trigger_id
-            is_reused = self._known.pop(key, None) is not None
-            trigger = Trigger(camera, trigger_id, part_id, placeholder.received_utc_ns, number, is_reused)
-            self._known[key] = self._last[camera] = trigger
-            self._forget_oldest()
-        if not recorded.wait(_RECORD_S):
-            raise ValueError("not on record: the journal could not be written in time; the trigger is answered ERROR")
-        return trigger, timeout_ms
-
-    def _read_camera(self, camera: object, kind: str) -> str:
-        if camera not in list(self._cameras):  # a list: others also ask for what cannot be hashed
-            raise ValueError(f"camera: must be one of {list(self._cameras)}, got {camera!r:.80}")
-        name = str(camera)
-        if self._cameras[name].triggers != kind:
+    def _refuse_camera(self, camera: str, kind: str) -> None:
+        if self._cameras[camera].triggers != kind:
             raise ValueError(
-                f"camera {name}: cameras.{name}.triggers must be {kind} in the station file, "
-                f"is {self._cameras[name].triggers or 'null'}"
+                f"camera {camera}: cameras.{camera}.triggers must be {kind} in the station file, "
+                f"is {self._cameras[camera].triggers or 'null'}"
             )
-        if self._offline.is_offline(name):
-            raise ValueError(f"camera {name}: offline, takes no triggers")
-        return name
+        if self._offline.is_offline(camera):
+            raise ValueError(f"camera {camera}: offline, takes no triggers")
+        if not self._is_connected(camera):
+            raise ValueError(f"camera {camera}: its source is not connected, see inspector_source_up")
 
-    def _refuse_open(self, camera: str, trigger_id: str, kind: str) -> None:
+    def _refuse_open(self, camera: str, trigger_id: str) -> None:
         if self._is_closed:
             raise ValueError("SHUTDOWN: the station stops")
-        known, last = self._known.get((camera, trigger_id)), self._last.get(camera)
+        known = self._known.get((camera, trigger_id))
         if known is not None and self._tickets.is_open_number(known.number):
             raise ValueError(f"trigger_id: {trigger_id!r:.80} of camera {camera} is open already")
-        if kind == "hardware" and last is not None and self._tickets.awaits_frame(last.number):
-            raise ValueError(f"camera {camera}: trigger {last.trigger_id!r:.80} still waits for its frame")
         if self._tickets.count_triggers(camera) >= _MAX_OPEN:
             raise ValueError(f"camera {camera}: at most {_MAX_OPEN} triggers may be open")
 
-    def _forget_oldest(self) -> None:
-        while len(self._known) > _MAX_KNOWN:
-            del self._known[next(iter(self._known))]  # no open one: there are far fewer
+    def _refuse_second(self, camera: str) -> None:
+        """Of announcements only one may wait for its frame, which is told by order."""
+        last = self._last.get(camera)
+        if last is not None and self._tickets.awaits_frame(last.number):
+            raise ValueError(f"camera {camera}: trigger {last.trigger_id!r:.80} still waits for its frame")
 
     # ------------------------------------------------------------ frames
 
-    def match(self, frame: Frame) -> Match:
-        """Whose a frame is that has just come; of a camera without `triggers` it is its own, whatever it says."""
-        kind = self._cameras[frame.camera].triggers if frame.camera in self._cameras else None
-        if kind is None:
+    def match(self, frame: Frame, *, may_wait: bool = True) -> Match:
+        """Whose a frame is that has just come; of a camera without `triggers` it is its own, whatever it says.
+
+        One that may wait is judged once it is announced.
+        """
+        camera = self._cameras.get(frame.camera)
+        if camera is None or camera.triggers is None:
             return Match(frame)
-        with self._lock:
-            if frame.trigger_id is not None:
-                trigger = self._known.get((frame.camera, frame.trigger_id))
-            elif kind == "hardware":
-                trigger = self._last.get(frame.camera)
-            else:
-                return Match(frame)
-        if trigger is None or not self._tickets.awaits_frame(trigger.number):
-            return self.refuse(frame)
-        return _match(frame, trigger)
+        if frame.trigger_id is not None:
+            trigger = self._known.get((frame.camera, frame.trigger_id))
+        elif camera.triggers == "hardware":
+            trigger = self._last.get(frame.camera)
+        else:
+            return Match(frame)
+        waits = trigger is not None and self._tickets.awaits_frame(trigger.number)
+        match = match_frame(frame, trigger) if trigger is not None and waits else self.refuse(frame)
+        if not may_wait or match.number is not None or frame.trigger_id is not None or not frame.captured_utc_ns:
+            return match
+        return replace(match, waits_ms=camera.announce_within_ms)
+
+    def note(self, frame: Frame, number: int) -> None:
+        """A frame was accepted under this number."""
+        camera = self._cameras.get(frame.camera)
+        if camera is not None and camera.triggers == "hardware":
+            self._arrivals.note(frame, number)
 
     def refuse(self, frame: Frame) -> Match:
         """A frame of a trigger that is not open: answered without the id, whose one verdict is another."""
@@ -224,27 +279,7 @@ class Triggers:
         return Match(replace(frame, trigger_id=None), refusal=why)
 
 
-def _match(frame: Frame, trigger: Trigger) -> Match:
-    is_by_order = frame.trigger_id is None
-    if is_by_order and not frame.captured_utc_ns:
-        return Match(frame, refusal="whose trigger it is cannot be told: no trigger_id, and no captured_utc_ns")
-    if (is_by_order or trigger.is_reused) and frame.captured_utc_ns and frame.captured_utc_ns < trigger.told_utc_ns:
-        why = f"captured before trigger {trigger.trigger_id!r:.80} was told"
-        return Match(replace(frame, trigger_id=None), refusal=why)
-    ours = replace(frame, trigger_id=trigger.trigger_id, part_id=trigger.part_id or frame.part_id)
-    if trigger.part_id is not None and frame.part_id not in (None, trigger.part_id):
-        why = f"part_id: must be the trigger's, {trigger.part_id!r:.80}, got {frame.part_id!r:.80}"
-        return Match(ours, trigger.number, why)
-    return Match(ours, trigger.number)
-
-
-def _read_id(request: Mapping[str, Any], key: str) -> str:
-    text = read_text(request.get(key))
-    if text is None:
-        raise ValueError(f"{key}: must be text of 1 to {MAX_TEXT} characters, or a whole number, "
-                         f"got {request.get(key)!r:.80}")  # fmt: skip
-    return text
-
-
-def _describe(trigger: Trigger, timeout_ms: int) -> dict[str, Any]:
-    return {"camera": trigger.camera, "trigger_id": trigger.trigger_id, "timeout_ms": timeout_ms}
+def _describe(request: Mapping[str, Any], opened: list[Trigger]) -> dict[str, Any]:
+    """The answer: the camera or list as it was asked for, and the longest timeout."""
+    timeout_ms = max(trigger.timeout_ms for trigger in opened)
+    return {"camera": request["camera"], "trigger_id": opened[0].trigger_id, "timeout_ms": timeout_ms}

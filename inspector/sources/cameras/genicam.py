@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,8 @@ class GenicamSource(Unanswering):
         self._is_overdue = False
         self._fired: float | None = None  # when, of a software trigger whose frame has not come
         self._next_trigger = 0.0
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # ids of triggers that are to be fired
+        self._trigger_id: str | None = None  # of the one to be fired next, or fired
         self._numbers = itertools.count(1)
         self._triggers = itertools.count(1)
 
@@ -61,6 +64,7 @@ class GenicamSource(Unanswering):
         self._blocks, self._clock = BlockCounter(), DeviceClock()
         self._last_frame = time.monotonic()
         self._fired, self._next_trigger, self._is_overdue = None, 0.0, False
+        self._asked, self._trigger_id = queue.SimpleQueue(), None  # those of before are answered NO_FRAME
 
     def _check_format(self) -> None:
         name = self._driver.read_feature("PixelFormat")
@@ -76,8 +80,31 @@ class GenicamSource(Unanswering):
                 raise NotConnectedError("a software trigger was not answered")
             if self._settings.trigger == "software":
                 timeout_s = self._fire_when_due(timeout_s)
-            grabbed = self._driver.grab(timeout_s)
+            grabbed = self._fire_when_asked(timeout_s) if self._is_idle else None
+            if grabbed is None and not self._is_idle:
+                grabbed = self._driver.grab(timeout_s)
         return self._note_silence() if grabbed is None else self._accept(grabbed)
+
+    def fire(self, trigger_id: str) -> None:
+        """See `Source`: one after the other, each once the frame of the one before has come."""
+        if self._settings.trigger == "request":
+            self._asked.put(trigger_id)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no frame is to come before somebody asks for one."""
+        return self._settings.trigger == "request" and self._fired is None
+
+    def _fire_when_asked(self, timeout_s: float) -> Grabbed | None:
+        """Fire where somebody asks for it. An image that is there before is of no trigger, and comes first."""
+        if self._trigger_id is None:
+            with contextlib.suppress(queue.Empty):
+                self._trigger_id = self._asked.get(timeout=timeout_s)
+        stray = self._driver.grab(0.0)
+        if stray is None and self._trigger_id is not None:
+            self._driver.fire()
+            self._fired = time.monotonic()
+        return stray
 
     def _fire_when_due(self, timeout_s: float) -> float:
         """How long to wait for an image: no longer than until the next trigger is due."""
@@ -129,8 +156,11 @@ class GenicamSource(Unanswering):
 
     def _name_trigger(self) -> str | None:
         """The trigger that asked for the frame at hand, by the order they came in."""
-        self._fired = None
-        return None if self._settings.trigger == "free" else f"{self.name}-{RUN}-t{next(self._triggers)}"
+        was_fired, self._fired = self._fired is not None, None
+        if self._settings.trigger == "free" or (self._settings.trigger == "request" and not was_fired):
+            return None
+        trigger_id, self._trigger_id = self._trigger_id, None
+        return trigger_id or f"{self.name}-{RUN}-t{next(self._triggers)}"
 
     def close(self) -> None:
         """Let go of the camera."""

@@ -60,8 +60,10 @@ class GenicamSettings(SourceSettings):
     """Factors of the colours; the camera's own automatic balance is switched off."""
     frame_rate: Annotated[float, Field(gt=0)] | None = None
     """Frames per second."""
-    trigger: Literal["free", "software", "line"] = "free"
-    """free: the camera runs by itself. software: the station triggers, each `trigger_period_s`. line: a signal does."""
+    trigger: Literal["free", "software", "request", "line"] = "free"
+    """free: the camera runs by itself. software: the station triggers, each `trigger_period_s`. request: the station
+    triggers when the request `trigger` asks for it; `triggers` of the camera must be `software`. line: a signal does.
+    """
     trigger_line: Annotated[str, Field(min_length=1)] = "Line1"
     """Input that the signal of `trigger: line` comes in at, as the camera calls it."""
     trigger_edge: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
@@ -75,6 +77,11 @@ class GenicamSettings(SourceSettings):
     trigger."""
     read_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     """How long a running camera may send nothing before it is opened again, and a software trigger go unanswered."""
+
+    @property
+    def must_be_fired(self) -> bool:
+        """See `SourceSettings`."""
+        return self.trigger == "request"
 
     @property
     def address(self) -> str:
@@ -140,7 +147,7 @@ def _list_trigger(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue
     yield "TriggerSelector", "FrameStart"
     yield "TriggerMode", "Off" if settings.trigger == "free" else "On"
     if settings.trigger != "free":
-        yield "TriggerSource", "Software" if settings.trigger == "software" else settings.trigger_line
+        yield "TriggerSource", settings.trigger_line if settings.trigger == "line" else "Software"
     if settings.trigger == "line":
         yield "TriggerActivation", settings.trigger_edge
     if settings.trigger_delay_us is not None:

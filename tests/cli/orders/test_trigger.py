@@ -30,7 +30,8 @@ def serve(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> Serve:
             name: f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
             for name, socket in (("requests", requests), ("results", publisher))
         }
-        station = {"schema": 1, "station": "press-3", "sockets": sockets, "cameras": {"top": {"deadline_ms": 100}}}
+        station = {"schema": 1, "station": "press-3", "sockets": sockets, "cameras": {}}
+        station["cameras"] = {name: {"deadline_ms": 100} for name in ("top", "side")}
         (tmp_path / "station.yaml").write_text(yaml.safe_dump(station))
         asked: list[dict[str, Any]] = []
 
@@ -64,6 +65,20 @@ def test_exit_is_1_when_it_is_no_pass(run: Run, serve: Serve, tmp_path: Path) ->
     serve({"ok": True, "timeout_ms": 50}, make_fail(1, trigger_id="t1"))
     status, printed = run("trigger", tmp_path / "station.yaml", "top", "--id", "t1")
     assert (status, printed.startswith("FAIL DEFECT top #1")) == (1, True)
+
+
+def test_group_is_asked_for_at_once_and_exit_is_1_unless_all_pass(run: Run, serve: Serve, tmp_path: Path) -> None:
+    answer = {"ok": True, "timeout_ms": 50}
+    passed, failed = make_result(2, trigger_id="t1"), make_fail(5, camera="side", trigger_id="t1")
+    asked = serve(answer, failed, make_result(6, camera="side", trigger_id="t1"), passed)
+    status, printed = run("trigger", tmp_path / "station.yaml", "top", "side", "--id", "t1")
+    assert asked == [{"request": "trigger", "camera": ["top", "side"], "trigger_id": "t1"}]
+    assert status == 1
+    assert printed.startswith("FAIL DEFECT side #5 f5")
+    assert "PASS OK top #2 f2" in printed
+    assert "#6" not in printed
+    serve(answer, passed, make_result(5, camera="side", trigger_id="t1"))
+    assert run("trigger", tmp_path / "station.yaml", "top", "side", "--id", "t1")[0] == 0
 
 
 def test_refusal_and_silence_are_told(run: Run, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,18 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inspector.config import Camera, WhenFull
+from inspector.config import Camera, Station, WhenFull
 from inspector.errors import ConfigError, NotConnectedError, SourceExhaustedError, UnidentifiedFrameError
 from inspector.service.flow import ingest as module
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket
+from inspector.service.orders.arrivals import Attached
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.parts import Parts
 from inspector.service.orders.snapshots import Snapshots
@@ -148,10 +149,16 @@ class Line:
         self.offline = offline
         self.snapshots = Snapshots(["top", "side"])
         self.triggers = Triggers(
-            {"top": Camera(triggers="software")}, ledger, station="press-3", offline=offline,
-            open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, set_event()), fire=lambda *_: None,
+            {"top": Camera(triggers="software")},
+            ledger, station="press-3", offline=offline,
+            open_ticket=lambda frame, ms: (ledger.await_frame(frame, ms).number, set_event()),
+            attach=self._attach, fire=lambda *_: None, is_connected=lambda _: True,
         )  # fmt: skip
         self.parts = parts
+
+    def _attach(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
+        ticket = self.ledger.attach(number, trigger_id, part_id)
+        return None if ticket is None else Attached(set_event(), lambda: None)
 
     def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
@@ -515,6 +522,18 @@ def test_frames_are_answered_offline_and_shown_while_their_camera_is_offline(
     assert line.waiting() == []
     assert line.snapshots.answer({"camera": "top"}, "anna")["frame_id"] == "good"
     assert "frame good" not in caplog.text
+
+
+def test_frame_that_may_be_announced_waits_and_one_that_is_refused_does_not(line: Line, make_frame: MakeFrame) -> None:
+    cameras = {"top": Camera(triggers="hardware", announce_within_ms=500)}
+    line.triggers.reconfigure(cast("Station", SimpleNamespace(cameras=cameras)))
+    frames = [make_frame("f1", captured_utc_ns=time.time_ns()), make_frame("old", captured_utc_ns=1)]
+    line.run(ScriptedSource(frames))
+    assert line.waiting() == []
+    assert [(frame_id, reason) for frame_id, _, reason, _ in line.answers()] == [("old", Reason.STALE)]
+    waits, old = line.ledger.open_tickets()
+    assert (waits.frame.frame_id, waits.awaits_trigger, waits.deadline_ms) == ("f1", True, 500)
+    assert not old.awaits_trigger
 
 
 def test_triggers_frame_goes_to_the_buffer_with_its_ids_and_a_second_one_is_refused(

@@ -217,12 +217,15 @@ def test_bytes_of_open_frames_are_counted_until_they_are_closed(
     assert (ledger.open_bytes, ledger.open_bytes_of) == (0, {"top": 0, "side": 0})
 
 
+HARDWARE = Camera(triggers="hardware", deadline_ms=1000, announce_within_ms=500)
+
+
 class Intake:
     """Frames of cameras `top` and `side` as they are entered; part `body` is what both see."""
 
     def __init__(self, ledger: Ledger, triggers: Triggers) -> None:
         self.recorded: list[tuple[int, str]] = []
-        self.parts = Parts([Group("body", ("top", "side"), "part_id")], self._open_part)
+        self.parts = Parts([Group("body", ("top", "side", "back"), "part_id")], self._open_part)
         self._ledger = ledger
         self._triggers = triggers
 
@@ -238,10 +241,11 @@ class Intake:
 
 @pytest.fixture
 def intake(offline: Offline) -> Intake:
-    ledger = Ledger({"top": 1000, "side": 1000, "part/body": 3000})
-    cameras = {"top": Camera(triggers="software"), "side": Camera()}
+    ledger = Ledger({"top": 1000, "side": 1000, "back": 1000, "part/body": 3000})
+    cameras = {"top": Camera(triggers="software"), "side": Camera(), "back": HARDWARE}
     triggers = Triggers(cameras, ledger, station="press-3", offline=offline,
-                        open_ticket=lambda *_: (0, threading.Event()), fire=lambda *_: None)  # fmt: skip
+                        open_ticket=lambda *_: (0, threading.Event()), attach=lambda *_: None,
+                        fire=lambda *_: None, is_connected=lambda _: True)  # fmt: skip
     return Intake(ledger, triggers)
 
 
@@ -259,8 +263,25 @@ def test_part_is_owed_a_verdict_and_on_record_before_its_first_view(
     assert (part.frame.camera, part.frame.pixels, part.frame.part_id) == ("part/body", None, "p1")
     assert part.deadline_monotonic_ns == first.received_monotonic_ns + 3_000_000_000
     account = intake._ledger.account()
-    assert account.received == {"top": 1, "side": 1, "part/body": 1}
+    assert account.received == {"top": 1, "side": 1, "back": 0, "part/body": 1}
     assert account.balances
+
+
+def test_view_whose_trigger_is_told_later_is_its_parts_once_it_is_told(
+    intake: Intake, make_frame: Callable[..., Frame]
+) -> None:
+    waiting, refusal = intake.enter(make_frame("f1", "back", captured_utc_ns=time.time_ns()))
+    assert (waiting.awaits_trigger, refusal) == (True, None)  # not NO_PART_ID: it may yet be told
+    assert intake._ledger.account().received == {"top": 0, "side": 0, "back": 1, "part/body": 0}
+
+    def admit(ticket: Ticket) -> None:
+        assert intake.parts.admit(ticket.number, ticket.frame) is None
+
+    assert intake._ledger.attach(waiting.number, "t1", "p1", admit) is not None
+    assert intake._ledger.account().received == {"top": 0, "side": 0, "back": 1, "part/body": 1}
+    assert intake.enter(make_frame("f2", "back", part_id="p1", trigger_id="t1"))[1] == Refusal(
+        Reason.TRIGGER_MISMATCH, "trigger 't1' is not open: never told, answered already, or it has its frame"
+    )
 
 
 def test_frame_that_cannot_be_a_view_is_entered_and_says_why(intake: Intake, make_frame: Callable[..., Frame]) -> None:
@@ -276,4 +297,4 @@ def test_frame_that_cannot_be_a_view_is_entered_and_says_why(intake: Intake, mak
     assert [refusal and refusal.reason for refusal in refusals] == [
         Reason.VIEW_DOUBLED, Reason.NO_PART_ID, Reason.TRIGGER_MISMATCH,
     ]  # fmt: skip
-    assert intake._ledger.account().received == {"top": 1, "side": 3, "part/body": 2}
+    assert intake._ledger.account().received == {"top": 1, "side": 3, "back": 0, "part/body": 2}

@@ -15,6 +15,8 @@ from inspector.config import Overlays
 from inspector.detection.run import Judgement
 from inspector.service.flow.ledger import Outcome, Ticket
 from inspector.service.flow.overlayer import Overlayer, describe_result
+from inspector.service.orders.live import Live
+from inspector.service.orders.snapshots import Snapshots
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.types import Reason, Region, Result, Verdict
@@ -33,6 +35,7 @@ class RecordingSocket:
 
     def __init__(self, *, fail: tuple[str, ...] = ()) -> None:
         self.sent: queue.Queue[tuple[str, Mapping[str, Any], np.ndarray, int]] = queue.Queue()
+        self.live: queue.Queue[tuple[str, Mapping[str, Any], bytes]] = queue.Queue()
         self.gate = threading.Event()
         self.gate.set()
         self._fail = fail
@@ -42,6 +45,11 @@ class RecordingSocket:
             raise ValueError("cannot be encoded")
         self.sent.put((camera, result, picture, quality))
         assert self.gate.wait(WAIT_S)
+
+    def publish_live(self, camera: str, message: Mapping[str, Any], jpeg: bytes) -> None:
+        if message["frame_id"] in self._fail:
+            raise ValueError("cannot be encoded")
+        self.live.put((camera, message, jpeg))
 
     def names(self) -> list[str]:
         """Frames sent and not yet looked at."""
@@ -57,11 +65,21 @@ def socket() -> RecordingSocket:
 
 
 @pytest.fixture
-def make(socket: RecordingSocket, health: Health, metrics: Metrics) -> Callable[..., Overlayer]:
+def snapshots() -> Snapshots:
+    return Snapshots(("top",))
+
+
+@pytest.fixture
+def live(snapshots: Snapshots) -> Live:
+    return Live({"top": None}, snapshots, station="press-3", note=lambda *_, **__: None)
+
+
+@pytest.fixture
+def make(socket: RecordingSocket, live: Live, health: Health, metrics: Metrics) -> Callable[..., Overlayer]:
     """An overlayer that is not started yet."""
 
     def make(frames: str = "all", socket: RecordingSocket = socket, **config: Any) -> Overlayer:
-        return Overlayer(socket, Overlays(frames=frames, **config), health=health, metrics=metrics)
+        return Overlayer(socket, Overlays(frames=frames, **config), live=live, health=health, metrics=metrics)
 
     return make
 
@@ -194,3 +212,20 @@ TWO = (Region((0, 0, 1, 1), 2.0, 1), Region((4, 0, 5, 1), 1.5, 1))
 )
 def test_banner_says_what_was_found_when_described(make_result: MakeResult, changes: dict[str, Any], text: str) -> None:
     assert describe_result(make_result(**changes)) == text
+
+
+def test_live_pictures_come_between_overlays_and_one_that_fails_ends_nothing(
+    make: Callable[..., Overlayer], offer: Offer, launch: Launch, end: Any, live: Live, snapshots: Snapshots,
+    make_frame: Callable[..., Any],
+) -> None:  # fmt: skip
+    socket = RecordingSocket(fail=("f1",))
+    overlayer = launch(make(socket=socket))
+    live.answer({"camera": "top", "rate_hz": 5}, "anna")
+    snapshots.note(make_frame("f1"))
+    offer(overlayer, "drawn")
+    assert socket.sent.get(timeout=WAIT_S)[1]["frame_id"] == "drawn"
+    for name in ("f2", "f3"):
+        snapshots.note(make_frame(name))
+        camera, message, jpeg = socket.live.get(timeout=WAIT_S)
+        assert (camera, message["frame_id"], jpeg[:2]) == ("top", name, b"\xff\xd8")
+    end(overlayer)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from inspector.config import Camera, Station
-from inspector.service.flow.ledger import Ledger, Ticket, enter
+from inspector.service.flow.ledger import Ledger, Ticket, enter, expire
 from inspector.service.orders import triggers as module
+from inspector.service.orders.arrivals import Attached
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.parts import Parts
 from inspector.service.orders.triggers import Triggers
@@ -32,17 +33,30 @@ class Desk:
         self.ledger = ledger
         self.fired: list[tuple[str, Mapping[str, Any]]] = []
         self.recorded: list[tuple[int, str]] = []
+        self.judged: list[Ticket] = []  # those that waited for their announcement
+        self.away: set[str] = set()  # cameras that are not connected
         self.is_durable = True
+        self.never_durable = ""  # a camera
         self.triggers = Triggers(
             CAMERAS, ledger, station="press-3", offline=offline, open_ticket=self._open,
-            fire=lambda topic, message: self.fired.append((topic, message)),
+            attach=self._attach, fire=lambda camera, message: self.fired.append((camera, message)),
+            is_connected=lambda camera: camera not in self.away,
         )  # fmt: skip
 
     def _open(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
         recorded = threading.Event()
-        if self.is_durable:
+        if self.is_durable and frame.camera != self.never_durable:
             recorded.set()
         return self.ledger.await_frame(frame, timeout_ms, self._record).number, recorded
+
+    def _attach(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
+        ticket = self.ledger.attach(number, trigger_id, part_id, self._record)
+        if ticket is None:
+            return None
+        recorded = threading.Event()
+        if self.is_durable:
+            recorded.set()
+        return Attached(recorded, lambda: self.judged.append(ticket))
 
     def _record(self, ticket: Ticket) -> None:
         self.recorded.append((ticket.number, ticket.frame.frame_id))
@@ -76,8 +90,8 @@ def test_camera_is_fired_once_the_trigger_is_on_record(desk: Desk) -> None:
     before = time.time_ns()
     assert desk.fire("t1", part_id="p1", timeout_ms=500) == {"camera": "top", "trigger_id": "t1", "timeout_ms": 500}
     assert desk.recorded == [(1, "trigger-t1")]
-    ((topic, message),) = desk.fired
-    assert topic == "trigger/top"
+    ((camera, message),) = desk.fired
+    assert camera == "top"
     assert before <= message["told_utc_ns"] <= time.time_ns()
     assert {**message, "told_utc_ns": 0} == {
         "schema": 1, "station": "press-3", "camera": "top", "trigger_id": "t1", "part_id": "p1", "timeout_ms": 500,
@@ -102,8 +116,10 @@ def test_camera_is_not_fired_when_the_trigger_is_not_on_record(desk: Desk, monke
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"camera": "rear"}, r"camera: must be one of \['top', 'side'\], got 'rear'"),
-        ({"camera": ["top"]}, "camera: must be one of"),
+        ({"camera": "rear"}, r"camera: must be one of \['top', 'side'\], or a list of such, got 'rear'"),
+        ({"camera": [["top"]]}, r"camera: must be one of .* got \['top'\]"),
+        ({"camera": []}, r"camera: a list must name at least one camera, and none twice, got \[\]"),
+        ({"camera": ["top", "top"]}, "camera: a list must name at least one camera, and none twice"),
         ({"camera": "side"}, r"cameras.side.triggers must be software in the station file, is hardware"),
         ({"trigger_id": ""}, "trigger_id: must be text of 1 to 256 characters, or a whole number, got ''"),
         ({"trigger_id": None}, "trigger_id: must be text"),
@@ -165,6 +181,79 @@ def test_second_announcement_is_refused_while_the_first_waits_for_its_frame(desk
         desk.announce("t2")
     desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns()))
     desk.announce("t2")
+
+
+# ---------------------------------------------------------------- groups
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both cameras are fired by software."""
+    monkeypatch.setitem(CAMERAS, "side", Camera(triggers="software", deadline_ms=5000))
+
+
+@pytest.mark.usefixtures("group")
+def test_group_is_fired_by_one_request_and_each_camera_owes_one_verdict(desk: Desk, make_frame: MakeFrame) -> None:
+    answer = desk.fire("t1", camera=["top", "side"], part_id="p1")
+    assert answer == {"camera": ["top", "side"], "trigger_id": "t1", "timeout_ms": 5000}  # the longest
+    assert desk.recorded == [(1, "trigger-t1"), (2, "trigger-t1")]
+    assert [(camera, message["camera"], message["timeout_ms"]) for camera, message in desk.fired] == [
+        ("top", "top", 3000), ("side", "side", 5000),
+    ]  # fmt: skip
+    side, _ = desk.enter(make_frame("f1", "side", trigger_id="t1"))
+    top, _ = desk.enter(make_frame("f2", "top", trigger_id="t1"))
+    assert [(each.number, each.frame.camera, each.frame.part_id) for each in (side, top)] == [
+        (2, "side", "p1"), (1, "top", "p1"),
+    ]  # fmt: skip
+    desk.answer(side)
+    desk.answer(top, Verdict.ERROR, Reason.DEADLINE)
+    assert desk.ledger.account().trigger_results == {("top", Verdict.ERROR): 1, ("side", Verdict.PASS): 1}
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("cause", ["offline", "open", "kind", "unknown", "full", "away"])
+def test_group_is_refused_whole_when_its_last_camera_cannot_be_fired(
+    desk: Desk, offline: Offline, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    names = ["top", "rear" if cause == "unknown" else "side"]
+    if cause == "offline":
+        offline.answer_offline({"camera": "side"}, "anna")
+    if cause == "away":
+        desk.away = {"side"}
+    if cause == "kind":
+        monkeypatch.setitem(CAMERAS, "side", Camera(triggers="hardware"))
+    if cause == "full":
+        monkeypatch.setattr(module, "_MAX_OPEN", 1)
+    if cause in {"open", "full"}:
+        desk.fire("t1" if cause == "open" else "t0", camera="side")
+    before = len(desk.fired), desk.ledger.open_tickets()
+    expected = {"offline": "side: offline", "open": "camera side is open", "kind": "cameras.side.triggers must be",
+                "unknown": "got 'rear'", "full": "camera side: at most 1",
+                "away": "camera side: its source is not"}  # fmt: skip
+    with pytest.raises(ValueError, match=expected[cause]):
+        desk.fire("t1", camera=names)
+    assert (len(desk.fired), desk.ledger.open_tickets()) == before
+
+
+@pytest.mark.usefixtures("group")
+def test_no_camera_of_a_group_is_fired_when_one_is_not_on_record(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 0.0)
+    monkeypatch.setattr(desk, "never_durable", "side")
+    with pytest.raises(ValueError, match="not on record"):
+        desk.fire("t1", camera=["top", "side"])
+    assert desk.fired == []
+    assert len(desk.ledger.open_tickets()) == 2  # and each is answered
+
+
+def test_group_is_announced_as_one_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CAMERAS, "top", Camera(triggers="hardware"))
+    desk.announce("t1", camera="side")
+    with pytest.raises(ValueError, match="camera side: trigger 't1' still waits"):
+        desk.announce("t2", camera=["top", "side"])
+    assert len(desk.ledger.open_tickets()) == 1
+    desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
+    desk.announce("t2", camera=["top", "side"])
+    assert [each.frame.camera for each in desk.ledger.open_tickets()] == ["top", "side"]
 
 
 # ---------------------------------------------------------------- frames
@@ -254,6 +343,134 @@ def test_announced_frame_is_told_by_the_one_open_announcement_and_its_time(desk:
     assert (ticket.frame.frame_id, ticket.frame.trigger_id, why) == ("f1", "t1", None)
     again, why = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
     assert (again.of_trigger, why) == (False, "no trigger is announced that waits for a frame")
+
+
+# ---------------------------------------------------------------- announced after the signal
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of `side` wait for their announcement."""
+    monkeypatch.setitem(CAMERAS, "side", Camera(triggers="hardware", deadline_ms=3000, announce_within_ms=500))
+
+
+@pytest.mark.usefixtures("late")
+def test_frame_that_waits_is_judged_once_its_trigger_is_announced(desk: Desk, make_frame: MakeFrame) -> None:
+    given = time.time_ns()
+    waiting, why = desk.enter(make_frame("f1", "side", part_id="p1", captured_utc_ns=given + 5))
+    assert (waiting.awaits_trigger, waiting.deadline_ms, why) == (True, 500, None)
+    answer = desk.announce("t1", given_utc_ns=given, timeout_ms=100)
+    assert answer == {"camera": "side", "trigger_id": "t1", "timeout_ms": 100}
+    (ticket,) = desk.judged
+    assert (ticket.number, ticket.frame.frame_id, ticket.frame.trigger_id, ticket.frame.part_id) == (
+        1,
+        "f1",
+        "t1",
+        "p1",
+    )
+    assert ticket.deadline_monotonic_ns == ticket.frame.received_monotonic_ns + 60_000_000_000  # its camera's
+    assert desk.recorded == [(1, "f1"), (1, "f1")]
+    assert not desk.ledger.claim(waiting)  # what gave it up comes too late
+    with pytest.raises(ValueError, match="trigger_id: 't1' of camera side is open already"):
+        desk.announce("t1", given_utc_ns=given)
+    desk.answer(ticket)
+    account = desk.ledger.account()
+    assert (account.received["side"], account.triggers["side"]) == (1, 1)
+    assert account.trigger_results == {("side", Verdict.PASS): 1}
+
+
+@pytest.mark.usefixtures("late")
+def test_frame_that_nobody_announces_is_answered_trigger_mismatch(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns()))
+    (ticket,) = desk.ledger.expired(time.monotonic_ns() + 500_000_000)
+    outcome = expire(ticket)
+    assert (outcome.verdict, outcome.reason) == (Verdict.ERROR, Reason.TRIGGER_MISMATCH)
+    assert outcome.message == "no trigger of this frame was announced within 500 ms"
+
+
+@pytest.mark.usefixtures("late")
+def test_late_announcement_takes_the_frame_of_its_window_and_no_other(desk: Desk, make_frame: MakeFrame) -> None:
+    first, second = time.time_ns() - 100_000_000, time.time_ns() - 50_000_000
+    for name, given in (("f1", first), ("f2", second)):
+        desk.enter(make_frame(name, "side", captured_utc_ns=given + 1_000_000))
+    with pytest.raises(ValueError, match=r"2 frames were captured within 500 ms of given_utc_ns, f1, f2: which is"):
+        desk.announce("t1", given_utc_ns=first, timeout_ms=500)
+    desk.announce("t2", given_utc_ns=second, timeout_ms=40)
+    desk.announce("t1", given_utc_ns=first, timeout_ms=40)
+    assert [(each.frame.frame_id, each.frame.trigger_id) for each in desk.judged] == [("f2", "t2"), ("f1", "t1")]
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize(
+    "what", ["answered", "about to be", "its trigger's", "another part", "no time", "future", "group"]
+)
+def test_late_announcement_is_refused_and_nothing_is_opened(desk: Desk, make_frame: MakeFrame, what: str) -> None:
+    given = time.time_ns() - 1_000_000
+    fields: dict[str, Any] = {"given_utc_ns": given, "timeout_ms": 200}
+    why = "frame f1 was captured then, and is answered already or has its trigger"
+    if what in {"answered", "about to be", "its trigger's", "another part"}:
+        ticket, _ = desk.enter(make_frame("f1", "side", part_id="p1", captured_utc_ns=given + 1))
+        if what == "answered":
+            desk.answer(ticket, Verdict.ERROR, Reason.TRIGGER_MISMATCH)
+        if what == "about to be":
+            assert desk.ledger.claim(ticket)
+        if what == "its trigger's":
+            desk.announce("t0", **fields)
+        if what == "another part":
+            fields["part_id"], why = "p2", "part_id: must be the frame's, 'p1', got 'p2'"
+    if what == "no time":
+        fields["given_utc_ns"], why = given - 200_000_000, "no frame was captured within timeout_ms of it"
+    if what == "future":
+        fields["given_utc_ns"], why = time.time_ns() + 10**9, "given_utc_ns: must be past, got .* the clocks differ"
+    if what == "group":
+        fields["camera"], why = ["side", "top"], "given_utc_ns: must be told of one camera at a time"
+    before = desk.ledger.account().triggers
+    with pytest.raises(ValueError, match=why):
+        desk.announce("t1", **fields)
+    assert desk.ledger.account().triggers == before
+
+
+@pytest.mark.usefixtures("late")
+def test_late_announcement_still_waits_for_a_frame_that_is_slower(desk: Desk, make_frame: MakeFrame) -> None:
+    given = time.time_ns() - 50_000_000
+    answer = desk.announce("t1", given_utc_ns=given, timeout_ms=5000)
+    assert 4000 < answer["timeout_ms"] <= 4950  # what is left of it
+    ticket, why = desk.enter(make_frame("f1", "side", captured_utc_ns=given + 1))
+    assert (ticket.frame.trigger_id, ticket.awaits_trigger, why) == ("t1", False, None)
+
+
+@pytest.mark.usefixtures("late")
+def test_announcement_of_a_signal_to_come_never_takes_the_frame_that_waits(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns() - 1))
+    desk.announce("t1")
+    assert desk.judged == []
+    ticket, _ = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
+    assert (ticket.frame.frame_id, ticket.frame.trigger_id) == ("f2", "t1")
+
+
+@pytest.mark.usefixtures("late")
+def test_frame_whose_announcement_is_not_on_record_is_not_judged(
+    desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 0.0)
+    given = time.time_ns()
+    desk.enter(make_frame("f1", "side", captured_utc_ns=given))
+    desk.is_durable = False
+    with pytest.raises(ValueError, match="not on record"):
+        desk.announce("t1", given_utc_ns=given)
+    assert desk.judged == []
+    (ticket,) = desk.ledger.open_tickets()  # its deadline answers it ERROR
+    assert ticket.frame.trigger_id == "t1"
+
+
+def test_late_announcement_is_refused_when_frames_do_not_wait(desk: Desk, make_frame: MakeFrame) -> None:
+    given = time.time_ns()
+    ticket, why = desk.enter(make_frame("f1", "side", captured_utc_ns=given))
+    assert (ticket.awaits_trigger, why) == (False, "no trigger is announced that waits for a frame")
+    with pytest.raises(
+        ValueError, match="answered already or has its trigger: announce sooner, or set announce_within_ms"
+    ):
+        desk.announce("t1", given_utc_ns=given)
 
 
 def test_late_frame_is_not_taken_for_a_later_trigger_of_the_same_id(desk: Desk, make_frame: MakeFrame) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from inspector.config import Camera
 from inspector.errors import NotConnectedError
 from inspector.sources.cameras.driver import apply_features, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.testing.fake_camera import FakeCamera, make_image
-from inspector.types import PixelFormat, Reason
+from inspector.types import Frame, PixelFormat, Reason
 from tests.sources.contract import HW, SourceContract
 
 
@@ -270,3 +271,86 @@ class TestFakeCamera(SourceContract):
     @pytest.fixture
     def rig(self) -> FakeCameraRig:
         return FakeCameraRig()
+
+
+# ---------------------------------------------------------------- fired on request
+
+
+class Answering(FakeCamera):
+    """Takes an image each time it is fired; but not those of `missed` triggers, counted from 0."""
+
+    def __init__(self, missed: tuple[int, ...] = ()) -> None:
+        super().__init__(dict.fromkeys(("TriggerSelector", "TriggerSource"), ""))
+        self.fired = 0
+        self.missed = missed
+
+    def fire(self) -> None:
+        super().fire()
+        if self.fired not in self.missed:
+            self.images.append(make_image(self.fired))
+        self.fired += 1
+
+
+def read_all(source: GenicamSource, count: int) -> list[Frame]:
+    frames: list[Frame] = []
+    while len(frames) < count:
+        if (frame := source.read(0.05)) is not None:
+            frames.append(frame)
+    return frames
+
+
+def test_camera_is_fired_once_for_each_request_and_frames_have_their_ids() -> None:
+    camera = Answering()
+    source = connected(camera, trigger="request")
+    assert "TriggerSource=Software" in camera.calls
+    assert source.read(0.01) is None
+    assert camera.fired == 0
+    for number in range(20):
+        source.fire(f"t{number}")
+    assert [frame.trigger_id for frame in read_all(source, 20)] == [f"t{number}" for number in range(20)]
+    assert source.read(0.01) is None
+    assert camera.fired == 20
+
+
+def test_image_that_was_there_before_the_trigger_is_of_none() -> None:
+    camera = Answering()
+    source = connected(camera, trigger="request")
+    camera.images.append(make_image(7))
+    source.fire("t1")
+    stray, ours = read_all(source, 2)
+    assert (stray.trigger_id, ours.trigger_id) == (None, "t1")
+    assert camera.fired == 1
+
+
+def test_trigger_that_is_not_answered_is_an_error_with_its_id_and_what_waited_is_dropped() -> None:
+    camera = Answering(missed=(0,))
+    source = connected(camera, trigger="request", read_timeout_s=0.05)
+    source.fire("t1")
+    source.fire("t2")
+    (frame,) = read_all(source, 1)
+    assert (frame.trigger_id, frame.pixels, frame.error) == ("t1", None, "no frame within 0.05 s of its trigger")
+    with pytest.raises(NotConnectedError, match="a software trigger was not answered"):
+        source.read(0.01)
+    source.connect()
+    assert source.read(0.01) is None  # t2 is answered NO_FRAME: it was asked for before the camera was lost
+    source.fire("t3")
+    assert [frame.trigger_id for frame in read_all(source, 1)] == ["t3"]
+
+
+@pytest.mark.parametrize("trigger", ["free", "software", "line"])
+def test_camera_that_is_not_fired_on_request_ignores_one(trigger: str) -> None:
+    camera = FakeCamera(dict.fromkeys(("TriggerSelector", "TriggerSource", "TriggerActivation"), ""))
+    source = connected(camera, trigger=trigger, trigger_period_s=1000)
+    camera.images.append(make_image(1))
+    source.fire("t1")
+    assert [frame.trigger_id for frame in read_all(source, 1)] != ["t1"]
+
+
+def test_camera_fired_on_request_goes_with_software_triggers_alone() -> None:
+    source = {"type": "pylon", "trigger": "request"}
+    assert Camera.model_validate({"source": source, "triggers": "software"}).source.can_be_fired
+    for triggers in (None, "hardware"):
+        with pytest.raises(ValidationError, match=r"must be software where source\.trigger is request, got"):
+            Camera.model_validate({"source": source, "triggers": triggers})
+    with pytest.raises(ValidationError, match=r"software needs a source of type zmq or imagezmq, .* got pylon"):
+        Camera.model_validate({"source": {"type": "pylon"}, "triggers": "software"})
