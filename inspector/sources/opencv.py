@@ -36,6 +36,10 @@ _KILL_S = 0.5
 _V4L = Path("/sys/class/video4linux")
 _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 """OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
+_AGE_DOUBT = AgeDoubt(
+    "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
+    "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
+)
 
 
 class OpencvSettings(SourceSettings):
@@ -43,10 +47,6 @@ class OpencvSettings(SourceSettings):
 
     is_exclusive = True
     device_field = "device"
-    age_doubt = AgeDoubt(
-        "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
-        "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
-    )
 
     type: Literal["opencv"]
     """A camera, video file or stream that OpenCV opens."""
@@ -56,6 +56,11 @@ class OpencvSettings(SourceSettings):
     """How long opening may take."""
     read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     """How long one frame may take; then the device is closed and opened again."""
+
+    @property
+    def age_doubt(self) -> AgeDoubt:
+        """See `SourceSettings`."""
+        return _AGE_DOUBT
 
     @classmethod
     def find_devices(cls) -> Iterator[Device]:

@@ -51,13 +51,11 @@ class SourceSettings(Strict):
     Attributes:
         can_be_fired: a program that hears of a trigger answers it with a frame.
         is_exclusive: only one process can have it open: a check leaves it alone while a daemon runs.
-        age_doubt: None: its frames say when they were captured, or that they do not.
         device_field: the field that names a device of `find_devices`; empty: it looks for none.
     """
 
     can_be_fired: ClassVar[bool] = False
     is_exclusive: ClassVar[bool] = False
-    age_doubt: ClassVar[AgeDoubt | None] = None
     device_field: ClassVar[str] = ""
 
     type: str
@@ -72,6 +70,11 @@ class SourceSettings(Strict):
     def is_sent(self) -> bool:
         """Whether its frames are sent to the station's own sockets; else it has a source of its own."""
         return False
+
+    @property
+    def age_doubt(self) -> AgeDoubt | None:
+        """None: its frames say when they were captured, or that they do not."""
+        return None
 
     def anchor(self, folder: Path) -> Self:
         """The same settings, with relative paths resolved against `folder`."""
