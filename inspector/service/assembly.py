@@ -39,7 +39,7 @@ from inspector.service.flow.past import JournalMemory, open_journal
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
-from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.flow.status import Identity, StatusBoard, describe_sources
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.offline import FILE, Offline
 from inspector.service.orders.snapshots import Snapshots
@@ -54,6 +54,7 @@ from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 from inspector.sources.registry import build_receiver, build_sources
+from inspector.sources.report import CameraReport
 from inspector.types import Frame, Reason
 
 logger = logging.getLogger(__name__)
@@ -146,13 +147,14 @@ class Assembly:
             metrics=metrics,
         )
         service_times = ServiceTimes()
+        self._fetched = build_sources(station.cameras, JournalMemory(past.taken, self._recorder.note_file))
         status = StatusBoard(
             identity,
             station.cameras,
             last_seqs=past.seqs,
             last_results=past.results,
             queue_depth=self.buffer.__len__,
-            more=lambda: self.switcher.describe() | offline.describe(),
+            more=lambda: self.switcher.describe() | offline.describe() | describe_sources(self.list_reports()),
             health=health,
         )
         self._publisher = publisher = Publisher(
@@ -187,7 +189,6 @@ class Assembly:
             metrics=metrics,
         )
         listening = [] if receiver is None else [receiver]
-        memory = JournalMemory(past.taken, self._recorder.note_file)
         self._ingest = [
             IngestThread(
                 source,
@@ -203,7 +204,7 @@ class Assembly:
                 health=health,
                 metrics=metrics,
             )
-            for source in (*listening, *build_sources(station.cameras, memory))
+            for source in (*listening, *self._fetched)
         ]
         self._requests = RequestsThread(
             context,
@@ -276,6 +277,10 @@ class Assembly:
         self.left_open = []
 
     # ------------------------------------------------------------ while it runs
+
+    def list_reports(self) -> dict[str, CameraReport]:
+        """What each source that knows of its camera says of it, by camera."""
+        return {source.name: found for source in self._fetched if (found := source.report()) is not None}
 
     def _list_parts(self) -> Iterator[Part]:
         """All whose death is a fault, once."""

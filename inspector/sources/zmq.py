@@ -204,6 +204,9 @@ class ZmqSource:
     def interrupt(self) -> None:
         """See `Source`: nothing here takes long."""
 
+    def report(self) -> None:
+        """See `Source`: its cameras are others' concern."""
+
     def is_busy(self) -> bool:
         return False
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Outcome
 from inspector.service.telemetry.health import Health
+from inspector.sources.report import CameraReport
 from inspector.types import SCHEMA, Result
 
 
@@ -103,6 +104,11 @@ class StatusBoard:
             "published_utc_ns": time.time_ns(),
             **self._more(),
         }
+
+
+def describe_sources(reports: Mapping[str, CameraReport]) -> dict[str, Any]:
+    """For the status: each camera as its source last found it, with every setting written and read back."""
+    return {"sources": {camera: asdict(each) for camera, each in reports.items()}}
 
 
 def _compact(wire: Mapping[str, Any]) -> dict[str, Any]:

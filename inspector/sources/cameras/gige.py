@@ -127,6 +127,11 @@ class GigeDriver:
         with _translating(f"{name}: "):
             return str(self._camera.get_device().get_feature(name).get_value_as_string())
 
+    def execute(self, name: str) -> None:
+        """See `Driver`."""
+        with _translating(f"{name}: "):
+            self._camera.get_device().get_feature(name).execute()
+
     def start(self) -> None:
         """See `Driver`."""
         aravis = load_aravis()
