@@ -21,6 +21,14 @@ class ReadBack:
     found: str
     differs: bool
 
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the camera has another number, be it near enough."""
+        try:
+            return float(self.asked) != float(self.found)
+        except ValueError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class Ptp:

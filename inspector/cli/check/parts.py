@@ -223,7 +223,7 @@ def _describe(report: CameraReport | None) -> str:
     if report is None or not report.settings:
         return ""
     shown = (
-        f"{each.name} {each.found}" + (f" (asked for {each.asked})" if each.found != each.asked else "")
+        f"{each.name} {each.found}" + (f" (asked for {each.asked})" if each.is_rounded else "")
         for each in report.settings
     )
     return "; " + ", ".join(shown)

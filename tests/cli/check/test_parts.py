@@ -76,11 +76,11 @@ def test_engine_that_is_slower_than_need_be_is_a_warning_with_what_to_do(
 
 
 def test_settings_that_a_camera_has_are_shown_as_they_were_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    camera = FakeCamera({"ExposureTime": "100.4", "Width": "0"}, ("ExposureTime",))
+    camera = FakeCamera({"ExposureTime": "100.4", "Width": "0", "Gain": "2"}, ("ExposureTime", "Gain"))
     build = lambda settings, name: GenicamSource(name, settings, camera)  # noqa: E731
     monkeypatch.setattr(PylonSettings, "build", build)
-    source = {"type": "pylon", "exposure_us": 100, "width": 64}
+    source = {"type": "pylon", "exposure_us": 100, "width": 64, "gain": 2}
     station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": {"source": source}}})
     (finding,) = _check_sources(station, None)
     assert finding.result == "ok"
-    assert finding.detail == "pylon: available; Width 64, ExposureTime 100.4 (asked for 100.0), TriggerMode Off"
+    assert finding.detail == "pylon: available; Width 64, ExposureTime 100.4 (asked for 100.0), Gain 2, TriggerMode Off"
