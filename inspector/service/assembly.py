@@ -40,7 +40,7 @@ from inspector.service.flow.past import JournalMemory, open_journal, remember_pa
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
-from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.flow.status import Identity, StatusBoard, describe_sources
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.arrivals import Attached
 from inspector.service.orders.live import Live
@@ -58,6 +58,7 @@ from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
 from inspector.sources.registry import build_receiver, build_sources
+from inspector.sources.report import CameraReport
 from inspector.types import Frame, Reason
 
 logger = logging.getLogger(__name__)
@@ -154,13 +155,16 @@ class Assembly:
         )
         service_times = ServiceTimes()
         described = {"parts": {name: part.model_dump(mode="json") for name, part in station.parts.items()}}
+        self._fetched = build_sources(station.cameras, JournalMemory(past.taken, self._recorder.note_file))
         status = StatusBoard(
             identity,
             station.deadlines_ms,
             last_seqs=past.seqs,
             last_results=past.results,
             queue_depth=self.buffer.__len__,
-            more=lambda: self.switcher.describe() | offline.describe() | described,
+            more=lambda: (
+                self.switcher.describe() | offline.describe() | describe_sources(self.list_reports()) | described
+            ),
             health=health,
         )
         self._publisher = publisher = Publisher(
@@ -198,7 +202,6 @@ class Assembly:
             metrics=metrics,
         )
         listening = [] if receiver is None else [receiver]
-        memory = JournalMemory(past.taken, self._recorder.note_file)
         self._ingest = [
             IngestThread(
                 source,
@@ -215,7 +218,7 @@ class Assembly:
                 health=health,
                 metrics=metrics,
             )
-            for source in (*listening, *build_sources(station.cameras, memory))
+            for source in (*listening, *self._fetched)
         ]
         self._requests = RequestsThread(
             context,
@@ -317,6 +320,10 @@ class Assembly:
         self.left_open = []
 
     # ------------------------------------------------------------ while it runs
+
+    def list_reports(self) -> dict[str, CameraReport]:
+        """What each source that knows of its camera says of it, by camera."""
+        return {source.name: found for source in self._fetched if (found := source.report()) is not None}
 
     def _list_parts(self) -> Iterator[Part]:
         """All whose death is a fault, once."""

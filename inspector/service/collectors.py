@@ -17,6 +17,7 @@ from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
 from inspector.service.telemetry.gpu import GpuSample
 from inspector.service.telemetry.health import State
+from inspector.sources.report import CameraReport
 from inspector.types import PART_PREFIX, Reason, Verdict
 
 
@@ -134,6 +135,23 @@ class RecipeCollector(Collector):
                 labels = {"camera": camera, "quantile": quantile}
                 calibration.add_sample(calibration.name, labels, score / judge.threshold)
         yield from (threshold, info, calibration)
+
+
+class SourceCollector(Collector):
+    """What cameras are asked for: absent of one that is not."""
+
+    def __init__(self, reports: Callable[[], Mapping[str, CameraReport]]) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterable[Metric]:
+        """As each source last found its camera."""
+        missed, locked = _counter("triggers_missed_total"), _gauge("camera_ptp_locked")
+        for camera, report in self._reports().items():
+            if report.triggers_missed is not None:
+                missed.add_metric([camera], report.triggers_missed)
+            if report.ptp is not None:
+                locked.add_metric([camera], report.ptp.is_locked)
+        yield from (missed, locked)
 
 
 class MachineCollector(Collector):

@@ -23,7 +23,13 @@ from inspector.config import Station, load_station
 from inspector.journal.events import Kind
 from inspector.security.sockets import raise_descriptor_limit
 from inspector.service.assembly import Assembly
-from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
+from inspector.service.collectors import (
+    FlowCollector,
+    MachineCollector,
+    RecipeCollector,
+    SourceCollector,
+    StationCollector,
+)
 from inspector.service.control.audit import STATION_FILE
 from inspector.service.control.end_guard import EndGuard
 from inspector.service.control.loader import Loader
@@ -167,6 +173,7 @@ class Daemon:
             FlowCollector(parts.ledger, parts.buffer, lambda: health.state),
             StationCollector(lambda: self._station, lambda: self._starts.counts),
             RecipeCollector(parts.judges),
+            SourceCollector(parts.list_reports),
             MachineCollector(disk=parts.disk.latest, gpu=parts.gpu.latest, clock=read_clock),
         ):
             self._registry.register(collector)

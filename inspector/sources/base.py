@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from inspector.sources.report import CameraReport
 from inspector.types import Frame, PixelFormat
 
 LOSSES = ("gap", "damaged", "trigger")
@@ -72,6 +73,9 @@ class Source(Protocol):
     def close(self) -> None:
         """Release everything; `connect` may follow."""
 
+    def report(self) -> CameraReport | None:
+        """What the status says of its camera, to any thread; None: nothing is known of it."""
+
     def is_busy(self) -> bool:
         """Whether a call or process of it, closed or not, is still under way and cannot be ended."""
 
@@ -96,6 +100,9 @@ class Unanswering:
 
     def defer_answer(self) -> Callable[[str | None], None]:
         return self.answer
+
+    def report(self) -> CameraReport | None:
+        return None
 
     def is_busy(self) -> bool:
         return False

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from inspector.errors import NotConnectedError
 from inspector.sources.base import Source, Unanswering
+from inspector.sources.report import CameraReport
 from inspector.types import Frame
 
 
@@ -67,6 +68,9 @@ class DetachedSource(Unanswering):
             self._calls.put(None)
             self._calls = None
             self._source.close()
+
+    def report(self) -> CameraReport | None:
+        return self._source.report()
 
     def is_busy(self) -> bool:
         return self._call is not None and not self._call.is_over

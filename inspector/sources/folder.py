@@ -36,14 +36,15 @@ _OF_THE_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 """Faults of one link: gone, in a circle, or to where we may not look. Reading it will tell; the folder is there."""
 
 
+_AGE_DOUBT = AgeDoubt(
+    "files have no capture time: a file that is hours old is judged as a new one",
+    "remove judged files, and do not put old files there",
+    never_dated="files have no capture time",
+)
+
+
 class FolderSettings(SourceSettings):
     """Image files of a folder, by name; with `watch` also those that come later."""
-
-    age_doubt = AgeDoubt(
-        "files have no capture time: a file that is hours old is judged as a new one",
-        "remove judged files, and do not put old files there",
-        never_dated="files have no capture time",
-    )
 
     type: Literal["folder"]
     """Image files."""
@@ -66,6 +67,11 @@ class FolderSettings(SourceSettings):
         if recorded and info.data.get("watch"):
             raise ValueError("must be false where watch is true: a recording gets no more frames")
         return recorded
+
+    @property
+    def age_doubt(self) -> AgeDoubt | None:
+        """See `SourceSettings`; a recording says how old each frame was."""
+        return None if self.recorded else _AGE_DOUBT
 
     @property
     def folder(self) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import multiprocessing
 import os
 import socket
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cv2
-import numpy as np
 from pydantic import Field
 
 from inspector.codec import name_video_format
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
 from inspector.sources.base import RUN, Source, Unanswering, build_frame
+from inspector.sources.cameras.handover import Inbox, Outbox
 from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.settings import AgeDoubt, Device, SourceSettings
 from inspector.strict.claims import Claim
@@ -36,6 +35,10 @@ _KILL_S = 0.5
 _V4L = Path("/sys/class/video4linux")
 _FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
 """OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
+_AGE_DOUBT = AgeDoubt(
+    "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
+    "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
+)
 
 
 class OpencvSettings(SourceSettings):
@@ -43,10 +46,6 @@ class OpencvSettings(SourceSettings):
 
     is_exclusive = True
     device_field = "device"
-    age_doubt = AgeDoubt(
-        "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
-        "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
-    )
 
     type: Literal["opencv"]
     """A camera, video file or stream that OpenCV opens."""
@@ -56,6 +55,11 @@ class OpencvSettings(SourceSettings):
     """How long opening may take."""
     read_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     """How long one frame may take; then the device is closed and opened again."""
+
+    @property
+    def age_doubt(self) -> AgeDoubt:
+        """See `SourceSettings`."""
+        return _AGE_DOUBT
 
     @classmethod
     def find_devices(cls) -> Iterator[Device]:
@@ -91,8 +95,7 @@ class OpencvSource(Unanswering):
         self._simulated = simulated
         self._child: BaseProcess | None = None
         self._is_interrupted = False
-        self._inbox: _Inbox | None = None
-        self._header: dict[str, Any] | None = None  # of a frame whose pixels are on their way
+        self._inbox: Inbox | None = None
         self._last_frame = 0.0
         self._numbers = itertools.count(1)
 
@@ -107,16 +110,16 @@ class OpencvSource(Unanswering):
         if self.is_busy():
             raise NotConnectedError(f"camera {self.name}: {self._shown} hangs; its capture process cannot be stopped")
         self._inbox = self._start_child()
-        opened = self._receive(_START_S + self._open_timeout_s)
-        message = {} if opened is None else json.loads(bytes(opened))
-        if message.get("event") != "open":
+        message = self._receive(_START_S + self._open_timeout_s)
+        if message is None or message["event"] != "open":
             self.close()
             raise NotConnectedError(f"camera {self.name}: {self._shown} could not be opened")
         self.can_wait = message["is_file"]
         self._last_frame = time.monotonic()
 
-    def _start_child(self) -> _Inbox:
+    def _start_child(self) -> Inbox:
         near_end, far_end = socket.socketpair()
+        inbox = Inbox(near_end)
         with far_end:
             timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
             child = multiprocessing.get_context("spawn").Process(
@@ -126,30 +129,23 @@ class OpencvSource(Unanswering):
         self._child = child  # only now: one that has not started cannot be killed
         if self._is_interrupted:
             child.kill()
-        return _Inbox(near_end)
+        return inbox
 
     def read(self, timeout_s: float) -> Frame | None:
-        deadline = time.monotonic() + timeout_s
-        if self._header is None and (message := self._receive(timeout_s)) is not None:
-            self._header = self._read_header(message)
-        if self._header is None or (pixels := self._receive(deadline - time.monotonic())) is None:
+        header = self._receive(timeout_s)
+        if header is None:
             if time.monotonic() - self._last_frame > self._read_timeout_s:
                 raise NotConnectedError(f"camera {self.name}: no frame for {self._read_timeout_s} s")
             return None
-        header, self._header = self._header, None
-        self._last_frame = time.monotonic()
-        return self._build_frame(header, pixels)
-
-    def _read_header(self, message: np.ndarray[Any, Any]) -> dict[str, Any]:
-        header: dict[str, Any] = json.loads(bytes(message))
         if header["event"] == "end":
             if self.can_wait:
                 raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}")
             raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering")
-        return header
+        self._last_frame = time.monotonic()
+        return self._build_frame(header)
 
-    def _build_frame(self, header: dict[str, Any], content: np.ndarray[Any, Any]) -> Frame:
-        pixels = content.view(header["dtype"]).reshape(header["shape"])
+    def _build_frame(self, header: dict[str, Any]) -> Frame:
+        pixels = self._get_inbox().copy_picture(header["dtype"], header["shape"], header["place"])
         pixel_format, error = PixelFormat.BGR8, None
         try:
             pixel_format = name_video_format(pixels, header["turned"])
@@ -176,7 +172,7 @@ class OpencvSource(Unanswering):
         """Kill the child: a blocked read cannot be asked to stop."""
         if self._inbox is not None:
             self._inbox.close()
-            self._inbox = self._header = None
+            self._inbox = None
         if self._child is not None:
             self._child.kill()
             self._child.join(_KILL_S)
@@ -186,83 +182,34 @@ class OpencvSource(Unanswering):
     def is_busy(self) -> bool:
         return self._child is not None and self._child.is_alive()
 
-    def _receive(self, timeout_s: float) -> np.ndarray[Any, Any] | None:
+    def _get_inbox(self) -> Inbox:
         if self._inbox is None:
             raise NotConnectedError(f"camera {self.name}: not connected")
+        return self._inbox
+
+    def _receive(self, timeout_s: float) -> dict[str, Any] | None:
         try:
-            return self._inbox.receive(timeout_s)
+            return self._get_inbox().receive(timeout_s)
         except (EOFError, OSError) as error:
             raise NotConnectedError(f"camera {self.name}: capture process ended: {error}") from error
-
-
-class _Inbox:
-    """Messages of a child, each after its length in 8 bytes. One that stops within a message holds up nobody."""
-
-    def __init__(self, near_end: socket.socket) -> None:
-        self._socket = near_end
-        self._expect(8, is_length=True)
-
-    def receive(self, timeout_s: float) -> np.ndarray[Any, Any] | None:
-        """The next message, as bytes; None where it is not whole yet.
-
-        Raises:
-            EOFError, OSError: the child has ended.
-        """
-        deadline = time.monotonic() + timeout_s
-        while self._filled < self._buffer.size:
-            self._socket.settimeout(max(0.0, deadline - time.monotonic()))
-            try:
-                count = self._socket.recv_into(self._buffer[self._filled :].data)
-            except (TimeoutError, BlockingIOError):
-                return None
-            if not count:
-                raise EOFError("its socket was closed")
-            self._filled += count
-            if self._is_length and self._filled == self._buffer.size:
-                self._expect(int.from_bytes(self._buffer.tobytes()), is_length=False)
-        message = self._buffer
-        self._expect(8, is_length=True)
-        return message
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _expect(self, size: int, *, is_length: bool) -> None:
-        self._buffer, self._filled, self._is_length = np.empty(size, np.uint8), 0, is_length
 
 
 def _capture(far_end: socket.socket, device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> None:
     """The child: open, then send each frame until the socket closes or the device ends."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        outbox = Outbox(far_end)
         capture = _open(device, open_timeout_ms, read_timeout_ms)
         if not capture.isOpened():
-            _send(far_end, event="end")
+            outbox.send(event="end")
             return
         turned = max(0, int(capture.get(cv2.CAP_PROP_ORIENTATION_META)))  # below 0: this backend does not know
-        _send(far_end, event="open", is_file=isinstance(device, str) and Path(device).is_file())
+        outbox.send(event="open", is_file=isinstance(device, str) and Path(device).is_file())
         while True:
-            good, image = capture.read()
+            good, image = capture.read(outbox.get_place())
             if not good:
-                _send(far_end, event="end")
+                outbox.send(event="end")
                 return
-            _send(
-                far_end,
-                event="frame",
-                shape=image.shape,
-                dtype=str(image.dtype),
-                turned=turned,
-                captured_utc_ns=time.time_ns(),
-            )
-            _send_bytes(far_end, np.ascontiguousarray(image).data.cast("B"))
-
-
-def _send(far_end: socket.socket, **message: Any) -> None:
-    _send_bytes(far_end, json.dumps(message).encode())
-
-
-def _send_bytes(far_end: socket.socket, content: bytes | memoryview) -> None:
-    far_end.sendall(len(content).to_bytes(8))
-    far_end.sendall(content)
+            outbox.hand_over(image, turned=turned, captured_utc_ns=time.time_ns())
 
 
 def _open(device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> cv2.VideoCapture:

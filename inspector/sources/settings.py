@@ -50,12 +50,10 @@ class SourceSettings(Strict):
 
     Attributes:
         is_exclusive: only one process can have it open: a check leaves it alone while a daemon runs.
-        age_doubt: None: its frames say when they were captured, or that they do not.
         device_field: the field that names a device of `find_devices`; empty: it looks for none.
     """
 
     is_exclusive: ClassVar[bool] = False
-    age_doubt: ClassVar[AgeDoubt | None] = None
     device_field: ClassVar[str] = ""
 
     type: str
@@ -85,6 +83,11 @@ class SourceSettings(Strict):
     def carries_ids(self) -> bool:
         """Whether its frames may say of which part or trigger they are."""
         return self.can_be_fired
+
+    @property
+    def age_doubt(self) -> AgeDoubt | None:
+        """None: its frames say when they were captured, or that they do not."""
+        return None
 
     def anchor(self, folder: Path) -> Self:
         """The same settings, with relative paths resolved against `folder`."""

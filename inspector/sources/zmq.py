@@ -38,14 +38,15 @@ class ZmqSettings(ListeningSettings):
     """Of raw frames with three channels whose header does not say."""
 
 
+_AGE_DOUBT = AgeDoubt(
+    "imagezmq's own messages have no capture time: a delayed frame is judged as a new one",
+    "let the sender add captured_utc_ns next to msg",
+    by_default_only=True,
+)
+
+
 class ImagezmqSettings(ListeningSettings):
     """Frames of an imagezmq sender (REQ, or PUSH to the frames socket) whose text is `sender`."""
-
-    age_doubt = AgeDoubt(
-        "imagezmq's own messages have no capture time: a delayed frame is judged as a new one",
-        "let the sender add captured_utc_ns next to msg",
-        by_default_only=True,
-    )
 
     type: Literal["imagezmq"]
     """Frames that are sent by imagezmq."""
@@ -69,6 +70,11 @@ class ImagezmqSettings(ListeningSettings):
         if subscribe is not None and not _PUBLISHER.fullmatch(subscribe):
             raise ValueError("must be tcp://HOST:PORT or ipc://PATH")
         return subscribe
+
+    @property
+    def age_doubt(self) -> AgeDoubt:
+        """See `SourceSettings`."""
+        return _AGE_DOUBT
 
     @property
     def is_sent(self) -> bool:
@@ -200,6 +206,9 @@ class ZmqSource:
 
     def interrupt(self) -> None:
         """See `Source`: nothing here takes long."""
+
+    def report(self) -> None:
+        """See `Source`: its cameras are others' concern."""
 
     def is_busy(self) -> bool:
         return False

@@ -61,6 +61,10 @@ class FakeCamera:
         """See `Driver`."""
         return self.features[name]
 
+    def execute(self, name: str) -> None:
+        """See `Driver`."""
+        self.calls.append(f"{name}()")
+
     def start(self) -> None:
         """See `Driver`."""
         self.calls.append("start")

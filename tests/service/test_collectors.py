@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from inspector.service.collectors import FlowCollector
+from inspector.service.collectors import FlowCollector, SourceCollector
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Ledger, Ticket
 from inspector.service.telemetry.clock import Clock
 from inspector.service.telemetry.disk import DiskUsage
 from inspector.service.telemetry.gpu import GpuSample
 from inspector.service.telemetry.health import State
+from inspector.sources.report import CameraReport, Ptp
 from inspector.types import Frame, Reason, Verdict
 
 Accept = Callable[..., Ticket]
@@ -235,3 +236,19 @@ def test_disk_is_that_of_the_folder_when_read(tmp_path: Path) -> None:
 
     usage = read_disk(tmp_path)
     assert 0 < usage.free_bytes <= usage.size_bytes
+
+
+def test_missed_triggers_and_ptp_are_there_only_of_cameras_that_are_asked() -> None:
+    reports = {
+        "top": CameraReport(is_connected=True, triggers_missed=3, ptp=Ptp("Slave", None)),
+        "side": CameraReport(is_connected=True, ptp=Ptp("Listening", None)),
+        "end": CameraReport(is_connected=True),
+    }
+    registry = CollectorRegistry()
+    registry.register(SourceCollector(lambda: reports))
+    samples = {(s.name, s.labels["camera"]): s.value for f in registry.collect() for s in f.samples}
+    assert samples == {
+        ("inspector_triggers_missed_total", "top"): 3,
+        ("inspector_camera_ptp_locked", "top"): 1,
+        ("inspector_camera_ptp_locked", "side"): 0,
+    }

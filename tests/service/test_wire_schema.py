@@ -25,13 +25,14 @@ from inspector.service.control.requests import RequestsThread
 from inspector.service.control.switcher import Switcher
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
-from inspector.service.flow.status import Identity, StatusBoard
+from inspector.service.flow.status import Identity, StatusBoard, describe_sources
 from inspector.service.orders.live import Live
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
+from inspector.sources.report import CameraReport, Ptp, ReadBack
 from inspector.sources.wire import FrameDecoder
 from inspector.types import Frame, Reason, Region, Result, Verdict, View
 
@@ -101,13 +102,19 @@ def status(
 ) -> StatusBoard:
     """Of a station with a verdict on record and a camera that is offline."""
     offline.answer_offline({"camera": "side", "keep": True}, "anna")
+    report = CameraReport(True, (ReadBack("Width", "64", "64", differs=False),), 1, 2, Ptp("Slave", 120), True)
     return StatusBoard(
         Identity(station="press-3", boot_id="boot-7"),
         ledger.deadlines_ms,
         last_seqs={"top": 4},
         last_results={"top": make_result(seq=4).to_wire()},
         queue_depth=lambda: 3,
-        more=lambda: switcher.describe() | offline.describe() | {"parts": {"body": PART.model_dump(mode="json")}},
+        more=lambda: (
+            switcher.describe()
+            | offline.describe()
+            | describe_sources({"top": report})
+            | {"parts": {"body": PART.model_dump(mode="json")}}
+        ),
         health=running,
     )
 
@@ -238,6 +245,10 @@ def test_status_is_as_the_schema_says(status: StatusBoard) -> None:
     assert set(message["last_switch"]["top"]) == list_keys("switch")
     assert set(message["offline"]["side"]) == list_keys("absence")
     assert set(message["parts"]["body"]) == list_keys("part")
+    source = message["sources"]["top"]
+    assert set(source) == list_keys("source")
+    assert set(source["settings"][0]) == list_keys("read_back")
+    assert set(source["ptp"]) == list_keys("ptp")
     assert complaints("status", message | {"state": "IDLE"})
 
 

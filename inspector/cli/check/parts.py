@@ -11,6 +11,7 @@ from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
 from inspector.config import Camera, Recipe, Station
 from inspector.errors import ConfigError, DriverError, InspectorError
+from inspector.sources.report import CameraReport
 from inspector.types import Fallback
 
 _FIX_RECIPE = "restore the folder as it was written, or make it again: inspector train, calibrate, golden"
@@ -224,10 +225,21 @@ def _check_sources(station: Station, daemon: int | None) -> list[Finding]:
             continue
         try:
             source.connect()
-            findings.append(Finding(what, f"{settings.type}: available"))
+            findings.append(Finding(what, f"{settings.type}: available{_describe(source.report())}"))
         except InspectorError as error:
             fix = "check its power and network, its name, and that no other program has it open"
             findings.append(Finding(what, problem=str(error), fix=fix))
         finally:
             source.close()
     return findings
+
+
+def _describe(report: CameraReport | None) -> str:
+    """The settings that a camera has now, each as it was read back, and what was asked where it rounded."""
+    if report is None or not report.settings:
+        return ""
+    shown = (
+        f"{each.name} {each.found}" + (f" (asked for {each.asked})" if each.is_rounded else "")
+        for each in report.settings
+    )
+    return "; " + ", ".join(shown)

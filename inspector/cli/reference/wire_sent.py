@@ -140,7 +140,10 @@ def define_status() -> dict[str, Schema]:
         "published_utc_ns": {"description": "When it was sent, in nanoseconds since 1970."} | TIME,
     }
     return {
-        "status": define("Sent every 0.4 s.", properties | _list_changes() | _list_offline() | {"parts": parts}),
+        "status": define(
+            "Sent every 0.4 s.",
+            properties | _list_changes() | _list_offline() | _list_sources() | {"parts": parts},
+        ),
         "recipe_in_use": define("A recipe that judges a camera.", {
             "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,
             "recipe_sha256": {"description": RESULT["recipe_sha256"]} | TEXT,
@@ -156,6 +159,41 @@ def define_status() -> dict[str, Schema]:
             "cameras": {"description": "Those that see it.", "type": "array", "items": TEXT},
             "by": {"description": "The id that its views share.", "enum": ["part_id", "trigger_id"]},
             "window_ms": {"description": "From its first view to its verdict.", "type": "integer", "minimum": 1},
+        }),
+        "source": define("A GenICam camera as it was last found.", {
+            "is_connected": {"description": "It is open now.", "type": "boolean"},
+            "settings": {
+                "description": "All that were written, in their order, when it was last found. What follows a "
+                "`…Selector` holds for that selection.",
+                "type": "array", "items": refer("read_back"),
+            },
+            "read_utc_ns": {"description": "When they were read back, in nanoseconds since 1970; 0: never."} | TIME,
+            "triggers_missed": {
+                "description": "Triggers that the camera missed, by its own count, while it was connected, since the "
+                "start; null: it is not asked (missed_trigger_counter).",
+                "type": ["integer", "null"], "minimum": 0,
+            },
+            "ptp": {"description": "Its clock; null: it is not asked (ptp), or not connected."}
+            | or_null(refer("ptp")),
+            "is_dated_by_ptp": {
+                "description": "The time of capture of its last frame is PTP's; else this machine mapped it.",
+                "type": "boolean",
+            },
+        }),
+        "read_back": define("A setting, in the camera's own words.", {
+            "name": {"description": "The camera's, of the feature."} | TEXT,
+            "asked": {"description": "What was written."} | TEXT,
+            "found": {"description": "What was read afterwards."} | TEXT,
+            "differs": {
+                "description": "By more than a camera may round: then it is not used.", "type": "boolean",
+            },
+        }),
+        "ptp": define("A camera's clock under IEEE 1588.", {
+            "state": {"description": "As the camera calls it; Slave: it follows a master."} | TEXT,
+            "offset_ns": {
+                "description": "The camera's own measure of how far it is from its master; null: it does not say.",
+                "type": ["integer", "null"],
+            },
         }),
         "absence": define("A camera that is offline.", {
             "since_utc_ns": {"description": "Since when, in nanoseconds since 1970."} | TIME,
@@ -196,6 +234,11 @@ def _list_offline() -> dict[str, Schema]:
     """What the status and the answers to `offline` and `online` have in common."""
     absent = {"description": "The cameras that are offline.", "type": "object"}
     return {"offline": absent | {"additionalProperties": refer("absence")}}
+
+
+def _list_sources() -> dict[str, Schema]:
+    known = {"description": "Cameras of the kinds gige, pylon and genicam.", "type": "object"}
+    return {"sources": known | {"additionalProperties": refer("source")}}
 
 
 def _list_steps() -> dict[str, Schema]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Outcome
 from inspector.service.orders.parts import Decided
 from inspector.service.telemetry.health import Health
+from inspector.sources.report import CameraReport
 from inspector.types import SCHEMA, Result, Verdict
 
 _OF_LEAD = ("score", "threshold", "recipe_id", "recipe_sha256", "model_sha256")
@@ -115,6 +116,11 @@ class StatusBoard:
             "published_utc_ns": time.time_ns(),
             **self._more(),
         }
+
+
+def describe_sources(reports: Mapping[str, CameraReport]) -> dict[str, Any]:
+    """For the status: each camera as its source last found it, with every setting written and read back."""
+    return {"sources": {camera: asdict(each) for camera, each in reports.items()}}
 
 
 def _compact(wire: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,14 @@ ROWS = (
         "none came after one.",
         {**_CAMERA, "cause": LOSSES},
     ),
+    Row(
+        "triggers_missed_total", "counter",
+        "Triggers that a camera missed, by its own count (missed_trigger_counter).", _OF_CAMERA,
+    ),
+    Row(
+        "camera_ptp_locked", "gauge", "1 while the clock of a connected camera with `ptp: true` follows a master.",
+        _OF_CAMERA,
+    ),
     Row("source_reconnects_total", "counter", "How often the source was lost or not available.", _CAMERA),
     Row(
         "stage_duration_seconds", "histogram",

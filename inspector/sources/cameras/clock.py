@@ -6,6 +6,9 @@ from collections import deque
 
 _WINDOW = 200
 """Images from which the two clocks' distance is taken: a drift of 100 ppm moves it by 1 ms in 10 s."""
+_TAI_NS = 37_000_000_000
+"""How far PTP's own time is ahead of UTC since 2017; masters that were told so send UTC."""
+_FURTHEST_NS = 1_000_000_000
 _LAST_16_BIT = 65_535
 _MOST_MISSING = 10_000
 """A larger step back is a camera that counts anew, not a number that wrapped."""
@@ -26,6 +29,18 @@ class DeviceClock:
         distance = now_ns - device_ns
         self._distances.append(distance)
         return distance - min(self._distances)
+
+
+def choose_time_ns(ptp_ns: int, mapped_ns: int) -> int | None:
+    """A capture in UTC by a camera's clock that PTP keeps, where it fits this machine's; None: it does not.
+
+    `mapped_ns` is `DeviceClock`'s, which is late at most. A time after it would make a frame younger than it is, and
+    one far before it is of a master that has another time than this machine.
+    """
+    for ahead_ns in (0, _TAI_NS):
+        if 0 <= mapped_ns - (ptp_ns - ahead_ns) <= _FURTHEST_NS:
+            return ptp_ns - ahead_ns
+    return None
 
 
 class BlockCounter:

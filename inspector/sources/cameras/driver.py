@@ -11,6 +11,7 @@ from inspector.codec import Pixels
 from inspector.errors import BadFrameError, NotConnectedError
 from inspector.sources.cameras.pixels import ALIASES, Content, read_pixels
 from inspector.sources.cameras.settings import NAMES, OPTIONAL, FeatureValue
+from inspector.sources.report import ReadBack
 from inspector.types import PixelFormat
 
 _PLACE = re.compile(r" : \w+Exception thrown.*$", re.DOTALL)
@@ -74,6 +75,13 @@ class Driver(Protocol):
             NotConnectedError: the camera refuses it.
         """
 
+    def execute(self, name: str) -> None:
+        """Give it a command.
+
+        Raises:
+            NotConnectedError: the camera refuses it.
+        """
+
     def start(self) -> None:
         """Begin to deliver.
 
@@ -104,17 +112,22 @@ def strip_place(message: str) -> str:
     return _PLACE.sub("", message)
 
 
-def apply_features(driver: Driver, features: Iterable[tuple[str, FeatureValue]]) -> None:
-    """Write all in their order, then read all back.
+def find_feature(driver: Driver, name: str) -> str | None:
+    """What the camera calls a feature, see `NAMES`; None: it has none."""
+    return next((each for each in NAMES.get(name, (name,)) if driver.has_feature(each)), None)
+
+
+def apply_features(driver: Driver, features: Iterable[tuple[str, FeatureValue]]) -> tuple[ReadBack, ...]:
+    """Write all in their order, then read all back; what is selected in the end is what they selected last.
 
     Raises:
-        NotConnectedError: a feature is not there, or refused, or has another value afterwards; says which.
+        NotConnectedError: a feature is not there, or refused, or a selector has another value afterwards; says which.
     """
     selected: dict[str, FeatureValue] = {}
     written: dict[tuple[str, tuple[tuple[str, FeatureValue], ...]], FeatureValue] = {}
     for name, asked in features:
         value = asked
-        found = next((each for each in NAMES.get(name, (name,)) if driver.has_feature(each)), None)
+        found = find_feature(driver, name)
         if found is None:
             if OPTIONAL.get(name) == value:
                 continue
@@ -125,23 +138,34 @@ def apply_features(driver: Driver, features: Iterable[tuple[str, FeatureValue]])
             _select(driver, selected, found, value)
         else:
             _write(driver, found, value)
-            written[found, tuple(selected.items())] = value
+        written[found, tuple(selected.items())] = value
+    last = dict(selected)
+    read = []
     for (name, selection), value in written.items():
-        for selector, choice in selection:
-            if selected[selector] != choice:
-                _select(driver, selected, selector, choice)
-        _check(driver, name, value)
+        _select_all(driver, selected, selection)
+        read.append(_read_back(driver, name, value))
+    _select_all(driver, selected, last.items())
+    return tuple(read)
+
+
+def _select_all(
+    driver: Driver, selected: dict[str, FeatureValue], selection: Iterable[tuple[str, FeatureValue]]
+) -> None:
+    for selector, choice in selection:
+        if selected[selector] != choice:
+            _select(driver, selected, selector, choice)
 
 
 def _select(driver: Driver, selected: dict[str, FeatureValue], name: str, value: FeatureValue) -> None:
     _write(driver, name, value)
-    _check(driver, name, value)
+    if (got := _read_back(driver, name, value)).differs:
+        raise NotConnectedError(f"{name}: asked for {got.asked}, the camera has {got.found}")
     selected[name] = value
 
 
-def _check(driver: Driver, name: str, value: FeatureValue) -> None:
-    if not _is_same(value, got := driver.read_feature(name)):
-        raise NotConnectedError(f"{name}: asked for {_to_text(value)}, the camera has {got}")
+def _read_back(driver: Driver, name: str, value: FeatureValue) -> ReadBack:
+    found = driver.read_feature(name)
+    return ReadBack(name, _to_text(value), found, not _is_same(value, found))
 
 
 def _write(driver: Driver, name: str, value: FeatureValue) -> None:

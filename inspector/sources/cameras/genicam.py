@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import queue
 import time
@@ -11,10 +12,12 @@ from collections.abc import Iterator, Mapping
 
 from inspector.errors import NotConnectedError
 from inspector.sources.base import RUN, Unanswering, build_frame
-from inspector.sources.cameras.clock import BlockCounter, DeviceClock
+from inspector.sources.cameras.clock import BlockCounter, DeviceClock, choose_time_ns
 from inspector.sources.cameras.driver import Driver, Grabbed, apply_features
 from inspector.sources.cameras.pixels import ALIASES, FORMATS
 from inspector.sources.cameras.settings import GenicamSettings, list_features
+from inspector.sources.cameras.watch import CameraWatch
+from inspector.sources.report import CameraReport
 from inspector.types import Frame, PixelFormat
 
 
@@ -38,6 +41,9 @@ class GenicamSource(Unanswering):
         self._simulated = simulated
         self._is_open = False
         self._blocks, self._clock = BlockCounter(), DeviceClock()
+        self._watch = CameraWatch(camera, settings, driver)
+        self._read_back = CameraReport(is_connected=False)
+        self._is_dated_by_ptp = False
         self._last_frame = 0.0
         self._is_overdue = False
         self._fired: float | None = None  # when, of a software trigger whose frame has not come
@@ -58,13 +64,30 @@ class GenicamSource(Unanswering):
         with self._naming():
             self._driver.open()
             self._is_open = True
-            apply_features(self._driver, list_features(self._settings))
+            self._apply_settings()
             self._check_format()
+            self._watch.begin()
             self._driver.start()
         self._blocks, self._clock = BlockCounter(), DeviceClock()
         self._last_frame = time.monotonic()
         self._fired, self._next_trigger, self._is_overdue = None, 0.0, False
         self._asked, self._trigger_id = queue.SimpleQueue(), None  # those of before are answered NO_FRAME
+
+    def _apply_settings(self) -> None:
+        settings = apply_features(self._driver, list_features(self._settings))
+        self._read_back = CameraReport(is_connected=True, settings=settings, read_utc_ns=time.time_ns())
+        if self._read_back.differences:
+            raise NotConnectedError("; ".join(self._read_back.differences))
+
+    def report(self) -> CameraReport:
+        """See `Source`."""
+        return dataclasses.replace(
+            self._read_back,
+            is_connected=self._is_open,
+            triggers_missed=self._watch.triggers_missed,
+            ptp=self._watch.ptp if self._is_open else None,
+            is_dated_by_ptp=self._is_dated_by_ptp,
+        )
 
     def _check_format(self) -> None:
         name = self._driver.read_feature("PixelFormat")
@@ -78,6 +101,7 @@ class GenicamSource(Unanswering):
         with self._naming():
             if self._is_overdue:  # its image may still come, and must not be taken for that of the next trigger
                 raise NotConnectedError("a software trigger was not answered")
+            self._look()
             if self._settings.trigger == "software":
                 timeout_s = self._fire_when_due(timeout_s)
             grabbed = self._fire_when_asked(timeout_s) if self._is_idle else None
@@ -105,6 +129,16 @@ class GenicamSource(Unanswering):
             self._driver.fire()
             self._fired = time.monotonic()
         return stray
+
+    def _look(self) -> None:
+        was_locked = self._is_locked
+        self._watch.look_when_due()
+        if was_locked != self._is_locked:
+            self._clock = DeviceClock()  # a clock that is locked, or let go, may have leapt
+
+    @property
+    def _is_locked(self) -> bool:
+        return self._watch.ptp is not None and self._watch.ptp.is_locked
 
     def _fire_when_due(self, timeout_s: float) -> float:
         """How long to wait for an image: no longer than until the next trigger is due."""
@@ -138,9 +172,8 @@ class GenicamSource(Unanswering):
 
     def _build_frame(self, grabbed: Grabbed | None, error: str | None = None) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
-        captured_utc_ns = 0
-        if grabbed is not None and grabbed.device_ns:
-            captured_utc_ns = now_utc_ns - self._clock.compute_age_ns(grabbed.device_ns, now_ns)
+        device_ns = 0 if grabbed is None else grabbed.device_ns
+        captured_utc_ns = self._date(device_ns, now_ns, now_utc_ns) if device_ns else 0
         return build_frame(
             self.name,
             f"{self.name}-{RUN}-{next(self._numbers)}",
@@ -153,6 +186,12 @@ class GenicamSource(Unanswering):
             simulated=self._simulated,
             error=error,
         )
+
+    def _date(self, device_ns: int, now_ns: int, now_utc_ns: int) -> int:
+        mapped_ns = now_utc_ns - self._clock.compute_age_ns(device_ns, now_ns)
+        ptp_ns = choose_time_ns(device_ns, mapped_ns) if self._is_locked else None
+        self._is_dated_by_ptp = ptp_ns is not None
+        return mapped_ns if ptp_ns is None else ptp_ns
 
     def _name_trigger(self) -> str | None:
         """The trigger that asked for the frame at hand, by the order they came in."""

@@ -128,6 +128,11 @@ class GentlDriver:
         with _translating(f"{name}: "):
             return str(self._nodes.get_node(name).to_string())
 
+    def execute(self, name: str) -> None:
+        """See `Driver`."""
+        with _translating(f"{name}: "):
+            self._nodes.get_node(name).execute()
+
     def start(self) -> None:
         """See `Driver`."""
         with _translating():

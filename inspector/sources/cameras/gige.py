@@ -127,6 +127,11 @@ class GigeDriver:
         with _translating(f"{name}: "):
             return str(self._camera.get_device().get_feature(name).get_value_as_string())
 
+    def execute(self, name: str) -> None:
+        """See `Driver`."""
+        with _translating(f"{name}: "):
+            self._camera.get_device().get_feature(name).execute()
+
     def start(self) -> None:
         """See `Driver`."""
         aravis = load_aravis()
@@ -164,9 +169,9 @@ class GigeDriver:
         aravis = load_aravis()
         deadline = time.monotonic() + timeout_s
         buffer = self._stream.timeout_pop_buffer(max(1, int((deadline - time.monotonic()) * 1e6)))
+        if self._is_lost:  # one that sends on may be another program's now, with its settings
+            raise NotConnectedError("it does not answer any more: unplugged, without power, or taken over")
         if buffer is None:
-            if self._is_lost:
-                raise NotConnectedError("it does not answer any more: unplugged, without power, or taken over")
             return None
         try:
             return _read(aravis, buffer)

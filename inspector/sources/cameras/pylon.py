@@ -107,6 +107,11 @@ class PylonDriver:
         with _translating(f"{name}: "):
             return str(self._get(name).ToString())
 
+    def execute(self, name: str) -> None:
+        """See `Driver`."""
+        with _translating(f"{name}: "):
+            self._get(name).Execute()
+
     def start(self) -> None:
         """See `Driver`."""
         from pypylon import pylon

@@ -50,6 +50,10 @@ class RemoteDriver:
         """See `Driver`."""
         return str(self._call("read_feature", name))
 
+    def execute(self, name: str) -> None:
+        """See `Driver`."""
+        self._call("execute", name)
+
     def start(self) -> None:
         """See `Driver`."""
         self._call("start")

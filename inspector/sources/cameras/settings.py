@@ -72,6 +72,11 @@ class GenicamSettings(SourceSettings):
     """From the trigger to the exposure, in microseconds."""
     trigger_period_s: Annotated[float, Field(gt=0)] = 1.0
     """Time between two software triggers, in seconds; the next one waits for the frame of the one before."""
+    missed_trigger_counter: Annotated[str, Field(min_length=1)] | None = None
+    """Feature that counts triggers which came while the camera could take no image, such as `CounterValue`. It is read
+    each second, under the selectors that `features` end with. null: none is read."""
+    ptp: bool = False
+    """true: the camera's clock follows a PTP master (IEEE 1588; GigE). false: it is left as it is."""
     features: dict[str, FeatureValue] = {}  # noqa: RUF012 (pydantic copies it)
     """Any other GenICam feature, by the name that the camera gives it; written in this order, before exposure and
     trigger."""
@@ -120,6 +125,8 @@ def list_features(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue
     if settings.frame_rate is not None:
         yield "AcquisitionFrameRateEnable", True
         yield "AcquisitionFrameRate", settings.frame_rate
+    if settings.ptp:
+        yield "PtpEnable", True
     yield from _list_trigger(settings)
 
 
@@ -160,6 +167,10 @@ NAMES = {
     "AcquisitionFrameRate": ("AcquisitionFrameRate", "AcquisitionFrameRateAbs"),
     "BalanceRatio": ("BalanceRatio", "BalanceRatioAbs"),
     "TriggerDelay": ("TriggerDelay", "TriggerDelayAbs"),
+    "PtpEnable": ("PtpEnable", "GevIEEE1588"),
+    "PtpStatus": ("PtpStatus", "GevIEEE1588Status"),
+    "PtpDataSetLatch": ("PtpDataSetLatch", "GevIEEE1588DataSetLatch"),
+    "PtpOffsetFromMaster": ("PtpOffsetFromMaster", "GevIEEE1588OffsetFromMaster"),
 }
 """Names of before SFNC 2.0 that older cameras have."""
 OPTIONAL: Mapping[str, FeatureValue] = {

@@ -99,6 +99,8 @@ AGES: list[tuple[dict[str, Any], str, str]] = [
     ({"max_age_ms": None, "source": FOLDER}, "WARN", "null: a frame is judged"),
     ({"source": FOLDER}, "WARN", "files have no capture time"),
     ({"max_age_ms": 300, "source": FOLDER}, "FAIL", "300: every frame will be answered ERROR STALE"),
+    ({"max_age_ms": 300, "source": FOLDER | {"recorded": True}}, "ok", "300 ms; "),
+    ({"source": FOLDER | {"recorded": True}}, "ok", "2000 ms; "),
     ({"source": {"type": "imagezmq"}}, "WARN", "imagezmq's own messages have no capture time"),
     ({"max_age_ms": 300, "source": {"type": "imagezmq"}}, "ok", "300 ms; "),
 ]

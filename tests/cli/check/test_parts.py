@@ -8,9 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from inspector.cli.check.parts import _check_device, _check_engines, check_offline, check_views
+from inspector.cli.check.parts import _check_device, _check_engines, _check_sources, check_offline, check_views
 from inspector.config import Station
 from inspector.device import Driver
+from inspector.sources.cameras.genicam import GenicamSource
+from inspector.sources.cameras.pylon import PylonSettings
+from inspector.testing.fake_camera import FakeCamera
 from inspector.types import Fallback
 
 
@@ -88,3 +91,14 @@ def test_engine_that_is_slower_than_need_be_is_a_warning_with_what_to_do(
         assert finding.result == "WARN"
         assert finding.problem == "fp32, an engine, no golden frames: slower than this machine would allow"
         assert finding.fix == fallback.explanation != ""
+
+
+def test_settings_that_a_camera_has_are_shown_as_they_were_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = FakeCamera({"ExposureTime": "100.4", "Width": "0", "Gain": "2"}, ("ExposureTime", "Gain"))
+    build = lambda settings, name: GenicamSource(name, settings, camera)  # noqa: E731
+    monkeypatch.setattr(PylonSettings, "build", build)
+    source = {"type": "pylon", "exposure_us": 100, "width": 64, "gain": 2}
+    station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": {"source": source}}})
+    (finding,) = _check_sources(station, None)
+    assert finding.result == "ok"
+    assert finding.detail == "pylon: available; Width 64, ExposureTime 100.4 (asked for 100.0), Gain 2, TriggerMode Off"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inspector.sources.cameras.clock import BlockCounter, DeviceClock
+from inspector.sources.cameras.clock import BlockCounter, DeviceClock, choose_time_ns
 
 MS = 1_000_000
 
@@ -41,3 +41,20 @@ def test_clocks_that_drift_apart_are_followed() -> None:
     for n in range(1000):  # the camera's is 0.1 % slow
         age_ns = clock.compute_age_ns(n * 39_960_000, n * 40 * MS)
     assert age_ns < 9 * MS
+
+
+@pytest.mark.parametrize(
+    ("ptp_ms", "chosen_ms"),
+    [
+        (99_990, 99_990),
+        (99_990 + 37_000, 99_990),  # TAI
+        (100_000, 100_000),
+        (100_001, None),  # would make the frame younger
+        (99_000, 99_000),
+        (98_999, None),  # another time than this machine's
+        (5, None),
+    ],
+)
+def test_time_of_ptp_is_taken_only_where_it_makes_a_frame_no_younger(ptp_ms: int, chosen_ms: int | None) -> None:
+    chosen = choose_time_ns(ptp_ms * MS, 100_000 * MS)
+    assert chosen == (None if chosen_ms is None else chosen_ms * MS)

@@ -13,6 +13,8 @@ from inspector.errors import NotConnectedError
 from inspector.sources.cameras.driver import apply_features, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
+from inspector.sources.cameras.settings import FeatureValue
+from inspector.sources.report import Ptp, ReadBack
 from inspector.testing.fake_camera import FakeCamera, make_image
 from inspector.types import Frame, PixelFormat, Reason
 from tests.sources.contract import HW, SourceContract
@@ -109,8 +111,44 @@ def test_camera_is_not_used_when_it_has_not_what_was_asked_for(
     assert not camera.is_open
 
 
-def test_value_that_the_camera_rounded_is_taken() -> None:
-    apply_features(FakeCamera({"ExposureTime": "100.4"}, ("ExposureTime",)), [("ExposureTime", 100.0)])
+def test_value_that_the_camera_rounded_is_taken_and_told() -> None:
+    (told,) = apply_features(FakeCamera({"ExposureTime": "100.4"}, ("ExposureTime",)), [("ExposureTime", 100.0)])
+    assert told == ReadBack("ExposureTime", "100.0", "100.4", differs=False)
+
+
+def test_all_settings_that_a_camera_did_not_take_are_named_at_once_and_reported() -> None:
+    camera = FakeCamera({"Lines": "512", "Gamma": "1", "Lamp": "0"}, ("Lines", "Lamp"))
+    source = make(camera, features={"Lines": 640, "Gamma": 2, "Lamp": 3})
+    words = ("Lines: asked for 640, the camera has 512", "Lamp: asked for 3, the camera has 0")
+    with pytest.raises(NotConnectedError, match=f"^camera top: {'; '.join(words)}$"):
+        source.connect()
+    report = source.report()
+    assert (report.is_connected, report.differences) == (False, words)
+    assert ReadBack("Gamma", "2", "2", differs=False) in report.settings
+
+
+def test_what_features_selected_last_stays_selected() -> None:
+    camera = FakeCamera({"LineSelector": "", "Delay": "0"})
+    choices: list[tuple[str, FeatureValue]] = [("LineSelector", "Line1"), ("Delay", 1), ("LineSelector", "Line2")]
+    told = apply_features(camera, choices)
+    assert [each.name for each in told] == ["LineSelector", "Delay", "LineSelector"]
+    assert camera.features["LineSelector"] == "Line2"
+
+
+def test_clock_that_leaps_when_ptp_locks_makes_no_frame_old() -> None:
+    camera = FakeCamera({"PtpEnable": "false", "PtpStatus": "Uncalibrated"})
+    source = connected(camera, ptp=True)
+    camera.images.append(make_image(1, device_ns=10**18))
+    assert source.read(0.01) is not None
+    camera.features["PtpStatus"] = "Slave"
+    source._watch._due = 0.0
+    camera.images.append(make_image(2, device_ns=10**9))  # a time that is not this machine's
+    frame = source.read(0.01)
+    assert frame is not None
+    assert frame.received_utc_ns - frame.captured_utc_ns == 0
+    assert (source.report().ptp, source.report().is_dated_by_ptp) == (Ptp("Slave", None), False)
+    source.close()
+    assert source.report().ptp is None
 
 
 def test_settings_are_written_again_when_the_camera_comes_back() -> None:

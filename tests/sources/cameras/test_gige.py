@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from inspector.sources.base import Source
 from inspector.sources.cameras import gige as module
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.gige import GigeDriver, GigeSettings, load_aravis
+from inspector.sources.report import Ptp
 from inspector.types import Frame, PixelFormat
 from tests.sources.contract import HW, WAIT_S, SourceContract
 
@@ -221,6 +224,101 @@ def test_image_is_damaged_when_the_library_says_so_though_all_bytes_are_there() 
     assert (grabbed.block_id, grabbed.pixels, grabbed.error) == (7, None, "image damaged: missing-packets")
     buffer.get_status = lambda: aravis.BufferStatus.SUCCESS
     assert module._read(aravis, buffer).pixels.shape == (3, 4)  # type: ignore[union-attr]
+
+
+MORE_FEATURES = """
+    <Boolean Name="PtpEnable"><pValue>PtpEnableRegister</pValue></Boolean>
+    <Integer Name="CounterValue"><pValue>CounterRegister</pValue></Integer>
+    <Integer Name="PtpOffsetFromMaster"><pValue>PtpOffsetRegister</pValue></Integer>
+    <Command Name="PtpDataSetLatch"><pValue>PtpLatchRegister</pValue><CommandValue>1</CommandValue></Command>
+    <Enumeration Name="PtpStatus">
+      <EnumEntry Name="Initializing"><Value>0</Value></EnumEntry>
+      <EnumEntry Name="Slave"><Value>9</Value></EnumEntry>
+      <pValue>PtpStatusRegister</pValue>
+    </Enumeration>
+"""
+"""Which the fake has not: on words of its memory that it does not use."""
+WORDS = {"PtpEnable": 0x500, "Counter": 0x504, "PtpOffset": 0x508, "PtpLatch": 0x50C, "PtpStatus": 0x510}
+WORD = """
+    <IntReg Name="{name}Register"><Address>{address}</Address><Length>4</Length><AccessMode>RW</AccessMode>
+      <pPort>Device</pPort><Sign>Unsigned</Sign><Endianess>BigEndian</Endianess></IntReg>
+"""
+
+
+@pytest.fixture
+def able_camera(tmp_path: Path) -> Iterator[FakeGige]:
+    """The fake with a counter and a clock that PTP may keep."""
+    plain = FakeGige()
+    driver = GigeDriver(GigeSettings(type="gige", device=ADDRESS))
+    driver.open()
+    description, _ = driver._camera.get_device().get_genicam_xml()
+    driver.close()
+    plain.kill()
+    words = "".join(WORD.format(name=name, address=hex(address)) for name, address in WORDS.items())
+    path = tmp_path / "camera.xml"
+    path.write_text(description.replace("</RegisterDescription>", f"{MORE_FEATURES}{words}</RegisterDescription>"))
+    made = FakeGige("-g", str(path))
+    yield made
+    made.kill()
+
+
+def wait_for(source: GenicamSource, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        source.read(0.1)
+
+
+@needs_camera
+def test_settings_are_reported_as_they_were_read_back_after_a_loss_of_power_too(camera: FakeGige, connect: Any) -> None:
+    source = connect(exposure_us=5000.0, gain=3)
+    before = source.report()
+    found = {each.name: (each.asked, each.found, each.differs) for each in before.settings}
+    assert found["Width"] == ("64", "64", False)
+    assert found["GainRaw"] == ("3", "3", False)
+    assert float(found["ExposureTimeAbs"][1]) == 5000
+    camera.kill()
+    with pytest.raises(NotConnectedError, match="it does not answer any more"):
+        wait_for(source, lambda: False)
+    gone = source.report()
+    assert (gone.is_connected, gone.settings) == (False, before.settings)
+    camera.start()
+    with contextlib.closing(GigeDriver(GigeSettings(type="gige", device=ADDRESS))) as driver:
+        driver.open()
+        assert driver.read_feature("Width") != "64", "it must have lost its settings"
+    source.connect()
+    after = source.report()
+    assert (after.is_connected, after.settings) == (True, before.settings)
+    assert after.read_utc_ns > before.read_utc_ns
+
+
+@needs_camera
+def test_missed_triggers_are_counted_from_the_camera_s_own_counter(able_camera: FakeGige, connect: Any) -> None:
+    source = connect(missed_trigger_counter="CounterValue", features={"CounterValue": 7})
+    assert source.report().triggers_missed == 0
+    source._driver.write_feature("CounterValue", "9")
+    wait_for(source, lambda: source.report().triggers_missed == 2)
+    source._driver.write_feature("CounterValue", "1")  # it began anew
+    wait_for(source, lambda: source.report().triggers_missed == 3)
+
+
+@needs_camera
+def test_camera_without_the_counter_is_not_used(camera: FakeGige, connect: Any) -> None:
+    with pytest.raises(NotConnectedError, match=r"^camera top: CounterValue: the camera has no such feature"):
+        connect(missed_trigger_counter="CounterValue")
+
+
+@needs_camera
+def test_ptp_is_switched_on_and_its_state_reported(able_camera: FakeGige, connect: Any) -> None:
+    source = connect(ptp=True, features={"PtpOffsetFromMaster": 120})
+    assert source._driver.read_feature("PtpEnable") in {"1", "true"}
+    assert source._driver.read_feature("PtpLatchRegister") == "1"
+    assert source.report().ptp == Ptp("Initializing", 120)
+    take(source)
+    assert not source.report().is_dated_by_ptp
+    source._driver.write_feature("PtpStatus", "Slave")
+    wait_for(source, lambda: source.report().ptp == Ptp("Slave", 120))
+    wait_for(source, lambda: source.report().is_dated_by_ptp)  # the fake's clock is this machine's
 
 
 class GigeRig:

@@ -1,0 +1,89 @@
+"""What a running camera is asked each second: how many triggers it missed, and whether PTP keeps its clock."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from inspector.errors import NotConnectedError
+from inspector.sources.cameras.driver import Driver, find_feature
+from inspector.sources.cameras.settings import GenicamSettings
+from inspector.sources.report import Ptp
+
+logger = logging.getLogger(__name__)
+
+_PERIOD_S = 1.0
+
+
+class CameraWatch:
+    """Asks for what the settings name, and nothing else. Used by the thread that reads the camera.
+
+    Attributes:
+        triggers_missed: while it was connected, since the source was built; None: no counter is named.
+        ptp: as it was last; None: not asked for.
+    """
+
+    def __init__(self, camera: str, settings: GenicamSettings, driver: Driver) -> None:
+        self.triggers_missed: int | None = None if settings.missed_trigger_counter is None else 0
+        self.ptp: Ptp | None = None
+        self._camera = camera
+        self._counter = settings.missed_trigger_counter
+        self._has_ptp = settings.ptp
+        self._driver = driver
+        self._count: int | None = None
+        self._due = 0.0
+
+    def begin(self) -> None:
+        """The camera was opened: from here on its counter is followed.
+
+        Raises:
+            NotConnectedError: it has not what is asked.
+        """
+        self._count = None
+        if self._has_ptp:
+            self._latch, self._offset = (
+                find_feature(self._driver, name) for name in ("PtpDataSetLatch", "PtpOffsetFromMaster")
+            )
+            self._state = find_feature(self._driver, "PtpStatus")
+            if self._state is None:
+                raise NotConnectedError("PtpStatus: the camera has no such feature")
+        if self._counter is not None and not self._driver.has_feature(self._counter):
+            raise NotConnectedError(f"{self._counter}: the camera has no such feature")
+        self._due = 0.0
+        self.look_when_due()
+
+    def look_when_due(self) -> None:
+        """Ask, once in a second.
+
+        Raises:
+            NotConnectedError: it does not answer, or not with a number.
+        """
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + _PERIOD_S
+        if self._counter is not None:
+            self._follow(self._counter)
+        if self._has_ptp:
+            self.ptp = self._read_ptp()
+
+    def _follow(self, counter: str) -> None:
+        last, self._count = self._count, self._read_number(counter)
+        if last is None:
+            return
+        new = self._count - last if self._count >= last else self._count  # below: it began anew
+        if new:
+            self.triggers_missed = (self.triggers_missed or 0) + new
+            logger.warning("camera %s: %d trigger(s) missed, says its counter", self._camera, new)
+
+    def _read_ptp(self) -> Ptp:
+        if self._latch is not None:  # else some go on showing what was true when it was last latched
+            self._driver.execute(self._latch)
+        offset_ns = None if self._offset is None else self._read_number(self._offset)
+        return Ptp(self._driver.read_feature(self._state or ""), offset_ns)
+
+    def _read_number(self, name: str) -> int:
+        text = self._driver.read_feature(name)
+        try:
+            return int(float(text))
+        except ValueError:
+            raise NotConnectedError(f"{name}: must be a number, the camera has {text}") from None
