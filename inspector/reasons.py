@@ -30,6 +30,7 @@ class Reason(IntEnum):
     IMAGE_HEALTH = 23
     UNLIKE_GOOD = 24
     TRIGGER_MISMATCH = 25
+    LINES_MISSING = 26
     INFERENCE_FAULT = 30
     NOT_FINITE = 31
     OUT_OF_MEMORY = 32
@@ -110,6 +111,13 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "The frame's trigger is not open (never told, answered already, or it has its frame), cannot be told, or is "
         "for another part. Only cameras with `triggers` have it.",
         "The result's `message` says which. Give each trigger an id of its own, and a `timeout_ms` the camera keeps.",
+    ),
+    Reason.LINES_MISSING: Meaning(
+        Verdict.ERROR,
+        "Lines of a web were lost, damaged or too few for a frame, and lines before them were not judged. Only cameras "
+        "with `line_scan` have it.",
+        "The result's `message` says why, its `web` which lines: look at the camera, its cable, the network and the "
+        "encoder. Inspect that stretch again.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from inspector.sources.registry import AnySource
+from inspector.sources.settings import LineScan
 from inspector.sources.zmq import ZmqSettings
 from inspector.strict.base import Strict
 
@@ -43,6 +44,9 @@ class Camera(Strict):
     is about to come. A frame whose trigger is not open is answered ERROR TRIGGER_MISMATCH. null: the trigger ids of
     frames are handed on, whatever they are.
     """
+    line_scan: LineScan | None = None
+    """Its pictures are strips of a web, of any number of lines, and are put together to frames that overlap. null: they
+    are frames."""
     simulated: bool = False
     """true: its frames show no real parts. Results say so, and `inspector.client` lets no part through for them."""
 
@@ -55,6 +59,20 @@ class Camera(Strict):
                 f"software needs a source of type zmq or imagezmq, whose program is told, got {source.type}"
             )
         return triggers
+
+    @field_validator("line_scan")
+    @classmethod
+    def _fits_source(cls, line_scan: LineScan | None, info: ValidationInfo) -> LineScan | None:
+        if line_scan is None:
+            return None
+        if info.data.get("triggers") is not None:
+            raise ValueError("must be null where triggers is set: frames of a web have no trigger")
+        source = info.data.get("source")  # missing where it is at fault
+        if line_scan.numbered and source is not None and not source.numbers_frames:
+            raise ValueError(
+                f"numbered must be false with a source of type {source.type}, which does not tell lost frames"
+            )
+        return line_scan
 
     @property
     def age_limit_ms(self) -> int | None:

@@ -89,7 +89,7 @@ def test_frames_on_record_are_not_replayed_again_and_files_that_are_gone_are_for
     memory.versions["000009-other.png"] = FileVersion(1, 1)
     first = replay(ReplaySource("top", folder, memory=memory))
     assert memory.versions == {}
-    (file,) = [frame.file for frame in first if frame.frame_id == "id-0"]
+    ((file,),) = [frame.files for frame in first if frame.frame_id == "id-0"]
     assert file is not None
     assert file.version is not None
     memory.versions[file.name] = file.version

@@ -46,6 +46,7 @@ class Identity:
             simulated=frame.simulated,
             message=outcome.message,
             warn=decision.warn if decision else False,
+            web=frame.web,
             **(judge.identity if judge else {}),
         )
 
