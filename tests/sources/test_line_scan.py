@@ -14,12 +14,15 @@ import pytest
 import zmq
 from pydantic import ValidationError
 
-from inspector.config import Camera
+from inspector.config import Camera, Sockets
 from inspector.errors import NotConnectedError, SourceExhaustedError
 from inspector.sources.base import build_frame
+from inspector.sources.cameras.genicam import GenicamSource
+from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.line_scan import LineScanSource
-from inspector.sources.registry import assemble_lines, build_sources
+from inspector.sources.registry import assemble_lines, build_receiver, build_sources
 from inspector.sources.settings import LineScan
+from inspector.testing.fake_camera import FakeCamera, make_image
 from inspector.types import Frame, PixelFormat, Reason, Web
 from tests.sources.contract import HW, WAIT_S, SourceContract
 from tests.sources.test_contract import FolderRig, ZmqRig
@@ -182,6 +185,45 @@ def test_all_else_is_the_source_s() -> None:
     assert camera.calls == ["connect", "interrupt", "close"]
     assert source.is_busy()
     assert (source.name, source.cameras, source.losses) == ("top", ("top", "side"), {"gap": 0})
+
+
+def test_image_that_a_camera_s_driver_lost_or_found_damaged_is_a_gap() -> None:
+    camera = FakeCamera()
+    settings = PylonSettings(type="pylon")
+    lines = LineScan(frame_lines=96, overlap_lines=0)  # two images
+    source = LineScanSource(GenicamSource("top", settings, camera), {"top": lines})
+    source.connect()
+    images = [make_image(number) for number in (1, 2, 3, 5, 6, 7)]
+    camera.images.extend([*images, make_image(8, error="half"), make_image(9)])
+    frames = read_all(source, 8)
+    assert [(frame.error_reason if frame.error else None) for frame in frames] == [
+        None, Reason.LINES_MISSING, None, Reason.LINES_MISSING,
+    ]  # fmt: skip
+    assert get_lines(frames) == [(0, 96), (96, 144), (144, 240), (240, 288)]
+
+
+def test_encoded_strip_is_decoded_though_it_is_of_another_size_than_the_recipe_s_frames(
+    context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
+) -> None:
+    endpoints = Sockets(frames=f"ipc://{tmp_path}/frames", imagezmq=f"ipc://{tmp_path}/imagezmq")
+    cameras = {"top": make_camera(), "side": Camera()}
+    receiver = build_receiver(cameras, endpoints, context, lambda camera: (8, 4))
+    assert receiver is not None
+    source = assemble_lines(receiver, cameras)
+    source.connect()
+    sender = context.socket(zmq.PUSH)
+    sender.connect(endpoints.frames)
+    png = cv2.imencode(".png", np.zeros((8, 5), np.uint8))[1].tobytes()
+    found = {}
+    for name in cameras:
+        sender.send_multipart([json.dumps({"camera": name, "frame_id": 1, "encoding": "png"}).encode(), png])
+        deadline = time.monotonic() + WAIT_S
+        while name not in found and time.monotonic() < deadline:
+            if (frame := source.read(0.1)) is not None:
+                found[frame.camera] = frame.error_reason if frame.error else None
+    sender.close(linger=0)
+    source.close()
+    assert found == {"top": None, "side": Reason.FRAME_MISMATCH}
 
 
 # ---------------------------------------------------------------- the station file
