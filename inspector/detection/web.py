@@ -20,9 +20,9 @@ class WebDefects:
         self._last: dict[str, tuple[int, list[Region]]] = {}  # run, regions that a later frame may show again
 
     def place(self, result: Result) -> Result:
-        """The result with its regions' `web_y`, `web_mm` and `defect`; itself where it is of no web."""
+        """The result with its regions' `web_y`, `web_mm` and `defect`; itself where it has none, or is of no web."""
         web = result.web
-        if web is None:
+        if web is None or not result.regions:  # an error may overtake frames before it, and changes nothing
             return result
         run, before = self._last.get(result.camera, (web.run, []))
         before = [] if run != web.run else [region for region in before if _get_end(region) >= web.y[0]]

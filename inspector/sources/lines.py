@@ -48,6 +48,7 @@ class LineAssembler:
         self._end = 0  # lines so far
         self._told = 0  # lines that a frame or an error has had
         self._strip: Frame | None = None  # the last one of the run
+        self._part_id: str | None = None  # whose lines are counted
         self._frame: Pixels | None = None  # being filled
         self._filled = 0
         self._former: Pixels | None = None
@@ -117,14 +118,12 @@ class LineAssembler:
     def _compare(self, strip: Frame, before: Frame, lost: int) -> list[Frame]:
         """What is owed before the strip can be put in: it does not go on where the last one ended."""
         if why := self._find_gap(strip, before, lost):
-            skipped = self._count_skipped(strip, before)
-            frames = [self._break_off(None, why, Reason.LINES_MISSING, skipped)]
-        elif strip.part_id != before.part_id:
-            frames = self.finish()
-        else:
+            return [self._break_off(None, why, Reason.LINES_MISSING, self._count_skipped(strip, before))]
+        if strip.part_id == before.part_id:
             return []
-        if strip.part_id != before.part_id:
-            self._begin(line=0)
+        frames = self.finish()
+        if self.is_under_way:
+            self._begin()
         return frames
 
     def _find_gap(self, strip: Frame, before: Frame, lost: int) -> str | None:
@@ -167,6 +166,8 @@ class LineAssembler:
         return frames
 
     def _note(self, strip: Frame, count: int) -> None:
+        if strip.part_id != self._part_id:  # a run's first strip
+            self._end, self._told, self._part_id = 0, 0, strip.part_id
         is_repeat = self._strip is not None and _is_repeat(strip, self._strip)
         received = strip.received_monotonic_ns
         lines = _Lines(
@@ -223,7 +224,7 @@ class LineAssembler:
             received_monotonic_ns=last.received_monotonic_ns if strip else time.monotonic_ns(),
             **names | {"files": names["files"] + files},
         )
-        self._begin(line=self._end)
+        self._begin()
         return frame
 
     def _build_web(self, begin: int, end: int, owned: tuple[int, int]) -> Web:
@@ -249,10 +250,9 @@ class LineAssembler:
             "files": tuple(files),
         }
 
-    def _begin(self, line: int) -> None:
+    def _begin(self) -> None:
         """Another run, in whose first frame nothing of this one is."""
         self._run += 1
-        self._end = self._told = line
         self._strip = self._frame = self._former = None
         self._filled = 0
         self._lines.clear()

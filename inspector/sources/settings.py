@@ -76,8 +76,8 @@ class LineScan(Strict):
 
     @model_validator(mode="after")
     def _tells_gaps(self) -> Self:
-        if self.encoder_divider == 0:
-            raise ValueError("encoder_divider: must not be 0")
+        if self.encoder_divider is not None and not 0.001 <= abs(self.encoder_divider) <= 1_000_000:
+            raise ValueError("encoder_divider: must be from 0.001 to 1000000 counts, up or down")
         if not self.numbered and self.encoder_divider is None:
             raise ValueError("encoder_divider: required where numbered is false: nothing else would tell lost lines")
         return self

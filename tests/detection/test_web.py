@@ -73,6 +73,13 @@ def test_defect_is_known_over_a_frame_without_one_where_frames_overlap_by_more_t
     assert numbers(defects.place(say(3, 80, (5, 15, 9, 19)))) == [100]
 
 
+def test_defect_keeps_its_number_when_an_error_overtakes_the_frame_that_shows_it_again(say: Say) -> None:
+    defects = WebDefects()
+    defects.place(say(1, 0, (5, 85, 9, 95)))
+    defects.place(say(2, 200, run=2))  # of a gap: nothing had to be judged
+    assert numbers(defects.place(say(3, 80, (5, 5, 9, 15)))) == [100]
+
+
 def test_result_of_no_web_is_left_as_it_is(say: Say) -> None:
     result = replace(say(1, 0, (5, 85, 9, 95)), web=None)
     assert WebDefects().place(result) is result

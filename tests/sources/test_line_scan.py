@@ -239,7 +239,8 @@ def make_camera(**line_scan: Any) -> Camera:
         ({"overlap_lines": 8}, "overlap_lines.*must be less than frame_lines, 8"),
         ({"frame_lines": 0}, "frame_lines"),
         ({"numbered": False}, "encoder_divider: required where numbered is false"),
-        ({"encoder_divider": 0}, "encoder_divider: must not be 0"),
+        ({"encoder_divider": 0}, "encoder_divider: must be from 0.001 to 1000000 counts, up or down"),
+        ({"encoder_divider": -2e6}, "encoder_divider: must be from 0.001"),
         ({"idle_timeout_s": 0}, "idle_timeout_s"),
     ],
 )

@@ -294,7 +294,18 @@ def test_another_part_is_another_web_that_begins_at_line_0() -> None:
     (error,) = assembler.add(make_strip(4, 200, 3, part_id="coil 3"))
     assert error.error_reason is Reason.LINES_MISSING
     assert error.part_id == "coil 2"
-    assert assembler.add(make_strip(5, 203, 5, part_id="coil 3"))[0].web == Web(4, (0, 8), (0, 8))
+    assert assembler.add(make_strip(5, 203, 5, part_id="coil 3"))[0].web == Web(3, (0, 8), (0, 8))
+
+
+def test_lines_are_counted_on_after_a_damaged_strip_of_the_part_and_from_0_after_one_between_two() -> None:
+    assembler = make_assembler(8, 2)
+    begins = []
+    for number, part in enumerate(("coil 1", "coil 1", "coil 2")):
+        assembler.add(make_strip(10 * number, 0, 5, part_id=part))
+        begins.append(get_web(assembler.finish()[0]).y)
+        broken = build_frame("top", "broken", None, PixelFormat.MONO8, error="half", part_id=part)
+        begins.append(get_web(assembler.add(broken)[0]).y)
+    assert begins == [(0, 5), (5, 5), (5, 10), (10, 10), (0, 5), (5, 5)]
 
 
 def test_strip_sent_again_is_taken_once() -> None:

@@ -46,7 +46,7 @@ _REGION = {
     "defect": "Number of the defect: another frame that shows it too gives the same one. null: the frame is of no web.",
 }
 _WEB = {
-    "run": "Lines of one run follow each other without a gap; a gap, another part and a start begin another.",
+    "run": "Lines of one run follow each other without a gap; a gap and another part begin another, `boot_id` too.",
     "y": "The frame's lines, counted from 0, where the part or the station began; the second number is exclusive.",
     "owned": "Those of them that no frame before had: of all results together, each line once.",
     "encoder_value": "What the encoder counted at the frame's first line; null: it was not told.",
