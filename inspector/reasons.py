@@ -26,6 +26,7 @@ class Reason(IntEnum):
     NO_FRAME = 13
     VIEW_MISSING = 14
     VIEW_LATE = 15
+    LINES_MISSING = 16
     BAD_FRAME = 20
     FRAME_MISMATCH = 21
     REPEATED_FRAME = 22
@@ -148,6 +149,13 @@ MEANINGS: Mapping[Reason, Meaning] = {
         Verdict.ERROR,
         "All views of the part came, none of them is FAIL, and at least one was answered ERROR.",
         "The message names the views and their reasons: see those.",
+    ),
+    Reason.LINES_MISSING: Meaning(
+        Verdict.ERROR,
+        "Lines of a web were lost, damaged or too few for a frame, and lines before them were not judged. Only cameras "
+        "with `line_scan` have it.",
+        "The result's `message` says why, its `web` which lines: look at the camera, its cable, the network and the "
+        "encoder. Inspect that stretch again.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

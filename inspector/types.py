@@ -25,6 +25,7 @@ __all__ = [
     "TakenFile",
     "Verdict",
     "View",
+    "Web",
 ]
 
 SCHEMA = 1
@@ -69,6 +70,27 @@ class TakenFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Web:
+    """Which lines of a web (foil, steel, paper) a frame shows: see `sources.line_scan`.
+
+    Lines are counted from 0, where the web or the station began; of two numbers, the second is exclusive.
+
+    Attributes:
+        run: lines of one run follow each other without a gap; another run is another number.
+        y: the frame's lines.
+        owned: those of them that no frame of the web before had: of all frames together, each line once.
+        encoder_value: the encoder's count at the frame's first line; None: nobody told it.
+        line_pitch_um: from one line to the next, in micrometres; None: not known.
+    """
+
+    run: int
+    y: tuple[int, int]
+    owned: tuple[int, int]
+    encoder_value: int | None = None
+    line_pitch_um: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One image as a source delivered it.
 
@@ -83,7 +105,11 @@ class Frame:
         decode_ms: time spent on decoding, in milliseconds.
         error: why `pixels` is None, in words.
         error_reason: the same, for the verdict.
-        file: where it came from, if it is to be remembered that this file became a frame.
+        files: where it came from, if it is to be remembered that these files became frames.
+        encoder_value: what the encoder counted at its first line; None: the sender does not say.
+        web: its lines of a web; None: it shows none, or they are not known.
+        began_monotonic_ns: when the oldest of its lines reached this process; 0: all came at once.
+        has_repeats: lines of it are, byte for byte, those that came before them: see `service.flow.repeats`.
     """
 
     camera: str
@@ -99,7 +125,11 @@ class Frame:
     decode_ms: float = 0.0
     error: str | None = None
     error_reason: Reason = Reason.BAD_FRAME
-    file: TakenFile | None = None
+    files: tuple[TakenFile, ...] = ()
+    encoder_value: int | None = None
+    web: Web | None = None
+    began_monotonic_ns: int = 0
+    has_repeats: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -138,11 +168,17 @@ class Region:
         xyxy: left, top, right, bottom; right and bottom are exclusive.
         peak: highest value of the anomaly map inside.
         area: pixels above the threshold, in sensor pixels.
+        web_y: top and bottom in lines of the web, as in `Web`; None: the frame is of none.
+        web_mm: the same in millimetres from its line 0; None: the line pitch is not known.
+        defect: number of the web's defect: seen again by the next frame, it has the same one.
     """
 
     xyxy: tuple[int, int, int, int]
     peak: float
     area: int
+    web_y: tuple[int, int] | None = None
+    web_mm: tuple[float, float] | None = None
+    defect: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +213,7 @@ class Result:
         views: of a part, one for each of its cameras; empty after a restart, and of frames.
         warn: it is PASS with a score in the recipe's warn band, just below the threshold.
         recorded: it was in the journal when it was published; only an ERROR may leave before that.
+        web: the lines of a web that it is about; None: of none.
     """
 
     station: str
@@ -205,6 +242,7 @@ class Result:
     warn: bool = False
     recorded: bool = True
     views: tuple[View, ...] = ()
+    web: Web | None = None
 
     @property
     def margin(self) -> float | None:

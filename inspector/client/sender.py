@@ -93,6 +93,7 @@ class Sender:
         trigger_id: str | None = None,
         captured_utc_ns: int | None = None,
         simulated: bool | None = None,
+        encoder_value: int | None = None,
     ) -> None:
         """Send pixels as they are.
 
@@ -106,6 +107,7 @@ class Sender:
             trigger_id: of the trigger.
             captured_utc_ns: when, in nanoseconds since 1970; None: now, as it leaves.
             simulated: instead of the sender's.
+            encoder_value: what the encoder counted at the first line, of a strip of a web.
 
         Raises:
             ValueError: pixels that are no such frame, or no camera.
@@ -122,7 +124,7 @@ class Sender:
         header: dict[str, Any] = {"encoding": "raw", "dtype": _DTYPES[view.format], "shape": view.shape}
         if view.ndim == 3 and pixel_format is not None:
             header["pixel_format"] = pixel_format
-        header |= {"frame_id": frame_id, "part_id": part_id, "trigger_id": trigger_id}
+        header |= {"frame_id": frame_id, "part_id": part_id, "trigger_id": trigger_id, "encoder_value": encoder_value}
         self._send(header, view, camera, captured_utc_ns, simulated)
 
     def send_encoded(

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from inspector.sources.registry import AnySource
+from inspector.sources.settings import LineScan
 from inspector.sources.zmq import ZmqSettings
 from inspector.strict.base import Strict
 
@@ -47,6 +48,9 @@ class Camera(Strict):
     """Of a camera with `triggers: hardware`: how long a frame without an id waits for its announcement, which then says
     when the signal was given. Only then it is judged. null: a trigger must be announced before its signal.
     """
+    line_scan: LineScan | None = None
+    """Its pictures are strips of a web, of any number of lines, and are put together to frames that overlap. null: they
+    are frames."""
     simulated: bool = False
     """true: its frames show no real parts. Results say so, and `inspector.client` lets no part through for them."""
 
@@ -78,7 +82,21 @@ class Camera(Strict):
     @property
     def gives_ids(self) -> bool:
         """Whether its frames can carry a part's or trigger's id: the sender's, or that of a trigger."""
-        return self.triggers is not None or self.source.carries_ids
+        return self.line_scan is None and (self.triggers is not None or self.source.carries_ids)
+
+    @field_validator("line_scan")
+    @classmethod
+    def _fits_source(cls, line_scan: LineScan | None, info: ValidationInfo) -> LineScan | None:
+        if line_scan is None:
+            return None
+        if info.data.get("triggers") is not None:
+            raise ValueError("must be null where triggers is set: frames of a web have no trigger")
+        source = info.data.get("source")  # missing where it is at fault
+        if line_scan.numbered and source is not None and not source.numbers_frames:
+            raise ValueError(
+                f"numbered must be false with a source of type {source.type}, which does not tell lost frames"
+            )
+        return line_scan
 
     @property
     def age_limit_ms(self) -> int | None:

@@ -57,7 +57,7 @@ from inspector.service.telemetry.sampler import Sampler
 from inspector.sinks.evidence import EvidenceStore
 from inspector.sinks.overlays import OverlaysSocket
 from inspector.sinks.results import ResultsSocket
-from inspector.sources.registry import build_receiver, build_sources
+from inspector.sources.registry import assemble_lines, build_receiver, build_sources
 from inspector.sources.report import CameraReport
 from inspector.types import Frame, Reason
 
@@ -201,7 +201,7 @@ class Assembly:
             health=health,
             metrics=metrics,
         )
-        listening = [] if receiver is None else [receiver]
+        listening = [] if receiver is None else [assemble_lines(receiver, station.cameras)]
         self._ingest = [
             IngestThread(
                 source,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -67,6 +67,9 @@ class Source(Protocol):
     def defer_answer(self) -> Callable[[str | None], None]:
         """`answer` for later, by the thread that reads, when other frames have been read since."""
 
+    def list_rest(self) -> Sequence[Frame]:
+        """At its end, what it holds back of frames that are not whole: each is owed a verdict, too."""
+
     def interrupt(self) -> None:
         """From another thread: let a `connect` or `read` under way end soon, if only by failing."""
 
@@ -88,6 +91,10 @@ class Unanswering:
 
     def fire(self, trigger_id: str) -> None:
         """See `Source`."""
+
+    def list_rest(self) -> Sequence[Frame]:
+        """See `Source`."""
+        return ()
 
     def interrupt(self) -> None:
         """See `Source`."""

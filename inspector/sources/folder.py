@@ -180,7 +180,7 @@ class FolderSource(Unanswering):
             pixel_format,
             simulated=self._simulated,
             error=error,
-            file=self._note(name, version),
+            files=self._note(name, version),
             received_utc_ns=received_utc_ns,
             received_monotonic_ns=started,
             decode_ms=(time.monotonic_ns() - started) / 1e6,
@@ -212,9 +212,9 @@ class FolderSource(Unanswering):
                 raise
             raise UnsettledFileError(str(error)) from error
 
-    def _note(self, name: str, version: FileVersion | None) -> TakenFile | None:
-        """What the station is to remember of a file; None: nothing."""
-        return None if version is None or self._memory is NO_MEMORY else TakenFile(self.name, name, version)
+    def _note(self, name: str, version: FileVersion | None) -> tuple[TakenFile, ...]:
+        """What the station is to remember of a file."""
+        return () if version is None or self._memory is NO_MEMORY else (TakenFile(self.name, name, version),)
 
     def _put_off(self, path: Path) -> None:
         """Read it once it has changed, or has stayed as it is for long; one that is not watched, after the others."""

@@ -9,7 +9,7 @@ from inspector.types import FileVersion
 
 
 class FileMemory(Protocol):
-    """What is on record. A file comes there with its frame (`Frame.file`), in one write."""
+    """What is on record. A file comes there with its frame (`Frame.files`), in one write."""
 
     def find_versions(self, camera: str) -> Mapping[str, FileVersion]:
         """Of each file that was on record when the station started, by name."""

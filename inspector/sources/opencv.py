@@ -49,6 +49,7 @@ class OpencvSettings(SourceSettings):
 
     type: Literal["opencv"]
     """A camera, video file or stream that OpenCV opens."""
+    numbers_frames = False
     device: Annotated[int | str, Field(examples=[0])]
     """Number of the device, path of a video file, or URL of a stream."""
     open_timeout_s: Annotated[float, Field(gt=0)] = 5.0

@@ -21,7 +21,7 @@ from inspector.codec import Pixels
 from inspector.errors import BadFrameError, InspectorError
 from inspector.files import write_whole
 from inspector.strict.base import Strict
-from inspector.types import Frame, PixelFormat
+from inspector.types import Frame, PixelFormat, Web
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 class RecordedFrame(Strict):
     """A line of the index. Times in nanoseconds since 1970; `captured_utc_ns` 0: unknown.
 
-    `file`, within the folder; null: the frame did not come whole, and `error` says why.
+    `file`, within the folder; null: the frame did not come whole, and `error` says why. `web`: its lines of a web, of
+    which it was put together before it was recorded.
     """
 
     camera: str
@@ -45,6 +46,8 @@ class RecordedFrame(Strict):
     trigger_id: str | None = None
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
     error: str | None = None
+    encoder_value: int | None = None
+    web: Web | None = None
 
 
 class RecordingWriter:
@@ -143,4 +146,6 @@ def _describe(frame: Frame, name: str | None) -> RecordedFrame:
         trigger_id=frame.trigger_id,
         file=name,
         error=frame.error,
+        encoder_value=frame.encoder_value,
+        web=frame.web,
     )

@@ -15,6 +15,7 @@ from inspector.sources.cameras.gentl import GentlSettings
 from inspector.sources.cameras.gige import GigeSettings
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.folder import FolderSettings
+from inspector.sources.line_scan import LineScanSource
 from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.opencv import OpencvSettings
 from inspector.sources.settings import Sourced, SourceSettings
@@ -36,7 +37,14 @@ KINDS: Mapping[str, type[SourceSettings]] = {
 def build_sources(cameras: Mapping[str, Sourced], memory: FileMemory = NO_MEMORY) -> list[Source]:
     """A source for each camera whose frames the daemon fetches."""
     built = [camera.source.build(name, simulated=camera.simulated, memory=memory) for name, camera in cameras.items()]
-    return [source for source in built if source is not None]
+    return [assemble_lines(source, cameras) for source in built if source is not None]
+
+
+def assemble_lines(source: Source, cameras: Mapping[str, Sourced]) -> Source:
+    """The source, with strips put together to frames; itself where none of its cameras has `line_scan`."""
+    settings = {name: cameras[name].line_scan for name in source.cameras if name in cameras}
+    wanted = {name: line_scan for name, line_scan in settings.items() if line_scan is not None}
+    return LineScanSource(source, wanted) if wanted else source
 
 
 def build_receiver(
@@ -46,7 +54,13 @@ def build_receiver(
     find_frame_hw: FindFrameHw = lambda _: None,
     access: Access = Access(),  # noqa: B008 (frozen)
 ) -> ZmqSource | None:
-    """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none."""
+    """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none.
+
+    Strips come as they are sent: see `assemble_lines`.
+    """
     sent = {name: camera for name, camera in cameras.items() if camera.source.is_sent}
-    decoder = FrameDecoder(sent, sockets.max_message, find_frame_hw)
+    strips = {name for name, camera in sent.items() if camera.line_scan is not None}
+    decoder = FrameDecoder(
+        sent, sockets.max_message, lambda camera: None if camera in strips else find_frame_hw(camera)
+    )
     return ZmqSource(context, sockets, decoder, access) if decoder.cameras else None

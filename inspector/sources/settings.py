@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import Annotated, ClassVar, NamedTuple, Protocol, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core.core_schema import ValidationInfo
 
 from inspector.sources.base import Source
 from inspector.sources.memory import NO_MEMORY, FileMemory
-from inspector.strict.base import Strict
+from inspector.strict.base import Size, Strict
 from inspector.strict.claims import Claim
 from inspector.types import PixelFormat
 
@@ -45,6 +48,41 @@ class Device(NamedTuple):
     name: str
 
 
+class LineScan(Strict):
+    """How lines of a web (foil, steel, paper) become frames: see `sources.line_scan`."""
+
+    frame_lines: Size
+    """Lines of a frame. The recipe must be trained with frames of so many lines."""
+    overlap_lines: Annotated[int, Field(ge=0)]
+    """Lines that a frame has in common with the one before. A defect of up to so many lines is whole in one of them."""
+    line_pitch_um: Annotated[float, Field(gt=0)] | None = None
+    """From one line to the next, along the web, in micrometres. null: results say where a defect is in lines only."""
+    numbered: bool = True
+    """true: the strips' `frame_id` ends in a number that rises by one; where it does not, lines were lost. false: only
+    the encoder tells; `encoder_divider` is required then."""
+    encoder_divider: float | None = None
+    """Encoder counts from one line to the next; below 0: it counts down. Each strip must have an `encoder_value` then,
+    and where it does not fit the lines since the strip before, lines were lost. null: the encoder is not looked at."""
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """How long no line may come before those that wait for a full frame are judged, with lines of the frame before."""
+
+    @field_validator("overlap_lines")
+    @classmethod
+    def _less_than_a_frame(cls, overlap_lines: int, info: ValidationInfo) -> int:
+        frame_lines = info.data.get("frame_lines")  # missing where it is at fault
+        if frame_lines is not None and overlap_lines >= frame_lines:
+            raise ValueError(f"must be less than frame_lines, {frame_lines}")
+        return overlap_lines
+
+    @model_validator(mode="after")
+    def _tells_gaps(self) -> Self:
+        if self.encoder_divider is not None and not 0.001 <= abs(self.encoder_divider) <= 1_000_000:
+            raise ValueError("encoder_divider: must be from 0.001 to 1000000 counts, up or down")
+        if not self.numbered and self.encoder_divider is None:
+            raise ValueError("encoder_divider: required where numbered is false: nothing else would tell lost lines")
+        return self
+
+
 class SourceSettings(Strict):
     """Settings of one kind, told apart by `type`.
 
@@ -58,6 +96,8 @@ class SourceSettings(Strict):
 
     type: str
     """The kind of source."""
+    numbers_frames: ClassVar[bool] = True
+    """Whether a frame that was lost is known by the numbers of the others, or is counted in `losses`."""
 
     @property
     def folder(self) -> Path | None:
@@ -142,3 +182,7 @@ class Sourced(Protocol):
     @property
     def simulated(self) -> bool:
         """Whether its frames are no parts of the line."""
+
+    @property
+    def line_scan(self) -> LineScan | None:
+        """How its pictures, which are strips of a web, become frames; None: they are frames."""

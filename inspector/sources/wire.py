@@ -155,7 +155,10 @@ def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
         raise BadFrameError(f"captured_utc_ns: must be nanoseconds since 1970, got {captured!r:.80}")
     if type(simulated := header.get("simulated", False)) is not bool:
         raise BadFrameError(f"simulated: must be true or false, got {simulated!r:.80}")
-    return {"frame_id": frame_id, "captured_utc_ns": captured} | {
+    encoder_value = header.get("encoder_value")
+    if encoder_value is not None and not (type(encoder_value) is int and -(2**63) <= encoder_value < 2**63):
+        raise BadFrameError(f"encoder_value: must be a whole number of 64 bits, got {encoder_value!r:.80}")
+    return {"frame_id": frame_id, "captured_utc_ns": captured, "encoder_value": encoder_value} | {
         key: _optional_text(header, key) for key in ("part_id", "trigger_id")
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
@@ -19,7 +19,7 @@ from inspector.security.sockets import Binding, bind, read_peer, receive
 from inspector.sources.base import Source
 from inspector.sources.imagezmq import ImagezmqSubscription
 from inspector.sources.memory import NO_MEMORY, FileMemory
-from inspector.sources.settings import AgeDoubt, ListeningSettings, SourceSettings
+from inspector.sources.settings import AgeDoubt, LineScan, ListeningSettings, SourceSettings
 from inspector.sources.wire import FrameDecoder
 from inspector.strict.claims import Claim, claim_text
 from inspector.types import Frame, PixelFormat
@@ -50,6 +50,7 @@ class ImagezmqSettings(ListeningSettings):
 
     type: Literal["imagezmq"]
     """Frames that are sent by imagezmq."""
+    numbers_frames = False
     sender: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """The text that the sender gives. null: the camera's name."""
     pixel_format: PixelFormat = PixelFormat.BGR8
@@ -102,6 +103,7 @@ class _Subscribed(NamedTuple):
 
     source: SourceSettings
     simulated: bool
+    line_scan: LineScan | None = None
 
 
 class ZmqSource:
@@ -203,6 +205,10 @@ class ZmqSource:
             socket.send_multipart([envelope[0], *(envelope[1:] or [b""]), reply], flags=zmq.NOBLOCK)
 
         return answer
+
+    def list_rest(self) -> Sequence[Frame]:
+        """See `Source`: nothing."""
+        return ()
 
     def interrupt(self) -> None:
         """See `Source`: nothing here takes long."""

@@ -27,7 +27,7 @@ def make_result(seq: int, camera: str = "top", **changes: Any) -> dict[str, Any]
         "part_id": f"p{seq}", "trigger_id": None, "verdict": "PASS", "reason": "OK", "reason_code": 0, "score": 0.5,
         "threshold": 1.0, "margin": score - threshold if numbers else None, "regions": [], "warn": False,
         "simulated": False, "replay": False, "message": None, "recorded": True, "published_utc_ns": time.time_ns(),
-        "recipe_id": "lens", "recipe_sha256": "a" * 64, "model_sha256": "b" * 64,
+        "recipe_id": "lens", "recipe_sha256": "a" * 64, "model_sha256": "b" * 64, "web": None,
     } | changes  # fmt: skip
 
 

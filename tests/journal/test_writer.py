@@ -20,7 +20,7 @@ from inspector.errors import JournalError
 from inspector.journal.reader import select_rows
 from inspector.journal.verification import verify
 from inspector.journal.writer import Closing, Journal, OpenFrame, read_results
-from inspector.types import Reason, Region, Result, Verdict
+from inspector.types import Reason, Region, Result, Verdict, Web
 
 Make = Callable[..., Result]
 WRITER = """
@@ -55,7 +55,8 @@ def test_result_reads_back_as_it_went_to_the_wire_when_appended(make: Make, jour
         verdict=Verdict.FAIL,
         reason=Reason.DEFECT,
         score=2.5,
-        regions=(Region((1, 2, 30, 40), 2.5, 17),),
+        regions=(Region((1, 2, 30, 40), 2.5, 17, web_y=(102, 140), web_mm=(1.02, 1.4), defect=700),),
+        web=Web(3, (100, 200), (120, 200), encoder_value=-7, line_pitch_um=10.0),
         latency_ms={"total": 12.5},
         message="said “no”",
     )
@@ -64,7 +65,12 @@ def test_result_reads_back_as_it_went_to_the_wire_when_appended(make: Make, jour
     assert read == json.loads(json.dumps(kept.to_wire()))
     assert read["frame_id"] == "schön/№ 7"
     assert (read["verdict"], read["reason"], read["reason_code"], read["margin"]) == ("FAIL", "DEFECT", 1, 1.5)
-    assert read["regions"] == [{"xyxy": [1, 2, 30, 40], "peak": 2.5, "area": 17}]
+    assert read["regions"] == [
+        {"xyxy": [1, 2, 30, 40], "peak": 2.5, "area": 17, "web_y": [102, 140], "web_mm": [1.02, 1.4], "defect": 700}
+    ]
+    assert read["web"] == {
+        "run": 3, "y": [100, 200], "owned": [120, 200], "encoder_value": -7, "line_pitch_um": 10.0,
+    }  # fmt: skip
 
 
 def test_columns_can_be_searched_when_a_result_was_appended(make: Make, journal: Journal, path: Path) -> None:

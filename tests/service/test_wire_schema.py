@@ -34,7 +34,7 @@ from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.report import CameraReport, Ptp, ReadBack
 from inspector.sources.wire import FrameDecoder
-from inspector.types import Frame, Reason, Region, Result, Verdict, View
+from inspector.types import Frame, Reason, Region, Result, Verdict, View, Web
 
 SCHEMA = json.loads(build_wire())
 PART = Part(cameras=("top", "side"), window_ms=60_000)
@@ -218,6 +218,22 @@ def test_result_of_a_part_is_as_the_schema_says(make_result: MakeResult) -> None
     assert complaints("result", wire | {"views": [{"camera": "top"}]})
 
 
+def test_result_of_a_web_is_as_the_schema_says_and_so_is_one_from_before_there_were_webs(
+    make_result: MakeResult,
+) -> None:
+    region = Region((1, 2, 3, 4), 2.5, 4, web_y=(102, 104), web_mm=(1.02, 1.04), defect=700)
+    web = Web(1, (100, 200), (120, 200), encoder_value=-7, line_pitch_um=10.0)
+    details = {"verdict": Verdict.FAIL, "reason": Reason.DEFECT, "score": 2.5, "threshold": 1.0}
+    wire = make_result(**details, web=web, regions=(region,)).to_wire()
+    assert complaints("result", wire) == []
+    assert set(wire["web"]) == list_keys("web")
+    assert set(wire["regions"][0]) == list_keys("region")
+    old = {key: value for key, value in wire.items() if key not in {"web", "recorded"}}
+    old["regions"] = [{key: value for key, value in old["regions"][0].items() if key in {"xyxy", "peak", "area"}}]
+    assert complaints("recorded_result", old) == []
+    assert complaints("result", wire | {"web": {"run": 1}})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -354,7 +370,7 @@ def test_switch_may_name_what_is_prepared_by_id_or_checksum() -> None:
 
 
 @pytest.mark.parametrize(
-    "details", [{}, {"pixel_format": "BGR8", "part_id": "p", "trigger_id": "t", "simulated": True}]
+    "details", [{}, {"pixel_format": "BGR8", "part_id": "p", "trigger_id": "t", "simulated": True, "encoder_value": 7}]
 )
 def test_header_of_the_sender_is_as_the_schema_says(details: dict[str, Any]) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -388,7 +404,7 @@ def decode_fault(header: dict[str, Any]) -> str | None:
 @pytest.mark.parametrize(
     "change",
     [{}, {"frame_id": 7}, {"part_id": None}, {"captured_utc_ns": 0}, {"captured_utc_ns": None}, {"simulated": True},
-     {"pixel_format": "BGR8"}, {"colour": "red"}],
+     {"pixel_format": "BGR8"}, {"colour": "red"}, {"encoder_value": -(2**63)}, {"encoder_value": None}],
     ids=str,
 )  # fmt: skip
 def test_header_is_taken_by_station_and_schema_alike(change: dict[str, Any]) -> None:
@@ -400,7 +416,7 @@ def test_header_is_taken_by_station_and_schema_alike(change: dict[str, Any]) -> 
     "change",
     [{"frame_id": ""}, {"frame_id": None}, {"frame_id": "x" * 257}, {"encoding": "gif"}, {"dtype": "float32"},
      {"shape": [24]}, {"shape": None}, {"captured_utc_ns": -1}, {"captured_utc_ns": "now"}, {"simulated": "yes"},
-     {"pixel_format": "Mono8"}, {"camera": None}, {"part_id": ""}],
+     {"pixel_format": "Mono8"}, {"camera": None}, {"part_id": ""}, {"encoder_value": "7"}, {"encoder_value": 2**63}],
     ids=str,
 )  # fmt: skip
 def test_header_is_refused_by_station_and_schema_alike(change: dict[str, Any]) -> None:

@@ -391,9 +391,9 @@ class Memory:
             self.files.pop(name, None)
 
     def note(self, frame: Frame) -> None:
-        assert frame.file is not None
-        assert frame.file.version is not None
-        self.files[frame.file.name] = frame.file.version
+        (file,) = frame.files
+        assert file.version is not None
+        self.files[file.name] = file.version
 
 
 def restart(folder: Path, memory: Memory, *, note: int = 0) -> list[str]:
@@ -453,7 +453,7 @@ def test_files_are_not_remembered_when_they_are_to_be_judged_again(tmp_path: Pat
     for _ in range(2):
         source = settings.build("top", memory=memory)
         source.connect()
-        assert take(source).file is None
+        assert take(source).files == ()
         source.close()
 
 

@@ -16,7 +16,7 @@ from inspector.codec import decode_image
 from inspector.errors import BadFrameError, InspectorError
 from inspector.sources.base import build_frame
 from inspector.sources.recording import INDEX, RecordedFrame, RecordingWriter, read_recording
-from inspector.types import Frame, PixelFormat
+from inspector.types import Frame, PixelFormat, Web
 
 GREY = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
@@ -42,10 +42,18 @@ def test_frame_is_recorded_with_its_ids_and_times(writer: RecordingWriter, folde
     writer.write(make("2", None, received_utc_ns=11, error="lost packets"))
     first, second = read_recording(folder)
     expected = {"camera": "top", "frame_id": "a/1", "captured_utc_ns": 7, "received_utc_ns": 9, "part_id": "part",
-                "trigger_id": "trigger", "file": "000001-a_1.png", "error": None}  # fmt: skip
+                "trigger_id": "trigger", "file": "000001-a_1.png", "error": None,
+                "encoder_value": None, "web": None}  # fmt: skip
     assert first.model_dump() == expected
     assert (second.frame_id, second.file, second.error) == ("2", None, "lost packets")
     assert writer.count == 2
+
+
+def test_lines_of_a_web_are_recorded_with_their_frame(writer: RecordingWriter, folder: Path) -> None:
+    web = Web(2, (6, 14), (8, 14), encoder_value=-5, line_pitch_um=12.5)
+    writer.write(make("1", web=web, encoder_value=3))
+    (read,) = read_recording(folder)
+    assert (read.web, read.encoder_value) == (web, 3)
 
 
 @pytest.mark.parametrize(

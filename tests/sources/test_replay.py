@@ -16,7 +16,7 @@ from inspector.sources.base import build_frame
 from inspector.sources.folder import FolderSettings
 from inspector.sources.recording import INDEX, RecordingWriter
 from inspector.sources.replay import ReplaySource
-from inspector.types import FileVersion, Frame, PixelFormat
+from inspector.types import FileVersion, Frame, PixelFormat, Web
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -89,7 +89,7 @@ def test_frames_on_record_are_not_replayed_again_and_files_that_are_gone_are_for
     memory.versions["000009-other.png"] = FileVersion(1, 1)
     first = replay(ReplaySource("top", folder, memory=memory))
     assert memory.versions == {}
-    (file,) = [frame.file for frame in first if frame.frame_id == "id-0"]
+    ((file,),) = [frame.files for frame in first if frame.frame_id == "id-0"]
     assert file is not None
     assert file.version is not None
     memory.versions[file.name] = file.version
@@ -129,3 +129,12 @@ def test_settings_lead_to_the_recording_and_refuse_to_watch_it(folder: Path) -> 
     assert (frame.frame_id, frame.simulated, source.can_wait) == ("id-0", True, False)
     with pytest.raises(ValidationError, match="must be false where watch is true"):
         FolderSettings(type="folder", path=folder, watch=True, recorded=True)
+
+
+def test_frame_of_a_web_keeps_its_lines(tmp_path: Path) -> None:
+    web = Web(2, (6, 8), (7, 8), encoder_value=-5, line_pitch_um=12.5)
+    writer = RecordingWriter(tmp_path / "web")
+    writer.write(build_frame("top", "1", np.zeros((2, 3), np.uint8), PixelFormat.MONO8, web=web, encoder_value=3))
+    writer.close()
+    (frame,) = replay(ReplaySource("top", tmp_path / "web"))
+    assert (frame.web, frame.encoder_value) == (web, 3)

@@ -28,6 +28,7 @@ def open_camera(station: Path, camera: str) -> Iterator[Source]:
     """
     from inspector.config import load_station
     from inspector.service.control.lock import find_daemon
+    from inspector.sources.registry import assemble_lines
 
     loaded = load_station(station)
     if camera not in loaded.cameras:
@@ -36,9 +37,10 @@ def open_camera(station: Path, camera: str) -> Iterator[Source]:
     if (process := find_daemon(loaded.folder)) is not None:
         raise InspectorError(f"the station runs as process {process}, and has the camera: stop it first")
     settings = loaded.cameras[camera].source
-    source = settings.build(camera)
-    if source is None:
+    built = settings.build(camera)
+    if built is None:
         raise InspectorError(f"camera {camera}: {settings.type}: they are sent to the station, none is fetched")
+    source = assemble_lines(built, loaded.cameras)
     try:
         source.connect()
         yield source

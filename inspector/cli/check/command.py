@@ -49,12 +49,14 @@ def check(
         faults = [Finding("station file", problem=line, fix="correct this line") for line in str(error).splitlines()]
         _end(None, station, faults, as_json=True)
     else:
+        from inspector.cli.check.line_scan import check_line_scans
         from inspector.cli.check.parts import check_ages, check_environment, check_recipes, check_views
         from inspector.cli.check.security import check_security
         from inspector.cli.check.user import check_user
 
         findings = check_user(loaded, station) + check_security(loaded) + check_recipes(loaded) + check_ages(loaded)
         findings += check_views(loaded)
+        findings += check_line_scans(loaded)
         if not no_environment:
             refused = {finding.what for finding in findings if finding.result == "FAIL"}
             findings += check_environment(loaded, engines=engines, refused=refused)

@@ -126,7 +126,7 @@ def export(
         ),
     ] = False,
 ) -> None:
-    """Write all results to a file, one per row; regions and latency_ms are JSON text in csv and parquet.
+    """Write all results to a file, one per row; regions, latency_ms and web are JSON text in csv and parquet.
 
     Events are not included: use `events --json` for those.
 

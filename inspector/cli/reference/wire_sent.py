@@ -39,6 +39,7 @@ RESULT = {
     "warn": "A PASS whose score lies in the recipe's warn band.",
     "recorded": "It was on record when it was published; only an ERROR may be false.",
     "views": "Of a part, what each of its cameras said; empty after a restart, and of frames.",
+    "web": "Of a camera with `line_scan`: the lines of the web that it is about; else null.",
 }
 _VIEW = {
     "camera": CAMERA,
@@ -53,6 +54,16 @@ _REGION = {
     "xyxy": "Left, top, right, bottom in sensor pixels; right and bottom are exclusive.",
     "peak": "Highest value of the anomaly map inside.",
     "area": "Pixels above the threshold, in sensor pixels.",
+    "web_y": "Top and bottom on the web, in lines; the bottom is exclusive. null: the frame is of none.",
+    "web_mm": "The same in millimetres from line 0 on; null: the line pitch is not known.",
+    "defect": "Number of the defect: another frame that shows it too gives the same one. null: the frame is of no web.",
+}
+_WEB = {
+    "run": "Lines of one run follow each other without a gap; a gap and another part begin another, `boot_id` too.",
+    "y": "The frame's lines, counted from 0, where the part or the station began; the second number is exclusive.",
+    "owned": "Those of them that no frame before had: of all results together, each line once.",
+    "encoder_value": "What the encoder counted at the frame's first line; null: it was not told.",
+    "line_pitch_um": "From one line to the next, in micrometres; null: not known.",
 }
 
 
@@ -61,7 +72,7 @@ def define_results() -> dict[str, Schema]:
     from pydantic import TypeAdapter
 
     of_class = TypeAdapter(Result).json_schema()
-    region = of_class["$defs"]["Region"]["properties"]
+    region, web = (of_class["$defs"][name]["properties"] for name in ("Region", "Web"))
     properties = of_class["properties"] | {
         "schema": {"const": SCHEMA},
         "seq": SEQ,
@@ -71,6 +82,7 @@ def define_results() -> dict[str, Schema]:
         "margin": or_null({"type": "number"}),
         "regions": {"type": "array", "items": refer("region")},
         "views": {"type": "array", "items": refer("view")},
+        "web": or_null(refer("web")),
     }
     properties = say(RESULT, {name: _strip(value) for name, value in properties.items()})
     rules = [_pair(reason) for reason in Reason]
@@ -79,13 +91,17 @@ def define_results() -> dict[str, Schema]:
     return {
         "result": define("The one verdict on one frame, or part.", properties) | {"allOf": rules},
         "recorded_result": define(
-            "A result from the journal; old ones lack `recorded` and `views`.", properties, ("recorded", "views")
+            "A result from the journal; old ones lack `recorded`, `views` and `web`.",
+            properties,
+            ("recorded", "views", "web"),
         ),
         "view": _define_view(of_class["$defs"]["View"]["properties"]),
         "region": define(
-            "One connected area above the threshold.",
+            "One connected area above the threshold; old ones, from the journal, lack the last three.",
             say(_REGION, {name: _strip(value) for name, value in region.items()}),
+            ("web_y", "web_mm", "defect"),
         ),
+        "web": define("Where on a web a frame lies.", say(_WEB, {name: _strip(value) for name, value in web.items()})),
     }
 
 

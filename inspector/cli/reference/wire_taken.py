@@ -31,6 +31,8 @@ def define_frames() -> dict[str, Schema]:
     more = ids | {
         "captured_utc_ns": {"description": RESULT["captured_utc_ns"]} | or_null(TIME),
         "simulated": {"description": "true: the frame shows no real part.", "type": "boolean"},
+        "encoder_value": {"description": "What the encoder counted at the first line of a strip of a web."}
+        | or_null({"type": "integer", "minimum": -(2**63), "exclusiveMaximum": 2**63}),
     }
     ours: dict[str, Schema] = {
         "camera": {"description": CAMERA} | TEXT,

@@ -126,6 +126,12 @@ class IngestThread(Part):
         """Whether its source still waits for a device or share that does not answer: it cannot be stopped."""
         return self._source.is_busy()
 
+    def work(self) -> None:
+        """See `Part`; what was not whole when it was stopped is accepted, too."""
+        super().work()
+        for frame in self._source.list_rest():
+            self._accept(frame)
+
     def beat(self) -> None:
         """See `Part`; to connect may take longer."""
         self._health.beat(self.name, within_s=0.0 if self._is_connected else self._source.connect_s)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from inspector.detection.web import WebDefects
 from inspector.journal.writer import Closing
 from inspector.service.flow.judges import Judges
 from inspector.service.flow.ledger import GRACE_NS, Ledger, Outcome, Ticket, decide_part, error_outcome, expire, in_time
@@ -96,6 +97,7 @@ class Publisher(Part):
         self._offline = offline
         self._parts = parts
         self._metrics = metrics
+        self._defects = WebDefects()
         # Bounded by the frames in flight, and the triggers that may be open.
         self._inbox: queue.SimpleQueue[Outcome | Written | _Notice] = queue.SimpleQueue()
         self._sealed: dict[int, _Sealed | None] = {}  # None: was sent; its pixels are not kept until the disk answers
@@ -199,7 +201,8 @@ class Publisher(Part):
     def _build(self, outcome: Outcome) -> Result:
         camera = outcome.ticket.frame.camera
         self._seqs[camera] += 1
-        return self._identity.build_result(outcome, self._seqs[camera], outcome.judge or self._judges.get(camera))
+        judge = outcome.judge or self._judges.get(camera)
+        return self._defects.place(self._identity.build_result(outcome, self._seqs[camera], judge))
 
     # ------------------------------------------------------------ result → socket
 

@@ -37,11 +37,11 @@ _MAX_EVENTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A frame to record as open, and the file it came from; `recorded` is set once both are durable."""
+    """A frame to record as open, and the files it came from; `recorded` is set once all are durable."""
 
     record: OpenFrame
     recorded: threading.Event | None = None
-    file: TakenFile | None = None
+    files: tuple[TakenFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Recorder(Part):
 
     def open(self, ticket: Ticket, recorded: threading.Event | None = None) -> None:
         """Record an accepted frame; a frame may be judged meanwhile, since its closing goes after it."""
-        self._waiting.put(Opening(ticket.to_record(), recorded, ticket.frame.file))
+        self._waiting.put(Opening(ticket.to_record(), recorded, ticket.frame.files))
 
     def close(self, closing: Closing) -> None:
         """Record a verdict; `on_written` is called, in this thread, when it is durable or could not be."""
@@ -249,7 +249,8 @@ class Recorder(Part):
     def _keep_files(self, batch: Sequence[_Item]) -> None:
         """In their order, beyond the verdict too: one that was answered is not judged after a restart."""
         for item in batch:
-            file = item.file if isinstance(item, Opening) else item
-            if isinstance(file, TakenFile):
-                self._files.append(file)
+            if isinstance(item, Opening):
+                self._files += item.files
+            elif isinstance(item, TakenFile):
+                self._files.append(item)
         del self._files[:-_MAX_BACKLOG]

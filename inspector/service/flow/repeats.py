@@ -28,6 +28,8 @@ class Repeats:
         """
         if frame.pixels is None or frame.simulated:
             return False
+        if frame.has_repeats:
+            return True
         ids = (frame.frame_id, frame.part_id, frame.trigger_id, frame.captured_utc_ns)
         digest = compute_digest(frame.pixels)
         last, self._last[frame.camera] = self._last.get(frame.camera), (digest, ids)

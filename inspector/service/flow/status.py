@@ -50,6 +50,7 @@ class Identity:
             simulated=frame.simulated,
             message=outcome.message,
             warn=decision.warn if decision else False,
+            web=frame.web,
             **(judge.identity if judge else {}),
         )
         return result if outcome.part is None else _add_views(result, outcome.part)

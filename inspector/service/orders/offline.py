@@ -101,7 +101,7 @@ class Offline:
 
     def _is_older(self, frame: Frame, back: _Return) -> bool:
         """Received before; or, as long as it may have been held on the way, captured before."""
-        if frame.received_monotonic_ns <= back.monotonic_ns:
+        if (frame.began_monotonic_ns or frame.received_monotonic_ns) <= back.monotonic_ns:
             return True
         limit_ms = self._cameras[frame.camera].age_limit_ms if frame.camera in self._cameras else None
         if limit_ms is None or not frame.captured_utc_ns:

@@ -279,5 +279,5 @@ def build_part_frame(group: Group, view: Frame) -> Frame:
         pixels=None,
         error=None,
         decode_ms=0.0,
-        file=None,
+        files=(),
     )

@@ -60,6 +60,28 @@ def test_all_frames_are_recorded_when_the_source_ends(run: Run, station: Path, t
     assert ids(tmp_path / "rec") == ["0.png", "1.png", "2.png", "3.png", "4.png"]
 
 
+def test_strips_of_a_web_are_recorded_as_the_frames_that_the_station_would_judge(
+    run: Run, station: Path, tmp_path: Path
+) -> None:
+    loaded = yaml.safe_load(station.read_text())
+    loaded["cameras"]["top"]["line_scan"] = {"frame_lines": 100, "overlap_lines": 20}
+    station.write_text(yaml.safe_dump(loaded))
+    assert run("record", station, "top", "--out", tmp_path / "rec")[0] == 0
+    recorded = read_recording(tmp_path / "rec")
+    assert [entry.web and entry.web.y for entry in recorded] == [
+        (0, 100),
+        (80, 180),
+        (160, 260),
+        (240, 340),
+        (250, 350),
+    ]
+    first = cv2.imread(str(tmp_path / "rec" / str(recorded[1].file)))
+    assert first.shape == (100, 90, 3)
+    assert list(first[:, 0, 0]) == [10] * 60 + [12] * 40
+    assert run("snapshot", station, "top", tmp_path / "one.png")[0] == 0
+    assert cv2.imread(str(tmp_path / "one.png")).shape == (100, 90, 3)
+
+
 def test_recording_ends_after_so_many_frames(run: Run, station: Path, tmp_path: Path) -> None:
     assert run("record", station, "top", "--out", tmp_path / "rec", "--frames", 2)[0] == 0
     assert ids(tmp_path / "rec") == ["0.png", "1.png"]

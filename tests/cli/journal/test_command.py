@@ -21,7 +21,7 @@ from inspector.errors import JournalError
 from inspector.journal.events import Event, Kind
 from inspector.journal.mark import Mark, find_mark, write_mark
 from inspector.journal.writer import Closing, Journal
-from inspector.types import Reason, Region, Result, Verdict
+from inspector.types import Reason, Region, Result, Verdict, Web
 
 Run = Callable[..., tuple[int, str]]
 NOON_NS = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()) * 10**9
@@ -49,7 +49,8 @@ RESULTS = [
     RESULT,
     dataclasses.replace(
         RESULT, seq=2, frame_id=ODD_ID, part_id="p7", verdict=Verdict.FAIL, reason=Reason.DEFECT, score=2.5,
-        regions=(Region((1, 2, 30, 40), 2.5, 17),), latency_ms={"total": 12.5}, published_utc_ns=NOON_NS + HOUR_NS,
+        regions=(Region((1, 2, 30, 40), 2.5, 17, defect=700),), web=Web(1, (100, 200), (120, 200)),
+        latency_ms={"total": 12.5}, published_utc_ns=NOON_NS + HOUR_NS,
     ),
     dataclasses.replace(
         RESULT, seq=3, camera="side", frame_id="=1+1", part_id="-7", score=None, verdict=Verdict.ERROR,
@@ -203,7 +204,9 @@ def test_csv_holds_every_result_as_published_when_exported(run: Run, path: Path,
         fail, error, late = csv.DictReader(file)
     assert tuple(fail) == WIRE_KEYS
     assert (fail["frame_id"], fail["score"], fail["margin"], fail["warn"]) == (ODD_ID, "2.5", "1.5", "False")
-    assert json.loads(fail["regions"]) == [{"xyxy": [1, 2, 30, 40], "peak": 2.5, "area": 17}]
+    (region,) = json.loads(fail["regions"])
+    assert (region["xyxy"], region["peak"], region["area"], region["defect"]) == ([1, 2, 30, 40], 2.5, 17, 700)
+    assert json.loads(fail["web"])["owned"] == [120, 200]
     assert json.loads(fail["latency_ms"]) == {"total": 12.5}
     assert (late["verdict"], late["reason_code"], late["message"], late["part_id"]) == ("ERROR", "11", "late", "")
     assert late["score"] == "-0.5"  # a number is no formula
@@ -243,7 +246,7 @@ def test_parquet_has_typed_columns_when_exported(
     assert tuple(table.column_names) == ("n", "amends", *WIRE_KEYS)
     rows = table.to_pylist()
     flat = {"n": 2, "amends": None, **wire(RESULTS[1])}
-    assert rows[1] == flat | {"regions": json.dumps(flat["regions"]), "latency_ms": json.dumps(flat["latency_ms"])}
+    assert rows[1] == flat | {name: json.dumps(flat[name]) for name in ("regions", "latency_ms", "web")}
     assert [(row["n"], row["amends"], row["score"], row["frame_id"]) for row in rows] == [
         (1, None, 0.25, "f1"), (2, None, 2.5, ODD_ID), (3, None, None, "=1+1"), (4, 1, -0.5, "f1"),
     ]  # fmt: skip

@@ -50,6 +50,7 @@ class ScriptedSource:
         self.losses: dict[str, int] = {}
         self.asks = False  # whether its senders wait to be told
         self.answers: list[str | None] = []
+        self.rest: list[Frame] = []
         self.calls: list[str] = []
         self.connecting: queue.Queue[int] = queue.Queue()
         self.delivered: queue.Queue[str] = queue.Queue()
@@ -65,6 +66,9 @@ class ScriptedSource:
         if isinstance(connection, BaseException):
             raise connection
         self._items = iter(connection)
+
+    def list_rest(self) -> list[Frame]:
+        return list(self.rest)
 
     def read(self, timeout_s: float) -> Frame | None:
         assert self._items is not None, "read while closed"
@@ -209,6 +213,15 @@ def test_frames_reach_the_buffer_in_order_when_read(line: Line, make_frame: Make
     assert health.state is State.RUNNING
     assert line.recorder.opened == ["f1", "f2", "f3"]
     assert thread.failure is None
+
+
+def test_what_was_not_whole_when_the_source_is_stopped_is_accepted_too(line: Line, make_frame: MakeFrame) -> None:
+    source = ScriptedSource([make_frame("f1")])
+    source.rest = [make_frame("rest"), make_frame("short", error="5 of 8 lines", error_reason=Reason.SHUTDOWN)]
+    line.run(source)
+    assert line.waiting() == ["f1", "rest"]
+    assert line.answers() == [("short", Verdict.ERROR, Reason.SHUTDOWN, "5 of 8 lines")]
+    assert source.calls[-1] == "close"
 
 
 @pytest.mark.parametrize("refuses", [True, False, None], ids=["refused", "switched off", "a recipe of before"])

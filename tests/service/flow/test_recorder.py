@@ -154,7 +154,7 @@ def test_file_goes_on_record_with_its_frame_and_is_forgotten_in_its_turn(
 ) -> None:
     recorder = make()
     taken = TakenFile("top", "a.png", FileVersion(10, 20))
-    recorder.open(accept("a.png", file=taken))
+    recorder.open(accept("a.png", files=(taken,)))
     recorder.note_file(TakenFile("top", "a.png", None))
     launch(recorder)
     assert journal.next() == ["open a.png"]
@@ -168,7 +168,7 @@ def test_file_whose_frame_was_answered_goes_on_record_once_the_disk_takes_it(
     journal.problem = JournalError(DISK_FULL)
     recorder = make()
     taken = TakenFile("top", "f1", FileVersion(10, 20))
-    ticket = accept("f1", file=taken)
+    ticket = accept("f1", files=(taken,))
     recorder.open(ticket)
     recorder.close(closing(ticket.number))
     launch(recorder)

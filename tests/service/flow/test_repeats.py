@@ -37,6 +37,11 @@ def test_frame_that_is_sent_again_with_its_ids_is_no_repeat() -> None:
         assert repeats.note(frame_of("a", **ids | changed))
 
 
+def test_frame_with_lines_that_came_twice_is_a_repeat_whatever_came_before() -> None:
+    assert Repeats().note(frame_of("a", has_repeats=True))
+    assert not Repeats().note(frame_of("a", has_repeats=True, simulated=True))
+
+
 def test_simulated_frames_and_those_without_pixels_are_not_looked_at() -> None:
     repeats = Repeats()
     assert [repeats.note(frame_of(name, simulated=True)) for name in "ab"] == [False, False]

@@ -71,6 +71,16 @@ def test_only_frames_received_after_it_came_back_are_judged(offline: Offline, ma
     assert [offline.refuse(frame) for frame in (under_way, held, make_frame("after"))] == [old, old, None]
 
 
+def test_frame_of_a_web_is_not_judged_when_some_of_its_lines_came_before(
+    offline: Offline, make_frame: MakeFrame
+) -> None:
+    offline.answer_offline({}, "anna")
+    began = time.monotonic_ns()
+    offline.answer_online({}, "anna")
+    assert offline.refuse(make_frame("after", began_monotonic_ns=began)) is not None
+    assert offline.refuse(make_frame("after", began_monotonic_ns=time.monotonic_ns())) is None
+
+
 def test_frame_captured_before_it_came_back_is_not_judged_as_long_as_it_may_have_been_held(
     offline: Offline, make_frame: MakeFrame
 ) -> None:

@@ -18,7 +18,7 @@ from inspector.service.flow.ledger import Ledger, Outcome, error_outcome
 from inspector.service.flow.recorder import Recorder
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import SCHEMA, Reason, Region, Result, Verdict
+from inspector.types import SCHEMA, Reason, Region, Result, Verdict, Web
 from tests.service.flow.publisher.parts import (
     WAIT_S,
     Accept,
@@ -131,6 +131,20 @@ def test_result_carries_the_warning_when_the_frame_passed_only_just(
     assert [(each["verdict"], each["warn"]) for each in sent] == [("PASS", False), ("PASS", True), ("FAIL", False)]
 
 
+def test_defect_that_two_frames_of_a_web_show_has_one_number(
+    make: Make, launch: Launch, judged: Judged, socket: RecordingSocket
+) -> None:
+    publisher = launch(make())
+    sent = []
+    for first in (0, 1, 9):
+        publisher.submit(judged("f", 2.0, web=Web(1, (first, first + 8), (first, first + 8))))
+        sent.append(socket.next())
+    assert [each["web"]["y"] for each in sent] == [(0, 8), (1, 9), (9, 17)]
+    assert [(each["regions"][0]["web_y"], each["regions"][0]["defect"]) for each in sent] == [
+        ((2, 4), 100), ((3, 5), 100), ((11, 13), 300),
+    ]  # fmt: skip
+
+
 def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
     make: Make, launch: Launch, judged: Judged, socket: RecordingSocket
 ) -> None:
@@ -154,7 +168,8 @@ def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
         "score": 2.0,
         "threshold": 1.0,
         "margin": 1.0,
-        "regions": ({"xyxy": (1, 2, 3, 4), "peak": 2.0, "area": 4},),
+        "regions": ({"xyxy": (1, 2, 3, 4), "peak": 2.0, "area": 4, "web_y": None, "web_mm": None, "defect": None},),
+        "web": None,
         "deadline_ms": 60_000,
         "recipe_id": "lens",
         "recipe_sha256": "aa",
