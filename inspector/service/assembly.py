@@ -29,6 +29,7 @@ from inspector.service.control.lock import StationLock
 from inspector.service.control.refuser import Refuser
 from inspector.service.control.requests import RequestsThread
 from inspector.service.control.switcher import Switcher
+from inspector.service.decoder import build_decoders
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
 from inspector.service.flow.ingest import IngestThread
@@ -119,7 +120,10 @@ class Assembly:
         overlays = OverlaysSocket(context, station.sockets.overlays, access.secret_key)
         identity = Identity(station.station, uuid.uuid4().hex)
         journal, past = open_journal(folder / "journal.sqlite", identity.boot_id, health=health, metrics=metrics)
-        receiver = build_receiver(station.cameras, station.sockets, context, self.judges.find_frame_hw, access)
+        decoding, self._decoders = build_decoders(station.buffer.max_bytes, health)
+        receiver = build_receiver(
+            station.cameras, station.sockets, context, self.judges.find_frame_hw, access, decoding
+        )
         self.left_open = past.left_open
         first_number = 1 + max((record.number for record in self.left_open), default=0)
         self.ledger = ledger = Ledger(deadlines_ms, first_number)
@@ -235,6 +239,7 @@ class Assembly:
             publisher,
             self._worker,
             self._requests,
+            *(self._decoders if listening else []),
             # Who sends while recipes are loaded is told NOT_READY at once; cameras and files are read from READY on.
             *self._ingest[: len(listening)],
         ]
@@ -328,6 +333,8 @@ class Assembly:
         self._refuser.start()
         # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
         _join(self._ingest, deadline - 0.7 * timeout_s)
+        for decoder in self._decoders:
+            decoder.stop()
         self.buffer.close()
         self._worker.stop()
         # A second is kept back for the answers to what could not be judged any more. After a fault nothing it computes

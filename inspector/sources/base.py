@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -66,6 +66,9 @@ class Source(Protocol):
     def interrupt(self) -> None:
         """From another thread: let a `connect` or `read` under way end soon, if only by failing."""
 
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        """What was read and not given yet, within that time: before `close`, once it was interrupted."""
+
     def close(self) -> None:
         """Release everything; `connect` may follow."""
 
@@ -93,6 +96,9 @@ class Unanswering:
 
     def is_busy(self) -> bool:
         return False
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        return iter(())
 
 
 RUN = uuid.uuid4().hex[:8]

@@ -14,6 +14,7 @@ from inspector.sources.base import Source
 from inspector.sources.cameras.gentl import GentlSettings
 from inspector.sources.cameras.gige import GigeSettings
 from inspector.sources.cameras.pylon import PylonSettings
+from inspector.sources.decoding import Decoding
 from inspector.sources.folder import FolderSettings
 from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.opencv import OpencvSettings
@@ -45,8 +46,9 @@ def build_receiver(
     context: zmq.Context[zmq.Socket[bytes]],
     find_frame_hw: FindFrameHw = lambda _: None,
     access: Access = Access(),  # noqa: B008 (frozen)
+    decoding: Decoding | None = None,
 ) -> ZmqSource | None:
     """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none."""
     sent = {name: camera for name, camera in cameras.items() if camera.source.is_sent}
     decoder = FrameDecoder(sent, sockets.max_message, find_frame_hw)
-    return ZmqSource(context, sockets, decoder, access) if decoder.cameras else None
+    return ZmqSource(context, sockets, decoder, access, decoding) if decoder.cameras else None

@@ -36,6 +36,8 @@ _RECORD_S = 1.0
 """How long a sender that wants to be told waits for the disk at most."""
 _SOON_S = 0.02
 """Within which most frames are on record; a disk that takes longer does not keep others' frames from being read."""
+_DRAIN_S = 1.0
+"""How long a stop waits for pixels that are being decoded."""
 _UNREAD_SHARE = 0.25
 """Of the shortest deadline: how long frames of several cameras may lie unread where a full buffer blocks."""
 
@@ -135,6 +137,12 @@ class IngestThread(Part):
             self._stop_asked.wait(self._backoff_s)
             self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
         self._count_losses()
+
+    def work(self) -> None:
+        """Read until asked to stop; what was read by then is accepted as well."""
+        super().work()
+        for frame in self._source.drain(_DRAIN_S):
+            self._accept(frame)
 
     def release(self) -> None:
         self._tell_rest()

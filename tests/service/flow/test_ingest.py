@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +49,7 @@ class ScriptedSource:
         self.losses: dict[str, int] = {}
         self.asks = False  # whether its senders wait to be told
         self.answers: list[str | None] = []
+        self.unfinished: list[Frame] = []
         self.calls: list[str] = []
         self.connecting: queue.Queue[int] = queue.Queue()
         self.delivered: queue.Queue[str] = queue.Queue()
@@ -89,6 +91,10 @@ class ScriptedSource:
 
     def is_busy(self) -> bool:
         return False
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        assert 0 < within_s <= 2, "a stop must not take long"
+        yield from self.unfinished
 
     def close(self) -> None:
         self.calls.append("close")
@@ -280,6 +286,21 @@ def test_thread_ends_soon_when_asked_to_stop(line: Line, make_frame: MakeFrame, 
     end(thread)
     assert source.calls[-1] == "close"
     assert thread.failure is None
+
+
+def test_frames_that_were_read_are_accepted_and_their_senders_told_when_the_thread_ends(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    source = ScriptedSource([make_frame("f1")])
+    source.asks = True
+    late = {"pixels": None, "error": "not decoded", "error_reason": Reason.SHUTDOWN}
+    source.unfinished = [make_frame("f2"), dataclasses.replace(make_frame("f3"), **late)]
+    line.run(source)
+    assert line.waiting() == ["f1", "f2"]
+    assert line.answers() == [("f3", Verdict.ERROR, Reason.SHUTDOWN, "not decoded")]
+    assert line.recorder.opened == ["f1", "f2", "f3"]
+    assert source.answers == [None, None, "not decoded"]
+    assert source.calls[-1] == "close"
 
 
 # ---------------------------------------------------------------- lost and found
