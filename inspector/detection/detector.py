@@ -14,7 +14,7 @@ from inspector.config import Recipe, Zone
 from inspector.detection.decision import Decision, Map, Mask, decide, merge
 from inspector.detection.layout import Layouts
 from inspector.detection.looks import Expectation
-from inspector.detection.partial import decide_partially, gather, parse, summarise
+from inspector.detection.partial import decide_partially, gather, parse, shrink, summarise
 from inspector.detection.parts import Parts, compute_gain
 from inspector.detection.preprocessing import Pixels, check_frame, make_blank_frame, preprocess
 from inspector.detection.run import FrameRun, Judgement, restart
@@ -223,9 +223,11 @@ class Detector:
         )
         return decision or self.decide(self._fetch(run.anomaly_map, after), threshold.value, run.frame_hw)
 
-    def _fetch(self, anomaly_map: Tensor, after: Download | None) -> Map:
-        values: Map = self._downloads.fetch(lambda: anomaly_map, after or self._downloads.queue(anomaly_map[:1, :1]))
-        return values
+    def _fetch(self, anomaly_map: Tensor, after: Download | None, columns: int | None = None) -> Map:
+        """The map; on a device that computes on meanwhile, no more of it than a picture of so many columns shows."""
+        step = 1 if self._waits or columns is None else max(1, anomaly_map.shape[1] // columns)
+        after = after or self._downloads.queue(anomaly_map[:1, :1])
+        return self._downloads.fetch(lambda: shrink(anomaly_map, step), after)
 
     def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
         """Apply the recipe's region rules at `threshold`.

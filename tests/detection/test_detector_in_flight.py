@@ -65,6 +65,23 @@ def test_warm_up_ends_without_frames_when_nothing_can_be_judged_yet() -> None:
     assert device.compute.busy_s == 2
 
 
+@pytest.mark.parametrize(("columns", "shape"), [(32, (32, 32)), (50, (64, 64)), (100, (128, 128)), (999, (128, 128))])
+def test_picture_takes_no_more_of_the_map_off_the_device_than_it_shows_and_no_peak_is_lost(
+    columns: int, shape: tuple[int, int]
+) -> None:
+    device = SimulatedDevice()
+    detector = build(device)
+    pixels = np.zeros((128, 128), np.uint8)
+    pixels[9, 70] = 100
+    judgement = detector.judge(pixels, PixelFormat.MONO8)
+    small = judgement.fetch_map(columns)
+    assert small.shape == shape
+    step = 128 // shape[0]
+    assert np.flatnonzero(small).tolist() == [9 // step * shape[1] + 70 // step]
+    assert small.max() == judgement.anomaly_map.max()
+    assert device.fetched_bytes == [4 * shape[0] * shape[1], 4 * 128 * 128]
+
+
 def test_judgement_keeps_the_map_and_not_the_frame_and_fetches_it_once() -> None:
     device = SimulatedDevice()
     detector = build(device)
