@@ -111,25 +111,25 @@ class Detector:
         if self.recipe.threshold is None:
             raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
-        height, width = pixels.shape[:2]
         preprocessing = self.recipe.preprocessing
         check_frame(pixels, pixel_format, preprocessing)
         try:
             doubt = None
             if self.expectation is not None and not any_frame:
                 doubt = self.expectation.check(pixels, pixel_format, preprocessing)
-            run = self._begin(preprocess(pixels, pixel_format, preprocessing), (height, width))
+            turn = pixel_format is PixelFormat.BGR8 and self._uploader.can_turn
+            image = preprocess(pixels, PixelFormat.RGB8 if turn else pixel_format, preprocessing)
+            run = self._begin(image, (pixels.shape[0], pixels.shape[1]), turn=turn)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
         run.doubt = doubt
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 
-    def _begin(self, image: Tensor, frame_hw: tuple[int, int]) -> FrameRun:
-        height, width = image.shape[-2:]
-        grid = self.tiler.grid((height, width))
-        tiles = self._layouts.get((height, width)).tiles
-        return FrameRun(grid.pad(self._uploader.upload(image)), grid, tiles, frame_hw)
+    def _begin(self, image: Tensor, frame_hw: tuple[int, int], *, turn: bool = False) -> FrameRun:
+        grid = self.tiler.grid((image.shape[-2], image.shape[-1]))
+        on_device = grid.pad(self._uploader.upload(image, turn=turn))
+        return FrameRun(on_device, grid, self._layouts.get(grid.frame_hw).tiles, frame_hw)
 
     def advance(self, runs: Sequence[FrameRun]) -> None:
         """Run one micro-batch, filled from `runs` in their order. Out of memory halves it and starts once more.

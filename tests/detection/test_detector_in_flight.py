@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
@@ -80,6 +82,29 @@ def test_picture_takes_no_more_of_the_map_off_the_device_than_it_shows_and_no_pe
     assert np.flatnonzero(small).tolist() == [9 // step * shape[1] + 70 // step]
     assert small.max() == judgement.anomaly_map.max()
     assert device.fetched_bytes == [4 * shape[0] * shape[1], 4 * 128 * 128]
+
+
+class TurningUploader:
+    """As `Uploader` towards a GPU, on the CPU."""
+
+    can_turn = True
+
+    def upload(self, image: Tensor, *, turn: bool = False) -> Tensor:
+        return image.flip(0) if turn else image
+
+
+@pytest.mark.parametrize("preprocessing", [{}, {"resize_hw": [70, 101]}, {"short_side": 200}], ids=str)
+def test_colours_that_the_device_exchanges_give_the_same_bytes_as_on_the_host(preprocessing: dict[str, Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    images = []
+    for uploader in (None, TurningUploader()):
+        detector = build(SimulatedDevice(), preprocessing={"pixel_format": "RGB8"} | preprocessing)
+        detector._uploader = uploader or detector._uploader
+        images += [
+            detector.begin(pixels[..., ::-1], PixelFormat.BGR8).image,
+            detector.begin(pixels, PixelFormat.RGB8).image,
+        ]
+    assert all(torch.equal(image, images[0]) for image in images)
 
 
 def test_judgement_keeps_the_map_and_not_the_frame_and_fetches_it_once() -> None:
