@@ -99,3 +99,14 @@ def test_nothing_happens_where_nothing_was_compiled_yet(tmp_path: Path) -> None:
     boot.write_text("monday")
     KernelCache(tmp_path / "inductor", boot).clear_torn()
     assert [path.name for path in tmp_path.iterdir()] == ["boot_id"]
+
+
+def test_each_start_of_a_process_compares_where_the_machines_starts_cannot_be_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    KernelCache(folder, tmp_path / "hidden").put_on_record()
+    KernelCache(folder, tmp_path / "hidden").clear_torn()
+    assert list_files(folder) == ["fx", "kernel.cubin"]
+    (folder / "fx").write_bytes(b"")
+    KernelCache(folder, tmp_path / "hidden").clear_torn()
+    assert not folder.exists()
