@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from inspector.config import Station
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.part import Part
 from inspector.sources.decoding import Decoding
@@ -19,6 +20,9 @@ class DecoderThread(Part):
     def __init__(self, number: int, decoding: Decoding, *, health: Health) -> None:
         super().__init__(f"decoder-{number}", health=health)
         self._decoding = decoding
+
+    def reconfigure(self, station: Station) -> None:
+        self._decoding.max_bytes = station.buffer.max_bytes
 
     def step(self) -> None:
         """Decode one message."""

@@ -48,12 +48,13 @@ class Decoding:
 
     Attributes:
         threads: how many call `work`; none: a message is decoded by whoever puts it here.
+        max_bytes: what is decoded and not yet taken may hold, but for the picture that each thread is at.
         wakes: a descriptor that can be read as soon as a message is decoded; `take` clears it with the last one.
     """
 
     def __init__(self, threads: int = 0, max_bytes: int = 0) -> None:
         self.threads = threads
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._queues: dict[str, deque[Pending]] = {}  # by camera, the oldest first
         self._changed = threading.Condition()
         self.wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -67,7 +68,7 @@ class Decoding:
         with self._changed:
             sizes = [len(queue) for queue in self._queues.values()]
             is_free = all(size <= self.threads for size in sizes) and sum(sizes) < 2 * self.threads
-            return not sizes or (is_free and self._count_bytes() < self._max_bytes)
+            return not sizes or (is_free and self._count_bytes() < self.max_bytes)
 
     def put(self, message: Message, asker: object = None) -> None:
         """Have it decoded; at once where that takes no time and no message of its camera is before it."""
@@ -136,7 +137,7 @@ class Decoding:
 
     def _choose(self) -> Pending | None:
         """The next to decode: of the camera that has the fewest under way, so that none waits for another's flood."""
-        if self._count_bytes(is_decoded=True) >= self._max_bytes:
+        if self._count_bytes(is_decoded=True) >= self.max_bytes:
             return None
         waiting = [
             (sum(pending.is_begun and pending.frame is None for pending in queue), first.received_monotonic_ns, first)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from inspector.config import Station
 from inspector.service.decoder import DecoderThread, build_decoders
 from inspector.service.telemetry.health import Health, State
 from inspector.sources.decoding import Decoding
@@ -51,3 +52,11 @@ def test_thread_that_dies_is_a_fault_and_its_frame_is_there_to_be_answered(
     assert pending.frame is not None
     assert pending.frame.frame_id == "f1"
     assert pending.frame.error is not None
+
+
+def test_memory_is_bounded_anew_when_a_reload_changes_the_buffer(
+    health: Health, make_station: Callable[..., Station]
+) -> None:
+    decoding, (thread, *_) = build_decoders(1000, health)
+    thread.reconfigure(make_station(buffer={"max_bytes": 4_000_000}))
+    assert decoding.max_bytes == 4_000_000
