@@ -62,6 +62,10 @@ class Decoding:
 
     # ------------------------------------------------------------ the thread that reads messages
 
+    def __len__(self) -> int:
+        with self._changed:
+            return sum(map(len, self._queues.values()))
+
     @property
     def has_room(self) -> bool:
         """Whether one more message may be put here, whichever camera's it is."""

@@ -130,7 +130,7 @@ class ZmqSource:
         self._context = context
         self._config = sockets
         self._decoder = decoder
-        self._decoding = decoding or Decoding()
+        self._decoding = Decoding() if decoding is None else decoding
         self._secret_key = access.secret_key
         self._endpoints = [("frames", zmq.PULL), ("imagezmq", zmq.ROUTER)]
         self._gates: dict[int, Gate] = {kind: access.build_gate(name) for name, kind in self._endpoints}
@@ -168,11 +168,10 @@ class ZmqSource:
         due = time.monotonic() + timeout_s
         self.is_caught_up = not self._poller.poll(0)
         while (decoded := self._decoding.take()) is None:
-            left_s = due - time.monotonic()
-            if left_s <= 0:
-                return None
-            if (socket := self._wait(left_s)) is not None:
+            if (socket := self._wait(max(0.0, due - time.monotonic()))) is not None:
                 self._receive(socket)
+            elif time.monotonic() >= due:
+                return None
         return self._give(decoded)
 
     def drain(self, within_s: float) -> Iterator[Frame]:
