@@ -6,7 +6,8 @@ import contextlib
 import copy
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from inspector.config import WEIGHTS_FILE, Preprocessing, Recipe, Threshold, Tiling, load_recipe
 from inspector.detection.detector import Detector
 from inspector.detection.preprocessing import normalise
+from inspector.detection.run import FrameRun
 from inspector.detection.tiling import TileGrid, Tiler
 from inspector.engine.base import Engine, Precision
 from inspector.engine.build import build_eager
@@ -44,7 +46,10 @@ _TF32_AS_TORCH_SETS_IT = (torch.backends.cuda.matmul.allow_tf32, torch.backends.
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One setting to measure. `recipe`: folder whose weights are taken; None: random ones. `batch`: None: engine's."""
+    """One setting to measure. `recipe`: folder whose weights are taken; None: random ones. `batch`: None: engine's.
+
+    `width`: of the bottleneck of random weights, that of anomalib or of the official code, which is twice as wide.
+    """
 
     device: str = "cpu"
     backbone: str = "resnet18"
@@ -54,6 +59,12 @@ class Case:
     batch: int | None = None
     recipe: Path | None = None
     seed: int = 0
+    width: str = PEER
+
+    @property
+    def is_the_peers_network(self) -> bool:
+        """Whether the peer can run with the same weights."""
+        return self.recipe is None and self.width == PEER
 
 
 class Method(Protocol):
@@ -91,7 +102,7 @@ def build_recipe(case: Case) -> tuple[Recipe, ReverseDistillation]:
         recipe = Recipe(
             recipe_id="benchmark",
             backbone=case.backbone,
-            bottleneck_width="anomalib",
+            bottleneck_width=case.width,
             tiling=Tiling(tile_size=case.tile, stride=case.stride),
             threshold=Threshold(value=1.0, method="manual"),
             weights_sha256="0" * 64,
@@ -164,6 +175,18 @@ class Ours:
         """As `Method`. `Detector.judge` returns when the score is on the host, so there is nothing left to wait for."""
         decision = self.detector.judge(pixels, PixelFormat.RGB8).decision
         return decision.verdict == "FAIL"
+
+    def judge_all(self, frames: Iterable[Pixels]) -> int:
+        """Judge frames with as many under way at once as the engine can use, as the daemon does; how many fail."""
+        waiting, under_way, fails = deque(frames), deque[FrameRun](), 0
+        while waiting or under_way:
+            while waiting and len(under_way) < self.detector.engine.frames_in_flight:
+                under_way.append(self.detector.begin(waiting.popleft(), PixelFormat.RGB8))
+            if unfinished := [run for run in under_way if not run.is_done]:
+                self.detector.advance(unfinished)
+            if under_way[0].is_done and (under_way[0].is_ready or not unfinished):
+                fails += self.detector.finish(under_way.popleft()).decision.verdict == "FAIL"
+        return fails
 
     def compute(self, pixels: Pixels) -> tuple[np.ndarray[Any, np.dtype[np.float32]], float]:
         """The frame's blended map (H, W), and its score."""

@@ -21,6 +21,11 @@ of its own on the same machine, so its work counts against the daemon.
 
 compares a frame that is pushed with one that is triggered by a request and sent by a camera program, one at a time and
 in turns, from the first message to the verdict. A trigger adds its request, its row in the journal and its message.
+
+    python benchmarks/daemon.py RECIPE --switch --frame-hw 512 512 --frames 100 [--seconds 30]
+
+times verdicts at half of the rate that the daemon reaches, undisturbed and while it prepares another recipe, which it
+has to compile, and switches to it. That one is this recipe with its sigma changed by a thousandth.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ import numpy as np
 import yaml
 import zmq
 from _scraper import Scraper, time_scrape
+from _switching import compare_switch
 from _triggering import Triggering
 from rich.console import Console
 from rich.table import Table
@@ -73,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
         folder = Path(temporary)
         frames = _make_frames(arguments)
         recipe = _prepare(arguments, folder, frames)
-        if arguments.scrapes_per_s:
+        if arguments.switch:
+            _compare_switch(arguments, folder, recipe, frames)
+        elif arguments.scrapes_per_s:
             _compare_scraped(arguments, folder, recipe, frames)
         elif arguments.trigger:
             _compare_triggered(arguments, folder, recipe, frames)
@@ -162,6 +170,25 @@ def _compare_triggered(arguments: argparse.Namespace, folder: Path, recipe: Path
     _write_json(arguments, {"latency_ms": figures, "ratio": ratio})
 
 
+def _compare_switch(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
+    """One daemon; half its own rate, measured first."""
+    other = folder / "other"
+    shutil.copytree(recipe, other)
+    first = load_recipe(recipe)
+    changed = first.model_copy(update={"recipe_id": f"{first.recipe_id}-other", "sigma": first.sigma * 1.001})
+    (other / RECIPE_FILE).write_text(dump_recipe(changed), encoding="utf-8")
+    with _Station(folder, recipe, arguments) as station:
+        station.time(frames[:_WARM_UP])
+        period_s = 2 * station.time(frames)
+        content = compare_switch(station, frames[:2], period_s, other, arguments.seconds)
+        _check_results(arguments, station.counted)
+    for name, (p50, p99) in content["ms"].items():
+        print(f"{name:12} {content['frames'][name]:6} frames, p50 {p50:8.1f} ms, p99 {p99:8.1f} ms")
+    print(f"a frame each {content['period_ms']:.1f} ms; the other recipe was prepared in {content['prepared_s']:.1f} s")
+    print(f"p99 switching / undisturbed: {content['p99_ratio']:.2f}")
+    _write_json(arguments, content)
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,6 +202,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--journal-share", action="store_true", help="compare with a daemon that has no journal")
     parser.add_argument("--trigger", action="store_true", help="compare frames that are pushed with triggered ones")
     parser.add_argument("--scrapes-per-s", type=float, metavar="N", help="compare with and without so many scrapes")
+    parser.add_argument("--switch", action="store_true", help="compare with verdicts while a recipe is compiled")
+    parser.add_argument("--seconds", type=float, default=30.0, help="undisturbed, with --switch")
     parser.add_argument("--json", type=Path, help="also write the results here")
     return parser.parse_args(argv)
 
@@ -290,6 +319,27 @@ class _Station:
             arrivals.append(time.monotonic())
         thread.join()
         return (arrivals[-1] - arrivals[0]) / (count - 1)
+
+    @property
+    def camera(self) -> str:
+        """The first one."""
+        return self.cameras[0]
+
+    @property
+    def requests(self) -> str:
+        """Where it takes requests."""
+        return self._sockets["requests"]
+
+    def send(self, frame_id: str, frame: Frame) -> None:
+        """Send one frame of the first camera."""
+        self._sender.send_multipart(build_message(self.camera, frame_id, frame, pixel_format="RGB8"), copy=False)
+
+    def receive(self, timeout_ms: int) -> dict[str, Any] | None:
+        """The next result, if it comes in time."""
+        if not self._subscriber.poll(timeout_ms):
+            return None
+        self.results.append(json.loads(self._subscriber.recv_multipart()[1]))
+        return self.results[-1]
 
     def _send(self, frames: list[Frame]) -> None:
         for number, frame in enumerate(frames):

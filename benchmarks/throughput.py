@@ -11,7 +11,11 @@ is what its users get, and once more without. Ours: `Detector.judge`, from the s
 decision; on CUDA a frame that passes leaves its map on the device, as it does on the line. The threshold lies above all
 scores. anomalib pads frames with zeros to whole tiles, ours shifts the last tile inward: both counts are given. Its map
 is smoothed over the whole frame rather than tile by tile, so differences are taken to our float32 reference.
-Memory is that of a process per method. Needs the bench extra for --against anomalib, the int8 extra for int8.
+With --bottleneck official ours has the official code's width, and anomalib its own (of wide_resnet50_2 half of it).
+Where an engine can have several frames under way, as on CUDA, they are timed so as well, after the frames by turns.
+Memory is that of a process per method. --quick gives up memory, stages, p99 (three frames) and three quarters of the
+frame, of which fixed costs then take a larger share.
+Needs the bench extra for --against anomalib, the int8 extra for int8.
 """
 
 from __future__ import annotations
@@ -58,6 +62,7 @@ from inspector.model import ReverseDistillation
 _DIFFERENT_FRAMES = 4
 _WARM_UPS = 2
 _HEADROOM = 1.5
+_QUICK_FRAMES, _QUICK_HW = 3, (1024, 1224)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,9 +94,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--against", choices=[PEER, "none"], default=PEER)
     parser.add_argument("--stage", action="store_true", help="ours stage by stage, too")
     parser.add_argument("--no-memory", action="store_true", help="leave out the process per method")
+    parser.add_argument("--quick", action="store_true", help="a first look: three frames of 1024x1224, no memory")
     parser.add_argument("--json", help="file to write, - for the standard output")
     parser.add_argument("--only", choices=[PEER, *Precision], help="measure only this method's memory, in this process")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.frames, options.frame_hw, options.no_memory, options.stage = _QUICK_FRAMES, _QUICK_HW, True, False
+        print("quick: without memory, stages and a p99 that means anything; small frames", file=sys.stderr)
+    return options
 
 
 def add_case_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +113,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=int, default=256)
     parser.add_argument("--batch", type=int, help="tiles at once of ours; the engine's own by default")
     parser.add_argument("--recipe", type=Path, help="folder whose weights and tiling ours takes")
+    parser.add_argument("--bottleneck", choices=["anomalib", "official"], default="anomalib", help="width of ours")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -118,6 +129,7 @@ def build_case(options: argparse.Namespace) -> Case:
         batch=options.batch,
         recipe=options.recipe,
         seed=options.seed,
+        width=options.bottleneck,
     )
 
 
@@ -142,6 +154,8 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     rows = {method.name: _summarise(method, durations[method.name], case, flops) for method in methods}
     for method in ours:
         rows[method.name] |= {"engine": method.detector.engine.name} | _compare(method.compute(frames[0]), reference)
+        if method.detector.engine.frames_in_flight > 1:
+            rows[method.name] |= time_pipelined(method, frames, options.frames)
     _add_ratios(rows)
     stages = {}
     if options.stage:
@@ -170,8 +184,8 @@ def _build_peer(
     """anomalib's model, and how far its features are from ours; None where it has weights of its own."""
     assert recipe.threshold is not None  # noqa: S101 (set by the caller)
     peer = Peer(case, recipe, recipe.threshold.value, tf32=tf32)
-    if case.recipe is not None:
-        print(f"{PEER} runs with random weights, not with those of {case.recipe}", file=sys.stderr)
+    if not case.is_the_peers_network:
+        print(f"{PEER} runs with its own network and random weights: nothing to compare", file=sys.stderr)
         return peer, None
     peer.copy_weights(model)
     return peer, peer.compare_features(model, normalise(cut_tiles(frame, recipe, 1), recipe.preprocessing))
@@ -191,8 +205,18 @@ def time_methods(methods: Sequence[Method], frames: Sequence[Pixels], count: int
     return durations
 
 
+def time_pipelined(method: Ours, frames: Sequence[Pixels], count: int) -> dict[str, float]:
+    """Frames a second of `count` frames with several under way at once, which ends with the last one's decision."""
+    depth = method.detector.engine.frames_in_flight
+    method.judge_all(frames[number % len(frames)] for number in range(depth))
+    started = time.perf_counter()
+    method.judge_all(frames[number % len(frames)] for number in range(count))
+    return {"frames_in_flight": depth, "pipelined_frames_per_s": count / (time.perf_counter() - started)}
+
+
 def _summarise(method: Method, durations: Sequence[float], case: Case, flops: int) -> dict[str, Any]:
-    precision = Precision.FP32 if method.name in {PEER, PEER_WITHOUT_TF32} else Precision(method.name)
+    is_peer = method.name in {PEER, PEER_WITHOUT_TF32}
+    precision = Precision.FP32 if is_peer else Precision(method.name)
     frames_per_s = len(durations) / sum(durations)
     latencies = np.percentile(np.array(durations) * 1e3, (50, 90, 99))
     rate, achieved = measure_matmul(torch.device(case.device), precision), flops * method.tiles * frames_per_s
@@ -204,7 +228,7 @@ def _summarise(method: Method, durations: Sequence[float], case: Case, flops: in
         "latency_ms": dict(zip(("p50", "p90", "p99"), latencies.tolist(), strict=True)),
         "flop_per_s": achieved,
         "matmul_flop_per_s": rate,
-        "share_of_matmul": achieved / rate if rate else None,
+        "share_of_matmul": achieved / rate if rate and not (is_peer and case.width != PEER) else None,
     }
 
 
@@ -258,8 +282,8 @@ def print_methods(content: dict[str, Any], console: Console) -> None:
     title = f"{case['backbone']}, {height}×{width}, tile {case['tile']}, stride {case['stride']}, {case['device']}"
     table = Table(title=title)
     for heading in (
-        "method", "tiles", "tiles/s", "frames/s", "MP/s", "p50 ms", "p90 ms", "p99 ms", "× tiles/s", "× frames/s",
-        "of matmul", "map max Δ", "map mean Δ", "score Δ", "peak MB", "judging MB", "device MB",
+        "method", "tiles", "tiles/s", "frames/s", "pipelined", "MP/s", "p50 ms", "p90 ms", "p99 ms", "× tiles/s",
+        "× frames/s", "of matmul", "map max Δ", "map mean Δ", "score Δ", "peak MB", "judging MB", "device MB",
     ):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for name, row in content["methods"].items():
@@ -276,6 +300,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["tiles_per_frame"]),
         f"{row['tiles_per_s']:.1f}",
         f"{row['frames_per_s']:.2f}",
+        _optional(row.get("pipelined_frames_per_s"), ".2f"),
         f"{row['megapixels_per_s']:.1f}",
         *(f"{latency[share]:.0f}" if latency[share] >= 100 else f"{latency[share]:.1f}" for share in latency),
         _optional(row["tiles_per_s_ratio"], ".2f"),

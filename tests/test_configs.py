@@ -60,6 +60,18 @@ def test_unit_is_accepted_by_systemd(drop_in: Path | None, tmp_path: Path) -> No
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.stem)
+def test_drop_in_is_named_on_the_install_page(drop_in: Path) -> None:
+    page = (REPOSITORY / "docs" / "line-engineer" / "install.md").read_text(encoding="utf-8")
+    assert f"| `{drop_in.name}` |" in page
+
+
+@pytest.mark.parametrize("device", ["/dev/nvmap", "/dev/nvhost-ctrl-gpu", "/dev/nvgpu/igpu0/channel", "char-nvgpu*"])
+def test_service_may_open_the_gpu_of_a_jetson_with_its_drop_in(device: str) -> None:
+    lines = (REPOSITORY / "systemd" / "drop-ins" / "jetson.conf").read_text(encoding="utf-8").splitlines()
+    assert f"DeviceAllow={device} rw" in lines
+
+
 def test_unit_is_sandboxed(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")

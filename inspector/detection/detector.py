@@ -14,7 +14,7 @@ from inspector.config import Recipe, Zone
 from inspector.detection.decision import Decision, Map, Mask, decide, merge
 from inspector.detection.layout import Layouts
 from inspector.detection.looks import Expectation
-from inspector.detection.partial import decide_partially, gather, parse, summarise
+from inspector.detection.partial import decide_partially, gather, parse, shrink, summarise
 from inspector.detection.parts import Parts, compute_gain
 from inspector.detection.preprocessing import Pixels, check_frame, make_blank_frame, preprocess
 from inspector.detection.run import FrameRun, Judgement, restart
@@ -111,25 +111,25 @@ class Detector:
         if self.recipe.threshold is None:
             raise RecipeError(f"recipe {self.recipe.recipe_id}: threshold: must be set; run `inspector calibrate`")
         started = time.monotonic()
-        height, width = pixels.shape[:2]
         preprocessing = self.recipe.preprocessing
         check_frame(pixels, pixel_format, preprocessing)
         try:
             doubt = None
             if self.expectation is not None and not any_frame:
                 doubt = self.expectation.check(pixels, pixel_format, preprocessing)
-            run = self._begin(preprocess(pixels, pixel_format, preprocessing), (height, width))
+            turn = pixel_format is PixelFormat.BGR8 and self._uploader.can_turn
+            image = preprocess(pixels, PixelFormat.RGB8 if turn else pixel_format, preprocessing)
+            run = self._begin(image, (pixels.shape[0], pixels.shape[1]), turn=turn)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
         run.doubt = doubt
         run.preprocess_ms = (run.started - started) * 1e3
         return run
 
-    def _begin(self, image: Tensor, frame_hw: tuple[int, int]) -> FrameRun:
-        height, width = image.shape[-2:]
-        grid = self.tiler.grid((height, width))
-        tiles = self._layouts.get((height, width)).tiles
-        return FrameRun(grid.pad(self._uploader.upload(image)), grid, tiles, frame_hw)
+    def _begin(self, image: Tensor, frame_hw: tuple[int, int], *, turn: bool = False) -> FrameRun:
+        grid = self.tiler.grid((image.shape[-2], image.shape[-1]))
+        on_device = grid.pad(self._uploader.upload(image, turn=turn))
+        return FrameRun(on_device, grid, self._layouts.get(grid.frame_hw).tiles, frame_hw)
 
     def advance(self, runs: Sequence[FrameRun]) -> None:
         """Run one micro-batch, filled from `runs` in their order. Out of memory halves it and starts once more.
@@ -223,9 +223,11 @@ class Detector:
         )
         return decision or self.decide(self._fetch(run.anomaly_map, after), threshold.value, run.frame_hw)
 
-    def _fetch(self, anomaly_map: Tensor, after: Download | None) -> Map:
-        values: Map = self._downloads.fetch(lambda: anomaly_map, after or self._downloads.queue(anomaly_map[:1, :1]))
-        return values
+    def _fetch(self, anomaly_map: Tensor, after: Download | None, columns: int | None = None) -> Map:
+        """The map; on a device that computes on meanwhile, no more of it than a picture of so many columns shows."""
+        step = 1 if self._waits or columns is None else max(1, anomaly_map.shape[1] // columns)
+        after = after or self._downloads.queue(anomaly_map[:1, :1])
+        return self._downloads.fetch(lambda: shrink(anomaly_map, step), after)
 
     def decide(self, anomaly_map: Map, threshold: float, frame_hw: tuple[int, ...] | None = None) -> Decision:
         """Apply the recipe's region rules at `threshold`.

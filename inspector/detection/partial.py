@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from inspector.detection.decision import Decision, Map, Mask, find_level, find_regions, rank
@@ -92,6 +93,13 @@ def gather(anomaly_map: Tensor, blocks: Blocks) -> Tensor:
     rows = (corners[:, :1] + steps).clamp(max=height - 1)
     columns = (corners[:, 1:] + steps).clamp(max=width - 1)
     return anomaly_map[rows[:, :, None], columns[:, None, :]]
+
+
+def shrink(anomaly_map: Tensor, step: int) -> Tensor:
+    """The highest of each `step` × `step` values of a map (h, w), on its device: no peak is lost. 1: the map itself."""
+    if step == 1:
+        return anomaly_map
+    return F.max_pool2d(anomaly_map[None], step, step, ceil_mode=True)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,19 @@ from inspector.errors import DeviceFaultError, FrameError
 class Judgement:
     """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms).
 
-    `fetch_map` gives the map; where the decision did not need it, it still lies on the device.
+    `fetch_map` gives the map, which may still lie on the device: with columns enough for a picture of so many, or, for
+    None, all of it.
     """
 
     decision: Decision
-    fetch_map: Callable[[], Map]
+    fetch_map: Callable[[int | None], Map]
     tiles: int
     latency_ms: dict[str, float]
 
     @property
     def anomaly_map(self) -> Map:
         """(h, w) float32, fetched from the device only now where the decision did not need it."""
-        return self.fetch_map()
+        return self.fetch_map(None)
 
 
 class FrameRun:

@@ -19,6 +19,7 @@ from inspector.engine.base import Engine, Precision, choose_precision
 from inspector.engine.cuda import CudaEngine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.graphs import compute_network_key, convert, state_facts, tile_dtype
+from inspector.engine.kernels import KernelCache
 from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
 from inspector.files import read_verified
@@ -192,13 +193,19 @@ def _build(order: _Order, precision: Precision) -> Engine:
 
 def _build_cuda(order: _Order, precision: Precision) -> Engine:
     recipe = order.recipe
+    kernels = None
     if order.cache is not None:  # torch.compile keeps its kernels there, by machine and versions
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(order.cache / "inductor"))
+        kernels = KernelCache(order.cache / "inductor")
+        kernels.clear_torn()
     model = order.load_model()
     batches = list_batches(order.batch or _CUDA_BATCH)
     for batch in batches:
         try:
-            return _build_cuda_engine(order, precision, model, batch)
+            engine = _build_cuda_engine(order, precision, model, batch)
+            if kernels is not None:
+                kernels.put_on_record()
+            return engine
         except RuntimeError as error:
             if not is_out_of_memory(error):  # no fault of the configuration: a restart may help
                 raise DeviceFaultError(f"device {order.device}: {error}") from error

@@ -26,24 +26,35 @@ class Uploader:
         self._turn = 0
         self._stream = None if device.type == "cpu" else torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def upload(self, image: Tensor) -> Tensor:
+    @property
+    def can_turn(self) -> bool:
+        """Whether the device may as well exchange the outer channels, beside what it computes."""
+        return self._stream is not None
+
+    def upload(self, image: Tensor, *, turn: bool = False) -> Tensor:
         """`image` (3, h, w) on the device; work queued there from now on waits for it to arrive.
+
+        Of a grey image, whose channels are one memory, only that travels; they are one memory there, too. `turn`: the
+        first channel becomes the last, where `can_turn`.
 
         Raises:
             RuntimeError: the device's fault, memory included.
         """
         if self._stream is None:
             return image
+        is_grey = image.stride(0) == 0
+        image = image[:1] if is_grey else image
         slot = self._take_slot(image)
-        slot.memory.copy_(image)  # the one copy on the host; it also makes grey frames what the device expects
+        slot.memory.copy_(image)  # the one copy on the host
         with torch.cuda.stream(self._stream):
             uploaded = slot.memory.to(self._device, non_blocking=True)
+            uploaded = uploaded.flip(0) if turn else uploaded
             slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             slot.copied.record(self._stream)
         current = torch.cuda.current_stream(self._device)
         current.wait_event(slot.copied)
         uploaded.record_stream(current)  # its memory is not given to the next upload while tiles are cut from it
-        return uploaded
+        return uploaded.expand(3, -1, -1) if is_grey else uploaded
 
     def _take_slot(self, image: Tensor) -> _Slot:
         index = self._turn
@@ -58,7 +69,7 @@ class Uploader:
 
 def _pin(image: Tensor) -> Tensor:
     """Page-locked memory for images like this one, in the same order of channels."""
-    height, width = image.shape[-2:]
-    if image.stride(0) == 1:
-        return torch.empty(height, width, 3, dtype=image.dtype, pin_memory=True).permute(2, 0, 1)
-    return torch.empty(3, height, width, dtype=image.dtype, pin_memory=True)
+    channels, height, width = image.shape
+    if channels > 1 and image.stride(0) == 1:
+        return torch.empty(height, width, channels, dtype=image.dtype, pin_memory=True).permute(2, 0, 1)
+    return torch.empty(channels, height, width, dtype=image.dtype, pin_memory=True)

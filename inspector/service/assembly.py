@@ -30,6 +30,7 @@ from inspector.service.control.lock import StationLock
 from inspector.service.control.refuser import Refuser
 from inspector.service.control.requests import RequestsThread
 from inspector.service.control.switcher import Switcher
+from inspector.service.decoder import build_decoders
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
 from inspector.service.flow.ingest import IngestThread
@@ -40,7 +41,7 @@ from inspector.service.flow.past import JournalMemory, open_journal, remember_pa
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
-from inspector.service.flow.status import Identity, StatusBoard, describe_sources
+from inspector.service.flow.status import Identity, StatusBoard, describe_parts, describe_sources
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.arrivals import Attached
 from inspector.service.orders.live import Live
@@ -124,7 +125,10 @@ class Assembly:
         overlays = OverlaysSocket(context, station.sockets.overlays, access.secret_key)
         identity = Identity(station.station, uuid.uuid4().hex)
         journal, past = open_journal(folder / "journal.sqlite", identity.boot_id, health=health, metrics=metrics)
-        receiver = build_receiver(station.cameras, station.sockets, context, self.judges.find_frame_hw, access)
+        decoding, self._decoders = build_decoders(station.buffer.max_bytes, health)
+        receiver = build_receiver(
+            station.cameras, station.sockets, context, self.judges.find_frame_hw, access, decoding
+        )
         self.left_open = past.left_open
         self.ledger = ledger = Ledger(
             station.deadlines_ms, first_number=1 + max((record.number for record in self.left_open), default=0)
@@ -154,7 +158,6 @@ class Assembly:
             metrics=metrics,
         )
         service_times = ServiceTimes()
-        described = {"parts": {name: part.model_dump(mode="json") for name, part in station.parts.items()}}
         self._fetched = build_sources(station.cameras, JournalMemory(past.taken, self._recorder.note_file))
         status = StatusBoard(
             identity,
@@ -163,7 +166,10 @@ class Assembly:
             last_results=past.results,
             queue_depth=self.buffer.__len__,
             more=lambda: (
-                self.switcher.describe() | offline.describe() | describe_sources(self.list_reports()) | described
+                self.switcher.describe()
+                | offline.describe()
+                | describe_sources(self.list_reports())
+                | describe_parts(station.parts)
             ),
             health=health,
         )
@@ -251,6 +257,7 @@ class Assembly:
             publisher,
             self._worker,
             self._requests,
+            *(self._decoders if listening else []),
             # Who sends while recipes are loaded is told NOT_READY at once; cameras and files are read from READY on.
             *self._ingest[: len(listening)],
         ]
@@ -376,6 +383,8 @@ class Assembly:
         self._refuser.start()
         # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
         _join(self._ingest, deadline - 0.7 * timeout_s)
+        for decoder in self._decoders:
+            decoder.stop()
         self.buffer.close()
         self._worker.stop()
         # A second is kept back for the answers to what could not be judged any more. After a fault nothing it computes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -67,11 +67,11 @@ class Source(Protocol):
     def defer_answer(self) -> Callable[[str | None], None]:
         """`answer` for later, by the thread that reads, when other frames have been read since."""
 
-    def list_rest(self) -> Sequence[Frame]:
-        """At its end, what it holds back of frames that are not whole: each is owed a verdict, too."""
-
     def interrupt(self) -> None:
         """From another thread: let a `connect` or `read` under way end soon, if only by failing."""
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        """What was read and not given yet, whole or not, within that time: before `close`, once it was interrupted."""
 
     def close(self) -> None:
         """Release everything; `connect` may follow."""
@@ -92,10 +92,6 @@ class Unanswering:
     def fire(self, trigger_id: str) -> None:
         """See `Source`."""
 
-    def list_rest(self) -> Sequence[Frame]:
-        """See `Source`."""
-        return ()
-
     def interrupt(self) -> None:
         """See `Source`."""
 
@@ -113,6 +109,9 @@ class Unanswering:
 
     def is_busy(self) -> bool:
         return False
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        return iter(())
 
 
 RUN = uuid.uuid4().hex[:8]

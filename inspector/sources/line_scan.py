@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from inspector.errors import NotConnectedError, SourceError, SourceExhaustedError
 from inspector.sources.base import Source
@@ -48,12 +48,14 @@ class LineScanSource:
             self._finish_idle()
         return self._ready.popleft() if self._ready else None
 
-    def list_rest(self) -> Sequence[Frame]:
-        """See `Source`: what is ready, and a last frame of each web."""
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        """See `Source`: what is ready, or on its way, and a last frame of each web."""
+        for strip in self._source.drain(within_s):
+            self._take(strip)
         rest = [frame for camera in self._lines.values() for frame in camera.assembler.finish(Reason.SHUTDOWN)]
         ready = [*self._ready, *rest]
         self._ready.clear()
-        return ready
+        yield from ready
 
     def awaits_answer(self) -> bool:
         """See `Source`: of several frames that one strip fills, the last is what its sender is told about."""

@@ -14,6 +14,7 @@ from inspector.sources.base import Source
 from inspector.sources.cameras.gentl import GentlSettings
 from inspector.sources.cameras.gige import GigeSettings
 from inspector.sources.cameras.pylon import PylonSettings
+from inspector.sources.decoding import Decoding
 from inspector.sources.folder import FolderSettings
 from inspector.sources.line_scan import LineScanSource
 from inspector.sources.memory import NO_MEMORY, FileMemory
@@ -53,6 +54,7 @@ def build_receiver(
     context: zmq.Context[zmq.Socket[bytes]],
     find_frame_hw: FindFrameHw = lambda _: None,
     access: Access = Access(),  # noqa: B008 (frozen)
+    decoding: Decoding | None = None,
 ) -> ZmqSource | None:
     """One for all cameras whose frames are sent to the station, since they share its sockets; None: there are none.
 
@@ -63,4 +65,4 @@ def build_receiver(
     decoder = FrameDecoder(
         sent, sockets.max_message, lambda camera: None if camera in strips else find_frame_hw(camera)
     )
-    return ZmqSource(context, sockets, decoder, access) if decoder.cameras else None
+    return ZmqSource(context, sockets, decoder, access, decoding) if decoder.cameras else None

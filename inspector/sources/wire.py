@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from inspector.codec import Pixels, decode_image, decode_raw
@@ -21,6 +22,76 @@ _unnamed = itertools.count(1)
 
 FindFrameHw = Callable[[str], tuple[int, int] | None]
 """The height and width that a camera's recipe expects now; None where it takes any."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A frame message whose pixels are not decoded yet.
+
+    Attributes:
+        camera: whose frame it is.
+        header: what its sender says of it.
+        data: the pixels as they came.
+        received_utc_ns: when it was read, wall clock.
+        received_monotonic_ns: the same instant on the monotonic clock.
+        simulated: whether the camera or the sender says so.
+        number: in the frame's name where the sender gives none.
+    """
+
+    camera: str
+    header: Mapping[str, Any]
+    data: bytes | memoryview
+    received_utc_ns: int
+    received_monotonic_ns: int
+    simulated: bool
+    number: int
+    _decode_pixels: Callable[[Mapping[str, Any], bytes | memoryview, str], tuple[Pixels, PixelFormat]]
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether decoding takes time: raw pixels are only looked at."""
+        return _name_encoding(self.header) != "raw"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels as they came."""
+        return len(self.data)
+
+    def decode(self) -> Frame:
+        """The frame; where its pixels are bad, one without pixels that says why. Any thread may call it."""
+        try:
+            details = _read_details(self.header, self.number)
+            pixels, pixel_format = self._decode_pixels(self.header, self.data, self.camera)
+        except FrameMismatchError as error:
+            return self.fail(str(error), Reason.FRAME_MISMATCH)
+        except BadFrameError as error:
+            return self.fail(str(error), Reason.BAD_FRAME)
+        return build_frame(
+            self.camera,
+            pixels=pixels,
+            pixel_format=pixel_format,
+            simulated=self.simulated,
+            received_utc_ns=self.received_utc_ns,
+            received_monotonic_ns=self.received_monotonic_ns,
+            decode_ms=(time.monotonic_ns() - self.received_monotonic_ns) / 1e6,
+            **details,
+        )
+
+    def fail(self, why: str, reason: Reason) -> Frame:
+        """The frame without pixels, to be answered ERROR."""
+        return build_frame(
+            self.camera,
+            _text_or_none(self.header.get("frame_id")) or f"unnamed-{RUN}-{self.number}",
+            None,
+            PixelFormat.RGB8,
+            part_id=_text_or_none(self.header.get("part_id")),
+            trigger_id=_text_or_none(self.header.get("trigger_id")),
+            simulated=self.simulated,
+            error=why,
+            error_reason=reason,
+            received_utc_ns=self.received_utc_ns,
+            received_monotonic_ns=self.received_monotonic_ns,
+        )
 
 
 class FrameDecoder:
@@ -48,7 +119,15 @@ class FrameDecoder:
         return tuple(self._colours)
 
     def decode(self, parts: Sequence[bytes | memoryview], admit: Callable[[str], None] = lambda camera: None) -> Frame:
-        """The frame of one message; where its pixels are bad, a frame without pixels that says why.
+        """`read`, then `Message.decode`.
+
+        Raises:
+            UnidentifiedFrameError: see `read`.
+        """
+        return self.read(parts, admit).decode()
+
+    def read(self, parts: Sequence[bytes | memoryview], admit: Callable[[str], None] = lambda camera: None) -> Message:
+        """Whose frame a message is.
 
         Args:
             parts: header and pixels.
@@ -58,40 +137,14 @@ class FrameDecoder:
             UnidentifiedFrameError: the message names no camera of this station. Its `cause` is one of parts,
                 header, camera.
         """
-        received: dict[str, Any] = {"received_utc_ns": time.time_ns(), "received_monotonic_ns": time.monotonic_ns()}
+        received_utc_ns, received_monotonic_ns = time.time_ns(), time.monotonic_ns()
         header = _parse(parts)
         camera = self._identify(header)
         admit(camera)
         # A sender may say that a frame is simulated, never that it is not.
         simulated = self._simulated[camera] or header.get("simulated") is True
-        try:
-            details = _read_details(header)
-            pixels, pixel_format = self._decode_pixels(header, parts[1], camera)
-        except (BadFrameError, FrameMismatchError) as error:
-            mismatch = isinstance(error, FrameMismatchError)
-            frame_id = _text_or_none(header.get("frame_id")) or f"unnamed-{RUN}-{next(_unnamed)}"
-            return build_frame(
-                camera,
-                frame_id,
-                None,
-                PixelFormat.RGB8,
-                part_id=_text_or_none(header.get("part_id")),
-                trigger_id=_text_or_none(header.get("trigger_id")),
-                simulated=simulated,
-                error=str(error),
-                error_reason=Reason.FRAME_MISMATCH if mismatch else Reason.BAD_FRAME,
-                **received,
-            )
-        decode_ms = (time.monotonic_ns() - received["received_monotonic_ns"]) / 1e6
-        return build_frame(
-            camera,
-            pixels=pixels,
-            pixel_format=pixel_format,
-            simulated=simulated,
-            decode_ms=decode_ms,
-            **details,
-            **received,
-        )
+        times = received_utc_ns, received_monotonic_ns
+        return Message(camera, header, parts[1], *times, simulated, next(_unnamed), self._decode_pixels)
 
     def _identify(self, header: Mapping[str, Any]) -> str:
         """A header names the camera; imagezmq's text names its sender, which is no other camera's name."""
@@ -107,8 +160,7 @@ class FrameDecoder:
     ) -> tuple[Pixels, PixelFormat]:
         if len(data) > self._max_bytes:
             raise BadFrameError(f"pixels: must be at most {self._max_bytes} bytes, got {len(data)}")
-        imagezmq = "camera" not in header
-        encoding = ("raw" if "dtype" in header else "jpeg") if imagezmq else header.get("encoding")
+        encoding = _name_encoding(header)
         if encoding in ("jpeg", "png"):  # a tuple: senders also send what cannot be hashed
             if not bytes(data[:4]).startswith(_STARTS[encoding]):  # files may be more
                 raise BadFrameError(
@@ -141,9 +193,15 @@ def _parse(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
     return header
 
 
-def _read_details(header: Mapping[str, Any]) -> dict[str, Any]:
+def _name_encoding(header: Mapping[str, Any]) -> object:
+    if "camera" in header:
+        return header.get("encoding")
+    return "raw" if "dtype" in header else "jpeg"  # imagezmq
+
+
+def _read_details(header: Mapping[str, Any], number: int) -> dict[str, Any]:
     imagezmq = "camera" not in header
-    frame_id = f"{header.get('msg')}-{RUN}-{next(_unnamed)}" if imagezmq else _text_or_none(header.get("frame_id"))
+    frame_id = f"{header.get('msg')}-{RUN}-{number}" if imagezmq else _text_or_none(header.get("frame_id"))
     if frame_id is None:
         raise BadFrameError(
             f"frame_id: required, text of 1 to {MAX_TEXT} characters or a whole number, "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 import zmq
 from pydantic import Field, field_validator
@@ -17,10 +18,11 @@ from inspector.security.gate import Access, Gate
 from inspector.security.settings import Sockets
 from inspector.security.sockets import Binding, bind, read_peer, receive
 from inspector.sources.base import Source
+from inspector.sources.decoding import Decoding, Pending
 from inspector.sources.imagezmq import ImagezmqSubscription
 from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.settings import AgeDoubt, LineScan, ListeningSettings, SourceSettings
-from inspector.sources.wire import FrameDecoder
+from inspector.sources.wire import FrameDecoder, Message
 from inspector.strict.claims import Claim, claim_text
 from inspector.types import Frame, PixelFormat
 
@@ -98,6 +100,10 @@ class ImagezmqSettings(ListeningSettings):
         return self.sender or camera
 
 
+Asker = tuple[zmq.Socket[bytes], list[bytes]]
+"""Who waits for an answer: its socket, and what the answer begins with."""
+
+
 class _Subscribed(NamedTuple):
     """See `Sourced`."""
 
@@ -125,19 +131,24 @@ class ZmqSource:
         sockets: Sockets,
         decoder: FrameDecoder,
         access: Access = Access(),  # noqa: B008 (frozen)
+        decoding: Decoding | None = None,
     ) -> None:
+        """Without `decoding` the thread that reads also decodes."""
         self.cameras = decoder.cameras
         self._context = context
         self._config = sockets
         self._decoder = decoder
+        self._decoding = Decoding() if decoding is None else decoding
         self._secret_key = access.secret_key
         self._endpoints = [("frames", zmq.PULL), ("imagezmq", zmq.ROUTER)]
         self._gates: dict[int, Gate] = {kind: access.build_gate(name) for name, kind in self._endpoints}
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
+        self._decoded = zmq.Poller()
+        self._decoded.register(self._decoding.wakes, zmq.POLLIN)
+        self._is_interrupted = False
         self.is_caught_up = True
-        # Who sent the last frame, where it waits: what an answer begins with.
-        self._asker: tuple[zmq.Socket[bytes], list[bytes]] | None = None
+        self._asker: Asker | None = None  # who sent the last frame, where it waits
         self.bindings: list[Binding] = []
         self.leave: Callable[[zmq.Socket[bytes]], None] | None = None
 
@@ -149,6 +160,7 @@ class ZmqSource:
         """
         if self._sockets:
             return
+        self._poller.register(self._decoding.wakes, zmq.POLLIN)
         for name, kind in self._endpoints:
             socket = self._context.socket(kind)
             socket.linger = 0
@@ -160,29 +172,52 @@ class ZmqSource:
             self._poller.register(socket, zmq.POLLIN)
 
     def read(self, timeout_s: float) -> Frame | None:
-        ready = dict(self._poller.poll(0))
-        self.is_caught_up = not ready
-        if not ready and not (ready := dict(self._poller.poll(int(timeout_s * 1000)))):
-            return None
+        """See `Source`. Compressed frames of one camera are decoded while those of others are read."""
+        due = time.monotonic() + timeout_s
+        self.is_caught_up = not self._poller.poll(0)
+        while (decoded := self._decoding.take()) is None:
+            if (socket := self._wait(max(0.0, due - time.monotonic()))) is not None:
+                self._receive(socket)
+            elif time.monotonic() >= due:
+                return None
+        return self._give(decoded)
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        yield from map(self._give, self._decoding.drain(within_s))
+
+    def _give(self, decoded: Pending) -> Frame:
+        self._asker = cast("Asker | None", decoded.asker)
+        assert decoded.frame is not None  # noqa: S101 (`Decoding`)
+        return decoded.frame
+
+    def _wait(self, timeout_s: float) -> zmq.Socket[bytes] | None:
+        """A socket that has a message; None where there is none, or one is decoded, or there is no room for more."""
+        may_read = self._decoding.has_room and not self._is_interrupted
+        ready = dict((self._poller if may_read else self._decoded).poll(int(timeout_s * 1000) + 1))
         # In turns: senders that never pause on one socket must not keep those on the other from being answered.
-        socket = next(socket for socket in self._sockets if socket in ready)
+        socket = next((socket for socket in self._sockets if socket in ready), None)
         self._sockets.sort(key=lambda each: each is socket)
+        return socket
+
+    def _receive(self, socket: zmq.Socket[bytes]) -> None:
         frames, count = receive(socket)
         envelope = [] if socket.type == zmq.PULL else find_envelope(frames)
         self._asker = (socket, envelope) if envelope else None
         try:
             peer = read_peer(frames[-1], has_keys=self._secret_key is not None)
-            return self._read_message(self._gates[int(socket.type)], peer, frames, count, len(envelope))
+            message = self._read_message(self._gates[int(socket.type)], peer, frames, count, len(envelope))
         except (UnidentifiedFrameError, MessageRefusedError) as error:
             self.answer(str(error))
             raise
+        asker, self._asker = self._asker, None
+        self._decoding.put(message, asker)
 
-    def _read_message(self, gate: Gate, peer: str, frames: list[zmq.Frame], count: int, begin: int) -> Frame:
+    def _read_message(self, gate: Gate, peer: str, frames: list[zmq.Frame], count: int, begin: int) -> Message:
         gate.admit(peer, count)
         if begin in {1, len(frames)}:
             raise UnidentifiedFrameError("parts", f"REQ message: must be [id, empty, …], got {len(frames)} parts")
         parts = [frame.buffer for frame in frames[begin:]]
-        return self._decoder.decode(parts, lambda camera: gate.admit_camera(peer, camera))
+        return self._decoder.read(parts, lambda camera: gate.admit_camera(peer, camera))
 
     def fire(self, trigger_id: str) -> None:
         """See `Source`."""
@@ -206,12 +241,9 @@ class ZmqSource:
 
         return answer
 
-    def list_rest(self) -> Sequence[Frame]:
-        """See `Source`: nothing."""
-        return ()
-
     def interrupt(self) -> None:
-        """See `Source`: nothing here takes long."""
+        """See `Source`: what has come is given, and no more is read."""
+        self._is_interrupted = True
 
     def report(self) -> None:
         """See `Source`: its cameras are others' concern."""
@@ -221,7 +253,9 @@ class ZmqSource:
 
     def close(self) -> None:
         """Unbind; senders that wait for answers are left to `leave`."""
-        self.answer("SHUTDOWN: the station stopped before the frame was recorded")  # where its thread died
+        self._refuse()  # where its thread died
+        for _ in self.drain(0):
+            self._refuse()
         for socket in self._sockets:
             if socket.type == zmq.ROUTER and self.leave is not None:
                 self.leave(socket)
@@ -229,3 +263,6 @@ class ZmqSource:
                 socket.close(linger=0)
         self._sockets = []
         self._poller = zmq.Poller()
+
+    def _refuse(self) -> None:
+        self.answer("SHUTDOWN: the station stopped before the frame was recorded")

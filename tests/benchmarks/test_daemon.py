@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +37,68 @@ def test_program_without_a_journal_writes_nothing_to_it(monkeypatch: pytest.Monk
             journal.write([OpenFrame(number, "top", "f", None, None, 0, 0, 2000, False)], [])
         assert verify(path).open_frames == expected
     journal.close()
+
+
+class DelayedLine:
+    """A station that answers each frame after a while, and prepares a recipe while it is asked so many times."""
+
+    camera, requests = "top", "nowhere"
+
+    def __init__(self, delay_s: float) -> None:
+        self.delay_s = delay_s
+        self._due: list[tuple[float, str]] = []
+
+    def send(self, frame_id: str, frame: Any) -> None:
+        self._due.append((time.monotonic() + self.delay_s, frame_id))
+
+    def receive(self, timeout_ms: int) -> dict[str, Any] | None:
+        time.sleep(0.001)
+        if self._due and self._due[0][0] <= time.monotonic():
+            return {"frame_id": self._due.pop(0)[1]}
+        return None
+
+
+def test_verdicts_are_timed_from_when_their_frames_were_due_and_all_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    pace = importlib.import_module("_switching").pace
+    left = iter([True] * 40 + [False] * 10_000)
+    waits = pace(DelayedLine(0.1), [None], 0.01, lambda: next(left))
+    assert len(waits) >= 2
+    assert min(waits) >= 99
+
+
+def test_switch_that_is_refused_is_told_and_one_that_is_done_compares_both_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("_switching")
+    line, states = DelayedLine(0.0), ["preparing", "prepared"]
+
+    class Station:
+        def __init__(self, endpoint: str) -> None:
+            assert endpoint == "nowhere"
+
+        def __enter__(self) -> Station:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def ask(self, request: str, action: str, **named: Any) -> dict[str, Any]:
+            if action == "switch":
+                assert named == {"camera": "top", "id": "7"}
+            elif action == "status":
+                line.delay_s = 0.05
+                return {"last_switch": {"top": {"state": states.pop(0)}}}
+            return {"id": "7"}
+
+    monkeypatch.setattr(module, "Requester", Station)
+    content = module.compare_switch(line, [None], 0.01, Path("other"), 0.3)
+    assert content["ms"]["switching"][1] >= 49
+    assert content["p99_ratio"] == content["ms"]["switching"][1] / content["ms"]["undisturbed"][1]
+    assert content["prepared_s"] >= 0.2
+    states += ["refused"]
+    with pytest.raises(SystemExit, match="the switch failed: the recipe was refused"):
+        module.compare_switch(line, [None], 0.01, Path("other"), 0.1)

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from inspector.config import Threshold
+from inspector.detection.detector import Detector
+from inspector.testing.simulated_device import SimulatedDevice, SimulatedEngine
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -91,3 +95,66 @@ def test_peer_runs_with_tf32_as_torch_sets_it_and_ours_keeps_it_forbidden(
         peer.judge(np.zeros((64, 64, 3), np.uint8))
         assert seen == [expected]
         assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(("flags", "is_measured"), [("sse avx2 avx512_vnni", True), ("sse avx2", False)])
+def test_int8_is_compared_with_the_machine_only_where_it_multiplies_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, is_measured: bool
+) -> None:
+    machine, precision = load("_machine"), load("throughput").Precision
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    assert machine.has_int8(tmp_path / "cpuinfo") is is_measured
+    monkeypatch.setattr(machine, "has_int8", lambda: is_measured)
+    monkeypatch.setattr(machine, "_time_matmul", lambda *_: 1.0)
+    assert (machine.measure_matmul(torch.device("cpu"), precision.INT8) is not None) is is_measured
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_quick_says_what_it_gives_up(capsys: pytest.CaptureFixture[str]) -> None:
+    options = load("throughput").parse(["--quick", "--stage"])
+    assert (options.frames, options.frame_hw, options.no_memory, options.stage) == (3, (1024, 1224), True, False)
+    assert "without memory, stages and a p99" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_frames_are_judged_alike_one_by_one_and_several_at_once() -> None:
+    methods = load("_methods")
+    device = SimulatedDevice()
+    recipe = methods.build_recipe(methods.Case(frame_hw=(64, 64), tile=64, stride=64))[0]
+    recipe = recipe.model_copy(update={"threshold": Threshold(value=0.5, method="manual")})
+    ours = object.__new__(methods.Ours)
+    ours.detector = Detector(recipe, SimulatedEngine(device, batch=4, side=64, batch_s=1.0), downloads=device)
+    frames = [np.full((128, 128, 3), value, np.uint8) for value in (0, 255, 0, 255, 255)]
+    assert sum(map(ours.judge, frames)) == 3
+    assert ours.judge_all(frames) == 3
+    assert device.compute.busy_s == pytest.approx(10.0, abs=0.1)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_peer_runs_its_own_network_where_ours_has_the_official_width(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(load("_machine"), "_SIDE_CPU", 128)
+    path = tmp_path / "out.json"
+    size = ["--frame-hw", "64", "64", "--tile", "64", "--stride", "64", "--frames", "1", "--batch", "1"]
+    load("throughput").main([*size, "--bottleneck", "official", "--no-memory", "--json", str(path)])
+    content = json.loads(path.read_text())
+    assert content["case"]["width"] == "official"
+    assert content["same_weights_max_difference"] is None
+    assert content["methods"]["anomalib"]["share_of_matmul"] is None
+    assert content["methods"]["fp32"]["map_max_difference"] < 1e-4
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_peers_network_for_openvino_gives_the_maps_of_its_own() -> None:
+    pytest.importorskip("nncf")
+    methods, network = load("_methods"), load("network")
+    case = methods.Case(frame_hw=(64, 64), tile=64, stride=64)
+    recipe, model = methods.build_recipe(case)
+    peer = methods.Peer(case, recipe, 1.0)
+    peer.copy_weights(model)
+    tiles = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = network.build_torch_run(peer, tiles)()
+    with torch.no_grad():
+        torch.testing.assert_close(network.ConvertiblePeer(peer.model).eval()(tiles)[:, 0], expected)

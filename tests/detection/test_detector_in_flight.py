@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
@@ -63,6 +65,46 @@ def test_warm_up_ends_without_frames_when_nothing_can_be_judged_yet() -> None:
     device = SimulatedDevice()
     build(device, threshold=None).warm_up()
     assert device.compute.busy_s == 2
+
+
+@pytest.mark.parametrize(("columns", "shape"), [(32, (32, 32)), (50, (64, 64)), (100, (128, 128)), (999, (128, 128))])
+def test_picture_takes_no_more_of_the_map_off_the_device_than_it_shows_and_no_peak_is_lost(
+    columns: int, shape: tuple[int, int]
+) -> None:
+    device = SimulatedDevice()
+    detector = build(device)
+    pixels = np.zeros((128, 128), np.uint8)
+    pixels[9, 70] = 100
+    judgement = detector.judge(pixels, PixelFormat.MONO8)
+    small = judgement.fetch_map(columns)
+    assert small.shape == shape
+    step = 128 // shape[0]
+    assert np.flatnonzero(small).tolist() == [9 // step * shape[1] + 70 // step]
+    assert small.max() == judgement.anomaly_map.max()
+    assert device.fetched_bytes == [4 * shape[0] * shape[1], 4 * 128 * 128]
+
+
+class TurningUploader:
+    """As `Uploader` towards a GPU, on the CPU."""
+
+    can_turn = True
+
+    def upload(self, image: Tensor, *, turn: bool = False) -> Tensor:
+        return image.flip(0) if turn else image
+
+
+@pytest.mark.parametrize("preprocessing", [{}, {"resize_hw": [70, 101]}, {"short_side": 200}], ids=str)
+def test_colours_that_the_device_exchanges_give_the_same_bytes_as_on_the_host(preprocessing: dict[str, Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    images = []
+    for uploader in (None, TurningUploader()):
+        detector = build(SimulatedDevice(), preprocessing={"pixel_format": "RGB8"} | preprocessing)
+        detector._uploader = uploader or detector._uploader
+        images += [
+            detector.begin(pixels[..., ::-1], PixelFormat.BGR8).image,
+            detector.begin(pixels, PixelFormat.RGB8).image,
+        ]
+    assert all(torch.equal(image, images[0]) for image in images)
 
 
 def test_judgement_keeps_the_map_and_not_the_frame_and_fetches_it_once() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inspector.detection import partial
 from inspector.detection.decision import Decision, decide, merge
-from inspector.detection.partial import BLOCK, decide_partially, gather, parse, summarise
+from inspector.detection.partial import BLOCK, decide_partially, gather, parse, shrink, summarise
 from inspector.types import Verdict
 
 Map = np.ndarray[Any, np.dtype[np.float32]]
@@ -158,3 +158,11 @@ def test_areas_are_apart_when_one_lies_in_a_bay_of_another() -> None:
     found, expected = decide_both(anomaly_map, 1.0, (None,), 1)
     assert found == expected
     assert [region.peak for region in expected.regions] == [3.0, 2.0]
+
+
+def test_shrunken_map_covers_edges_that_are_no_whole_step_and_carries_nan_on() -> None:
+    values = torch.arange(35.0).reshape(5, 7)
+    assert shrink(values, 3).tolist() == [[16, 19, 20], [30, 33, 34]]
+    assert shrink(values, 1) is values
+    values[4, 6] = torch.nan
+    assert shrink(values, 3).isnan().tolist() == [[False] * 3, [False, False, True]]

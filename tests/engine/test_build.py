@@ -430,12 +430,17 @@ def test_gpu_runs_the_cuda_engine_when_chosen(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back as it was
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     choose(Precision.BF16)
+    torn = tmp_path / "inductor" / "kernel"
+    torn.parent.mkdir()
+    torn.touch()
     device = torch.device("cuda", 1)
     engine = build_engine(recipe_of(precision="fp32"), load, device=device, cache=tmp_path, proved=False)
     assert engine.precision == "fp32"
     assert (made["mean"], made["std"]) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (made["side"], made["dtype"], made["device"], made["batch"]) == (64, torch.uint8, device, 32)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+    assert not torn.exists()
+    assert (tmp_path / "inductor-sha256.json").is_file()
 
 
 @pytest.mark.parametrize(

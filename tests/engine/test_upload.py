@@ -90,7 +90,30 @@ def test_grey_frame_is_whole_when_its_channels_are_one_memory(make: MakeUploader
     grey = torch.arange(35, dtype=torch.uint8).view(1, 5, 7).expand(3, 5, 7)
     uploaded = make(1).upload(grey)
     assert torch.equal(uploaded, grey)
-    assert uploaded.is_contiguous()
+
+
+def test_one_channel_of_a_grey_frame_travels(make: MakeUploader, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[int] = []
+    move = Tensor.to
+
+    def weigh(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        moved.append(tensor.nbytes)
+        return move(tensor, *arguments, **options)
+
+    uploader = make(2)
+    move = Tensor.to
+    monkeypatch.setattr(Tensor, "to", weigh)
+    uploader.upload(torch.zeros(1, 5, 7, dtype=torch.uint8).expand(3, 5, 7))
+    uploader.upload(make_frame(0))
+    assert moved == [35, 105]
+
+
+@pytest.mark.parametrize("frame", [make_frame(0), make_frame(1).contiguous()], ids=["interleaved", "by channel"])
+def test_channels_are_exchanged_on_the_device_when_asked_for(make: MakeUploader, frame: Tensor) -> None:
+    uploader = make(1)
+    assert uploader.can_turn
+    assert torch.equal(uploader.upload(frame, turn=True), frame[[2, 1, 0]])
+    assert not Uploader(torch.device("cpu"), 1).can_turn
 
 
 def test_memory_is_pinned_anew_when_frames_change(make: MakeUploader, cuda: Any) -> None:

@@ -187,7 +187,7 @@ def make_judgement() -> Callable[..., Judgement]:
         verdict, reason = (Verdict.FAIL, Reason.DEFECT) if score > 1 else (Verdict.PASS, Reason.OK)
         anomaly_map = np.full((4, 8), score, np.float32)
         decision = Decision(verdict, reason, score, regions, warn=0.9 < score <= 1)
-        return Judgement(decision, lambda: anomaly_map, tiles, {"infer": 7.0})
+        return Judgement(decision, lambda _: anomaly_map, tiles, {"infer": 7.0})
 
     return make
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zmq
 
@@ -18,6 +21,7 @@ from inspector.service.assembly import Assembly
 from inspector.service.flow.overlayer import Overlayer
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
+from inspector.types import PixelFormat, Reason, Verdict
 
 WAIT_S = 10.0
 
@@ -130,6 +134,33 @@ def test_nothing_is_left_open_by_a_stop(folder: Path, build: Callable[..., Assem
         assert stop(parts, timeout_s=60.0) == []
         assert can_end(made)
     assert [name for name in SOCKETS if (folder / name).exists()] == []
+
+
+def test_frames_that_are_being_decoded_at_a_stop_have_their_verdicts(
+    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: queue.Queue[None] = queue.Queue()
+
+    def decode_slowly(data: bytes, **_: Any) -> Any:
+        begun.put(None)
+        time.sleep(0.3)
+        return np.zeros((8, 8), np.uint8), PixelFormat.MONO8
+
+    monkeypatch.setattr("inspector.sources.wire.decode_image", decode_slowly)
+    with context() as made, made.socket(zmq.PUSH) as push:
+        parts = build(made)
+        parts.start()
+        push.connect(f"ipc://{folder}/frames")
+        for number in (1, 2):
+            header = {"camera": "top", "frame_id": number, "encoding": "jpeg"}
+            push.send_multipart([json.dumps(header).encode(), b"\xff\xd8\xff\xd9"])
+        for _ in range(2):
+            begun.get(timeout=WAIT_S)
+        assert parts.ledger.account().received == {"top": 0}
+        assert stop(parts, timeout_s=20.0) == []
+        account = parts.ledger.account()
+        assert (account.received, account.in_flight) == ({"top": 2}, {"top": 0})
+        assert account.results == {("top", Verdict.ERROR, Reason.NOT_READY): 2}
 
 
 def test_thread_that_ends_right_after_the_stop_looked_at_it_is_told_since_its_socket_is_open(

@@ -41,6 +41,7 @@ class ScriptedStrips:
         self.losses = {"gap": 0}
         self.asks = asks
         self.answers: list[str | None] = []
+        self.unread: list[Frame] = []
         self.calls: list[str] = []
 
     def connect(self) -> None:
@@ -52,8 +53,8 @@ class ScriptedStrips:
             raise event
         return event
 
-    def list_rest(self) -> Sequence[Frame]:
-        return ()
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        return iter(self.unread)
 
     def awaits_answer(self) -> bool:
         return self.asks
@@ -168,12 +169,20 @@ def test_lines_that_wait_are_judged_once_none_came_for_long(monkeypatch: pytest.
 def test_rest_is_what_waits_and_what_was_not_read_yet() -> None:
     source = LineScanSource(ScriptedStrips(make_strip(1, 17), make_strip(2, 3, "side")), {"top": LINES, "side": LINES})
     assert get_lines(read_all(source, 1)) == [(0, 8)]
-    rest = source.list_rest()
+    rest = list(source.drain(1.0))
     assert get_lines(rest) == [(6, 14), (9, 17)]
     assert read_all(source, 1) == []
-    (short,) = source.list_rest()
+    (short,) = source.drain(1.0)
     assert (short.camera, short.error_reason) == ("side", Reason.SHUTDOWN)
-    assert source.list_rest() == []
+    assert list(source.drain(1.0)) == []
+
+
+def test_strips_on_their_way_at_the_end_are_in_its_frames() -> None:
+    camera = ScriptedStrips(make_strip(1, 5))
+    camera.unread = [make_strip(2, 5), make_strip(3, 1)]
+    source = LineScanSource(camera, {"top": LINES})
+    assert read_all(source, 1) == []
+    assert get_lines(list(source.drain(1.0))) == [(0, 8), (3, 11)]
 
 
 def test_all_else_is_the_source_s() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket as sockets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import zmq
 
+from inspector.codec import decode_image
 from inspector.config import Camera, Sockets
 from inspector.errors import ConfigError, MessageRefusedError, UnidentifiedFrameError
 from inspector.security.gate import Access
+from inspector.sources.decoding import Decoding
 from inspector.sources.detached import DetachedSource
 from inspector.sources.folder import FolderSettings
 from inspector.sources.registry import build_receiver, build_sources
@@ -97,6 +100,13 @@ def take_and_answer(source: ZmqSource) -> Frame:
     assert source.awaits_answer()
     source.answer(frame.error)
     return frame
+
+
+def read_until(source: ZmqSource, timeout_s: float, condition: Callable[[Frame | None], bool]) -> None:
+    """Read again and again; fails where it never comes to that."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition(source.read(timeout_s)):
+        assert time.monotonic() < deadline
 
 
 def values(frame: Frame) -> Any:
@@ -347,6 +357,11 @@ def test_source_knows_whether_anything_lay_unread(source: ZmqSource, push: zmq.S
     assert source.is_caught_up
 
 
+def test_message_that_is_there_is_read_though_no_time_is_left(source: ZmqSource, push: zmq.Socket[bytes]) -> None:
+    send(push, HEADER)
+    read_until(source, 0.0, lambda frame: frame is not None)
+
+
 def test_no_sender_is_answered_when_a_pushed_frame_was_read(
     source: ZmqSource, push: zmq.Socket[bytes], req: zmq.Socket[bytes]
 ) -> None:
@@ -572,3 +587,116 @@ def test_message_of_very_many_parts_is_refused_and_the_next_is_read(
     assert req.recv().startswith(b"ERROR message: must have at most 32 parts")
     send(push, HEADER)
     assert values(take(source)) == [[0, 1, 2], [253, 254, 255]]
+
+
+# ---------------------------------------------------------------- decoding beside reading
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """JPEGs take until this is set."""
+    may_end = threading.Event()
+
+    def decode_slowly(data: bytes, **bounds: Any) -> Any:
+        assert may_end.wait(WAIT_S)
+        return decode_image(data, **bounds)
+
+    monkeypatch.setattr("inspector.sources.wire.decode_image", decode_slowly)
+    yield may_end
+    may_end.set()
+
+
+@pytest.fixture
+def beside(context: zmq.Context[zmq.Socket[bytes]], endpoints: Sockets, slow: threading.Event) -> Iterator[ZmqSource]:
+    """A source with two threads that decode."""
+    decoding = Decoding(threads=2, max_bytes=MAX_MESSAGE)
+    made = ZmqSource(context, endpoints, FrameDecoder(CAMERAS, MAX_MESSAGE), decoding=decoding)
+    made.connect()
+    is_over = threading.Event()
+
+    def work() -> None:
+        while not is_over.is_set():
+            decoding.work(0.05)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    yield made
+    slow.set()
+    is_over.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    made.close()
+
+
+JPEG = HEADER | {"encoding": "jpeg"}
+PICTURE = cv2.imencode(".jpg", np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
+
+
+def test_frames_of_other_cameras_are_read_while_a_picture_is_being_decoded(
+    beside: ZmqSource, slow: threading.Event, connect: Connect, endpoints: Sockets
+) -> None:
+    push = connect(zmq.PUSH, endpoints.frames)
+    for number in (1, 2):
+        send(push, JPEG | {"frame_id": number}, PICTURE)
+    for number in (3, 4):
+        send(push, {"msg": "pi", "dtype": "uint8", "shape": [2, 3]})
+        assert take(beside).camera == "side", number
+    slow.set()
+    assert [take(beside).frame_id for _ in range(2)] == ["1", "2"]
+
+
+def test_each_sender_that_waits_is_answered_for_its_own_frame_whichever_is_decoded_first(
+    beside: ZmqSource, slow: threading.Event, connect: Connect, endpoints: Sockets
+) -> None:
+    broken, raw = (connect(zmq.REQ, endpoints.imagezmq) for _ in range(2))
+    send(broken, JPEG | {"frame_id": "broken"}, PICTURE[:50])
+    read_until(beside, 0.05, lambda frame: frame is None and len(beside._decoding) == 1)
+    send(raw, {"msg": "pi", "dtype": "uint8", "shape": [2, 3]})
+    assert take_and_answer(beside).camera == "side"
+    assert raw.recv() == b"OK"
+    assert not broken.poll(50)
+    slow.set()
+    assert take_and_answer(beside).frame_id == "broken"
+    assert broken.recv().startswith(b"ERROR ")
+
+
+def test_what_was_read_is_given_after_the_interrupt_and_nothing_more_is_read(
+    beside: ZmqSource, slow: threading.Event, connect: Connect, endpoints: Sockets
+) -> None:
+    push = connect(zmq.PUSH, endpoints.frames)
+    send(push, JPEG, PICTURE)
+    read_until(beside, 0.05, lambda frame: frame is None and len(beside._decoding) == 1)
+    beside.interrupt()
+    send(push, HEADER | {"frame_id": "unread"})
+    assert beside.read(0.2) is None
+    slow.set()
+    assert [frame.frame_id for frame in beside.drain(WAIT_S)] == ["1"]
+
+
+def test_sender_that_waits_is_answered_when_the_source_closes_before_its_picture_is_decoded(
+    beside: ZmqSource, connect: Connect, endpoints: Sockets
+) -> None:
+    req = connect(zmq.REQ, endpoints.imagezmq)
+    send(req, JPEG, PICTURE)
+    read_until(beside, 0.05, lambda frame: frame is None and len(beside._decoding) == 1)
+    kept: list[zmq.Socket[bytes]] = []
+    beside.leave = kept.append
+    beside.close()
+    assert req.recv() == b"ERROR SHUTDOWN: the station stopped before the frame was recorded"
+    for socket in kept:
+        socket.close(linger=0)
+
+
+def test_no_more_is_read_than_can_be_decoded_soon(
+    beside: ZmqSource, slow: threading.Event, connect: Connect, endpoints: Sockets
+) -> None:
+    push = connect(zmq.PUSH, endpoints.frames)
+    for number in range(6):
+        send(push, JPEG | {"frame_id": number}, PICTURE)
+    send(push, HEADER | {"frame_id": "raw"})
+    read_until(beside, 0.05, lambda frame: frame is None and len(beside._decoding) == 3)
+    read_until(beside, 0.05, lambda frame: frame is None and not beside.is_caught_up)
+    assert len(beside._decoding) == 3
+    slow.set()
+    assert [take(beside).frame_id for _ in range(7)] == ["0", "1", "2", "3", "4", "5", "raw"]

@@ -38,6 +38,8 @@ _RECORD_S = 1.0
 _SOON_S = 0.02
 """Within which most frames are on record; a disk that takes longer does not keep others' frames from being read."""
 _FULL = Reason.OVERLOAD, "refused: too many frames are waiting for their verdicts to be recorded"
+_DRAIN_S = 1.0
+"""How long a stop waits for pixels that are being decoded."""
 _UNREAD_SHARE = 0.25
 """Of the shortest deadline: how long frames of several cameras may lie unread where a full buffer blocks."""
 
@@ -126,12 +128,6 @@ class IngestThread(Part):
         """Whether its source still waits for a device or share that does not answer: it cannot be stopped."""
         return self._source.is_busy()
 
-    def work(self) -> None:
-        """See `Part`; what was not whole when it was stopped is accepted, too."""
-        super().work()
-        for frame in self._source.list_rest():
-            self._accept(frame)
-
     def beat(self) -> None:
         """See `Part`; to connect may take longer."""
         self._health.beat(self.name, within_s=0.0 if self._is_connected else self._source.connect_s)
@@ -154,6 +150,12 @@ class IngestThread(Part):
             self._stop_asked.wait(self._backoff_s)
             self._backoff_s = min(_LAST_BACKOFF_S, 2 * self._backoff_s)
         self._count_losses()
+
+    def work(self) -> None:
+        """Read until asked to stop; what was read by then is accepted as well, whole or not."""
+        super().work()
+        for frame in self._source.drain(_DRAIN_S):
+            self._accept(frame)
 
     def release(self) -> None:
         self._tell_rest()

@@ -81,7 +81,7 @@ class Overlayer(Part):
         picture = render_overlay(
             frame.pixels,
             frame.pixel_format,
-            judgement.anomaly_map if judgement else None,
+            judgement.fetch_map(self.config.width) if judgement else None,
             describe_result(result),
             result.threshold,
             result.regions,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from inspector.config import Part
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Outcome
 from inspector.service.orders.parts import Decided
@@ -117,6 +118,11 @@ class StatusBoard:
             "published_utc_ns": time.time_ns(),
             **self._more(),
         }
+
+
+def describe_parts(parts: Mapping[str, Part]) -> dict[str, Any]:
+    """What the status says of the parts that several cameras see."""
+    return {"parts": {name: part.model_dump(mode="json") for name, part in parts.items()}}
 
 
 def describe_sources(reports: Mapping[str, CameraReport]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -50,7 +51,7 @@ class ScriptedSource:
         self.losses: dict[str, int] = {}
         self.asks = False  # whether its senders wait to be told
         self.answers: list[str | None] = []
-        self.rest: list[Frame] = []
+        self.unfinished: list[Frame] = []
         self.calls: list[str] = []
         self.connecting: queue.Queue[int] = queue.Queue()
         self.delivered: queue.Queue[str] = queue.Queue()
@@ -66,9 +67,6 @@ class ScriptedSource:
         if isinstance(connection, BaseException):
             raise connection
         self._items = iter(connection)
-
-    def list_rest(self) -> list[Frame]:
-        return list(self.rest)
 
     def read(self, timeout_s: float) -> Frame | None:
         assert self._items is not None, "read while closed"
@@ -95,6 +93,10 @@ class ScriptedSource:
 
     def is_busy(self) -> bool:
         return False
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        assert 0 < within_s <= 2, "a stop must not take long"
+        yield from self.unfinished
 
     def close(self) -> None:
         self.calls.append("close")
@@ -217,7 +219,7 @@ def test_frames_reach_the_buffer_in_order_when_read(line: Line, make_frame: Make
 
 def test_what_was_not_whole_when_the_source_is_stopped_is_accepted_too(line: Line, make_frame: MakeFrame) -> None:
     source = ScriptedSource([make_frame("f1")])
-    source.rest = [make_frame("rest"), make_frame("short", error="5 of 8 lines", error_reason=Reason.SHUTDOWN)]
+    source.unfinished = [make_frame("rest"), make_frame("short", error="5 of 8 lines", error_reason=Reason.SHUTDOWN)]
     line.run(source)
     assert line.waiting() == ["f1", "rest"]
     assert line.answers() == [("short", Verdict.ERROR, Reason.SHUTDOWN, "5 of 8 lines")]
@@ -307,6 +309,21 @@ def test_thread_ends_soon_when_asked_to_stop(line: Line, make_frame: MakeFrame, 
     end(thread)
     assert source.calls[-1] == "close"
     assert thread.failure is None
+
+
+def test_frames_that_were_read_are_accepted_and_their_senders_told_when_the_thread_ends(
+    line: Line, make_frame: MakeFrame
+) -> None:
+    source = ScriptedSource([make_frame("f1")])
+    source.asks = True
+    late = {"pixels": None, "error": "not decoded", "error_reason": Reason.SHUTDOWN}
+    source.unfinished = [make_frame("f2"), dataclasses.replace(make_frame("f3"), **late)]
+    line.run(source)
+    assert line.waiting() == ["f1", "f2"]
+    assert line.answers() == [("f3", Verdict.ERROR, Reason.SHUTDOWN, "not decoded")]
+    assert line.recorder.opened == ["f1", "f2", "f3"]
+    assert source.answers == [None, None, "not decoded"]
+    assert source.calls[-1] == "close"
 
 
 # ---------------------------------------------------------------- lost and found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -137,6 +138,21 @@ def test_picture_goes_out_with_its_result_when_drawn(
     assert picture.shape[0] > 32  # the frame is 1 × 10; the banner stands above
     assert tuple(picture[0, 0]) == (40, 40, 210)  # red, as every FAIL
     assert picture[-1].max() > 0  # heat: the frame itself is black
+
+
+def test_map_is_asked_for_as_wide_as_the_picture(
+    make: Callable[..., Overlayer], accept: Accept, make_judgement: Callable[..., Judgement], make_result: MakeResult,
+    launch: Launch, socket: RecordingSocket,
+) -> None:  # fmt: skip
+    judgement = make_judgement(2.0)
+    asked: list[int | None] = []
+    noted = dataclasses.replace(judgement, fetch_map=lambda columns: asked.append(columns) or judgement.anomaly_map)
+    overlayer = launch(make(width=320))
+    overlayer.offer(
+        Outcome(accept("f1"), Verdict.FAIL, Reason.DEFECT, judgement=noted), make_result(verdict=Verdict.FAIL)
+    )
+    socket.sent.get(timeout=WAIT_S)
+    assert asked == [320]
 
 
 def test_frames_take_no_room_and_are_not_drawn_when_they_have_no_pixels(
