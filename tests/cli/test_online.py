@@ -45,6 +45,27 @@ def test_no_frame_id_forges_a_line_or_reaches_the_terminal() -> None:
     assert line == r"PASS  OK              top #7 x\nPASS  OK \x1b[2J 12 ms"
 
 
+def test_tail_shows_verdicts_on_frames_and_on_parts(run: Run, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    station = context.socket(zmq.XPUB)
+    station.rcvtimeo = 30_000
+    port = station.bind_to_random_port("tcp://127.0.0.1")
+
+    def publish() -> None:
+        for _ in range(2):
+            station.recv()  # a subscription
+        for topic in ("status", "result/top", "part/body"):
+            result = RESULT | {"camera": topic.removeprefix("result/")}
+            station.send_multipart([topic.encode(), json.dumps(result).encode()])
+
+    sending = threading.Thread(target=publish)
+    sending.start()
+    status, printed = run("tail", "--from", f"tcp://127.0.0.1:{port}", "--count", "2", "--timeout", "30")
+    sending.join()
+    assert status == 0, printed
+    line = "PASS OK {} #7 part-1 score 3/4 12 ms"
+    assert printed == f"{line.format('top')} {line.format('part/body')}"
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of two."""

@@ -157,13 +157,16 @@ def test_each_part_has_one_verdict_when_views_are_dropped_delayed_doubled_and_ba
             send(peer, part, chance, 0.05)
             if number % 8 == 0:
                 accounts.append(read_account(station))
+            while number - len(ear.parts) > 30:  # a busy machine gets the time it needs
+                time.sleep(0.02)
         ear.wait_for(PARTS)
-        time.sleep(0.5)
+        time.sleep(0.5)  # a second verdict would come
     assert Counter(each["frame_id"] for each in ear.parts) == dict.fromkeys(plans, 1)
     assert sorted(each["seq"] for each in ear.parts) == list(range(1, PARTS + 1))
-    slow = [each for each in ear.parts if each["reason"] in {"VIEW_LATE", "DEADLINE"}]  # a machine may be busy
+    late = {each["part_id"] for each in ear.frames if each["reason"] in {"VIEW_LATE", "DEADLINE"}}
     odd = {each["frame_id"]: each["reason"] for each in ear.parts
-           if each not in slow and each["reason"] not in plans[each["frame_id"]].expected}  # fmt: skip
+           if each["reason"] not in plans[each["frame_id"]].expected | {"VIEW_LATE", "DEADLINE"}
+           and each["frame_id"] not in late}  # fmt: skip
     assert odd == {}
     assert_passes_are_whole(ear.parts, plans)
     rows = [row.wire for row in select_rows(station.journal)]
