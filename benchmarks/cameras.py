@@ -172,10 +172,10 @@ def run_turn(case: dict[str, Any], seconds: float, *, bare: bool) -> list[float]
             camera = subprocess.Popen([FAKE, "-i", ADDRESS], stdout=subprocess.DEVNULL)  # noqa: S603
             opened.callback(camera.wait)
             opened.callback(camera.kill)
-            time.sleep(1)
+            time.sleep(2)
         done = subprocess.run(  # noqa: S603
             [*command, *(["--bare"] if bare else [])],
-            env=os.environ | {"PYLON_CAMEMU": "1"}, check=True, capture_output=True, text=True,
+            env=os.environ | {"PYLON_CAMEMU": "1"}, check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
     fps, cpu_ms = json.loads(done.stdout.splitlines()[-1])
     return [float(fps), float(cpu_ms)]
