@@ -30,6 +30,8 @@ from tests.system.recovery import (
 DEADLINE_MS = 500
 STALL_S = 3
 STOP_S = 3.0
+BUSY_S = 10.0
+"""How much later a busy machine may do what is due."""
 
 THREADS = ("publisher", "journal", "ingest-zmq", "evidence", "overlays", "requests", "http")
 
@@ -128,7 +130,7 @@ def test_all_are_answered_and_the_process_ends_when_the_device_does(
     wait_for_reason(line, "INFERENCE_FAULT", since=since)
     faulted = time.monotonic()
     assert ending.wait() == 1
-    assert time.monotonic() - faulted < STOP_S + 1
+    assert time.monotonic() - faulted < STOP_S + BUSY_S
     line.pause()
     assert 503 in ending.live
     status = line.statuses[-1].message
@@ -164,8 +166,8 @@ def test_process_names_the_device_and_ends_when_it_hangs_for_longer_than_a_stall
     line.wait_for(lambda: line.statuses[-1].message["state"] == "FAULT", "FAULT")
     faulted = time.monotonic()
     assert ending.wait() == 1
-    assert STALL_S - 0.5 < faulted - hung < STALL_S + 2
-    assert time.monotonic() - faulted < STOP_S + 1
+    assert STALL_S - 0.5 < faulted - hung < STALL_S + BUSY_S
+    assert time.monotonic() - faulted < STOP_S + BUSY_S
     line.pause()
     assert 503 in ending.live
     assert line.statuses[-1].message["last_error"] == f"device: no progress for {float(STALL_S)} s"
@@ -188,7 +190,7 @@ def test_process_names_the_thread_and_ends_when_one_dies(serve: Serve, line: Lin
     killed = time.monotonic()
     assert station.process.wait(20) == 1
     line.pause()
-    assert time.monotonic() - killed < STOP_S + 10
+    assert time.monotonic() - killed < STOP_S + BUSY_S
     text = station.log_text()[logged:]
     assert re.search(rf"→ FAULT: {name}: ", text)
     assert re.search(r"DEBUG \S+ frame \d+: ", text)  # what went before
