@@ -19,7 +19,7 @@ NETWORKS := tests/training tests/system/test_training.py
 DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/test_*.py))
 SLOW := tests/training tests/engine tests/model tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py \
 	tests/sources/cameras tests/sources/test_opencv.py tests/sources/test_rtsp.py tests/test_install.py tests/test_pictures.py
-FAST_NETWORKS := tests/cli tests/detection tests/recipe
+FAST_NETWORKS := tests/cli tests/detection
 FAST_DAEMON := tests/service tests/client
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 # Daemons wait much of their time, and are timed: they go first, the others take what is left. Memory that is given back

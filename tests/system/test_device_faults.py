@@ -64,12 +64,14 @@ def test_frames_are_errors_while_the_device_fails_and_pass_again_once_it_does_no
 def test_frame_is_judged_in_smaller_batches_when_memory_runs_out_once(serve: Serve, line: Line) -> None:
     station = serve()
     since = len(line.results)
-    for _ in range(3):
+    seen: set[str] = set()
+    while not {"OK", "DEFECT"} <= seen:
         station.fault(oom_once=True)
         line.send(1)
         line.wait_answered()
+        seen = {arrival.message["reason"] for arrival in line.results[since:]}
     station.fault()
-    assert {arrival.message["reason"] for arrival in line.results[since:]} == {"OK", "DEFECT"}
+    assert seen <= {"OK", "DEFECT", "DEADLINE"}  # the last on a machine that is too busy
     report("oom_once", "its verdict, a little later", 0.0)
 
 
@@ -149,10 +151,11 @@ def after(serve: Serve, line: Line, *, since: int, fault: str, seen: str, since_
     station = serve()
     assert station.metric("inspector_starts_total", after="fault") >= 1
     assert station.metric("inspector_starts_total", after="kill") == 0
-    line.send(4)
+    sent = len(line.sent)
+    line.flow(0.1)
     report(fault, seen, wait_for_pass(line, since=since) - since_s)
-    line.wait_sent()
-    time.sleep(DEADLINE_MS / 1000)
+    line.pause()
+    line.wait_for(lambda: set(line.sent[sent:]) <= {a.message["frame_id"] for a in line.results[:]}, "answer")
     assert line.account(station.journal).broken == {}
     assert station.metric("inspector_frames_in_flight") == 0
 
