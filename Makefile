@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo venv pictures test test-fast test-networks test-parts chaos lint audit clean
+.PHONY: demo venv pictures test test-fast test-networks test-parts test-daemons fast-networks fast-daemon fast-rest chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
@@ -16,22 +16,41 @@ pictures: demo $(VENV)/.installed-dev  ## The docs' pictures: of the demo, from 
 	$(BIN)/python docs/make_pictures.py demo-output build/panels docs/images
 
 NETWORKS := tests/training tests/system/test_training.py
-SLOW := tests/training tests/engine tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py tests/test_install.py
 DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/test_*.py))
+SLOW := tests/training tests/engine tests/model tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py \
+	tests/sources/cameras tests/sources/test_opencv.py tests/sources/test_rtsp.py tests/test_install.py tests/test_pictures.py
+FAST_NETWORKS := tests/cli tests/detection
+FAST_DAEMON := tests/service tests/client
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+# Daemons wait much of their time, and are timed: they go first, the others take what is left. Memory that is given back
+# and taken again at once is an eighth of what training takes.
+BESIDE := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824
+BESIDE += OMP_WAIT_POLICY=PASSIVE nice -n 10 $(BIN)/python -m pytest
+SIDE_BY_SIDE := $(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target
 
-test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included; whole daemons, which are timed, by themselves.
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-networks test-parts
-	$(PYTEST) $(DAEMONS)
+test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included.
+	$(SIDE_BY_SIDE) test-daemons test-parts test-networks
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
-	$(PYTEST) -m "not engine" $(SLOW:%=--ignore %)
+	$(SIDE_BY_SIDE) fast-rest fast-daemon fast-networks
+
+test-daemons:
+	$(PYTEST) $(DAEMONS)
 
 test-networks:
-	$(PYTEST) $(NETWORKS)
+	$(BESIDE) $(NETWORKS)
 
 test-parts:
-	$(PYTEST) $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
+	$(BESIDE) $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
+
+fast-networks:
+	$(PYTEST) -m "not engine" $(FAST_NETWORKS) $(SLOW:%=--ignore %)
+
+fast-daemon:
+	$(PYTEST) -m "not engine" $(FAST_DAEMON)
+
+fast-rest:
+	$(PYTEST) -m "not engine" $(FAST_NETWORKS:%=--ignore %) $(FAST_DAEMON:%=--ignore %) $(SLOW:%=--ignore %)
 
 chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
 	-$(BIN)/pip install --quiet --editable '.[fuzz]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ import zmq
 import inspector  # noqa: F401 (before what reports that it is used)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """What torch and the tests themselves brought stays to the end: it is not walked over again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

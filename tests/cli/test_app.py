@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,12 @@ def test_progress_of_any_name_is_shown_on_any_terminal(run_on: RunOn, monkeypatc
         for name in NAMES:
             update(name, 1.0, name)
     assert all(is_told(name, read_back(sys.stderr)) for name in NAMES)
+
+
+def test_nothing_is_collected_at_the_end_when_the_process_is_gone_anyway() -> None:
+    code = (
+        "import atexit, gc, sys; from inspector.cli.app import main; "
+        "atexit.register(lambda: print(len(gc.get_objects()))); sys.argv = ['inspector', '--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 1000

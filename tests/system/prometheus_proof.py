@@ -86,6 +86,8 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=10) as reply:
                 return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:  # it is not up yet
+                raise
             with error:
                 raise AssertionError(f"{arguments}: {json.load(error)['error']}") from None
 
