@@ -174,5 +174,5 @@ def test_signals_take_all_cameras_offline_and_bring_them_back_on_record(start: S
     assert station.stop() == 0
     events = [event for event in select_events(station.journal) if event.kind == "camera"]
     assert [(event.outcome, event.who, event.camera) for event in events] == [
-        (what, "signal", name) for what in ("offline", "online") for name in ("top", "side")
+        (what, "signal", name) for what in ("offline", "online") for name in ("side", "top")
     ]

@@ -98,16 +98,17 @@ class Plc:
         """Read verdicts until a moment (monotonic)."""
         while self._results.poll(max(0, int((moment - time.monotonic()) * 1000))):
             topic, body = self._results.recv_multipart()
-            if topic.startswith(b"result/"):
-                self.verdicts.append((time.monotonic(), json.loads(body)))
+            verdict = json.loads(body)
+            if topic.startswith(b"result/") and verdict["trigger_id"] in self.accepted:  # else of the warm-up, late
+                self.verdicts.append((time.monotonic(), verdict))
 
     def warm_up(self, camera: str | list[str]) -> None:
         """Fire until a frame comes: its program has heard of the first trigger, its camera is up."""
         deadline = time.monotonic() + LONG_MS / 1000
         while not any(verdict["reason"] != "NO_FRAME" for _, verdict in self.verdicts):
             assert time.monotonic() < deadline, self.verdicts
-            self.fire(camera, f"warm-{len(self.accepted)}", 1000)
-            self.read_until(time.monotonic() + 1.5)
+            self.fire(camera, f"warm-{len(self.accepted)}", 3000)
+            self.read_until(time.monotonic() + 3.5)
 
     def run(self, camera: str | list[str], count: int, verdicts: int) -> None:
         """Fire so often, each `PERIOD_S`, and read until so many verdicts are there."""
@@ -192,7 +193,7 @@ def test_each_trigger_has_the_verdict_of_its_frame_at_20_a_second(
         assert numbers == list(range(numbers[0], numbers[0] + TRIGGERS))
         assert {verdict["verdict"] for _, verdict in plc.verdicts} <= {"PASS", "FAIL"}
     recorded = [row.wire["trigger_id"] for row in select_rows(station.journal)]
-    assert recorded[-TRIGGERS:] == ids
+    assert [name for name in recorded if name and name.startswith("t-")] == ids
     assert verify(station.journal).faults == ()
 
 

@@ -33,10 +33,9 @@ def build_wire() -> str:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": NOTE,
         "title": f"Messages of an inspector station, schema {SCHEMA}",
-        "description": "On sockets.results: result, status, trigger. On sockets.overlays, before the JPEG: result; "
-        "live under live/. On sockets.frames and sockets.imagezmq, before the pixels: frame_header, "
-        "imagezmq_header. On sockets.requests: request, and back: answer. Programs must ignore keys that they do not "
-        "know: more may be added.",
+        "description": "On sockets.results: result, status, trigger. On sockets.overlays, before the JPEG: result, or "
+        "live. On sockets.frames and sockets.imagezmq, before the pixels: frame_header, imagezmq_header. On "
+        "sockets.requests: request, and back: answer. Programs must ignore keys that they do not know: more may come.",
         "anyOf": [refer(name) for name in messages],
         "$defs": definitions,
     }
