@@ -30,6 +30,7 @@ class Reason(IntEnum):
     IMAGE_HEALTH = 23
     UNLIKE_GOOD = 24
     TRIGGER_MISMATCH = 25
+    NOT_LOCATED = 26
     INFERENCE_FAULT = 30
     NOT_FINITE = 31
     OUT_OF_MEMORY = 32
@@ -110,6 +111,12 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "The frame's trigger is not open (never told, answered already, or it has its frame), cannot be told, or is "
         "for another part. Only cameras with `triggers` have it.",
         "The result's `message` says which. Give each trigger an id of its own, and a `timeout_ms` the camera keeps.",
+    ),
+    Reason.NOT_LOCATED: Meaning(
+        Verdict.ERROR,
+        "The part does not fit the recipe's reference picture well enough, is turned further than it may be, or part "
+        "of the region of interest lies outside the frame. Only recipes with a `fixture` have it.",
+        "Look at the frame in the evidence: correct the part's position or the trigger, or the camera's recipe.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

@@ -34,7 +34,15 @@ RESULT = {
     "replay": "It was published before: let no part through for it.",
     "message": "Why, in words.",
     "warn": "A PASS whose score lies in the recipe's warn band.",
+    "pose": "Where the part lay, of a recipe with a fixture; null: there is none, or nothing was judged.",
     "recorded": "It was on record when it was published; only an ERROR may be false.",
+}
+_POSE = {
+    "dx_px": "How far the part lies to the right of the reference, in sensor pixels.",
+    "dy_px": "How far below.",
+    "angle_deg": "How far it is turned about the frame's middle, clockwise in the picture.",
+    "scale": "Its size against the reference.",
+    "score": "Correlation with the reference, at most 1.",
 }
 _REGION = {
     "xyxy": "Left, top, right, bottom in sensor pixels; right and bottom are exclusive.",
@@ -48,7 +56,7 @@ def define_results() -> dict[str, Schema]:
     from pydantic import TypeAdapter
 
     of_class = TypeAdapter(Result).json_schema()
-    region = of_class["$defs"]["Region"]["properties"]
+    region, pose = (of_class["$defs"][name]["properties"] for name in ("Region", "Pose"))
     properties = of_class["properties"] | {
         "schema": {"const": SCHEMA},
         "seq": SEQ,
@@ -57,6 +65,7 @@ def define_results() -> dict[str, Schema]:
         "reason_code": {"enum": [reason.value for reason in Reason]},
         "margin": or_null({"type": "number"}),
         "regions": {"type": "array", "items": refer("region")},
+        "pose": or_null(refer("pose")),
     }
     properties = say(RESULT, {name: _strip(value) for name, value in properties.items()})
     rules = [_pair(reason) for reason in Reason]
@@ -64,7 +73,10 @@ def define_results() -> dict[str, Schema]:
     rules.append(recorded | {"then": {"properties": {"verdict": {"const": Verdict.ERROR.value}}}})
     return {
         "result": define("The one verdict on one frame.", properties) | {"allOf": rules},
-        "recorded_result": define("A result from the journal; old ones lack `recorded`.", properties, ("recorded",)),
+        "recorded_result": define(
+            "A result from the journal; old ones lack `recorded` and `pose`.", properties, ("recorded", "pose")
+        ),
+        "pose": define("Where the part lay.", say(_POSE, {name: _strip(value) for name, value in pose.items()})),
         "region": define(
             "One connected area above the threshold.",
             say(_REGION, {name: _strip(value) for name, value in region.items()}),
