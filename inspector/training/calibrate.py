@@ -172,6 +172,10 @@ def _adopt(
 ) -> Recipe:
     """The recipe with what takes the place of its own."""
     if roi_mask is not None:
+        if recipe.fixture is not None:
+            raise TrainingError(
+                "--roi-mask: must not be given for a recipe with a fixture, which is fitted to its mask"
+            )
         recipe = adopt_roi(recipe, roi_mask, folder)
     for zone, mask in zones.items():
         recipe = adopt_zone(recipe, zone, mask, folder)

@@ -183,6 +183,15 @@ def test_warm_up_runs_all_the_way_though_a_blank_frame_shows_no_part(
     assert len(finished) == detector.engine.frames_in_flight
 
 
+@pytest.mark.parametrize("like", [np.zeros((*FRAME_HW, 3), np.uint8), np.zeros(FRAME_HW, np.uint16)])
+def test_frame_drawn_for_a_benchmark_is_located_where_it_lies(like: Any) -> None:
+    frame = build().draw_frame(like)
+    assert (frame.shape, frame.dtype) == (like.shape, like.dtype)
+    pose = build().locate(frame if frame.dtype == np.uint8 else (frame / 257).astype(np.float32))
+    assert pose.score > 0.95
+    assert (pose.dx_px, pose.dy_px) == pytest.approx((0, 0), abs=0.2)
+
+
 def test_recipe_with_a_fixture_is_never_judged_without_it_nor_the_other_way_round(
     detector: Detector, recipe: Recipe
 ) -> None:
