@@ -162,6 +162,7 @@ def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
         "replay": False,
         "message": None,
         "warn": False,
+        "pose": None,
         "recorded": True,
     }
     assert before <= published <= time.time_ns()
