@@ -25,7 +25,8 @@ AUTO = "auto"
 
 _LEAST_SCORE = 0.3
 """Pictures of different parts reach as much by chance."""
-_LEAST_MARGIN = 0.05
+_LEAST_MARGIN = 0.1
+"""A defect takes some of the fit, and is to FAIL; another part takes far more."""
 _FAR_BELOW, _FAR_DEVIATIONS = 0.15, 8.0
 """A fit so far below the median is another part's, and must not set what all later ones have to reach."""
 _MOST_NOT_LOCATED = 0.1

@@ -132,8 +132,8 @@ def test_training_is_refused_and_nothing_written_when_the_reference_does_not_sui
 
 
 def test_lowest_score_lies_below_the_poorest_fit_by_a_margin_that_shrinks_with_the_number_of_frames() -> None:
-    assert compute_min_score([0.95] * 20) == pytest.approx(0.9)
-    few, many = compute_min_score([0.9, 0.8] * 3), compute_min_score([0.9, 0.8] * 60)
-    assert few == pytest.approx(0.8 - 0.05 * 3, abs=1e-3)
-    assert many == pytest.approx(0.8 - 0.05 * 1.1, abs=1e-3)
+    assert compute_min_score([0.95] * 20) == pytest.approx(0.85)
+    few, many = compute_min_score([0.95, 0.75] * 6), compute_min_score([0.95, 0.75] * 60)
+    assert few == pytest.approx(0.75 - 0.1 * 2, abs=1e-3)
+    assert many == pytest.approx(0.75 - 0.1 * 1.1, abs=1e-3)
     assert compute_min_score([0.35, 0.4]) == 0.3
