@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -103,3 +105,17 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: the device's, or the host's on a CPU. Libraries say so in words of their own."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(message in str(error) for message in _MEMORY_MESSAGES)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many threads for a while; None: as many as before."""
+    # The count is each thread's own, but a thread begins with that of whoever set one last: threads that live beside
+    # another detector's look at theirs first thing.
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -79,6 +79,10 @@ class UnlikeGoodError(FrameError):
     """Raised when a frame as a whole looks like none of the good ones. Verdict ERROR, reason UNLIKE_GOOD."""
 
 
+class NotLocatedError(FrameError):
+    """Raised when the part is not found in a frame, or not as a whole, or not within limits. ERROR NOT_LOCATED."""
+
+
 class NotFiniteError(FrameError):
     """Raised when an anomaly map holds NaN or infinity. Verdict ERROR, reason NOT_FINITE."""
 

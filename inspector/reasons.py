@@ -27,6 +27,7 @@ class Reason(IntEnum):
     VIEW_MISSING = 14
     VIEW_LATE = 15
     LINES_MISSING = 16
+    NOT_LOCATED = 17
     BAD_FRAME = 20
     FRAME_MISMATCH = 21
     REPEATED_FRAME = 22
@@ -156,6 +157,12 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "with `line_scan` have it.",
         "The result's `message` says why, its `web` which lines: look at the camera, its cable, the network and the "
         "encoder. Inspect that stretch again.",
+    ),
+    Reason.NOT_LOCATED: Meaning(
+        Verdict.ERROR,
+        "The part does not fit the recipe's reference picture well enough, is turned further than it may be, or part "
+        "of the region of interest lies outside the frame. Only recipes with a `fixture` have it.",
+        "Look at the frame in the evidence: correct the part's position or the trigger, or the camera's recipe.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

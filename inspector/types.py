@@ -205,6 +205,26 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Pose:
+    """Where the part lies against the recipe's reference picture, in sensor pixels.
+
+    The part is turned about the frame's middle and scaled, then shifted.
+
+    Attributes:
+        dx_px, dy_px: the shift, right and down.
+        angle_deg: the turn, clockwise as seen in the picture.
+        scale: above 1 it is larger than in the reference.
+        score: correlation with the reference, at most 1.
+    """
+
+    dx_px: float
+    dy_px: float
+    angle_deg: float
+    scale: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The one verdict on one frame or part, as it goes to the journal and onto the wire.
 
@@ -212,6 +232,7 @@ class Result:
         camera: the camera's name, or the part's: `part/NAME`.
         views: of a part, one for each of its cameras; empty after a restart, and of frames.
         warn: it is PASS with a score in the recipe's warn band, just below the threshold.
+        pose: where the part lay, of recipes with a fixture; None where it was not located.
         recorded: it was in the journal when it was published; only an ERROR may leave before that.
         web: the lines of a web that it is about; None: of none.
     """
@@ -240,6 +261,7 @@ class Result:
     replay: bool = False
     message: str | None = None
     warn: bool = False
+    pose: Pose | None = None
     recorded: bool = True
     views: tuple[View, ...] = ()
     web: Web | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -101,6 +102,7 @@ def _inspect_one(detector: Detector, path: Path, overlay: Path | None) -> dict[s
         "score": decision.score,
         "warn": decision.warn,
         "regions": regions,
+        **({"pose": dataclasses.asdict(judgement.pose)} if judgement.pose else {}),
     }
 
 

@@ -180,6 +180,14 @@ def train(
         ),
     ] = None,
     roi_mask: RoiMask = None,
+    fixture: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|auto",
+            help="Parts move: warp each frame onto this good frame before it is judged. Needs --roi-mask.",
+            rich_help_panel=FRAMES,
+        ),
+    ] = None,
     recipe_id: RecipeId = None,
 ) -> None:
     """Train on good frames and set the threshold: one command gives a usable recipe.
@@ -238,6 +246,7 @@ def train(
         qualification=qualification,
         mono16_range=mono16_range,
         roi_mask=roi_mask,
+        fixture=fixture,
         recipe_id=recipe_id,
         **((REFERENCE if reference else {}) | chosen),
     )

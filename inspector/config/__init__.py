@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inspector.config.camera import Camera
 from inspector.config.expected_frames import EXPECTATIONS, Bound, Expected, ExpectedFrames
+from inspector.config.fixture import FixtureLimits, FixtureReference
 from inspector.config.http import Http, Tls
 from inspector.config.loading import (
     dump_recipe,
@@ -55,6 +56,8 @@ __all__ = [
     "Evidence",
     "Expected",
     "ExpectedFrames",
+    "FixtureLimits",
+    "FixtureReference",
     "Golden",
     "GoldenFile",
     "GoldenVerdict",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from inspector.config.expected_frames import ExpectedFrames
+from inspector.config.fixture import FixtureReference
 from inspector.config.preprocessing import Preprocessing, Tiling
 from inspector.config.qualification import Qualification
 from inspector.config.threshold import Threshold
@@ -104,6 +105,8 @@ class Recipe(Strict):
     """Frames of known verdict, judged before any other at each start."""
     expected_frames: ExpectedFrames | None = None
     """What good frames show; a frame that does not never passes. null: not measured, and every frame is judged."""
+    fixture: FixtureReference | None = None
+    """Where the part lies: each frame is warped onto a reference picture first. null: frames are judged as they lie."""
     qualification: Qualification | None = None
     """How often artificial defects are caught. null: not measured."""
     encoder_weights: str = "unknown"
@@ -122,6 +125,14 @@ class Recipe(Strict):
         for name in ("roi_mask", "probe", "quantised"):
             if bool(getattr(self, name)) != bool(getattr(self, f"{name}_sha256")):
                 raise ValueError(f"{name} and {name}_sha256 must be given together or not at all")
+        return self
+
+    @model_validator(mode="after")
+    def _fixture_has_frame(self) -> Recipe:
+        if self.fixture is None:
+            return self
+        if self.roi_mask is None or self.preprocessing.frame_hw is None or self.preprocessing.resize_hw is not None:
+            raise ValueError("fixture must be given with roi_mask and preprocessing.frame_hw, without resize_hw")
         return self
 
     @model_validator(mode="after")

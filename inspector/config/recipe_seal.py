@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from inspector.config.fixture import FixtureReference
 from inspector.config.preprocessing import Normalisation, Preprocessing, Tiling
 from inspector.config.recipe import Recipe, Zone
 from inspector.config.threshold import GoodScores, Threshold
@@ -18,7 +19,7 @@ SEALED: Mapping[type[Strict], frozenset[str]] = {
     Recipe: frozenset({
         "backbone", "layers", "bottleneck_width", "anomaly_map_mode", "sigma", "map_normalisation", "preprocessing",
         "tiling", "threshold", "min_region_area", "precision", "calibrated_in", "probe_sha256", "quantised_sha256",
-        "roi_mask_sha256", "zones", "weights_sha256",
+        "roi_mask_sha256", "zones", "fixture", "weights_sha256",
     }),
     Preprocessing: frozenset({
         "pixel_format", "frame_hw", "scale", "resize_hw", "short_side", "mono16_range", "normalisation",
@@ -27,6 +28,7 @@ SEALED: Mapping[type[Strict], frozenset[str]] = {
     Tiling: frozenset({"tile_size", "stride"}),
     Threshold: frozenset({"value", "warn_above", "good_scores"}),
     GoodScores: frozenset({"median", "p95"}),
+    FixtureReference: frozenset({"reference_sha256", "min_score", "max_angle_deg", "max_scale_change"}),
     Zone: frozenset({"name", "mask_sha256", "threshold"}),
 }  # fmt: skip
 """The fields that decide what a score or a verdict means."""
@@ -48,6 +50,7 @@ FREE: Mapping[type[Strict], frozenset[str]] = {
         "target_escape_rate", "escape_rate", "escape_interval", "defect_scores", "n_defective",
     }),
     GoodScores: frozenset(),
+    FixtureReference: frozenset({"reference", "n_good", "n_not_located", "lowest_score"}),
     Zone: frozenset({"mask"}),
 }  # fmt: skip
 """The others. A test sees that each field is in one of both: whoever adds one decides, and gives it a default."""
@@ -156,8 +159,8 @@ def list_doubts(recipe: Recipe) -> list[Remark]:
     if recipe.expected_frames is None:
         problem = "none: a frame that shows no part or a wrong part can PASS"
         doubts.append(Remark(("expected_frames",), problem, "run inspector calibrate"))
-    elif recipe.expected_frames.off:
-        problem = f"{', '.join(recipe.expected_frames.off)}: disabled, so a frame that they would refuse can PASS"
+    elif off := [name for name in recipe.expected_frames.off if name != "layout" or recipe.fixture is None]:
+        problem = f"{', '.join(off)}: disabled, so a frame that they would refuse can PASS"
         doubts.append(Remark(("expected_frames", "off"), problem, "empty the list"))
     if recipe.expected_frames is not None and (widened := recipe.expected_frames.list_widened()):
         problem = f"edited, and wider than the good frames justify: {', '.join(widened)}"

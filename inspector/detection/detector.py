@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from inspector.config import Recipe, Zone
 from inspector.detection.decision import Decision, Map, Mask, decide, merge
+from inspector.detection.fixture import Fixture
 from inspector.detection.layout import Layouts
 from inspector.detection.looks import Expectation
 from inspector.detection.partial import decide_partially, gather, parse, shrink, summarise
 from inspector.detection.parts import Parts, compute_gain
-from inspector.detection.preprocessing import Pixels, check_frame, make_blank_frame, preprocess
+from inspector.detection.preprocessing import Pixels, check_frame, make_blank_frame, prepare
 from inspector.detection.run import FrameRun, Judgement, restart
 from inspector.detection.tiling import Tiler
-from inspector.device import is_out_of_memory, translate_fault
+from inspector.device import is_out_of_memory, torch_threads, translate_fault
 from inspector.engine.base import Engine
 from inspector.engine.download import Download, Downloads, build_downloads
 from inspector.engine.upload import Uploader
@@ -42,6 +43,7 @@ class Detector:
         roi: Mask | None = None,
         zones: Mapping[str, Mask] | None = None,
         expectation: Expectation | None = None,
+        fixture: Fixture | None = None,
         whole_maps: bool = False,
         downloads: Downloads | None = None,
     ) -> None:
@@ -53,11 +55,18 @@ class Detector:
             roi: its region of interest; None: everywhere.
             zones: the mask of each of its zones by name.
             expectation: what a frame must show to be judged; None: whatever fits is judged.
+            fixture: what frames are warped onto before they are judged; None: they stay as they lie.
             whole_maps: run the tiles in which nothing counts, too: for who measures maps.
             downloads: how results come to the host; None: as suits the engine.
+
+        Raises:
+            RecipeError: `fixture` is given and the recipe has none, or the other way round.
         """
+        if (recipe.fixture is None) != (fixture is None):  # its masks would lie beside the part
+            raise RecipeError(f"recipe {recipe.recipe_id}: fixture: frames must be warped exactly where it names one")
         self.recipe = recipe
         self.expectation = expectation
+        self.fixture = fixture
         self.engine = engine
         self.tiler = Tiler(recipe.tiling.tile_size, recipe.tiling.stride)
         self._uploader = Uploader(engine.device, engine.frames_in_flight)
@@ -85,7 +94,7 @@ class Detector:
         blank = make_blank_frame(preprocessing.frame_hw or (2 * side, 2 * side), preprocessing.pixel_format)
         with contextlib.suppress(FrameError):
             frames = [blank] * self.engine.frames_in_flight
-            runs = [self.begin(frame, preprocessing.pixel_format, any_frame=True) for frame in frames]
+            runs = [self._bring(frame, preprocessing.pixel_format, None) for frame in frames]
             while waiting := [run for run in runs if not run.is_done]:
                 self.advance(waiting)
             for run in runs:
@@ -97,7 +106,7 @@ class Detector:
         `any_frame`: also one that does not show what good frames show, for who wants its score.
 
         Raises:
-            FrameMismatchError, ImageHealthError, UnlikeGoodError, NotFiniteError: the frame's fault.
+            FrameMismatchError, ImageHealthError, UnlikeGoodError, NotLocatedError, NotFiniteError: the frame's fault.
             RecipeError: the recipe has no threshold.
             DeviceOutOfMemoryError, DeviceFaultError: the device's fault.
         """
@@ -117,13 +126,19 @@ class Detector:
             doubt = None
             if self.expectation is not None and not any_frame:
                 doubt = self.expectation.check(pixels, pixel_format, preprocessing)
-            turn = pixel_format is PixelFormat.BGR8 and self._uploader.can_turn
-            image = preprocess(pixels, PixelFormat.RGB8 if turn else pixel_format, preprocessing)
-            run = self._begin(image, (pixels.shape[0], pixels.shape[1]), turn=turn)
+            run = self._bring(pixels, pixel_format, self.fixture)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
         run.doubt = doubt
         run.preprocess_ms = (run.started - started) * 1e3
+        return run
+
+    def _bring(self, pixels: Pixels, pixel_format: PixelFormat, fixture: Fixture | None) -> FrameRun:
+        turn = fixture is None and pixel_format is PixelFormat.BGR8 and self._uploader.can_turn
+        as_sent = PixelFormat.RGB8 if turn else pixel_format
+        image, pose = prepare(pixels, as_sent, self.recipe.preprocessing, fixture)
+        run = self._begin(image, (pixels.shape[0], pixels.shape[1]), turn=turn)
+        run.pose = pose
         return run
 
     def _begin(self, image: Tensor, frame_hw: tuple[int, int], *, turn: bool = False) -> FrameRun:
@@ -154,7 +169,7 @@ class Detector:
 
     @torch.inference_mode()
     def _advance(self, runs: Sequence[FrameRun]) -> None:
-        with _torch_threads(1 if self.engine.brings_own_threads else None):
+        with torch_threads(1 if self.engine.brings_own_threads else None):
             self._run_batch(runs)
 
     def _run_batch(self, runs: Sequence[FrameRun]) -> None:
@@ -200,7 +215,8 @@ class Detector:
         }
         # Of the map alone, once: the frame's pixels on the device are not kept for as long as a judgement lives.
         fetch = functools.cache(functools.partial(self._fetch, run.anomaly_map, run.summary))
-        return Judgement(decision, fetch, len(run.tiles), latency_ms)
+        judgement = Judgement(decision, fetch, len(run.tiles), latency_ms)
+        return judgement if run.pose is None else judgement.unwarp(run.pose, run.frame_hw)
 
     def _summarise(self, anomaly_map: Tensor) -> Download:
         counts = self._layouts.get(tuple(anomaly_map.shape)).counts
@@ -279,19 +295,6 @@ class Detector:
             return self._fetch(run.anomaly_map, run.summary)
         except (RuntimeError, MemoryError) as error:
             raise translate_fault(error) from error
-
-
-@contextlib.contextmanager
-def _torch_threads(count: int | None) -> Iterator[None]:
-    # The count is each thread's own, but a thread begins with that of whoever set one last: threads that live beside
-    # another detector's look at theirs first thing.
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _gain(recipe: Recipe, zone: Zone) -> float:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from inspector.config import Preprocessing
+from inspector.detection.fixture import Fixture
 from inspector.errors import FrameMismatchError
-from inspector.types import PixelFormat
+from inspector.types import PixelFormat, Pose
 
 Pixels = np.ndarray[Any, Any]
 
@@ -19,16 +20,42 @@ _MAX_SIDE = 65_536
 """Of a frame that is enlarged: a thin strip off the wire must not claim gigabytes."""
 
 
-def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Tensor:
+def preprocess(
+    pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing, fixture: Fixture | None = None
+) -> Tensor:
+    """As `prepare`, without the pose."""
+    return prepare(pixels, pixel_format, preprocessing, fixture)[0]
+
+
+def prepare(
+    pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing, fixture: Fixture | None
+) -> tuple[Tensor, Pose | None]:
     """Check a frame and bring it to the network's scale; the same function serves training and the daemon.
 
     Args:
         pixels: (H, W, 3) or (H, W) uint8, or (H, W) uint16 for Mono16.
         pixel_format: what `pixels` holds.
         preprocessing: what the recipe expects.
+        fixture: what the frame is warped onto; None: it stays as it lies.
 
     Returns:
-        (3, h, w) uint8 RGB, h and w as `Preprocessing.scale_hw` says; Mono16 is float32 in [0, 255].
+        (3, h, w) uint8 RGB, h and w as `Preprocessing.scale_hw` says, Mono16 as float32 in [0, 255]; and the pose.
+
+    Raises:
+        FrameMismatchError: as `check_frame`.
+        NotLocatedError: as `Fixture.locate`.
+    """
+    image = scale(pixels, pixel_format, preprocessing)
+    pose = fixture.locate(image) if fixture else None
+    if fixture and pose:
+        image = fixture.align(image, pose)
+    # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
+    tensor = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+    return (tensor.expand(3, *tensor.shape) if tensor.ndim == 2 else tensor.permute(2, 0, 1)), pose
+
+
+def scale(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> Pixels:
+    """A frame at the network's scale: (h, w, 3) uint8 RGB, (h, w) uint8, or of Mono16 float32 in [0, 255].
 
     Raises:
         FrameMismatchError: as `check_frame`.
@@ -47,11 +74,7 @@ def preprocess(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preproc
         pixels = cv2.resize(pixels, (width, height), interpolation=interpolation)
     if pixel_format is PixelFormat.BGR8:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    # torch wants memory it may write to, though nothing here does; pixels off a socket are, a caller's may not be.
-    image = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-    if image.ndim == 2:
-        return image.expand(3, *image.shape)
-    return image.permute(2, 0, 1)
+    return pixels
 
 
 def check_frame(pixels: Pixels, pixel_format: PixelFormat, preprocessing: Preprocessing) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +12,11 @@ import torch
 from torch import Tensor
 
 from inspector.detection.decision import Decision, Map
+from inspector.detection.fixture import unwarp_map, unwarp_region
 from inspector.detection.tiling import TileGrid
 from inspector.engine.download import Download
 from inspector.errors import DeviceFaultError, FrameError
+from inspector.types import Pose
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +24,22 @@ class Judgement:
     """What the detector made of one frame: the decision, the map it rests on, and where the time went (ms).
 
     `fetch_map` gives the map, which may still lie on the device: with columns enough for a picture of so many, or, for
-    None, all of it.
+    None, all of it. `pose`: of recipes with a fixture; regions and map are those of the frame as the camera took
+    it all the same.
     """
 
     decision: Decision
     fetch_map: Callable[[int | None], Map]
     tiles: int
     latency_ms: dict[str, float]
+    pose: Pose | None = None
+
+    def unwarp(self, pose: Pose, frame_hw: tuple[int, int]) -> Judgement:
+        """The same of the frame as the camera took it, where it was found on one that was warped by `pose`."""
+        regions = tuple(unwarp_region(region, pose, frame_hw) for region in self.decision.regions)
+        unwarped = functools.cache(lambda: unwarp_map(self.fetch_map(None), pose, frame_hw))
+        decision = dataclasses.replace(self.decision, regions=regions)
+        return dataclasses.replace(self, decision=decision, fetch_map=lambda _: unwarped(), pose=pose)
 
     @property
     def anomaly_map(self) -> Map:
@@ -39,6 +52,8 @@ class FrameRun:
 
     doubt: FrameError | None = None
     """Raised in place of a PASS: what the frame shows, which only a defect explains."""
+    pose: Pose | None = None
+    """Where the part lay before the frame was warped."""
 
     def __init__(self, image: Tensor, grid: TileGrid, tiles: Sequence[int], frame_hw: tuple[int, int]) -> None:
         """`image` (3, h, w), padded, is on the device; `tiles` are those that must run."""

@@ -10,9 +10,11 @@ import torch
 from inspector.config import Recipe, load_recipe
 from inspector.detection.decision import Mask
 from inspector.detection.detector import Detector
+from inspector.detection.fixture import Fixture
 from inspector.detection.looks import Expectation
 from inspector.engine.build import build_engine
 from inspector.engine.cache import find_user_cache
+from inspector.recipe.fixture import load_fixture
 from inspector.recipe.masks import check_area, load_roi, load_zones
 from inspector.recipe.network import fill_model, read_weights
 from inspector.recipe.references import load_expectation
@@ -27,6 +29,7 @@ class OpenedRecipe:
         weights: the file of the network's weights.
         roi, zones: where anomalies count; see `Detector`.
         expectation: what frames must look like; None in recipes from before.
+        fixture: what frames are warped onto; None: they stay as they lie.
     """
 
     recipe: Recipe
@@ -34,6 +37,7 @@ class OpenedRecipe:
     roi: Mask | None
     zones: dict[str, Mask]
     expectation: Expectation | None
+    fixture: Fixture | None
 
 
 def open_recipe(folder: Path, recipe: Recipe | None = None) -> OpenedRecipe:
@@ -47,7 +51,7 @@ def open_recipe(folder: Path, recipe: Recipe | None = None) -> OpenedRecipe:
     roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
     expectation = load_expectation(recipe, folder)
     check_area(recipe, roi, zones)
-    return OpenedRecipe(recipe, weights, roi, zones, expectation)
+    return OpenedRecipe(recipe, weights, roi, zones, expectation, load_fixture(folder, recipe, roi))
 
 
 def open_detector(
@@ -90,5 +94,6 @@ def open_detector(
         roi=opened.roi,
         zones=opened.zones,
         expectation=opened.expectation,
+        fixture=opened.fixture,
         whole_maps=whole_maps,
     )

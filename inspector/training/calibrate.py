@@ -173,6 +173,10 @@ def _adopt(
 ) -> Recipe:
     """The recipe with what takes the place of its own."""
     if roi_mask is not None:
+        if recipe.fixture is not None:
+            raise TrainingError(
+                "--roi-mask: must not be given for a recipe with a fixture, which is fitted to its mask"
+            )
         recipe = adopt_roi(recipe, roi_mask, folder)
     for zone, mask in zones.items():
         recipe = adopt_zone(recipe, zone, mask, folder)
@@ -235,7 +239,7 @@ def _qualify(recipe: Recipe, judged: Judged, folder: Path, anew: bool, per_kind:
     if not per_kind or not judged.new:
         return [], 0
     roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
-    detector = Detector(recipe, judged.detector.engine, roi=roi, zones=zones)
+    detector = Detector(recipe, judged.detector.engine, roi=roi, zones=zones, fixture=judged.detector.fixture)
     return qualify(detector, judged.new, np.random.default_rng(0), per_kind)
 
 
@@ -265,7 +269,10 @@ def _check_golden(recipe: Recipe, detector: Detector, folder: Path) -> None:
     roi, zones = load_roi(folder, recipe), load_zones(folder, recipe)
     try:
         expectation = load_expectation(recipe, folder)
-        prove_golden(Detector(recipe, detector.engine, roi=roi, zones=zones, expectation=expectation), folder)
+        judge = Detector(
+            recipe, detector.engine, roi=roi, zones=zones, expectation=expectation, fixture=detector.fixture
+        )
+        prove_golden(judge, folder)
     except RecipeError as error:
         raise TrainingError(
             f"{error}\nThe new threshold was not saved and recipe.yaml is unchanged, since the daemon would "

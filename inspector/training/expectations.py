@@ -76,7 +76,7 @@ def adopt_expectation(recipe: Recipe, looks: Sequence[Look], folder: Path) -> Re
         sizes_hw=_list_sizes(looks),
         bounds=bounds,
         measured=bounds,
-        off=recipe.expected_frames.off if recipe.expected_frames else (),
+        off=_choose_off(recipe),
         references=f"references-{sha256[:12]}.safetensors",
         references_sha256=sha256,
         n_good=len(looks),
@@ -85,6 +85,12 @@ def adopt_expectation(recipe: Recipe, looks: Sequence[Look], folder: Path) -> Re
     )
     write_whole(folder / expected.references, content)
     return recipe.model_copy(update={"expected_frames": expected})
+
+
+def _choose_off(recipe: Recipe) -> tuple[Any, ...]:
+    """What was switched off stays so; where the part lies is for the fixture to say, if there is one."""
+    off = recipe.expected_frames.off if recipe.expected_frames else ()
+    return off if recipe.fixture is None or "layout" in off else (*off, "layout")
 
 
 def _tell_of_edits(before: ExpectedFrames, bounds: Mapping[Expected, Bound]) -> None:

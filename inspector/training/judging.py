@@ -11,6 +11,7 @@ from inspector.detection.detector import Detector
 from inspector.device import choose_device
 from inspector.engine.build import build_engine
 from inspector.model import ReverseDistillation
+from inspector.recipe.fixture import load_fixture
 from inspector.recipe.masks import load_roi, load_zones
 from inspector.recipe.network import load_model
 from inspector.recipe.opening import open_detector
@@ -164,7 +165,9 @@ def _build_detector(folder: Path, recipe: Recipe, model: ReverseDistillation, de
         update={"threshold": None, "precision": precision, "quantised": None, "quantised_sha256": {}}
     )
     engine = build_engine(recipe, lambda: model, device=choose_device(device), proved=False)
-    return Detector(recipe, engine, roi=load_roi(folder, recipe), zones=load_zones(folder, recipe))
+    roi = load_roi(folder, recipe)
+    fixture = load_fixture(folder, recipe, roi)
+    return Detector(recipe, engine, roi=roi, zones=load_zones(folder, recipe), fixture=fixture)
 
 
 def _describe(root: Path, plan: _Plan, rows: Mapping[Path, _Row], area: int) -> list[GoodFrame]:

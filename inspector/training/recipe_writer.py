@@ -50,6 +50,7 @@ class Extras:
 
     Attributes:
         roi_mask: file to copy.
+        fixture: the reference picture that the recipe names.
         record: of the training.
         scores: that the threshold was set from.
         probe: of the network.
@@ -59,6 +60,7 @@ class Extras:
     """
 
     roi_mask: Path | None = None
+    fixture: bytes | None = None
     record: TrainingRecord | None = None
     scores: ScoreRecord | None = None
     probe: Probe | None = None
@@ -95,6 +97,8 @@ def _add(recipe: Recipe, extras: Extras, folder: Path) -> Recipe:
     """Write what there is into the folder; the recipe that uses it."""
     if extras.roi_mask is not None:
         recipe = adopt_roi(recipe, extras.roi_mask, folder)
+    if extras.fixture is not None and recipe.fixture is not None:
+        (folder / recipe.fixture.reference).write_bytes(extras.fixture)
     if extras.probe is not None:
         recipe = adopt_probe(recipe, extras.probe, folder)
     if extras.looks:

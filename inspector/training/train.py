@@ -26,6 +26,7 @@ from inspector.training.data.datasets import FrameSet, list_images, survey
 from inspector.training.data.frame_shapes import warn_of_shapes
 from inspector.training.data.good_frames import drop_duplicates, name_groups, warn_if_few
 from inspector.training.data.record import FoldRecord, HistoryPoint, TrainingRecord
+from inspector.training.fixture import NewFixture, build_fixture
 from inspector.training.optimise.course import Course, Draw, conclude, draw_suspects, learn_held_out, learn_in_folds
 from inspector.training.optimise.fitting import compute_digest, describe_weights
 from inspector.training.optimise.lesson import Lesson, Report
@@ -61,7 +62,7 @@ def train(
     out = out.resolve()
     check_out(out)
     workspace = out.parent / f".{out.name}-training"
-    lesson, looks, groups = _prepare(good_dir, out, options, workspace, report)
+    lesson, looks, groups, fixture = _prepare(good_dir, out, options, workspace, report)
     _open_workspace(workspace, out, options)
     n_folds = options.choose_folds(len(lesson.frames), count_steps(lesson.frames, options))
     course = learn_in_folds(lesson, n_folds, groups) if n_folds else learn_held_out(lesson, groups)
@@ -91,6 +92,7 @@ def train(
         out,
         Extras(
             roi_mask=options.roi_mask,
+            fixture=fixture.picture if fixture else None,
             record=record,
             scores=scores,
             probe=course.probe,
@@ -105,7 +107,7 @@ def train(
 
 def _prepare(
     good_dir: Path, out: Path, options: TrainOptions, workspace: Path, report: Report
-) -> tuple[Lesson, dict[Path, Look], dict[Path, str] | None]:
+) -> tuple[Lesson, dict[Path, Look], dict[Path, str] | None, NewFixture | None]:
     roi = read_roi(options.roi_mask) if options.roi_mask else None
     device = choose_device(options.device)
     # Each frame once, else one trained on could set the threshold; what it is now is what training sees.
@@ -119,8 +121,13 @@ def _prepare(
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.name)
     if roi is not None:
         check_aspect(roi, "--roi-mask", preprocessing.frame_hw)
-    frames = FrameSet(list(looks), preprocessing)
-    return Lesson(recipe, frames, hashes, options, device, roi, workspace, report), looks, groups
+    new = build_fixture(options.fixture, looks, preprocessing, roi) if options.fixture else None
+    fixture = new.fixture if new else None
+    if new:
+        recipe = recipe.model_copy(update={"fixture": new.settings})
+        looks = {path: looks[path] for path in new.paths}
+    frames = FrameSet(list(looks), preprocessing, fixture=fixture)
+    return Lesson(recipe, frames, hashes, options, device, roi, workspace, report, fixture), looks, groups, new
 
 
 def _open_workspace(workspace: Path, out: Path, options: TrainOptions) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from inspector.config import Recipe, Threshold, Tiling
+from inspector.config import Recipe, Threshold, Tiling, dump_recipe, load_recipe
+from inspector.detection.looks import compute_look
 from inspector.recipe.network import build_model
+from inspector.training.expectations import adopt_expectation
 from inspector.training.recipe_writer import write_recipe
+from inspector.types import PixelFormat
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,20 @@ def test_throughput_is_that_of_the_frames_timed_when_a_recipe_is_given(run: Any,
     assert "3 frames of 128×192, 6 tiles per frame" in out
     values = {name: float(value) for name, value in re.findall(r"│ (\S+) +│ ([\d.]+) ", out)}
     assert values["tiles/s"] == pytest.approx(6 * values["frames/s"], rel=0.05)
+
+
+@pytest.mark.engine
+def test_noise_is_timed_when_the_recipe_would_refuse_it_for_what_it_shows(
+    run: Any, recipe_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "expecting"
+    shutil.copytree(recipe_dir, folder)
+    looks = [compute_look(np.full((128, 192, 3), 90, np.uint8), PixelFormat.RGB8)] * 20
+    recipe = adopt_expectation(load_recipe(folder), looks, folder)
+    (folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    status, out = run("bench", folder, "--frame-hw", 128, 192, "--frames", 1)
+    assert status == 0, out
+    assert "6 tiles per frame" in out
 
 
 @pytest.mark.engine

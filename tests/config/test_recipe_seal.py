@@ -63,6 +63,8 @@ WHOLE: dict[str, Any] = {
         "name": "seam", "mask": "seam.png", "mask_sha256": SHA,
         "threshold": {"value": 40.5, "method": "gumbel", "good_scores": {"median": 20.0, "p95": 30.0}},
     }],
+    "fixture": {"min_score": 0.8, "max_angle_deg": 10.0, "reference": "fixture.png", "reference_sha256": SHA,
+                "n_good": 9, "lowest_score": 0.9},
     "expected_frames": EXPECTED,
     "weights_sha256": SHA,
 }  # fmt: skip
@@ -157,6 +159,10 @@ SEALED_EDITS: dict[str, st.SearchStrategy[Any]] = {
     "zones.0.threshold.value": positive,
     "zones.0.threshold.warn_above": st.none() | st.floats(1e-300, 40),
     **{f"zones.0.threshold.good_scores.{name}": values for name, values in scores.items()},
+    "fixture.min_score": st.floats(0.01, 0.99),
+    "fixture.max_angle_deg": st.floats(1, 180),
+    "fixture.max_scale_change": st.floats(0, 0.49),
+    "fixture.reference_sha256": sums,
     "weights_sha256": sums,
 }
 shares = st.floats(0, 1)
@@ -170,6 +176,10 @@ FREE_EDITS: dict[str, st.SearchStrategy[Any]] = {
     "golden": st.lists(words, max_size=2, unique=True).map(
         lambda names: [{"file": f"golden/{name}", "sha256": SHA, "verdict": "FAIL"} for name in names]
     ),
+    "fixture.reference": words,
+    "fixture.n_good": st.integers(1, 10**6),
+    "fixture.n_not_located": counts,
+    "fixture.lowest_score": shares,
     "encoder_weights": st.text(),
     "expected_frames": st.lists(st.sampled_from([*EXPECTATIONS, "sizes_hw", "repeated"]), unique=True).map(
         lambda names: EXPECTED | {"off": names}
@@ -208,7 +218,7 @@ WRITTEN = yaml.safe_load(dump_recipe(seal(Recipe.model_validate(WHOLE))))
 
 
 def list_leaves(data: Any, path: str = "") -> Iterator[str]:
-    keys = {"threshold", "preprocessing", "tiling", "zones", "0", "good_scores", "normalisation"}
+    keys = {"threshold", "preprocessing", "tiling", "zones", "0", "good_scores", "normalisation", "fixture"}
     for key, value in data.items() if isinstance(data, dict) else enumerate(data):
         if str(key) in keys and value:
             yield from list_leaves(value, f"{path}{key}.")

@@ -37,6 +37,7 @@ RESULT = {
     "replay": "It was published before: let no part through for it.",
     "message": "Why, in words.",
     "warn": "A PASS whose score lies in the recipe's warn band.",
+    "pose": "Where the part lay, of a recipe with a fixture; null: there is none, or nothing was judged.",
     "recorded": "It was on record when it was published; only an ERROR may be false.",
     "views": "Of a part, what each of its cameras said; empty after a restart, and of frames.",
     "web": "Of a camera with `line_scan`: the lines of the web that it is about; else null.",
@@ -49,6 +50,13 @@ _VIEW = {
     "reason": "The camera's.",
     "score": "The frame's score; null where nothing was judged.",
     "threshold": "A higher score is FAIL.",
+}
+_POSE = {
+    "dx_px": "How far the part lies to the right of the reference, in sensor pixels.",
+    "dy_px": "How far below.",
+    "angle_deg": "How far it is turned about the frame's middle, clockwise in the picture.",
+    "scale": "Its size against the reference.",
+    "score": "Correlation with the reference, at most 1.",
 }
 _REGION = {
     "xyxy": "Left, top, right, bottom in sensor pixels; right and bottom are exclusive.",
@@ -72,7 +80,7 @@ def define_results() -> dict[str, Schema]:
     from pydantic import TypeAdapter
 
     of_class = TypeAdapter(Result).json_schema()
-    region, web = (of_class["$defs"][name]["properties"] for name in ("Region", "Web"))
+    region, web, pose = (of_class["$defs"][name]["properties"] for name in ("Region", "Web", "Pose"))
     properties = of_class["properties"] | {
         "schema": {"const": SCHEMA},
         "seq": SEQ,
@@ -83,6 +91,7 @@ def define_results() -> dict[str, Schema]:
         "regions": {"type": "array", "items": refer("region")},
         "views": {"type": "array", "items": refer("view")},
         "web": or_null(refer("web")),
+        "pose": or_null(refer("pose")),
     }
     properties = say(RESULT, {name: _strip(value) for name, value in properties.items()})
     rules = [_pair(reason) for reason in Reason]
@@ -91,9 +100,9 @@ def define_results() -> dict[str, Schema]:
     return {
         "result": define("The one verdict on one frame, or part.", properties) | {"allOf": rules},
         "recorded_result": define(
-            "A result from the journal; old ones lack `recorded`, `views` and `web`.",
+            "A result from the journal; old ones lack `recorded`, `pose`, `views` and `web`.",
             properties,
-            ("recorded", "views", "web"),
+            ("recorded", "pose", "views", "web"),
         ),
         "view": _define_view(of_class["$defs"]["View"]["properties"]),
         "region": define(
@@ -101,6 +110,7 @@ def define_results() -> dict[str, Schema]:
             say(_REGION, {name: _strip(value) for name, value in region.items()}),
             ("web_y", "web_mm", "defect"),
         ),
+        "pose": define("Where the part lay.", say(_POSE, {name: _strip(value) for name, value in pose.items()})),
         "web": define("Where on a web a frame lies.", say(_WEB, {name: _strip(value) for name, value in web.items()})),
     }
 

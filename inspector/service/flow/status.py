@@ -50,6 +50,7 @@ class Identity:
             latency_ms={**outcome.latency_ms, "total": (time.monotonic_ns() - frame.received_monotonic_ns) / 1e6},
             simulated=frame.simulated,
             message=outcome.message,
+            pose=outcome.judgement.pose if outcome.judgement else None,
             warn=decision.warn if decision else False,
             web=frame.web,
             **(judge.identity if judge else {}),

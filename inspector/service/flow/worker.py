@@ -17,6 +17,7 @@ from inspector.errors import (
     FrameMismatchError,
     ImageHealthError,
     NotFiniteError,
+    NotLocatedError,
     UnlikeGoodError,
 )
 from inspector.service.flow.buffer import FrameBuffer
@@ -34,6 +35,7 @@ _REASONS: dict[type[Exception], Reason] = {
     FrameMismatchError: Reason.FRAME_MISMATCH,
     ImageHealthError: Reason.IMAGE_HEALTH,
     UnlikeGoodError: Reason.UNLIKE_GOOD,
+    NotLocatedError: Reason.NOT_LOCATED,
     NotFiniteError: Reason.NOT_FINITE,
     DeviceOutOfMemoryError: Reason.OUT_OF_MEMORY,
 }

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from inspector.codec import IMAGE_SUFFIXES, Pixels, decode_image
 from inspector.config import Preprocessing
+from inspector.detection.fixture import Fixture
 from inspector.detection.looks import Look, compute_look
 from inspector.detection.preprocessing import preprocess
 from inspector.errors import BadFrameError, FrameError, TrainingError
@@ -221,19 +222,27 @@ def shuffle_groups(paths: Sequence[Path], seed: int, groups: Mapping[Path, str] 
 class FrameSet:
     """Frames of a folder at the network's scale, kept in memory as far as a budget allows."""
 
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        preprocessing: Preprocessing,
+        cache_bytes: int | None = None,
+        fixture: Fixture | None = None,
+    ) -> None:
         """Read all frames once; the unreadable ones are named in the log and left out.
 
         Args:
             paths: image files.
             preprocessing: what they must be, and their scale.
             cache_bytes: memory for frames that stay decoded; by default what `choose_cache_bytes` says.
+            fixture: what frames are warped onto; those that do not fit are left out. None: they stay as they lie.
 
         Raises:
             TrainingError: none is left.
         """
         cache_bytes = choose_cache_bytes() if cache_bytes is None else cache_bytes
         self._preprocessing = preprocessing
+        self._fixture = fixture
         self._cache: dict[Path, Tensor] = {}
         self.paths: list[Path] = []
         self.sizes: list[tuple[int, int]] = []
@@ -278,4 +287,4 @@ class FrameSet:
         return self._cache[path] if path in self._cache else self._read(path)
 
     def _read(self, path: Path) -> Tensor:
-        return preprocess(*read_image(path), self._preprocessing)
+        return preprocess(*read_image(path), self._preprocessing, self._fixture)

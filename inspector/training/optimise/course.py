@@ -233,7 +233,7 @@ def draw_suspects(lesson: Lesson, course: Course, recipe: Recipe, draw: Draw) ->
         fold = course.detector if number is None else course.folds[number].detector
         value = threshold.value / (1.0 if number is None else course.gains[number])
         by_hand = recipe.model_copy(update={"threshold": Threshold(value=value, method="manual")})
-        judge = Detector(by_hand, fold.engine, roi=lesson.roi)
+        judge = Detector(by_hand, fold.engine, roi=lesson.roi, fixture=lesson.fixture)
         pixels, pixel_format = read_image(path)
         picture = draw(pixels, pixel_format, judge.judge(pixels, pixel_format), value)
         pictures[f"{len(pictures):03}-{path.stem[:60]}.jpg"] = cv2.imencode(".jpg", picture)[1].tobytes()

@@ -12,6 +12,7 @@ import torch
 from inspector.config import Recipe
 from inspector.detection.decision import Mask
 from inspector.detection.detector import Detector
+from inspector.detection.fixture import Fixture
 from inspector.engine.build import build_engine
 from inspector.model import ReverseDistillation
 from inspector.training.data.datasets import FrameSet
@@ -46,6 +47,7 @@ class Lesson:
         roi: where anomalies count; None: everywhere.
         workspace: folder for the states of training.
         report: told where it stands.
+        fixture: what frames are warped onto; None: they stay as they lie.
     """
 
     recipe: Recipe
@@ -56,10 +58,12 @@ class Lesson:
     roi: Mask | None
     workspace: Path
     report: Report
+    fixture: Fixture | None = None
 
     def build_detector(self, model: ReverseDistillation, recipe: Recipe) -> Detector:
         """What judges frames by one of the networks."""
-        return Detector(recipe, build_engine(recipe, lambda: model, device=self.device, proved=False), roi=self.roi)
+        engine = build_engine(recipe, lambda: model, device=self.device, proved=False)
+        return Detector(recipe, engine, roi=self.roi, fixture=self.fixture)
 
     def tell_step(self, stage: str) -> Callable[[StepReport], None]:
         """Report steps of training."""

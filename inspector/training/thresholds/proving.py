@@ -18,6 +18,7 @@ from torch import Tensor
 from inspector.config import Recipe
 from inspector.detection.decision import Map
 from inspector.detection.detector import Detector
+from inspector.detection.fixture import Fixture
 from inspector.detection.preprocessing import preprocess
 from inspector.detection.tiling import Tiler
 from inspector.engine.base import Engine
@@ -27,6 +28,8 @@ from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import FrameError, TrainingError
 from inspector.files import write_whole
 from inspector.model import ReverseDistillation
+from inspector.recipe.fixture import load_fixture
+from inspector.recipe.masks import load_roi
 from inspector.training.data.datasets import logger, read_image
 
 PROBE_TILES = 16
@@ -132,7 +135,7 @@ def adopt_quantised(recipe: Recipe, model: ReverseDistillation, paths: Sequence[
         RecipeError: the extra `int8` is not installed.
         TrainingError: no frame can be used, or it cannot be written.
     """
-    tiles = _cut_tiles(recipe, paths)
+    tiles = _cut_tiles(recipe, paths, load_fixture(folder, recipe, load_roi(folder, recipe)))
     logger.info("int8: ranges of all features are measured on %d tiles", len(tiles))
     new = None
     try:
@@ -161,13 +164,13 @@ def drop_unused(folder: Path, recipe: Recipe) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _cut_tiles(recipe: Recipe, paths: Sequence[Path]) -> Tensor:
+def _cut_tiles(recipe: Recipe, paths: Sequence[Path], fixture: Fixture | None) -> Tensor:
     """Tiles (n, 3, t, t), about `_RANGE_TILES`, from all over the frames."""
     per_frame = math.ceil(_RANGE_TILES / max(1, len(paths)))
     tiles: list[Tensor] = []
     for path in paths[:: math.ceil(len(paths) / _RANGE_TILES) or 1]:
         try:
-            image = preprocess(*read_image(path), recipe.preprocessing)
+            image = preprocess(*read_image(path), recipe.preprocessing, fixture)
         except FrameError:
             continue  # named when it is scored
         height, width = image.shape[-2:]

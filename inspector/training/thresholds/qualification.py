@@ -16,7 +16,7 @@ from inspector.config.qualification import DefectKind
 from inspector.detection.decision import Map, Mask, compute_score
 from inspector.detection.detector import Detector
 from inspector.detection.parts import Parts
-from inspector.detection.preprocessing import Pixels, check_frame, preprocess
+from inspector.detection.preprocessing import Pixels, check_frame, preprocess, scale
 from inspector.errors import FrameError, TrainingError
 from inspector.training.data.datasets import logger, read_image
 from inspector.training.thresholds.artificial_defects import ArtificialDefect, Footprint, add, draw_defects
@@ -185,6 +185,8 @@ def _measure(
     parts = detector.get_parts(map_hw)
     places, left = _choose_places(detector, frame_hw, parts, defects, generator)
     changed = pixels.copy()
+    if detector.fixture is not None:  # then a place in it is the map's
+        changed = detector.fixture.straighten(changed, scale(pixels, pixel_format, preprocessing))
     own = [add(changed, place.centre_yx, place.defect, preprocessing.mono16_range) for place in places]
     near = [Vicinity.build(footprint, frame_hw, map_hw, detector.recipe.sigma) for footprint in own]
     if not places:

@@ -12,12 +12,14 @@ import numpy as np
 
 from inspector.detection.decision import Map
 from inspector.detection.detector import Detector
-from inspector.detection.preprocessing import preprocess
+from inspector.detection.fixture import unwarp_place
+from inspector.detection.preprocessing import prepare
 from inspector.errors import FrameError
 from inspector.training.data.datasets import logger, read_image
 from inspector.training.thresholds.policy import REST, Scores
 from inspector.training.thresholds.proving import ProbeCollector
 from inspector.training.thresholds.tail import find_peaks
+from inspector.types import Pose
 
 Advance = Callable[[int, int], None]
 _T = TypeVar("_T")
@@ -50,8 +52,8 @@ def score_frames(
 ) -> dict[Path, FrameScore]:
     """Scores by path; frames that cannot be judged are named and left out."""
 
-    def score(anomaly_map: Map, frame_hw: tuple[int, int]) -> FrameScore:
-        return _score_frame(detector, anomaly_map, frame_hw)
+    def score(anomaly_map: Map, frame_hw: tuple[int, int], pose: Pose | None) -> FrameScore:
+        return _score_frame(detector, anomaly_map, frame_hw, pose)
 
     return _read_maps(detector, paths, score, advance, collector)
 
@@ -65,9 +67,9 @@ def score_parts(
 ) -> tuple[dict[Path, FrameScore], dict[int, Scores]]:
     """The same, and at each minimum region area the scores of each part of the frames, in their order."""
 
-    def score(anomaly_map: Map, frame_hw: tuple[int, int]) -> tuple[FrameScore, list[list[float]]]:
+    def score(anomaly_map: Map, frame_hw: tuple[int, int], pose: Pose | None) -> tuple[FrameScore, list[list[float]]]:
         parts = [[part.score for part in detector.decide_parts(anomaly_map, math.inf, area)] for area in areas]
-        return _score_frame(detector, anomaly_map, frame_hw), parts
+        return _score_frame(detector, anomaly_map, frame_hw, pose), parts
 
     found = _read_maps(detector, paths, score, advance, collector)
     names = [REST, *(zone.name for zone in detector.recipe.zones)]
@@ -78,20 +80,22 @@ def score_parts(
     }
 
 
-def _score_frame(detector: Detector, anomaly_map: Map, frame_hw: tuple[int, int]) -> FrameScore:
+def _score_frame(detector: Detector, anomaly_map: Map, frame_hw: tuple[int, int], pose: Pose | None) -> FrameScore:
     score = detector.decide(anomaly_map, math.inf).score
     peaks = find_peaks(
         detector.get_parts(anomaly_map.shape).hide_uncounted(anomaly_map), detector.recipe.tiling.tile_size
     )
     down, across = frame_hw[0] / anomaly_map.shape[0], frame_hw[1] / anomaly_map.shape[1]
     xy = (int((peaks[0].column + 0.5) * across), int((peaks[0].row + 0.5) * down))
+    if pose is not None:
+        xy = unwarp_place(xy, pose, frame_hw)
     return FrameScore(score, tuple(peak.value for peak in peaks), xy)
 
 
 def _read_maps(
     detector: Detector,
     paths: Sequence[Path],
-    use: Callable[[Map, tuple[int, int]], _T],
+    use: Callable[[Map, tuple[int, int], Pose | None], _T],
     advance: Advance,
     collector: ProbeCollector | None = None,
 ) -> dict[Path, _T]:
@@ -99,9 +103,9 @@ def _read_maps(
     for number, path in enumerate(paths, start=1):
         try:
             pixels, pixel_format = read_image(path)
-            image = preprocess(pixels, pixel_format, detector.recipe.preprocessing)
+            image, pose = prepare(pixels, pixel_format, detector.recipe.preprocessing, detector.fixture)
             anomaly_map = detector.compute_anomaly_map(image)
-            used[path] = use(anomaly_map, (pixels.shape[0], pixels.shape[1]))
+            used[path] = use(anomaly_map, (pixels.shape[0], pixels.shape[1]), pose)
             if collector is not None:
                 collector.offer(detector, image, anomaly_map)
         except FrameError as error:

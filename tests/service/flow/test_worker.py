@@ -20,6 +20,7 @@ from inspector.errors import (
     FrameMismatchError,
     ImageHealthError,
     NotFiniteError,
+    NotLocatedError,
     RecipeError,
     UnlikeGoodError,
 )
@@ -574,7 +575,11 @@ def test_worker_beats_before_each_frame_and_between_its_batches(
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(ImageHealthError("dark"), Reason.IMAGE_HEALTH), (UnlikeGoodError("turned"), Reason.UNLIKE_GOOD)],
+    [
+        (ImageHealthError("dark"), Reason.IMAGE_HEALTH),
+        (UnlikeGoodError("turned"), Reason.UNLIKE_GOOD),
+        (NotLocatedError("pose: score must be at least 0.9, got 0.4"), Reason.NOT_LOCATED),
+    ],
 )
 def test_frame_that_shows_not_the_part_is_an_error_with_a_reason_of_its_own(
     bench: Bench, accept: Accept, error: Exception, reason: Reason

@@ -177,6 +177,7 @@ def test_result_says_all_about_frame_recipe_and_judgement_when_judged(
         "replay": False,
         "message": None,
         "warn": False,
+        "pose": None,
         "recorded": True,
         "views": [],
     }
