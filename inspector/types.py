@@ -71,7 +71,7 @@ class TakenFile:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Which lines of a web (foil, steel, paper) a frame shows: see `sources.line_scan`.
+    """Which lines of a web (foil, steel, paper) a frame shows: see `sources.strips`.
 
     Lines are counted from 0, where the web or the station began; of two numbers, the second is exclusive.
 

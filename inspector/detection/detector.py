@@ -1,4 +1,7 @@
-"""Frames → decisions: preprocessing, tiling and Reverse Distillation on one engine, micro-batched."""
+"""Frames → decisions: preprocessing, tiling and Reverse Distillation on one engine, micro-batched.
+
+Over 300 lines: begin, advance and finish are the three parts of one judgement.
+"""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from inspector.sources.cameras.gige import GigeSettings
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.decoding import Decoding
 from inspector.sources.folder import FolderSettings
-from inspector.sources.line_scan import LineScanSource
 from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.opencv import OpencvSettings
 from inspector.sources.settings import Sourced, SourceSettings
+from inspector.sources.strips.source import LineScanSource
 from inspector.sources.wire import FindFrameHw, FrameDecoder
 from inspector.sources.zmq import ImagezmqSettings, ZmqSettings, ZmqSource
 

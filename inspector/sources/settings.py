@@ -49,7 +49,7 @@ class Device(NamedTuple):
 
 
 class LineScan(Strict):
-    """How lines of a web (foil, steel, paper) become frames: see `sources.line_scan`."""
+    """How lines of a web (foil, steel, paper) become frames: see `sources.strips`."""
 
     frame_lines: Size
     """Lines of a frame. The recipe must be trained with frames of so many lines."""

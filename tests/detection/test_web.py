@@ -12,8 +12,8 @@ import pytest
 from inspector.detection.decision import decide
 from inspector.detection.web import WebDefects
 from inspector.sources.base import build_frame
-from inspector.sources.lines import LineAssembler
 from inspector.sources.settings import LineScan
+from inspector.sources.strips.assembler import LineAssembler
 from inspector.types import Frame, PixelFormat, Reason, Region, Result, Verdict, Web
 
 Say = Callable[..., Result]

@@ -6,13 +6,8 @@ import json
 
 from inspector.cli.reference.json_forms import refer
 from inspector.cli.reference.markdown import NOTE
-from inspector.cli.reference.wire_sent import (
-    define_answers,
-    define_live,
-    define_results,
-    define_status,
-    define_triggers,
-)
+from inspector.cli.reference.wire_results import define_results
+from inspector.cli.reference.wire_sent import define_answers, define_live, define_status, define_triggers
 from inspector.cli.reference.wire_taken import define_frames, define_requests
 from inspector.types import SCHEMA
 

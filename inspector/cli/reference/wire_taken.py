@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inspector.cli.reference.json_forms import SEQ, TEXT, TIME, Schema, define, or_null, refer
-from inspector.cli.reference.wire_sent import CAMERA, RESULT
+from inspector.cli.reference.wire_results import CAMERA, RESULT
 from inspector.types import PixelFormat
 
 

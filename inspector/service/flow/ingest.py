@@ -1,4 +1,7 @@
-"""The ingest thread: one generic loop owns retry, backoff, metrics and state for every kind of source."""
+"""The ingest thread: one generic loop owns retry, backoff, metrics and state for every kind of source.
+
+Over 300 lines: what happens to a frame before it waits for the device is read in one piece.
+"""
 
 from __future__ import annotations
 

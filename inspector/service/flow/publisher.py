@@ -266,8 +266,7 @@ class Publisher(Part):
         started, ticket = time.monotonic_ns(), sealed.outcome.ticket
         journal_ms = (started - sealed.handed_ns) / 1e6
         total_ms = (started - ticket.frame.received_monotonic_ns) / 1e6
-        latency_ms = result.latency_ms | {"journal": journal_ms, "total": total_ms}
-        result = dataclasses.replace(result, latency_ms=latency_ms)
+        result = dataclasses.replace(result, latency_ms={**result.latency_ms, "journal": journal_ms, "total": total_ms})
         wire = result.to_wire()
         self._send_message(result.camera if ticket.is_of_part else f"result/{result.camera}", wire)
         self._ledger.close(ticket, result.verdict, result.reason)

@@ -19,9 +19,9 @@ from inspector.errors import NotConnectedError, SourceExhaustedError
 from inspector.sources.base import build_frame
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
-from inspector.sources.line_scan import LineScanSource
 from inspector.sources.registry import assemble_lines, build_receiver, build_sources
 from inspector.sources.settings import LineScan
+from inspector.sources.strips.source import LineScanSource
 from inspector.testing.fake_camera import FakeCamera, make_image
 from inspector.types import Frame, PixelFormat, Reason, Web
 from tests.sources.contract import HW, WAIT_S, SourceContract

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspector.sources.base import RUN, build_frame
-from inspector.sources.lines import MAX_FRAME_BYTES, LineAssembler
 from inspector.sources.settings import LineScan
+from inspector.sources.strips.assembler import MAX_FRAME_BYTES, LineAssembler
 from inspector.types import FileVersion, Frame, PixelFormat, Reason, TakenFile, Web
 
 WIDTH = 3

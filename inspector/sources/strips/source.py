@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from inspector.errors import NotConnectedError, SourceError, SourceExhaustedError
 from inspector.sources.base import Source
-from inspector.sources.lines import LineAssembler
 from inspector.sources.report import CameraReport
 from inspector.sources.settings import LineScan
+from inspector.sources.strips.assembler import LineAssembler
 from inspector.types import Frame, Reason
 
 
