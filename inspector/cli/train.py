@@ -201,8 +201,8 @@ def train(
     The second stops after an hour, and keeps each folder's frames together.
     The third needs no network: `inspector encoder fetch` made that file.
     """
-    from inspector.training.optimise.lesson import TrainingProgress
     from inspector.training.optimise.options import REFERENCE, TrainOptions
+    from inspector.training.optimise.training_setup import TrainingProgress
     from inspector.training.train import train as run_training
 
     check_stride(stride, tile_size)

@@ -27,11 +27,18 @@ from inspector.training.data.frame_shapes import warn_of_shapes
 from inspector.training.data.good_frames import drop_duplicates, name_groups, warn_if_few
 from inspector.training.data.record import FoldRecord, HistoryPoint, TrainingRecord
 from inspector.training.fixture import NewFixture, build_fixture
-from inspector.training.optimise.course import Course, Draw, conclude, draw_suspects, learn_held_out, learn_in_folds
 from inspector.training.optimise.fitting import compute_digest, describe_weights
-from inspector.training.optimise.lesson import Lesson, Report
 from inspector.training.optimise.options import TrainOptions
+from inspector.training.optimise.outcome import (
+    Draw,
+    TrainingOutcome,
+    conclude,
+    draw_suspects,
+    train_with_folds,
+    train_with_holdout,
+)
 from inspector.training.optimise.schedule import count_steps
+from inspector.training.optimise.training_setup import Report, TrainingSetup
 from inspector.training.recipe_writer import Extras, check_out, write_recipe
 
 logger = logging.getLogger(__name__)
@@ -62,43 +69,43 @@ def train(
     out = out.resolve()
     check_out(out)
     workspace = out.parent / f".{out.name}-training"
-    lesson, looks, groups, fixture = _prepare(good_dir, out, options, workspace, report)
+    setup, looks, groups, fixture = _prepare(good_dir, out, options, workspace, report)
     _open_workspace(workspace, out, options)
-    n_folds = options.choose_folds(len(lesson.frames), count_steps(lesson.frames, options))
-    course = learn_in_folds(lesson, n_folds, groups) if n_folds else learn_held_out(lesson, groups)
-    recipe, scores = conclude(lesson, course, good_dir)
-    skipped = set(lesson.hashes) - set(lesson.frames.paths)
-    trimmed = {path for path in lesson.frames.paths if path in course.trimmed}
-    facts = _state_facts(course, options) | {
+    n_folds = options.choose_folds(len(setup.frames), count_steps(setup.frames, options))
+    outcome = train_with_folds(setup, n_folds, groups) if n_folds else train_with_holdout(setup, groups)
+    recipe, scores = conclude(setup, outcome, good_dir)
+    skipped = set(setup.hashes) - set(setup.frames.paths)
+    trimmed = {path for path in setup.frames.paths if path in outcome.trimmed}
+    facts = _state_facts(outcome, options) | {
         "n_skipped": len(skipped), "n_trimmed": len(trimmed),
-        "digest": compute_digest(course.fitted.frames.paths, lesson.hashes),
+        "digest": compute_digest(outcome.fitted.frames.paths, setup.hashes),
     }  # fmt: skip
     record = TrainingRecord(
         facts=facts,
         options=asdict(options),
-        history=[HistoryPoint(**point) for point in course.fitted.trainer.state.history],
-        frames=_name_hashes(course.fitted.frames.paths, lesson.hashes, good_dir),
-        validation_frames=_name_hashes(course.validation, lesson.hashes, good_dir),
-        held_aside=_name_hashes(course.held_aside, lesson.hashes, good_dir),
+        history=[HistoryPoint(**point) for point in outcome.fitted.trainer.state.history],
+        frames=_name_hashes(outcome.fitted.frames.paths, setup.hashes, good_dir),
+        validation_frames=_name_hashes(outcome.validation, setup.hashes, good_dir),
+        held_aside=_name_hashes(outcome.held_aside, setup.hashes, good_dir),
         folds=[
-            FoldRecord(frames=_name_hashes(list(fold.unseen), lesson.hashes, good_dir), steps=fold.steps)
-            for fold in course.folds
+            FoldRecord(frames=_name_hashes(list(fold.unseen), setup.hashes, good_dir), steps=fold.steps)
+            for fold in outcome.folds
         ],
         skipped=sorted(str(path.relative_to(good_dir)) for path in skipped),
     )
     recipe = write_recipe(
         recipe.model_copy(update={"training": facts}),
-        course.fitted.model,
+        outcome.fitted.model,
         out,
         Extras(
             roi_mask=options.roi_mask,
             fixture=fixture.picture if fixture else None,
             record=record,
             scores=scores,
-            probe=course.probe,
+            probe=outcome.probe,
             looks=[look for path, look in looks.items() if path not in trimmed],
-            pictures=draw_suspects(lesson, course, recipe, draw) if draw else {},
-            folds=[fold.model for fold in course.folds],
+            pictures=draw_suspects(setup, outcome, recipe, draw) if draw else {},
+            folds=[fold.model for fold in outcome.folds],
         ),
     )
     shutil.rmtree(workspace, ignore_errors=True)
@@ -107,7 +114,7 @@ def train(
 
 def _prepare(
     good_dir: Path, out: Path, options: TrainOptions, workspace: Path, report: Report
-) -> tuple[Lesson, dict[Path, Look], dict[Path, str] | None, NewFixture | None]:
+) -> tuple[TrainingSetup, dict[Path, Look], dict[Path, str] | None, NewFixture | None]:
     roi = read_roi(options.roi_mask) if options.roi_mask else None
     device = choose_device(options.device)
     # Each frame once, else one trained on could set the threshold; what it is now is what training sees.
@@ -127,7 +134,7 @@ def _prepare(
         recipe = recipe.model_copy(update={"fixture": new.settings})
         looks = {path: looks[path] for path in new.paths}
     frames = FrameSet(list(looks), preprocessing, fixture=fixture)
-    return Lesson(recipe, frames, hashes, options, device, roi, workspace, report, fixture), looks, groups, new
+    return TrainingSetup(recipe, frames, hashes, options, device, roi, workspace, report, fixture), looks, groups, new
 
 
 def _open_workspace(workspace: Path, out: Path, options: TrainOptions) -> None:
@@ -170,15 +177,15 @@ def collect_versions() -> dict[str, str]:
     }
 
 
-def _state_facts(course: Course, options: TrainOptions) -> dict[str, Any]:
-    trainer, frames = course.fitted.trainer, course.fitted.frames
+def _state_facts(outcome: TrainingOutcome, options: TrainOptions) -> dict[str, Any]:
+    trainer, frames = outcome.fitted.trainer, outcome.fitted.frames
     state = trainer.state
     return {
         "steps": state.step,
         "tiles_seen": state.tiles_seen,
-        "epochs": round(state.tiles_seen / course.fitted.tiles_per_epoch, 3),
+        "epochs": round(state.tiles_seen / outcome.fitted.tiles_per_epoch, 3),
         "seconds": round(state.seconds, 1),
-        "stopped_by": course.fitted.reason,
+        "stopped_by": outcome.fitted.reason,
         "final_loss": round(float(state.history[-1]["loss"]), 6),
         "validation_loss": round(trainer.kept_validation_loss, 6),
         "n_train": len(frames),

@@ -197,7 +197,7 @@ def main(load: Load, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.Monk
     def build(recipe: Recipe, load_model: Any, *, device: torch.device, **options: Any) -> EagerEngine:
         return build_eager(recipe, load_model(), device=device)
 
-    for module in ("inspector.recipe.opening", "inspector.training.optimise.lesson"):
+    for module in ("inspector.recipe.opening", "inspector.training.optimise.training_setup"):
         monkeypatch.setattr(f"{module}.build_engine", build)
     monkeypatch.setattr("inspector.training.optimise.fitting._NORMALISATION_TILES", 16)
     sizes = ["--resize", "64", "64", "--tile-size", "64", "--tiles", "4", "--batch-size", "2"]

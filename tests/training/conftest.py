@@ -26,7 +26,7 @@ def _reference_engine(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     def build(recipe: Recipe, load_model: Any, *, device: torch.device, **options: Any) -> EagerEngine:
         return build_eager(recipe, load_model(), device=device)
 
-    for module in ("inspector.recipe.opening", "inspector.training.optimise.lesson"):
+    for module in ("inspector.recipe.opening", "inspector.training.optimise.training_setup"):
         monkeypatch.setattr(f"{module}.build_engine", build)
 
 

@@ -20,8 +20,8 @@ from inspector.model import ReverseDistillationLoss
 from inspector.recipe.network import build_model
 from inspector.recipe.opening import open_detector
 from inspector.training.data.datasets import split
-from inspector.training.optimise.lesson import TrainingProgress
 from inspector.training.optimise.options import HOLDOUT, REFERENCE, TrainOptions
+from inspector.training.optimise.training_setup import TrainingProgress
 from inspector.training.recipe_writer import write_recipe
 from inspector.training.train import train
 from inspector.types import PixelFormat

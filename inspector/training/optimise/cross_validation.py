@@ -24,9 +24,9 @@ from inspector.model import ReverseDistillation
 from inspector.training.data.datasets import FrameSet, shuffle_groups
 from inspector.training.data.tiles import TileStream
 from inspector.training.optimise.fitting import fit_network
-from inspector.training.optimise.lesson import Lesson
 from inspector.training.optimise.options import TrainOptions
 from inspector.training.optimise.schedule import find_limits
+from inspector.training.optimise.training_setup import TrainingSetup
 from inspector.training.thresholds.outliers import find_outliers
 from inspector.training.thresholds.policy import CONFIDENCE, REST, compute_false_reject_bound, compute_frame_scores
 from inspector.training.thresholds.score_record import ScoreRecord
@@ -82,14 +82,14 @@ def deal(paths: Sequence[Path], count: int, seed: int, groups: Mapping[Path, str
     return [sorted(fold) for fold in folds]
 
 
-def train_folds(lesson: Lesson, folds: Sequence[Sequence[Path]]) -> list[Fold]:
+def train_folds(setup: TrainingSetup, folds: Sequence[Sequence[Path]]) -> list[Fold]:
     """Train a network for each fold on the other folds' frames, and score.
 
     Raises:
         TrainingError: a loss that is not finite; it names the fold.
     """
-    compared = choose_compared(lesson.frames.paths)
-    return [_train_fold(lesson, number, folds, compared) for number in range(len(folds))]
+    compared = choose_compared(setup.frames.paths)
+    return [_train_fold(setup, number, folds, compared) for number in range(len(folds))]
 
 
 def choose_compared(paths: Sequence[Path]) -> Sequence[Path]:
@@ -97,22 +97,22 @@ def choose_compared(paths: Sequence[Path]) -> Sequence[Path]:
     return paths[:: math.ceil(len(paths) / _MAPPING_FRAMES) or 1]
 
 
-def _train_fold(lesson: Lesson, number: int, folds: Sequence[Sequence[Path]], compared: Sequence[Path]) -> Fold:
+def _train_fold(setup: TrainingSetup, number: int, folds: Sequence[Sequence[Path]], compared: Sequence[Path]) -> Fold:
     name = f"fold {number + 1} of {len(folds)}"
-    frames = lesson.frames.select({path for other, fold in enumerate(folds) if other != number for path in fold})
-    options = plan_fold(lesson.options, lesson.frames, frames, number)
+    frames = setup.frames.select({path for other, fold in enumerate(folds) if other != number for path in fold})
+    options = plan_fold(setup.options, setup.frames, frames, number)
     try:
         fitted = fit_network(
-            lesson.recipe, frames, frames, lesson.hashes, options, lesson.device,
-            lesson.workspace / f"fold-{number}.pt", lesson.tell_step(f"train {name}"),
+            setup.recipe, frames, frames, setup.hashes, options, setup.device,
+            setup.workspace / f"fold-{number}.pt", setup.tell_step(f"train {name}"),
         )  # fmt: skip
     except TrainingError as error:
         raise TrainingError(f"{name}: {error}") from error
     if fitted.reason == "not_finite":
         raise TrainingError(f"{name}: loss: must be finite, got nan at step {fitted.trainer.state.step + 1}")
-    detector = lesson.build_detector(fitted.model, lesson.recipe)
+    detector = setup.build_detector(fitted.model, setup.recipe)
     paths = [*folds[number], *(path for path in compared if path in set(frames.paths))]
-    scores = score_frames(detector, paths, lesson.tell_share(f"judge {name}"))
+    scores = score_frames(detector, paths, setup.tell_share(f"judge {name}"))
     unseen = {path: score for path, score in scores.items() if path in folds[number]}
     seen = {path: score.score for path, score in scores.items() if path not in unseen}
     return Fold(fitted.model, detector, fitted.trainer.state.step, unseen, seen)

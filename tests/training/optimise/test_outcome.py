@@ -23,8 +23,8 @@ from inspector.model import ReverseDistillationLoss
 from inspector.recipe.opening import open_detector
 from inspector.training.calibrate import calibrate
 from inspector.training.optimise import cross_validation
-from inspector.training.optimise.lesson import TrainingProgress
 from inspector.training.optimise.options import TrainOptions
+from inspector.training.optimise.training_setup import TrainingProgress
 from inspector.training.thresholds.score_record import load_scores
 from inspector.training.train import train
 

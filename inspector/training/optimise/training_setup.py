@@ -35,7 +35,7 @@ Report = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingSetup:
     """What all networks of one training share.
 
     Attributes:

@@ -29,8 +29,8 @@ from inspector.training.optimise.cross_validation import (
     train_folds,
 )
 from inspector.training.optimise.fitting import Fitted, fit_network
-from inspector.training.optimise.lesson import Lesson
 from inspector.training.optimise.options import FEWEST_STEPS, HOLDOUT
+from inspector.training.optimise.training_setup import TrainingSetup
 from inspector.training.thresholds.policy import REST, compute_threshold
 from inspector.training.thresholds.proving import score_proved
 from inspector.training.thresholds.qualification import Response, qualify
@@ -47,7 +47,7 @@ Draw = Callable[[Pixels, PixelFormat, Judgement, float], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingOutcome:
     """One training, up to the scores of good frames.
 
     Attributes:
@@ -81,27 +81,25 @@ class Course:
         return next((number for number, fold in enumerate(self.folds) if path in fold.unseen), None)
 
 
-def learn_held_out(lesson: Lesson, groups: Groups) -> Course:
+def train_with_holdout(setup: TrainingSetup, groups: Groups) -> TrainingOutcome:
     """Train on most frames, and score those held aside.
 
     Raises:
         TrainingError: see `train`.
     """
-    options, frames = lesson.options, lesson.frames
+    options, frames = setup.options, setup.frames
     parts = split(frames.paths, options.holdout or HOLDOUT, options.validation, options.seed, groups)
-    fitted = _fit(lesson, parts.training, parts.validation)
+    fitted = _fit(setup, parts.training, parts.validation)
     recipe, detector, scores, probe = score_proved(
-        lesson.recipe,
+        setup.recipe,
         fitted.model,
-        lambda candidate: lesson.build_detector(fitted.model, candidate),
-        lambda detector, collector: score_frames(
-            detector, parts.calibration, lesson.tell_share("calibrate"), collector
-        ),
+        lambda candidate: setup.build_detector(fitted.model, candidate),
+        lambda detector, collector: score_frames(detector, parts.calibration, setup.tell_share("calibrate"), collector),
     )
-    return Course(recipe, fitted, detector, probe, parts.validation, list(scores), scores)
+    return TrainingOutcome(recipe, fitted, detector, probe, parts.validation, list(scores), scores)
 
 
-def learn_in_folds(lesson: Lesson, count: int, groups: Groups) -> Course:
+def train_with_folds(setup: TrainingSetup, count: int, groups: Groups) -> TrainingOutcome:
     """Score each frame by a network of a fold, then train on all but the few that choose the weights.
 
     With `trim`, frames that stand out are left out of all that follows, and the folds are trained anew.
@@ -109,10 +107,10 @@ def learn_in_folds(lesson: Lesson, count: int, groups: Groups) -> Course:
     Raises:
         TrainingError: see `train`.
     """
-    options = lesson.options
+    options = setup.options
     if options.minutes:  # of all networks: that of a fold takes the share of its frames
-        lesson = dataclasses.replace(lesson, options=dataclasses.replace(options, minutes=options.minutes / count))
-    folds = train_folds(lesson, deal(lesson.frames.paths, count, options.seed, groups))
+        setup = dataclasses.replace(setup, options=dataclasses.replace(options, minutes=options.minutes / count))
+    folds = train_folds(setup, deal(setup.frames.paths, count, options.seed, groups))
     if max(fold.steps for fold in folds) < FEWEST_STEPS:
         logger.warning(
             "folds: each was trained for %d steps; below %d steps the scores still grow with every step, so "
@@ -124,17 +122,17 @@ def learn_in_folds(lesson: Lesson, count: int, groups: Groups) -> Course:
     before = {path: score for fold in folds for path, score in fold.unseen.items() if path in trimmed}
     if trimmed:
         logger.warning("--trim: %d good frames left out, training starts again without them", len(trimmed))
-        rest = lesson.frames.select(set(lesson.frames.paths) - trimmed)
-        lesson = dataclasses.replace(lesson, frames=rest, workspace=lesson.workspace / "trimmed")
-        folds = train_folds(lesson, deal(rest.paths, count, options.seed, groups))
-    parts = split(lesson.frames.paths, 0, options.validation, options.seed, groups)
-    fitted = _fit(lesson, parts.training, parts.validation)
+        rest = setup.frames.select(set(setup.frames.paths) - trimmed)
+        setup = dataclasses.replace(setup, frames=rest, workspace=setup.workspace / "trimmed")
+        folds = train_folds(setup, deal(rest.paths, count, options.seed, groups))
+    parts = split(setup.frames.paths, 0, options.validation, options.seed, groups)
+    fitted = _fit(setup, parts.training, parts.validation)
     compared = sorted({path for fold in folds for path in fold.seen} | set(parts.validation))
     recipe, detector, judged, probe = score_proved(
-        lesson.recipe,
+        setup.recipe,
         fitted.model,
-        lambda candidate: lesson.build_detector(fitted.model, candidate),
-        lambda detector, collector: score_frames(detector, compared, lesson.tell_share("calibrate"), collector),
+        lambda candidate: setup.build_detector(fitted.model, candidate),
+        lambda detector, collector: score_frames(detector, compared, setup.tell_share("calibrate"), collector),
     )
     scores = {path: score.score for path, score in judged.items()}
     gains = compute_gains([fold.seen for fold in folds], scores, set(fitted.frames.paths))
@@ -143,35 +141,35 @@ def learn_in_folds(lesson: Lesson, count: int, groups: Groups) -> Course:
     }
     checked = {path: scores[path] for path in parts.validation if path in scores}
     mean = float(np.mean(gains))
-    return Course(
+    return TrainingOutcome(
         recipe, fitted, detector, probe, parts.validation, (), dict(sorted(unseen.items())), folds, gains, checked,
         {path: score.scale(mean) for path, score in before.items()},
     )  # fmt: skip
 
 
-def _fit(lesson: Lesson, training: Sequence[Path], validation: Sequence[Path]) -> Fitted:
+def _fit(setup: TrainingSetup, training: Sequence[Path], validation: Sequence[Path]) -> Fitted:
     return fit_network(
-        lesson.recipe,
-        lesson.frames.select(set(training)),
-        lesson.frames.select(set(validation)),
-        lesson.hashes,
-        lesson.options,
-        lesson.device,
-        lesson.workspace / "checkpoint.pt",
-        lesson.tell_step("train"),
+        setup.recipe,
+        setup.frames.select(set(training)),
+        setup.frames.select(set(validation)),
+        setup.hashes,
+        setup.options,
+        setup.device,
+        setup.workspace / "checkpoint.pt",
+        setup.tell_step("train"),
     )
 
 
-def conclude(lesson: Lesson, course: Course, good_dir: Path) -> tuple[Recipe, ScoreRecord]:
+def conclude(setup: TrainingSetup, outcome: TrainingOutcome, good_dir: Path) -> tuple[Recipe, ScoreRecord]:
     """The recipe with its threshold, and what that rests on.
 
     Raises:
         TrainingError: too few scores, or a threshold that would not lie above 0.
     """
-    options = lesson.options
+    options = setup.options
     record = ScoreRecord(
-        frames=[_describe(lesson, course, good_dir, path, score) for path, score in course.unseen.items()],
-        trimmed=[_describe(lesson, course, good_dir, path, score) for path, score in course.trimmed.items()],
+        frames=[_describe(setup, outcome, good_dir, path, score) for path, score in outcome.unseen.items()],
+        trimmed=[_describe(setup, outcome, good_dir, path, score) for path, score in outcome.trimmed.items()],
     )
     threshold = compute_threshold(
         record.to_scores()[REST],
@@ -180,60 +178,62 @@ def conclude(lesson: Lesson, course: Course, good_dir: Path) -> tuple[Recipe, Sc
         peaks=record.to_peaks(),
         outliers=not options.keep_outliers,
     )
-    if course.folds:
-        record.checked = [{REST: score} for score in course.checked.values()]
-        record.cross_validated = _describe_folds(course)
+    if outcome.folds:
+        record.checked = [{REST: score} for score in outcome.checked.values()]
+        record.cross_validated = _describe_folds(outcome)
         threshold = apply_folds(record, {REST: threshold})
     tell_outliers(record, threshold)
-    record.responses, record.n_qualified = _try_defects(lesson, course, threshold.value)
+    record.responses, record.n_qualified = _try_defects(setup, outcome, threshold.value)
     update = {"threshold": threshold, "qualification": record.qualify(threshold.value)}
-    return course.recipe.model_copy(update=update), record
+    return outcome.recipe.model_copy(update=update), record
 
 
-def _try_defects(lesson: Lesson, course: Course, threshold: float) -> tuple[list[Response], int]:
+def _try_defects(setup: TrainingSetup, outcome: TrainingOutcome, threshold: float) -> tuple[list[Response], int]:
     """Responses to artificial defects, and on how many good frames: by the network that judges, on frames it never saw.
 
     Where folds scored the frames those are the few that chose its weights: a fold's network, trained on fewer frames
     for fewer steps, would miss more than this one does.
     """
-    scores = course.checked or {path: score.score for path, score in course.unseen.items()}
-    if not lesson.options.qualification:
+    scores = outcome.checked or {path: score.score for path, score in outcome.unseen.items()}
+    if not setup.options.qualification:
         return [], 0
     plausible = [path for path, score in scores.items() if score <= threshold] or list(scores)
-    generator = np.random.default_rng(lesson.options.seed)
-    return qualify(course.detector, plausible, generator, lesson.options.qualification, lesson.tell_share("qualify"))
+    generator = np.random.default_rng(setup.options.seed)
+    return qualify(outcome.detector, plausible, generator, setup.options.qualification, setup.tell_share("qualify"))
 
 
-def _describe(lesson: Lesson, course: Course, good_dir: Path, path: Path, score: FrameScore) -> GoodFrame:
+def _describe(
+    setup: TrainingSetup, outcome: TrainingOutcome, good_dir: Path, path: Path, score: FrameScore
+) -> GoodFrame:
     return GoodFrame(
         path=str(path.relative_to(good_dir)),
-        sha256=lesson.hashes[path],
+        sha256=setup.hashes[path],
         scores={REST: score.score},
         peaks=list(score.peaks),
         xy=score.xy,
-        fold=course.find_fold(path),
+        fold=outcome.find_fold(path),
     )
 
 
-def _describe_folds(course: Course) -> CrossValidation:
-    if not course.checked:
+def _describe_folds(outcome: TrainingOutcome) -> CrossValidation:
+    if not outcome.checked:
         raise TrainingError("good frames: at least one must be left to check the threshold on, got none")
-    unseen = {path: score.score for path, score in course.unseen.items()}
-    return describe_folds([fold.steps for fold in course.folds], course.gains, unseen, course.checked)
+    unseen = {path: score.score for path, score in outcome.unseen.items()}
+    return describe_folds([fold.steps for fold in outcome.folds], outcome.gains, unseen, outcome.checked)
 
 
-def draw_suspects(lesson: Lesson, course: Course, recipe: Recipe, draw: Draw) -> dict[str, bytes]:
+def draw_suspects(setup: TrainingSetup, outcome: TrainingOutcome, recipe: Recipe, draw: Draw) -> dict[str, bytes]:
     """JPEG by name of the good frames above the threshold or left out, each as the network that never saw it did."""
     threshold = recipe.threshold
     assert threshold is not None  # noqa: S101 (`conclude` set it)
-    above = [path for path, score in course.unseen.items() if score.score > threshold.value]
+    above = [path for path, score in outcome.unseen.items() if score.score > threshold.value]
     pictures: dict[str, bytes] = {}
-    for path in [*course.trimmed, *above]:
-        number = course.find_fold(path)
-        fold = course.detector if number is None else course.folds[number].detector
-        value = threshold.value / (1.0 if number is None else course.gains[number])
+    for path in [*outcome.trimmed, *above]:
+        number = outcome.find_fold(path)
+        fold = outcome.detector if number is None else outcome.folds[number].detector
+        value = threshold.value / (1.0 if number is None else outcome.gains[number])
         by_hand = recipe.model_copy(update={"threshold": Threshold(value=value, method="manual")})
-        judge = Detector(by_hand, fold.engine, roi=lesson.roi, fixture=lesson.fixture)
+        judge = Detector(by_hand, fold.engine, roi=setup.roi, fixture=setup.fixture)
         pixels, pixel_format = read_image(path)
         picture = draw(pixels, pixel_format, judge.judge(pixels, pixel_format), value)
         pictures[f"{len(pictures):03}-{path.stem[:60]}.jpg"] = cv2.imencode(".jpg", picture)[1].tobytes()
