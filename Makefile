@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo venv pictures test test-fast test-networks test-parts test-daemons fast-networks fast-daemon fast-rest chaos lint audit clean
+.PHONY: demo venv pictures test test-fast test-networks test-parts test-flow test-daemons fast-networks fast-daemon fast-rest chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
@@ -26,10 +26,11 @@ PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 # and taken again at once is an eighth of what training takes.
 BESIDE := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824
 BESIDE += OMP_WAIT_POLICY=PASSIVE nice -n 10 $(BIN)/python -m pytest
-SIDE_BY_SIDE := $(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target
+FLOW := tests/service tests/client tests/sources
+SIDE_BY_SIDE := $(MAKE) --no-print-directory --keep-going --jobs 4 --output-sync=target
 
 test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer included.
-	$(SIDE_BY_SIDE) test-daemons test-parts test-networks
+	$(SIDE_BY_SIDE) test-daemons test-parts test-flow test-networks
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
 	$(SIDE_BY_SIDE) fast-rest fast-daemon fast-networks
@@ -41,7 +42,10 @@ test-networks:
 	$(BESIDE) $(NETWORKS)
 
 test-parts:
-	$(BESIDE) $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %)
+	$(BESIDE) $(NETWORKS:%=--ignore %) $(DAEMONS:%=--ignore %) $(FLOW:%=--ignore %)
+
+test-flow:
+	$(BESIDE) $(FLOW)
 
 fast-networks:
 	$(PYTEST) -m "not engine" $(FAST_NETWORKS) $(SLOW:%=--ignore %)

@@ -97,6 +97,19 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "has its verdict.",
         "See which camera comes late; raise `window_ms`. Give each part an id that no other has within 10 minutes.",
     ),
+    Reason.LINES_MISSING: Meaning(
+        Verdict.ERROR,
+        "Lines of a web were lost, damaged or too few for a frame, and lines before them were not judged. Only cameras "
+        "with `line_scan` have it.",
+        "The result's `message` says why, its `web` which lines: look at the camera, its cable, the network and the "
+        "encoder. Inspect that stretch again.",
+    ),
+    Reason.NOT_LOCATED: Meaning(
+        Verdict.ERROR,
+        "The part does not fit the recipe's reference picture well enough, is turned further than it may be, or part "
+        "of the region of interest lies outside the frame. Only recipes with a `fixture` have it.",
+        "Look at the frame in the evidence: correct the part's position or the trigger, or the camera's recipe.",
+    ),
     Reason.BAD_FRAME: Meaning(
         Verdict.ERROR,
         "The pixels do not decode, do not fit their header, or claim more than `sockets.max_message`.",
@@ -150,19 +163,6 @@ MEANINGS: Mapping[Reason, Meaning] = {
         Verdict.ERROR,
         "All views of the part came, none of them is FAIL, and at least one was answered ERROR.",
         "The message names the views and their reasons: see those.",
-    ),
-    Reason.LINES_MISSING: Meaning(
-        Verdict.ERROR,
-        "Lines of a web were lost, damaged or too few for a frame, and lines before them were not judged. Only cameras "
-        "with `line_scan` have it.",
-        "The result's `message` says why, its `web` which lines: look at the camera, its cable, the network and the "
-        "encoder. Inspect that stretch again.",
-    ),
-    Reason.NOT_LOCATED: Meaning(
-        Verdict.ERROR,
-        "The part does not fit the recipe's reference picture well enough, is turned further than it may be, or part "
-        "of the region of interest lies outside the frame. Only recipes with a `fixture` have it.",
-        "Look at the frame in the evidence: correct the part's position or the trigger, or the camera's recipe.",
     ),
     Reason.INFERENCE_FAULT: Meaning(
         Verdict.ERROR,

@@ -182,7 +182,7 @@ def _list_fields(settings: type[SourceSettings]) -> Iterator[str]:
 
 def _write_field(mark: str, name: str, value: Any, field: FieldInfo) -> str:
     written = f"      {mark}{name}: {_to_yaml(getattr(value, 'value', value))}"
-    return f"{written:<34}# {' '.join(str(field.description).split())}"
+    return f"{written:<33} # {' '.join(str(field.description).split())}"
 
 
 def _to_yaml(value: Any) -> str:

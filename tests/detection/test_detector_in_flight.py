@@ -46,13 +46,13 @@ def test_warm_up_takes_three_blank_frames_of_the_recipes_size_all_the_way(
 ) -> None:
     device = SimulatedDevice()
     detector = build(device, preprocessing=preprocessing)
-    begin, frames = detector.begin, []
+    bring, frames = detector._bring, []
 
-    def note(pixels: Any, pixel_format: PixelFormat, **options: Any) -> FrameRun:
+    def note(pixels: Any, pixel_format: PixelFormat, fixture: None) -> FrameRun:
         frames.append((pixels.shape, pixels.dtype, pixel_format.value))
-        return begin(pixels, pixel_format, **options)
+        return bring(pixels, pixel_format, fixture)
 
-    monkeypatch.setattr(detector, "begin", note)
+    monkeypatch.setattr(detector, "_bring", note)
     detector.warm_up()
     assert frames == [(shape, dtype, preprocessing["pixel_format"])] * 3
     tiles = 3 * (shape[0] // SIDE) * (shape[1] // SIDE)

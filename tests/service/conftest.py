@@ -17,7 +17,13 @@ from inspector.config import Camera, GoodScores, Station, Threshold, WhenFull
 from inspector.detection.decision import Decision
 from inspector.detection.run import Judgement
 from inspector.engine.base import Precision
-from inspector.service.collectors import FlowCollector, MachineCollector, RecipeCollector, StationCollector
+from inspector.service.collectors import (
+    FlowCollector,
+    MachineCollector,
+    RecipeCollector,
+    SourceCollector,
+    StationCollector,
+)
 from inspector.service.control.starts import AFTER
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judge, Judges
@@ -30,6 +36,7 @@ from inspector.service.telemetry.gpu import GpuSample
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.sources.base import build_frame
+from inspector.sources.report import CameraReport, Ptp
 from inspector.types import Fallback, Frame, PixelFormat, Reason, Region, Result, Verdict
 
 DEADLINES_MS = {"top": 60_000, "side": 60_000}
@@ -143,11 +150,13 @@ def whole(
         disk=DiskUsage(5, 10),
         gpu=GpuSample("0", 1, 0.5, 2, 3, 60, 70.5),
         clock=Clock(synchronised=True, error_s=0.002),
+        reports={"top": CameraReport(is_connected=True, triggers_missed=0, ptp=Ptp("Slave", 40))},
     )
     for collector in (
         FlowCollector(ledger, whole.buffer, lambda: whole.state),
         StationCollector(lambda: whole.station, lambda: whole.starts),
         RecipeCollector(whole.judges),
+        SourceCollector(lambda: whole.reports),
         MachineCollector(disk=lambda: whole.disk, gpu=lambda: whole.gpu, clock=lambda: whole.clock),
     ):
         registry.register(collector)

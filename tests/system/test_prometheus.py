@@ -29,6 +29,7 @@ ABSENT = {
     r"inspector_clock_\w+": "a container may hide it",
     r"inspector_certificate_\w+": "no TLS here",
     r"inspector_calibration_score": "the test's recipe is calibrated with no frames",
+    r"inspector_part\w+": "no part here that several cameras see",
     r"ALERTS": "nothing is wrong",
 }
 """Metrics that may be absent here, and why."""

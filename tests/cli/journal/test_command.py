@@ -246,7 +246,7 @@ def test_parquet_has_typed_columns_when_exported(
     assert tuple(table.column_names) == ("n", "amends", *WIRE_KEYS)
     rows = table.to_pylist()
     flat = {"n": 2, "amends": None, **wire(RESULTS[1])}
-    assert rows[1] == flat | {name: json.dumps(flat[name]) for name in ("regions", "latency_ms", "web")}
+    assert rows[1] == flat | {name: json.dumps(flat[name]) for name in ("regions", "latency_ms", "views", "web")}
     assert [(row["n"], row["amends"], row["score"], row["frame_id"]) for row in rows] == [
         (1, None, 0.25, "f1"), (2, None, 2.5, ODD_ID), (3, None, None, "=1+1"), (4, 1, -0.5, "f1"),
     ]  # fmt: skip
