@@ -88,7 +88,7 @@ class Triggers:
         self.lock = threading.Lock()  # guards all below
         self._arrivals = Arrivals()
         self._known: dict[tuple[str, str], Trigger] = {}  # the oldest first
-        self._last: dict[str, Trigger] = {}
+        self._last: dict[str, Trigger] = {}  # that was told before its frame came
         self._is_closed = False
 
     def reconfigure(self, station: Station) -> None:
@@ -178,7 +178,7 @@ class Triggers:
         trigger = Trigger(
             camera, asked.trigger_id, asked.part_id, timeout_ms, given_utc_ns, arrival.number, is_reused=False
         )
-        self._remember(trigger)
+        self._remember(trigger, waits=False)
         return trigger, attached
 
     def _open_one(self, camera: str, asked: Asked) -> tuple[Trigger, threading.Event]:
@@ -199,10 +199,12 @@ class Triggers:
     def _choose_timeout_ms(self, camera: str, asked: Asked) -> int:
         return asked.timeout_ms or min(self._cameras[camera].deadline_ms, MAX_TIMEOUT_MS)
 
-    def _remember(self, trigger: Trigger) -> None:
+    def _remember(self, trigger: Trigger, *, waits: bool = True) -> None:
         key = trigger.camera, trigger.trigger_id
         self._known.pop(key, None)  # the oldest stay first
-        self._known[key] = self._last[trigger.camera] = trigger
+        self._known[key] = trigger
+        if waits:  # one that has its frame must not hide another that waits
+            self._last[trigger.camera] = trigger
         while len(self._known) > _MAX_KNOWN:
             del self._known[next(iter(self._known))]  # no open one: there are far fewer
 

@@ -449,6 +449,20 @@ def test_announcement_of_a_signal_to_come_never_takes_the_frame_that_waits(desk:
 
 
 @pytest.mark.usefixtures("late")
+def test_announcement_that_waits_is_not_forgotten_when_an_earlier_frame_gets_its_own(
+    desk: Desk, make_frame: MakeFrame
+) -> None:
+    given = time.time_ns() - 1_000_000
+    desk.enter(make_frame("f1", "side", captured_utc_ns=given + 1))
+    desk.announce("t2")
+    desk.announce("t1", given_utc_ns=given, timeout_ms=1)
+    with pytest.raises(ValueError, match="trigger 't2' still waits for its frame"):
+        desk.announce("t3")
+    ticket, _ = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
+    assert (ticket.frame.frame_id, ticket.frame.trigger_id) == ("f2", "t2")
+
+
+@pytest.mark.usefixtures("late")
 def test_frame_whose_announcement_is_not_on_record_is_not_judged(
     desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
