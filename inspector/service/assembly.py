@@ -282,9 +282,8 @@ class Assembly:
         return self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._admit(ticket, recorded)).number, recorded
 
     def _admit(self, ticket: Ticket, recorded: threading.Event) -> None:
-        refusal = self._parts.admit(ticket.number, ticket.frame, awaits_frame=ticket.awaits_frame)
+        refusal = self._parts.admit_trigger(ticket.number, ticket.frame, awaits_frame=ticket.awaits_frame)
         if refusal is not None:
-            self._parts.forget(ticket.number)
             raise ValueError(refusal.why)  # the trigger is owed no verdict
         self._recorder.open(ticket, recorded)
 

@@ -112,34 +112,34 @@ class Parts:
             for each in ids:
                 self._remember((group, each))
 
-    def admit(self, number: int, frame: Frame, *, awaits_frame: bool = False) -> Refusal | None:
-        """A frame came, or its trigger, under the same number. None: it may be judged.
+    def has_id(self, frame: Frame) -> bool:
+        """Whether a frame says of which part it is a view."""
+        group = self._group_of.get(frame.camera)
+        return group is not None and getattr(frame, group.by) is not None
+
+    def admit(self, number: int, frame: Frame) -> Refusal | None:
+        """A frame came. None: it may be judged; else it is owed its verdict all the same, and so is its part.
 
         Args:
-            number: of its ticket.
+            number: of its ticket; its trigger's, where it has one.
+            frame: with the ids it is answered with.
+        """
+        with self._lock:
+            return self._admit(_View(number, replace(frame, pixels=None), awaits_frame=False))
+
+    def admit_trigger(self, number: int, frame: Frame, *, awaits_frame: bool) -> Refusal | None:
+        """A trigger was told, or that of a frame which waits. None: it is owed a verdict; else it is not opened.
+
+        Args:
+            number: of its ticket; that of the frame which waits.
             frame: with the ids it is answered with.
             awaits_frame: it is a trigger's stand-in.
         """
-        group = self._group_of.get(frame.camera)
-        if group is None:
-            return None
-        id_: str | None = getattr(frame, group.by)
-        if id_ is None:
-            why = f"{group.by}: required of camera {frame.camera}, a view of part {group.name}"
-            return Refusal(Reason.NO_PART_ID, why)
-        key = group.name, id_
         with self._lock:
-            if key not in self._open:
-                if self._is_answered(key):
-                    return Refusal(Reason.VIEW_LATE, f"part {group.name} {id_!r:.80} is answered already")
-                self._begin(key, group, self._open_part(group, frame))
-            self._keys[number] = key
-            return _see(self._open[key], _View(number, replace(frame, pixels=None), awaits_frame))
-
-    def forget(self, number: int) -> None:
-        """There is no such ticket: it was refused before it was owed a verdict."""
-        with self._lock:
-            self._keys.pop(number, None)
+            refusal = self._admit(_View(number, replace(frame, pixels=None), awaits_frame))
+            if refusal is not None:  # of a frame that was a view before: its part is answered, and its number unknown
+                self._keys.pop(number, None)
+            return refusal
 
     def note(self, number: int, result: Result) -> Decided | None:
         """A frame's result left; what its part is with it, where that decides it."""
@@ -161,6 +161,22 @@ class Parts:
             key = self._keys.get(number)
             part = None if key is None else self._open.get(key)
             return None if key is None or part is None or part.number != number else self._close(key, part)
+
+    def _admit(self, view: _View) -> Refusal | None:
+        group = self._group_of.get(view.frame.camera)
+        if group is None:
+            return None
+        id_: str | None = getattr(view.frame, group.by)
+        if id_ is None:
+            why = f"{group.by}: required of camera {view.frame.camera}, a view of part {group.name}"
+            return Refusal(Reason.NO_PART_ID, why)
+        key = group.name, id_
+        if key not in self._open:
+            if self._is_answered(key):
+                return Refusal(Reason.VIEW_LATE, f"part {group.name} {id_!r:.80} is answered already")
+            self._begin(key, group, self._open_part(group, view.frame))
+        self._keys[view.number] = key
+        return _see(self._open[key], view)
 
     def _begin(self, key: _Key, group: Group, number: int) -> None:
         part = self._open[key] = _Part(number, group)

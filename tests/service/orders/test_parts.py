@@ -49,6 +49,12 @@ class Bench:
         self.frames[number] = build_view(camera, number, **ids)
         return number, self.parts.admit(number, self.frames[number])
 
+    def admit_trigger(self, camera: str, number: int = 0, **ids: Any) -> tuple[int, Refusal | None]:
+        """A trigger that waits for its frame; of a frame that waits for its trigger, by its number."""
+        awaits_frame, number = not number, number or next(self._numbers)
+        self.frames[number] = build_view(camera, number, **ids)
+        return number, self.parts.admit_trigger(number, self.frames[number], awaits_frame=awaits_frame)
+
     def answer(self, number: int, verdict: Verdict = Verdict.PASS, **details: Any) -> Decided | None:
         return self.parts.note(number, build_result(self.frames[number], verdict, **details))
 
@@ -138,7 +144,7 @@ def test_view_is_missing_when_the_window_ends_before_the_frame_of_its_trigger(be
     bench.see("left")
     number = next(bench._numbers)
     trigger = build_view("right", number, part_id="p1")
-    assert bench.parts.admit(number, trigger, awaits_frame=True) is None
+    assert bench.parts.admit_trigger(number, trigger, awaits_frame=True) is None
     decided = bench.parts.expire(bench.opened["p1"])
     assert explain(decided) == (Verdict.ERROR, Reason.VIEW_MISSING, "no view of camera right")
     assert decided is not None
@@ -189,11 +195,10 @@ def test_frame_without_the_id_is_refused_and_opens_nothing(bench: Bench) -> None
     assert bench.opened == {}
 
 
-def test_number_that_is_forgotten_was_never_a_view(bench: Bench) -> None:
+def test_trigger_that_is_refused_was_never_a_view(bench: Bench) -> None:
     bench.see("top")
-    number, refusal = bench.admit("top", part_id="p1")
+    number, refusal = bench.admit_trigger("top", part_id="p1")
     assert refusal is not None
-    bench.parts.forget(number)
     assert bench.answer(number) is None
     decided = bench.parts.expire(bench.opened["p1"])  # which part was triggered twice stays in doubt
     assert explain(decided)[1] is Reason.VIEW_DOUBLED
