@@ -187,12 +187,12 @@ class Ledger:
     def fill(self, number: int, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket | None:
         """A trigger's frame came: the verdict that is owed is now the frame's, by its camera's deadline.
 
-        None, and nothing happens, where the trigger is answered, or about to be, or has its frame.
+        None, and nothing happens, where the trigger is answered, or about to be, or has its frame, or this is too late.
         """
         deadline_ms = self.deadlines_ms[frame.camera]
         deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
         with self._lock:
-            if not self.awaits_frame(number):
+            if not self.can_fill(number, frame):
                 return None
             ticket = Ticket(number, frame, deadline_ms, deadline, of_trigger=True)
             record(ticket)
@@ -257,6 +257,13 @@ class Ledger:
         """Whether it is an open trigger's whose frame has not come."""
         ticket = self._open.get(number)
         return ticket is not None and ticket.awaits_frame and number not in self._claimed
+
+    def can_fill(self, number: int, frame: Frame) -> bool:
+        """Whether a frame came in time for an open trigger whose frame has not come."""
+        ticket = self._open.get(number)
+        # Whether or not somebody has noticed that its time is over.
+        is_in_time = ticket is not None and frame.received_monotonic_ns <= ticket.deadline_monotonic_ns
+        return is_in_time and self.awaits_frame(number)
 
     def awaits_trigger(self, number: int) -> bool:
         """Whether it is an open frame's whose trigger has not been announced."""
@@ -351,7 +358,8 @@ def enter(
         match = triggers.match(frame, may_wait=may_wait)
         ticket = None if match.number is None else ledger.fill(match.number, match.frame, admit)
         if ticket is None:
-            match = match if match.number is None else triggers.refuse(frame)  # answered just now
+            if match.number is not None:  # answered just now
+                match = triggers.match(frame, may_wait=may_wait)
             is_told = match.waits_ms is None or parts.has_id(frame)
             ticket = ledger.accept(match.frame, admit if is_told else record)
             if match.waits_ms is not None:
