@@ -205,6 +205,22 @@ def test_trigger_that_is_refused_was_never_a_view(bench: Bench) -> None:
     assert bench.parts._keys == {}
 
 
+def test_frame_that_waits_is_the_view_of_the_part_that_took_it_when_another_refused_it() -> None:
+    bench = Bench(Group("body", CAMERAS, "trigger_id"))
+    bench.admit("top", trigger_id="t1", part_id="p1")
+    number, refusal = bench.admit_trigger("left", 50, trigger_id="t1", part_id="p2")
+    assert refusal is not None
+    assert refusal.reason is Reason.VIEW_MISMATCH
+    assert bench.admit_trigger("left", number, trigger_id="t2", part_id="p2")[1] is None
+    decided = bench.parts.expire(bench.opened["t1"])
+    assert decided is not None
+    assert [frame.camera for frame in decided.frames] == ["top"]
+    bench.answer(number)
+    for camera in ("top", "right"):
+        decided = bench.answer(bench.admit(camera, trigger_id="t2")[0])
+    assert explain(decided) == (Verdict.PASS, Reason.OK, None)
+
+
 def test_part_is_named_by_the_id_that_its_views_share_alone() -> None:
     view = build_view("top", 1, part_id="p1", trigger_id="t1")
     by_part, by_trigger = (build_part_frame(Group("body", CAMERAS, by), view) for by in ("part_id", "trigger_id"))
@@ -250,6 +266,16 @@ def test_part_is_answered_at_once_when_too_many_are_open(bench: Bench, monkeypat
     why = "at most 1 parts body may be open"
     assert refusal == Refusal(Reason.OVERLOAD, why)
     assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Reason.OVERLOAD, why)
+
+
+def test_trigger_opens_no_part_when_too_many_are_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_OPEN", 1)
+    assert bench.admit_trigger("top", part_id="p1")[1] is None
+    assert bench.admit_trigger("left", part_id="p1")[1] is None  # of a part that is open
+    refusal = bench.admit_trigger("top", part_id="p2")[1]
+    assert refusal == Refusal(Reason.OVERLOAD, "at most 1 parts body may be open")
+    assert list(bench.opened) == ["p1"]
+    assert len(bench.parts._keys) == 3
 
 
 # ---------------------------------------------------------------- over all that may happen
