@@ -33,7 +33,7 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.decoder import build_decoders
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
-from inspector.service.flow.ingest import IngestThread
+from inspector.service.flow.ingest import DRAIN_S, IngestThread
 from inspector.service.flow.judges import Judges, load_judge_aside
 from inspector.service.flow.ledger import Ledger, Ticket, error_outcome
 from inspector.service.flow.overlayer import Overlayer
@@ -377,8 +377,8 @@ class Assembly:
             sampler.stop()
         self.switcher.stop()
         self._triggers.close()  # what is opened later would find no publisher
-        for thread in self._ingest:
-            thread.stop()
+        for thread in self._ingest:  # less than they are waited for: the publisher answers what they drain
+            thread.stop(within_s=min(DRAIN_S, 0.2 * timeout_s))
         self._refuser.start()
         # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
         _join(self._ingest, deadline - 0.7 * timeout_s)
