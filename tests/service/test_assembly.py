@@ -22,7 +22,7 @@ from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.overlayer import Overlayer
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import PixelFormat, Reason, Verdict
+from inspector.types import Frame, PixelFormat, Reason, Verdict
 
 WAIT_S = 10.0
 
@@ -181,6 +181,19 @@ def test_what_is_being_decoded_has_a_share_of_the_time_for_the_stop(
         parts.start()
         stop(parts, timeout_s)
     assert told == [share_s]
+
+
+def test_frame_whose_trigger_is_announced_as_the_station_stops_is_answered_shutdown(
+    build: Callable[..., Assembly], make_frame: Callable[..., Frame]
+) -> None:
+    with context() as made:
+        parts = build(made)
+        parts.start()
+        ticket = parts.ledger.accept(make_frame("f1"), parts._recorder.open)
+        parts.buffer.close()
+        parts._wait_for_device(ticket)
+        stop(parts, timeout_s=60.0)
+        assert parts.ledger.account().results == {("top", Verdict.ERROR, Reason.SHUTDOWN): 1}
 
 
 def test_thread_that_ends_right_after_the_stop_looked_at_it_is_told_since_its_socket_is_open(
