@@ -67,6 +67,9 @@ def _find_part_faults(parts: Mapping[str, Part], cameras: Mapping[str, Camera]) 
                 yield (name, "cameras"), f"camera {camera} must be of one part only, is of part {owner} too"
             if camera not in cameras:
                 yield (name, "cameras"), f"must be cameras of this station, {list(cameras)}, got {camera}"
+            elif cameras[camera].line_scan is not None:
+                rule = f"cameras.{camera}.line_scan is set, and frames of a web are of no part"
+                yield (name, "cameras"), f"camera {camera} cannot be of a part: {rule}"
             elif not cameras[camera].gives_ids:
                 rule = f"its frames carry no {part.by}: set cameras.{camera}.triggers, which gives them the trigger's"
                 yield (name, "cameras"), f"camera {camera} cannot be of a part: {rule}"

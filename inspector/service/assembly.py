@@ -33,7 +33,7 @@ from inspector.service.control.switcher import Switcher
 from inspector.service.decoder import build_decoders
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.evidence import EvidenceThread
-from inspector.service.flow.ingest import IngestThread
+from inspector.service.flow.ingest import DRAIN_S, IngestThread
 from inspector.service.flow.judges import Judges, load_judge_aside
 from inspector.service.flow.ledger import Ledger, Ticket, error_outcome
 from inspector.service.flow.overlayer import Overlayer
@@ -282,9 +282,8 @@ class Assembly:
         return self.ledger.await_frame(frame, timeout_ms, lambda ticket: self._admit(ticket, recorded)).number, recorded
 
     def _admit(self, ticket: Ticket, recorded: threading.Event) -> None:
-        refusal = self._parts.admit(ticket.number, ticket.frame, awaits_frame=ticket.awaits_frame)
+        refusal = self._parts.admit_trigger(ticket.number, ticket.frame, awaits_frame=ticket.awaits_frame)
         if refusal is not None:
-            self._parts.forget(ticket.number)
             raise ValueError(refusal.why)  # the trigger is owed no verdict
         self._recorder.open(ticket, recorded)
 
@@ -378,8 +377,8 @@ class Assembly:
             sampler.stop()
         self.switcher.stop()
         self._triggers.close()  # what is opened later would find no publisher
-        for thread in self._ingest:
-            thread.stop()
+        for thread in self._ingest:  # less than they are waited for: the publisher answers what they drain
+            thread.stop(within_s=min(DRAIN_S, 0.2 * timeout_s))
         self._refuser.start()
         # A camera that is just being opened cannot be asked to stop: those that have frames waiting come first.
         _join(self._ingest, deadline - 0.7 * timeout_s)

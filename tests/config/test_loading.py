@@ -744,3 +744,13 @@ def test_camera_whose_frames_carry_no_id_is_of_a_part_only_with_triggers(tmp_pat
     fault = f"parts.body.cameras: camera right cannot be of a part: {rule}"
     assert fault_of(write_parts(tmp_path, parts, source)).endswith(fault)
     assert load_station(write_parts(tmp_path, parts, f"{source}, triggers: hardware")).parts
+
+
+def test_camera_of_a_web_is_of_no_part_and_no_trigger_is_advised(tmp_path: Path) -> None:
+    parts, web = (
+        "parts: {body: {cameras: [top, right], window_ms: 2000}}",
+        "line_scan: {frame_lines: 512, overlap_lines: 64}",
+    )
+    rule = "cameras.right.line_scan is set, and frames of a web are of no part"
+    fault = f"parts.body.cameras: camera right cannot be of a part: {rule}"
+    assert fault_of(write_parts(tmp_path, parts, web)).endswith(fault)

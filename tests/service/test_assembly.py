@@ -18,10 +18,11 @@ import zmq
 from inspector.config import SOCKETS, Station
 from inspector.errors import ConfigError
 from inspector.service.assembly import Assembly
+from inspector.service.flow.ingest import IngestThread
 from inspector.service.flow.overlayer import Overlayer
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import PixelFormat, Reason, Verdict
+from inspector.types import Frame, PixelFormat, Reason, Verdict
 
 WAIT_S = 10.0
 
@@ -161,6 +162,38 @@ def test_frames_that_are_being_decoded_at_a_stop_have_their_verdicts(
         account = parts.ledger.account()
         assert (account.received, account.in_flight) == ({"top": 2}, {"top": 0})
         assert account.results == {("top", Verdict.ERROR, Reason.NOT_READY): 2}
+
+
+@pytest.mark.parametrize(("timeout_s", "share_s"), [(2.0, 0.4), (60.0, 1.0)])
+def test_what_is_being_decoded_has_a_share_of_the_time_for_the_stop(
+    build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch, timeout_s: float, share_s: float
+) -> None:
+    told: list[float] = []
+    really_stop = IngestThread.stop
+
+    def note(self: IngestThread, within_s: float) -> None:
+        told.append(within_s)
+        really_stop(self, within_s)
+
+    monkeypatch.setattr(IngestThread, "stop", note)
+    with context() as made:
+        parts = build(made)
+        parts.start()
+        stop(parts, timeout_s)
+    assert told == [share_s]
+
+
+def test_frame_whose_trigger_is_announced_as_the_station_stops_is_answered_shutdown(
+    build: Callable[..., Assembly], make_frame: Callable[..., Frame]
+) -> None:
+    with context() as made:
+        parts = build(made)
+        parts.start()
+        ticket = parts.ledger.accept(make_frame("f1"), parts._recorder.open)
+        parts.buffer.close()
+        parts._wait_for_device(ticket)
+        stop(parts, timeout_s=60.0)
+        assert parts.ledger.account().results == {("top", Verdict.ERROR, Reason.SHUTDOWN): 1}
 
 
 def test_thread_that_ends_right_after_the_stop_looked_at_it_is_told_since_its_socket_is_open(

@@ -55,11 +55,13 @@ class FrameBuffer:
 
         Returns:
             The tickets dropped for it (itself, with drop_newest), each owed an ERROR OVERLOAD. None: still no
-            room after `timeout_s`; ask again.
+            room after `timeout_s`; ask again. Empty, once it is closed: the stop answers a ticket that came so late.
         """
         size = ticket.frame.nbytes
         with self._changed:
-            if size > self.max_bytes or self._closed:
+            if self._closed:
+                return []
+            if size > self.max_bytes:
                 return [ticket]
             if can_wait or (may_block and self._when_full is WhenFull.BLOCK):
                 deadline = time.monotonic() + timeout_s
@@ -93,7 +95,7 @@ class FrameBuffer:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more; what waits can still be read."""
+        """Take no more, and drop none for it; what waits can still be read."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -41,8 +41,8 @@ _RECORD_S = 1.0
 _SOON_S = 0.02
 """Within which most frames are on record; a disk that takes longer does not keep others' frames from being read."""
 _FULL = Reason.OVERLOAD, "refused: too many frames are waiting for their verdicts to be recorded"
-_DRAIN_S = 1.0
-"""How long a stop waits for pixels that are being decoded."""
+DRAIN_S = 1.0
+"""How long a stop waits at most for pixels that are being decoded."""
 _UNREAD_SHARE = 0.25
 """Of the shortest deadline: how long frames of several cameras may lie unread where a full buffer blocks."""
 
@@ -98,14 +98,16 @@ class IngestThread(Part):
         self._metrics = metrics
         self._is_connected = self._is_exhausted = False
         self._backoff_s = _FIRST_BACKOFF_S
+        self._drain_s = DRAIN_S
         self._undated: Counter[str] = Counter()
         self._repeats = Repeats()
         self._losses: Counter[str] = Counter()
         self._caught_up = time.monotonic()
         self._asked: deque[_Asked] = deque()
 
-    def stop(self) -> None:
-        """Ask it to end; the caller joins."""
+    def stop(self, within_s: float = DRAIN_S) -> None:
+        """Ask it to end; the caller joins. What is being decoded has so long to be ready."""
+        self._drain_s = within_s
         super().stop()
         self._source.interrupt()
 
@@ -157,7 +159,7 @@ class IngestThread(Part):
     def work(self) -> None:
         """Read until asked to stop; what was read by then is accepted as well, whole or not."""
         super().work()
-        for frame in self._source.drain(_DRAIN_S):
+        for frame in self._source.drain(self._drain_s):
             self._accept(frame)
 
     def release(self) -> None:

@@ -187,12 +187,12 @@ class Ledger:
     def fill(self, number: int, frame: Frame, record: Callable[[Ticket], None] = lambda _: None) -> Ticket | None:
         """A trigger's frame came: the verdict that is owed is now the frame's, by its camera's deadline.
 
-        None, and nothing happens, where the trigger is answered, or about to be, or has its frame.
+        None, and nothing happens, where the trigger is answered, or about to be, or has its frame, or this is too late.
         """
         deadline_ms = self.deadlines_ms[frame.camera]
         deadline = frame.received_monotonic_ns + deadline_ms * 1_000_000
         with self._lock:
-            if not self.awaits_frame(number):
+            if not self.can_fill(number, frame):
                 return None
             ticket = Ticket(number, frame, deadline_ms, deadline, of_trigger=True)
             record(ticket)
@@ -200,15 +200,18 @@ class Ledger:
             self._hold(ticket, 1)
         return ticket
 
-    def await_trigger(self, frame: Frame, within_ms: int, record: Callable[[Ticket], None] = lambda _: None) -> Ticket:
-        """Accept a frame whose trigger may yet be announced: it is owed a verdict so soon, see `expire`."""
-        deadline = frame.received_monotonic_ns + within_ms * 1_000_000
+    def await_trigger(self, ticket: Ticket, within_ms: int) -> Ticket:
+        """The trigger of a frame may yet be announced: its verdict is owed so soon after reception, see `expire`.
+
+        The ticket as it was, where it is answered, or about to be.
+        """
+        deadline = ticket.frame.received_monotonic_ns + within_ms * 1_000_000
+        waiting = replace(ticket, deadline_ms=within_ms, deadline_monotonic_ns=deadline, awaits_trigger=True)
         with self._lock:
-            ticket = Ticket(self._next, frame, within_ms, deadline, awaits_trigger=True)
-            self._next += 1
-            record(ticket)
-            self._enter(ticket)
-        return ticket
+            if not self._is_unclaimed(ticket):
+                return ticket
+            self._open[ticket.number] = waiting
+        return waiting
 
     def attach(
         self, number: int, trigger_id: str, part_id: str | None, record: Callable[[Ticket], None] = lambda _: None
@@ -234,10 +237,13 @@ class Ledger:
     def claim(self, ticket: Ticket) -> bool:
         """Make its verdict, once: False where one is made, it is answered, or its trigger's frame came in its place."""
         with self._lock:
-            if self._open.get(ticket.number) is not ticket or ticket.number in self._claimed:
+            if not self._is_unclaimed(ticket):
                 return False
             self._claimed.add(ticket.number)
             return True
+
+    def _is_unclaimed(self, ticket: Ticket) -> bool:
+        return self._open.get(ticket.number) is ticket and ticket.number not in self._claimed
 
     def find(self, number: int) -> Ticket | None:
         """The open ticket of this number."""
@@ -251,6 +257,13 @@ class Ledger:
         """Whether it is an open trigger's whose frame has not come."""
         ticket = self._open.get(number)
         return ticket is not None and ticket.awaits_frame and number not in self._claimed
+
+    def can_fill(self, number: int, frame: Frame) -> bool:
+        """Whether a frame came in time for an open trigger whose frame has not come."""
+        ticket = self._open.get(number)
+        # Whether or not somebody has noticed that its time is over.
+        is_in_time = ticket is not None and frame.received_monotonic_ns <= ticket.deadline_monotonic_ns
+        return is_in_time and self.awaits_frame(number)
 
     def awaits_trigger(self, number: int) -> bool:
         """Whether it is an open frame's whose trigger has not been announced."""
@@ -333,7 +346,7 @@ def enter(
     """Accept a frame, for its trigger and its part where it has these; and why it is not judged, if that cannot be.
 
     `may_wait` unless it is refused already: until its trigger is announced, where that may come later. Its part is
-    told then, with the ids.
+    told now, where the frame says which it is, else with the ids of the trigger.
     """
     refusals: list[Refusal | None] = []
 
@@ -345,11 +358,14 @@ def enter(
         match = triggers.match(frame, may_wait=may_wait)
         ticket = None if match.number is None else ledger.fill(match.number, match.frame, admit)
         if ticket is None:
-            match = match if match.number is None else triggers.refuse(frame)  # answered just now
+            if match.number is not None:  # answered just now
+                match = triggers.match(frame, may_wait=may_wait)
+            is_told = match.waits_ms is None or parts.has_id(frame)
+            ticket = ledger.accept(match.frame, admit if is_told else record)
             if match.waits_ms is not None:
-                ticket = ledger.await_trigger(frame, match.waits_ms, record)
+                refusal = refusals[0] if is_told else None
+                ticket = ticket if refusal else ledger.await_trigger(ticket, match.waits_ms)
                 triggers.note(frame, ticket.number)
-                return ticket, None
-            ticket = ledger.accept(match.frame, admit)
+                return ticket, refusal
         triggers.note(frame, ticket.number)
     return ticket, Refusal(Reason.TRIGGER_MISMATCH, match.refusal) if match.refusal else refusals[0]

@@ -129,8 +129,8 @@ class Publisher(Part):
             self.beat()
             self.step()
             self._seal_rest()  # a source may have been slow to stop
-        for _ in ("frames", "parts"):
-            self._seal_rest()
+        for is_last in (False, True):
+            self._seal_rest(is_last=is_last)
             for number in list(self._sealed):
                 self._send_unrecorded(number)
         self._publish_status(now=True)
@@ -141,10 +141,10 @@ class Publisher(Part):
         self._answer_expired()
         self._publish_status()
 
-    def _seal_rest(self) -> None:
-        """Frames; once these are answered, the parts that they did not decide."""
+    def _seal_rest(self, *, is_last: bool = False) -> None:
+        """Frames; once these are answered, or at the last look, the parts that they did not decide."""
         tickets = self._ledger.open_tickets()
-        are_frames_open = any(not ticket.is_of_part for ticket in tickets)
+        are_frames_open = not is_last and any(not ticket.is_of_part for ticket in tickets)
         for ticket in tickets:
             if ticket.number in self._sealed or (ticket.is_of_part and are_frames_open):
                 continue

@@ -12,7 +12,9 @@ class Trigger:
     """One that was told, of one camera.
 
     Attributes:
-        timeout_ms: how long its frame may take to come.
+        timeout_ms: how long its frame may take to come, from the request on.
+        told_utc_ns: of the request, or of the signal where that was before it.
+        last_utc_ns: when its frame may have been captured at the latest, where only order and time tell whose it is.
         number: of its ticket.
         is_reused: its id is one that a trigger had before: a frame of that one may still come.
     """
@@ -22,6 +24,7 @@ class Trigger:
     part_id: str | None
     timeout_ms: int
     told_utc_ns: int
+    last_utc_ns: int
     number: int
     is_reused: bool
 
@@ -51,6 +54,8 @@ def match_frame(frame: Frame, trigger: Trigger) -> Match:
     if (is_by_order or trigger.is_reused) and frame.captured_utc_ns and frame.captured_utc_ns < trigger.told_utc_ns:
         why = f"captured before trigger {trigger.trigger_id!r:.80} was told"
         return Match(replace(frame, trigger_id=None), refusal=why)
+    if is_by_order and frame.captured_utc_ns > trigger.last_utc_ns:
+        return Match(frame, refusal=f"captured after the time of trigger {trigger.trigger_id!r:.80} was over")
     ours = replace(frame, trigger_id=trigger.trigger_id, part_id=trigger.part_id or frame.part_id)
     if trigger.part_id is not None and frame.part_id not in (None, trigger.part_id):
         why = f"part_id: must be the trigger's, {trigger.part_id!r:.80}, got {frame.part_id!r:.80}"

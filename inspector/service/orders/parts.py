@@ -112,34 +112,28 @@ class Parts:
             for each in ids:
                 self._remember((group, each))
 
-    def admit(self, number: int, frame: Frame, *, awaits_frame: bool = False) -> Refusal | None:
-        """A frame came, or its trigger, under the same number. None: it may be judged.
+    def has_id(self, frame: Frame) -> bool:
+        """Whether a frame says of which part it is a view."""
+        group = self._group_of.get(frame.camera)
+        return group is not None and getattr(frame, group.by) is not None
+
+    def admit(self, number: int, frame: Frame) -> Refusal | None:
+        """A frame came. None: it may be judged; else it is owed its verdict all the same, and so is its part.
 
         Args:
-            number: of its ticket.
+            number: of its ticket; its trigger's, where it has one.
             frame: with the ids it is answered with.
-            awaits_frame: it is a trigger's stand-in.
         """
-        group = self._group_of.get(frame.camera)
-        if group is None:
-            return None
-        id_: str | None = getattr(frame, group.by)
-        if id_ is None:
-            why = f"{group.by}: required of camera {frame.camera}, a view of part {group.name}"
-            return Refusal(Reason.NO_PART_ID, why)
-        key = group.name, id_
         with self._lock:
-            if key not in self._open:
-                if self._is_answered(key):
-                    return Refusal(Reason.VIEW_LATE, f"part {group.name} {id_!r:.80} is answered already")
-                self._begin(key, group, self._open_part(group, frame))
-            self._keys[number] = key
-            return _see(self._open[key], _View(number, replace(frame, pixels=None), awaits_frame))
+            return self._admit(_View(number, replace(frame, pixels=None), awaits_frame=False))
 
-    def forget(self, number: int) -> None:
-        """There is no such ticket: it was refused before it was owed a verdict."""
+    def admit_trigger(self, number: int, frame: Frame, *, awaits_frame: bool) -> Refusal | None:
+        """As `admit`, where a trigger was told. None: it is owed a verdict; else it is not opened, and is no view.
+
+        `awaits_frame`: the frame is a stand-in; else it came before, and waited for its trigger.
+        """
         with self._lock:
-            self._keys.pop(number, None)
+            return self._admit(_View(number, replace(frame, pixels=None), awaits_frame), is_trigger=True)
 
     def note(self, number: int, result: Result) -> Decided | None:
         """A frame's result left; what its part is with it, where that decides it."""
@@ -162,12 +156,32 @@ class Parts:
             part = None if key is None else self._open.get(key)
             return None if key is None or part is None or part.number != number else self._close(key, part)
 
-    def _begin(self, key: _Key, group: Group, number: int) -> None:
-        part = self._open[key] = _Part(number, group)
-        self._keys[number] = key
-        count = sum(each.group is group for each in self._open.values())
-        if count > MAX_OPEN:
-            part.refusal = Refusal(Reason.OVERLOAD, f"at most {MAX_OPEN} parts {group.name} may be open")
+    def _admit(self, view: _View, *, is_trigger: bool = False) -> Refusal | None:
+        group = self._group_of.get(view.frame.camera)
+        if group is None:
+            return None
+        id_: str | None = getattr(view.frame, group.by)
+        if id_ is None:
+            why = f"{group.by}: required of camera {view.frame.camera}, a view of part {group.name}"
+            return Refusal(Reason.NO_PART_ID, why)
+        key = group.name, id_
+        if key not in self._open:
+            if self._is_answered(key):
+                return Refusal(Reason.VIEW_LATE, f"part {group.name} {id_!r:.80} is answered already")
+            overload = self._find_overload(group)
+            if overload is not None and is_trigger:  # nothing would be answered that could end the part
+                return overload
+            part = self._open[key] = _Part(self._open_part(group, view.frame), group, refusal=overload)
+            self._keys[part.number] = key
+        refusal = _find_refusal(self._open[key], view)
+        if refusal is None or not is_trigger:
+            self._keys[view.number] = key
+            _see(self._open[key], view)
+        return refusal
+
+    def _find_overload(self, group: Group) -> Refusal | None:
+        is_full = sum(each.group is group for each in self._open.values()) >= MAX_OPEN
+        return Refusal(Reason.OVERLOAD, f"at most {MAX_OPEN} parts {group.name} may be open") if is_full else None
 
     def _close(self, key: _Key, part: _Part) -> Decided:
         del self._open[key]
@@ -188,14 +202,17 @@ class Parts:
         return at is not None and self._clock() - at <= REMEMBERED_S
 
 
-def _see(part: _Part, view: _View) -> Refusal | None:
-    """Take a frame for a view of an open part; what is wrong with that, which is then wrong with the part too."""
-    refusal = _find_flaw(part, view)
+def _see(part: _Part, view: _View) -> None:
     known = part.views.get(view.frame.camera)
     if known is None or known.number == view.number:  # its trigger was there before
         part.views[view.frame.camera] = view
-    part.refusal = part.refusal or refusal
-    return part.refusal if part.refusal and part.refusal.reason is Reason.OVERLOAD else refusal
+
+
+def _find_refusal(part: _Part, view: _View) -> Refusal | None:
+    """What is wrong with a frame as a view of an open part, which is then wrong with the part too."""
+    flaw = _find_flaw(part, view)
+    part.refusal = part.refusal or flaw
+    return part.refusal if part.refusal and part.refusal.reason is Reason.OVERLOAD else flaw
 
 
 def _find_flaw(part: _Part, new: _View) -> Refusal | None:

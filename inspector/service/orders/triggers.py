@@ -38,6 +38,9 @@ class Tickets(Protocol):
     def awaits_frame(self, number: int) -> bool:
         """Whether it is a trigger, open, whose frame has not come."""
 
+    def can_fill(self, number: int, frame: Frame) -> bool:
+        """Whether it is such a trigger, and the frame came in time."""
+
     def awaits_trigger(self, number: int) -> bool:
         """Whether it is an open frame's whose trigger has not been announced."""
 
@@ -88,7 +91,7 @@ class Triggers:
         self.lock = threading.Lock()  # guards all below
         self._arrivals = Arrivals()
         self._known: dict[tuple[str, str], Trigger] = {}  # the oldest first
-        self._last: dict[str, Trigger] = {}
+        self._last: dict[str, Trigger] = {}  # that was told before its frame came
         self._is_closed = False
 
     def reconfigure(self, station: Station) -> None:
@@ -176,9 +179,10 @@ class Triggers:
         if attached is None:
             raise ValueError(f"camera {camera}: frame {arrival.frame_id:.80} was answered just now: announce sooner")
         trigger = Trigger(
-            camera, asked.trigger_id, asked.part_id, timeout_ms, given_utc_ns, arrival.number, is_reused=False
-        )
-        self._remember(trigger)
+            camera, asked.trigger_id, asked.part_id, timeout_ms, given_utc_ns, given_utc_ns + timeout_ms * 1_000_000,
+            arrival.number, is_reused=False,
+        )  # fmt: skip
+        self._remember(trigger, waits=False)
         return trigger, attached
 
     def _open_one(self, camera: str, asked: Asked) -> tuple[Trigger, threading.Event]:
@@ -187,22 +191,27 @@ class Triggers:
             part_id=asked.part_id, trigger_id=asked.trigger_id, simulated=self._cameras[camera].simulated,
         )  # fmt: skip
         told_utc_ns = asked.given_utc_ns or placeholder.received_utc_ns
-        timeout_ms = self._choose_timeout_ms(camera, asked) - (placeholder.received_utc_ns - told_utc_ns) // 1_000_000
-        if timeout_ms < 1:
+        timeout_ms = self._choose_timeout_ms(camera, asked)
+        left_ms = timeout_ms - (placeholder.received_utc_ns - told_utc_ns) // 1_000_000
+        if left_ms < 1:
             raise ValueError("given_utc_ns: no frame was captured within timeout_ms of it: announce sooner")
-        number, recorded = self._open_ticket(placeholder, timeout_ms)
-        is_reused = (camera, asked.trigger_id) in self._known
-        trigger = Trigger(camera, asked.trigger_id, asked.part_id, timeout_ms, told_utc_ns, number, is_reused)
+        number, recorded = self._open_ticket(placeholder, left_ms)
+        trigger = Trigger(
+            camera, asked.trigger_id, asked.part_id, left_ms, told_utc_ns, told_utc_ns + timeout_ms * 1_000_000, number,
+            is_reused=(camera, asked.trigger_id) in self._known,
+        )  # fmt: skip
         self._remember(trigger)
         return trigger, recorded
 
     def _choose_timeout_ms(self, camera: str, asked: Asked) -> int:
         return asked.timeout_ms or min(self._cameras[camera].deadline_ms, MAX_TIMEOUT_MS)
 
-    def _remember(self, trigger: Trigger) -> None:
+    def _remember(self, trigger: Trigger, *, waits: bool = True) -> None:
         key = trigger.camera, trigger.trigger_id
         self._known.pop(key, None)  # the oldest stay first
-        self._known[key] = self._last[trigger.camera] = trigger
+        self._known[key] = trigger
+        if waits:  # one that has its frame must not hide another that waits
+            self._last[trigger.camera] = trigger
         while len(self._known) > _MAX_KNOWN:
             del self._known[next(iter(self._known))]  # no open one: there are far fewer
 
@@ -259,8 +268,8 @@ class Triggers:
             trigger = self._last.get(frame.camera)
         else:
             return Match(frame)
-        waits = trigger is not None and self._tickets.awaits_frame(trigger.number)
-        match = match_frame(frame, trigger) if trigger is not None and waits else self.refuse(frame)
+        waits = trigger is not None and self._tickets.can_fill(trigger.number, frame)
+        match = match_frame(frame, trigger) if trigger is not None and waits else _refuse(frame)
         if not may_wait or match.number is not None or frame.trigger_id is not None or not frame.captured_utc_ns:
             return match
         return replace(match, waits_ms=camera.announce_within_ms)
@@ -271,12 +280,13 @@ class Triggers:
         if camera is not None and camera.triggers == "hardware":
             self._arrivals.note(frame, number)
 
-    def refuse(self, frame: Frame) -> Match:
-        """A frame of a trigger that is not open: answered without the id, whose one verdict is another."""
-        if frame.trigger_id is None:
-            return Match(frame, refusal="no trigger is announced that waits for a frame")
-        why = f"trigger {frame.trigger_id!r:.80} is not open: never told, answered already, or it has its frame"
-        return Match(replace(frame, trigger_id=None), refusal=why)
+
+def _refuse(frame: Frame) -> Match:
+    """A frame of a trigger that is not open: answered without the id, whose one verdict is another."""
+    if frame.trigger_id is None:
+        return Match(frame, refusal="no trigger is announced that waits for a frame")
+    why = f"trigger {frame.trigger_id!r:.80} is not open: never told, answered already, or it has its frame"
+    return Match(replace(frame, trigger_id=None), refusal=why)
 
 
 def _describe(request: Mapping[str, Any], opened: list[Trigger]) -> dict[str, Any]:

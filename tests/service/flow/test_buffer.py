@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 
 from inspector.config import WhenFull
 from inspector.service.flow.buffer import FrameBuffer
@@ -96,11 +97,12 @@ def test_cameras_take_turns_and_the_greedy_one_pays() -> None:
     assert drain(buffer) == ["b1", "a2", "b2", "a3", "a4"]  # the drop counted as a's turn
 
 
-def test_closed_buffer_refuses_and_still_gives_what_waits() -> None:
-    buffer = FrameBuffer(50, WhenFull.BLOCK)
+@pytest.mark.parametrize("when_full", list(WhenFull))
+def test_closed_buffer_takes_none_drops_none_and_still_gives_what_waits(when_full: WhenFull) -> None:
+    buffer = FrameBuffer(50, when_full)
     buffer.put(ticket("1"))
     buffer.close()
-    assert names(buffer.put(ticket("2"))) == ["2"]
+    assert buffer.put(ticket("2")) == []  # not for want of room: the stop says why it is not judged
     assert drain(buffer) == ["1"]
 
 

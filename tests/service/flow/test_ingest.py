@@ -326,6 +326,21 @@ def test_frames_that_were_read_are_accepted_and_their_senders_told_when_the_thre
     assert source.calls[-1] == "close"
 
 
+def test_source_is_drained_within_the_time_that_the_stop_gives(line: Line, launch: Launch, end: Any) -> None:
+    class Draining(ScriptedSource):
+        within_s = 0.0
+
+        def drain(self, within_s: float) -> Iterator[Frame]:
+            self.within_s = within_s
+            return iter(())
+
+    source = Draining([])
+    thread = line.build(source)
+    thread.stop(within_s=0.25)
+    end(launch(thread))
+    assert source.within_s == 0.25
+
+
 # ---------------------------------------------------------------- lost and found
 
 

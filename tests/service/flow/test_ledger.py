@@ -275,13 +275,40 @@ def test_view_whose_trigger_is_told_later_is_its_parts_once_it_is_told(
     assert intake._ledger.account().received == {"top": 0, "side": 0, "back": 1, "part/body": 0}
 
     def admit(ticket: Ticket) -> None:
-        assert intake.parts.admit(ticket.number, ticket.frame) is None
+        assert intake.parts.admit_trigger(ticket.number, ticket.frame, awaits_frame=False) is None
 
     assert intake._ledger.attach(waiting.number, "t1", "p1", admit) is not None
     assert intake._ledger.account().received == {"top": 0, "side": 0, "back": 1, "part/body": 1}
     assert intake.enter(make_frame("f2", "back", part_id="p1", trigger_id="t1"))[1] == Refusal(
         Reason.TRIGGER_MISMATCH, "trigger 't1' is not open: never told, answered already, or it has its frame"
     )
+
+
+def test_view_that_waits_for_its_trigger_is_its_parts_at_once_where_it_says_which_it_is(
+    intake: Intake, make_frame: Callable[..., Frame]
+) -> None:
+    first, refusal = intake.enter(make_frame("f1", "back", part_id="p1", captured_utc_ns=time.time_ns()))
+    assert (first.awaits_trigger, first.deadline_ms, refusal) == (True, 500, None)
+    assert intake.recorded == [(2, "p1"), (1, "f1")]
+    doubled, refusal = intake.enter(make_frame("f2", "back", part_id="p1", captured_utc_ns=time.time_ns()))
+    assert refusal == Refusal(Reason.VIEW_DOUBLED, "camera back gave two views: 'f1' and 'f2'")
+    assert not doubled.awaits_trigger
+    assert intake._ledger.attach(doubled.number, "t2", None) is None  # nobody can have it judged
+
+    def admit(ticket: Ticket) -> None:
+        assert intake.parts.admit_trigger(ticket.number, ticket.frame, awaits_frame=False) is None
+
+    assert intake._ledger.attach(first.number, "t1", None, admit) is not None  # still one view
+    assert intake._ledger.account().received == {"top": 0, "side": 0, "back": 2, "part/body": 1}
+
+
+def test_frame_that_was_answered_before_it_could_wait_stays_answered(
+    intake: Intake, make_frame: Callable[..., Frame]
+) -> None:
+    ticket = intake._ledger.accept(make_frame("f1", "back"))
+    assert intake._ledger.claim(ticket)
+    assert intake._ledger.await_trigger(ticket, 500) is ticket
+    assert not intake._ledger.awaits_trigger(ticket.number)
 
 
 def test_frame_that_cannot_be_a_view_is_entered_and_says_why(intake: Intake, make_frame: Callable[..., Frame]) -> None:

@@ -49,6 +49,12 @@ class Bench:
         self.frames[number] = build_view(camera, number, **ids)
         return number, self.parts.admit(number, self.frames[number])
 
+    def admit_trigger(self, camera: str, number: int = 0, **ids: Any) -> tuple[int, Refusal | None]:
+        """A trigger that waits for its frame; of a frame that waits for its trigger, by its number."""
+        awaits_frame, number = not number, number or next(self._numbers)
+        self.frames[number] = build_view(camera, number, **ids)
+        return number, self.parts.admit_trigger(number, self.frames[number], awaits_frame=awaits_frame)
+
     def answer(self, number: int, verdict: Verdict = Verdict.PASS, **details: Any) -> Decided | None:
         return self.parts.note(number, build_result(self.frames[number], verdict, **details))
 
@@ -138,7 +144,7 @@ def test_view_is_missing_when_the_window_ends_before_the_frame_of_its_trigger(be
     bench.see("left")
     number = next(bench._numbers)
     trigger = build_view("right", number, part_id="p1")
-    assert bench.parts.admit(number, trigger, awaits_frame=True) is None
+    assert bench.parts.admit_trigger(number, trigger, awaits_frame=True) is None
     decided = bench.parts.expire(bench.opened["p1"])
     assert explain(decided) == (Verdict.ERROR, Reason.VIEW_MISSING, "no view of camera right")
     assert decided is not None
@@ -189,15 +195,30 @@ def test_frame_without_the_id_is_refused_and_opens_nothing(bench: Bench) -> None
     assert bench.opened == {}
 
 
-def test_number_that_is_forgotten_was_never_a_view(bench: Bench) -> None:
+def test_trigger_that_is_refused_was_never_a_view(bench: Bench) -> None:
     bench.see("top")
-    number, refusal = bench.admit("top", part_id="p1")
+    number, refusal = bench.admit_trigger("top", part_id="p1")
     assert refusal is not None
-    bench.parts.forget(number)
     assert bench.answer(number) is None
     decided = bench.parts.expire(bench.opened["p1"])  # which part was triggered twice stays in doubt
     assert explain(decided)[1] is Reason.VIEW_DOUBLED
     assert bench.parts._keys == {}
+
+
+def test_frame_that_waits_is_the_view_of_the_part_that_took_it_when_another_refused_it() -> None:
+    bench = Bench(Group("body", CAMERAS, "trigger_id"))
+    bench.admit("top", trigger_id="t1", part_id="p1")
+    number, refusal = bench.admit_trigger("left", 50, trigger_id="t1", part_id="p2")
+    assert refusal is not None
+    assert refusal.reason is Reason.VIEW_MISMATCH
+    assert bench.admit_trigger("left", number, trigger_id="t2", part_id="p2")[1] is None
+    decided = bench.parts.expire(bench.opened["t1"])
+    assert decided is not None
+    assert [frame.camera for frame in decided.frames] == ["top"]
+    bench.answer(number)
+    for camera in ("top", "right"):
+        decided = bench.answer(bench.admit(camera, trigger_id="t2")[0])
+    assert explain(decided) == (Verdict.PASS, Reason.OK, None)
 
 
 def test_part_is_named_by_the_id_that_its_views_share_alone() -> None:
@@ -245,6 +266,16 @@ def test_part_is_answered_at_once_when_too_many_are_open(bench: Bench, monkeypat
     why = "at most 1 parts body may be open"
     assert refusal == Refusal(Reason.OVERLOAD, why)
     assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Reason.OVERLOAD, why)
+
+
+def test_trigger_opens_no_part_when_too_many_are_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_OPEN", 1)
+    assert bench.admit_trigger("top", part_id="p1")[1] is None
+    assert bench.admit_trigger("left", part_id="p1")[1] is None  # of a part that is open
+    refusal = bench.admit_trigger("top", part_id="p2")[1]
+    assert refusal == Refusal(Reason.OVERLOAD, "at most 1 parts body may be open")
+    assert list(bench.opened) == ["p1"]
+    assert len(bench.parts._keys) == 3
 
 
 # ---------------------------------------------------------------- over all that may happen

@@ -345,6 +345,27 @@ def test_announced_frame_is_told_by_the_one_open_announcement_and_its_time(desk:
     assert (again.of_trigger, why) == (False, "no trigger is announced that waits for a frame")
 
 
+@pytest.mark.parametrize("camera", ["top", "side"])
+def test_frame_that_comes_after_its_triggers_time_is_refused_though_nobody_has_noticed_yet(
+    desk: Desk, make_frame: MakeFrame, camera: str
+) -> None:
+    (desk.fire if camera == "top" else desk.announce)("t1", timeout_ms=50)
+    (waiting,) = desk.ledger.open_tickets()
+    ids = {"trigger_id": "t1"} if camera == "top" else {"captured_utc_ns": time.time_ns() + 1}
+    ticket, why = desk.enter(make_frame("f1", camera, age_s=-1, **ids))
+    assert why is not None
+    assert (ticket.of_trigger, ticket.frame.trigger_id) == (False, None)
+    assert desk.ledger.claim(waiting)  # NO_FRAME
+
+
+def test_frame_captured_after_the_time_of_an_announcement_is_not_its_own(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.announce("t1", timeout_ms=500)
+    told = desk.ledger.open_tickets()[0].frame.received_utc_ns
+    late = make_frame("late", "side", captured_utc_ns=told + 500_000_001)
+    assert desk.enter(late)[1] == "captured after the time of trigger 't1' was over"
+    assert desk.enter(make_frame("f1", "side", captured_utc_ns=told + 500_000_000))[1] is None
+
+
 # ---------------------------------------------------------------- announced after the signal
 
 
@@ -435,8 +456,24 @@ def test_late_announcement_still_waits_for_a_frame_that_is_slower(desk: Desk, ma
     given = time.time_ns() - 50_000_000
     answer = desk.announce("t1", given_utc_ns=given, timeout_ms=5000)
     assert 4000 < answer["timeout_ms"] <= 4950  # what is left of it
-    ticket, why = desk.enter(make_frame("f1", "side", captured_utc_ns=given + 1))
+    next_, _ = desk.enter(make_frame("f2", "side", captured_utc_ns=given + 5_000_000_001))
+    assert next_.awaits_trigger  # captured after the time that was asked for
+    ticket, why = desk.enter(make_frame("f1", "side", captured_utc_ns=given + 5_000_000_000))
     assert (ticket.frame.trigger_id, ticket.awaits_trigger, why) == ("t1", False, None)
+
+
+@pytest.mark.usefixtures("late")
+def test_frame_waits_when_the_announcement_before_is_answered_as_it_comes(
+    desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.announce("t1")
+    (waiting,) = desk.ledger.open_tickets()
+    looks = iter([True])  # and from then on it is answered
+    look = desk.ledger.can_fill
+    monkeypatch.setattr(desk.ledger, "can_fill", lambda *args: next(looks, False) and look(*args))
+    ticket, why = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
+    assert (ticket.awaits_trigger, ticket.frame.trigger_id, why) == (True, None, None)
+    assert desk.ledger.claim(waiting)
 
 
 @pytest.mark.usefixtures("late")
@@ -446,6 +483,20 @@ def test_announcement_of_a_signal_to_come_never_takes_the_frame_that_waits(desk:
     assert desk.judged == []
     ticket, _ = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
     assert (ticket.frame.frame_id, ticket.frame.trigger_id) == ("f2", "t1")
+
+
+@pytest.mark.usefixtures("late")
+def test_announcement_that_waits_is_not_forgotten_when_an_earlier_frame_gets_its_own(
+    desk: Desk, make_frame: MakeFrame
+) -> None:
+    given = time.time_ns() - 1_000_000
+    desk.enter(make_frame("f1", "side", captured_utc_ns=given + 1))
+    desk.announce("t2")
+    desk.announce("t1", given_utc_ns=given, timeout_ms=1)
+    with pytest.raises(ValueError, match="trigger 't2' still waits for its frame"):
+        desk.announce("t3")
+    ticket, _ = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns() + 1))
+    assert (ticket.frame.frame_id, ticket.frame.trigger_id) == ("f2", "t2")
 
 
 @pytest.mark.usefixtures("late")

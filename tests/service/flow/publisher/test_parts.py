@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inspector.service.flow.judges import Judges
-from inspector.service.flow.ledger import Ledger, Outcome, decide_part, error_outcome
+from inspector.service.flow.ledger import Ledger, Outcome, Ticket, decide_part, error_outcome
 from inspector.service.flow.publisher import Publisher
 from inspector.service.orders.offline import Offline
 from inspector.service.orders.parts import Group, Parts, build_part_frame
@@ -17,6 +17,7 @@ from inspector.types import Reason, Verdict
 from tests.service.conftest import DEADLINES_MS
 from tests.service.flow.publisher.parts import (
     WAIT_S,
+    Accept,
     End,
     Judged,
     Launch,
@@ -222,6 +223,26 @@ def test_part_is_simulated_when_one_of_its_views_is(
 ) -> None:
     submit(launch(make()), see("top"), see("side", simulated=True))
     assert next_part(socket)[1]["simulated"] is True
+
+
+def test_part_is_answered_by_a_stop_though_a_frame_comes_until_the_last(
+    make: Make, launch: Launch, see: See, recorder: StubRecorder, socket: RecordingSocket, ledger: Ledger,
+    accept: Accept, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    see("top")
+    recorder.hangs = True
+    look = ledger.open_tickets
+
+    def look_late() -> list[Ticket]:
+        accept("late", "side")
+        return look()
+
+    monkeypatch.setattr(ledger, "open_tickets", look_late)
+    publisher = make()
+    publisher.stop()
+    launch(publisher).join(WAIT_S)
+    assert look() == []
+    assert ("p1", "ERROR", "SHUTDOWN") in verdicts(socket.all())
 
 
 def test_part_of_an_earlier_run_is_answered_restart(
