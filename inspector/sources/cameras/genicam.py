@@ -101,7 +101,7 @@ class GenicamSource(Unanswering):
         with self._naming():
             if self._is_overdue:  # its image may still come, and must not be taken for that of the next trigger
                 raise NotConnectedError("a software trigger was not answered")
-            self._look()
+            self._watch.look_when_due()
             if self._settings.trigger == "software":
                 timeout_s = self._fire_when_due(timeout_s)
             grabbed = self._fire_when_asked(timeout_s) if self._is_idle else None
@@ -129,12 +129,6 @@ class GenicamSource(Unanswering):
             self._driver.fire()
             self._fired = time.monotonic()
         return stray
-
-    def _look(self) -> None:
-        was_locked = self._is_locked
-        self._watch.look_when_due()
-        if was_locked != self._is_locked:
-            self._clock = DeviceClock()  # a clock that is locked, or let go, may have leapt
 
     @property
     def _is_locked(self) -> bool:

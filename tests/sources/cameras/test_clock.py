@@ -36,6 +36,15 @@ def test_image_is_as_old_as_it_came_later_than_the_quickest() -> None:
     assert ages == [0, 0, 897 * MS]
 
 
+@pytest.mark.parametrize("leap_ms", [-61_000, 61_000, 10**9])
+def test_clock_that_was_set_makes_no_image_old_and_those_held_after_it_still_show_it(leap_ms: int) -> None:
+    clock = DeviceClock()
+    ages = [clock.compute_age_ns(taken * MS, (1000 + taken) * MS) for taken in (0, 40)]
+    ages += [clock.compute_age_ns((taken + leap_ms) * MS, (1000 + taken + late) * MS) for taken, late in
+             ((80, 0), (120, 3000), (160, 0))]  # fmt: skip
+    assert ages == [0, 0, 0, 3000 * MS, 0]
+
+
 def test_clocks_that_drift_apart_are_followed() -> None:
     clock = DeviceClock()
     for n in range(1000):  # the camera's is 0.1 % slow
@@ -51,7 +60,9 @@ def test_clocks_that_drift_apart_are_followed() -> None:
         (100_000, 100_000),
         (100_001, None),  # would make the frame younger
         (99_000, 99_000),
-        (98_999, None),  # another time than this machine's
+        (97_000, 97_000),  # held in the driver while all that came before were
+        (70_000 + 37_000, 70_000),
+        (69_999, None),  # another time than this machine's
         (5, None),
     ],
 )
