@@ -185,6 +185,41 @@ def test_strips_on_their_way_at_the_end_are_in_its_frames() -> None:
     assert get_lines(list(source.drain(1.0))) == [(0, 8), (3, 11)]
 
 
+class AskingStrips(ScriptedStrips):
+    """Knows the sender of the strip it gave last only, as a socket does; `told`: strips whose senders were told."""
+
+    asker: str | None = None
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        self.told: list[str] = []
+        for strip in self.unread:
+            self.asker = strip.frame_id
+            yield strip
+
+    def awaits_answer(self) -> bool:
+        return self.asker is not None
+
+    def answer(self, problem: str | None) -> None:
+        self.defer_answer()(problem)
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        asker, self.asker = self.asker, None
+        assert asker is not None
+        return lambda problem: self.told.append(asker)
+
+
+def test_every_strip_that_is_on_its_way_at_the_end_has_an_answer_of_its_own() -> None:
+    camera = AskingStrips()
+    camera.unread = [make_strip(number, 5) for number in (1, 2, 3, 4)]
+    source = LineScanSource(camera, {"top": LINES})
+    told = []
+    for frame in source.drain(1.0):
+        if source.awaits_answer():
+            source.defer_answer()(None)
+        told.append((get_lines([frame])[0], list(camera.told)))
+    assert told == [((0, 8), ["1", "2"]), ((6, 14), ["1", "2", "3"]), ((12, 20), ["1", "2", "3", "4"])]
+
+
 def test_all_else_is_the_source_s() -> None:
     camera = ScriptedStrips()
     source = LineScanSource(camera, {"top": LINES})
