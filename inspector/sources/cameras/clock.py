@@ -55,12 +55,15 @@ class BlockCounter:
     def __init__(self) -> None:
         self._last: int | None = None
 
-    def count_missing(self, block_id: int | None) -> int:
-        """How many are missing before this one. Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never."""
+    def count_missing(self, block_id: int | None) -> int | None:
+        """How many are missing before this one; None: not known, without a number, or with one that does not go on.
+
+        Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never.
+        """
         last, self._last = self._last, block_id
-        if last is None or block_id is None or block_id == last:
-            return 0
+        if block_id is None or last is None:
+            return None if block_id is None else 0
         if block_id > last:
             return block_id - last - 1
         wrapped = block_id - last - 1 + _LAST_16_BIT
-        return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else 0
+        return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -229,6 +230,22 @@ def test_all_else_is_the_source_s() -> None:
     assert camera.calls == ["connect", "interrupt", "close"]
     assert source.is_busy()
     assert (source.name, source.cameras, source.losses) == ("top", ("top", "side"), {"gap": 0})
+
+
+@pytest.mark.parametrize("block_ids", [(7, 7), (7, 3), (None, None), (0, 0)])
+def test_nothing_is_put_together_of_images_whose_numbers_do_not_tell_lost_ones(block_ids: tuple[int | None]) -> None:
+    camera = FakeCamera()
+    lines = LineScan(frame_lines=96, overlap_lines=0)  # two images
+    source = LineScanSource(GenicamSource("top", PylonSettings(type="pylon"), camera), {"top": lines})
+    source.connect()
+    camera.images.extend(dataclasses.replace(make_image(1), block_id=block_id) for block_id in block_ids)
+    errors = read_all(source, 2)
+    assert errors
+    for error in errors:
+        assert error.pixels is None
+        assert "frame_id: must end in a number, which tells lost strips" in str(error.error)
+        assert "-unnumbered" in str(error.error)
+    assert get_lines(errors)[-1][1] == 96
 
 
 def test_image_that_a_camera_s_driver_lost_or_found_damaged_is_a_gap() -> None:
