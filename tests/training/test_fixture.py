@@ -88,12 +88,15 @@ def test_training_gives_a_recipe_that_follows_the_part_and_calibration_keeps_it(
     more.mkdir()
     for number in range(4):
         write(more / f"{number}.png", add_noise(move(draw_part(), 3 * number, -number), 50 + number))
+    write(more / "empty.png", np.zeros((*FRAME_HW, 3), np.uint8))
     again = calibrate(tmp_path / "recipe", more, device="cpu", qualification=0)
     assert again.fixture == fixture
     with pytest.raises(TrainingError, match="--roi-mask: must not be given for a recipe with a fixture"):
         calibrate(tmp_path / "recipe", more, device="cpu", roi_mask=tmp_path / "roi.png")
     assert again.threshold is not None
     assert again.threshold.n_good == 4
+    assert again.expected_frames is not None
+    assert again.expected_frames.n_good == 4
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
