@@ -183,8 +183,8 @@ def train(
     fixture: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|auto",
-            help="Parts move: warp each frame onto this good frame before it is judged. Needs --roi-mask.",
+            metavar="FILE",
+            help="Parts move: warp each frame onto this good frame, on which --roi-mask is drawn.",
             rich_help_panel=FRAMES,
         ),
     ] = None,

@@ -159,7 +159,7 @@ def calibrate(
     if good_dir is not None:
         left_out = {good_dir / frame.path for frame in record.trimmed}
         paths = [path for path in list_images(good_dir) if path not in left_out]
-        recipe = adopt_expectation(recipe, measure_looks(paths, recipe.preprocessing), folder)
+        recipe = adopt_expectation(recipe, measure_looks(paths, recipe.preprocessing, judged.detector.fixture), folder)
     recipe = seal(recipe.model_copy(update={"qualification": record.qualify(threshold.value)}))
     _check_golden(recipe, judged.detector, folder)
     write_scores(record, folder)

@@ -14,8 +14,9 @@ from typing import Any, cast
 import numpy as np
 
 from inspector.config import EXPECTATIONS, Bound, Expected, ExpectedFrames, Preprocessing, Recipe
+from inspector.detection.fixture import Fixture
 from inspector.detection.looks import Look, References, compute_look, compute_texture_distance, find_outside
-from inspector.detection.preprocessing import check_frame
+from inspector.detection.preprocessing import check_frame, scale
 from inspector.errors import FrameError
 from inspector.files import write_whole
 from inspector.recipe.references import dump_references
@@ -47,13 +48,15 @@ _LAYOUT_SCALE = 0.05
 _LEAST_DISTANCE = {"texture": 2.5, "layout": 1.25}
 
 
-def measure_looks(paths: Sequence[Path], preprocessing: Preprocessing) -> list[Look]:
+def measure_looks(paths: Sequence[Path], preprocessing: Preprocessing, fixture: Fixture | None = None) -> list[Look]:
     """What good frames show; those that cannot be judged are left out, and named where they are scored."""
     looks = []
     for path in paths:
         with contextlib.suppress(FrameError):
             pixels, pixel_format = read_image(path)
             check_frame(pixels, pixel_format, preprocessing)
+            if fixture is not None:
+                fixture.locate(scale(pixels, pixel_format, preprocessing))
             looks.append(compute_look(pixels, pixel_format, preprocessing.mono16_range))
     return looks
 

@@ -20,9 +20,6 @@ from inspector.detection.preprocessing import scale
 from inspector.errors import FrameError, RecipeError, TrainingError
 from inspector.training.data.datasets import logger, read_image
 
-AUTO = "auto"
-"""Chooses the good frame whose layout is nearest to the others'."""
-
 _LEAST_SCORE = 0.3
 """Pictures of different parts reach as much by chance."""
 _LEAST_MARGIN = 0.1
@@ -39,26 +36,26 @@ class NewFixture:
     Attributes:
         settings: for the recipe.
         picture: the file of the reference, PNG.
+        outlined: JPEG of the reference in colour, with the outline of the region of interest, for people.
         fixture: for frames.
         paths: good frames that fit.
     """
 
     settings: FixtureReference
     picture: bytes
+    outlined: bytes
     fixture: Fixture
     paths: Sequence[Path]
 
 
-def build_fixture(
-    choice: str, looks: Mapping[Path, Look], preprocessing: Preprocessing, roi: Mask | None
-) -> NewFixture:
-    """Choose the reference, fit all good frames to it, and set the lowest score that a frame may have.
+def build_fixture(path: Path, looks: Mapping[Path, Look], preprocessing: Preprocessing, roi: Mask | None) -> NewFixture:
+    """Fit all good frames to the reference, and set the lowest score that a frame may have.
 
     Args:
-        choice: `auto`, or the file of a good frame.
+        path: the reference, like the good frames.
         looks: the good frames.
         preprocessing: what they have in common.
-        roi: where the part is.
+        roi: where the part is in the reference.
 
     Raises:
         TrainingError: no region of interest, frames of several sizes, a reference that does not suit, or more than a
@@ -69,7 +66,8 @@ def build_fixture(
         raise TrainingError("--fixture: must be given with --roi-mask: where the part is, which must stay in the frame")
     if frame_hw is None or preprocessing.resize_hw is not None:
         raise TrainingError("--fixture: good frames must all have one size, and --resize must not be given")
-    reference = reduce_grey(_read(choose_reference(choice, looks), preprocessing))
+    image = _read(path, preprocessing)
+    reference = reduce_grey(image)
     limits = FixtureLimits(min_score=_LEAST_SCORE)
     try:
         fixture = Fixture(limits, reference, roi, frame_hw, preprocessing.scale_hw(frame_hw))
@@ -88,18 +86,17 @@ def build_fixture(
         lowest_score=round(min(scores), 4),
     )
     fixture = Fixture(settings, reference, roi, frame_hw, preprocessing.scale_hw(frame_hw))
-    return NewFixture(settings, picture, fixture, list(fits))
+    return NewFixture(settings, picture, draw_outline(image, roi), fixture, list(fits))
 
 
-def choose_reference(choice: str, looks: Mapping[Path, Look]) -> Path:
-    """The file of the reference; `auto`: the good frame whose layout is, in the middle, nearest to the others'."""
-    if choice != AUTO:
-        return Path(choice)
-    layouts = np.stack([look.layout for look in looks.values()])
-    distances = [float(np.median(np.abs(layouts - layout).mean(axis=1))) for layout in layouts]
-    chosen = list(looks)[int(np.argmin(distances))]
-    logger.info("--fixture auto: the reference is %s", chosen)
-    return chosen
+def draw_outline(image: Pixels, roi: Mask) -> bytes:
+    """JPEG of a frame at the network's scale, (h, w, 3) RGB or (h, w) in [0, 255], on which `roi` is outlined."""
+    picture = cv2.cvtColor(image.astype(np.uint8), cv2.COLOR_RGB2BGR if image.ndim == 3 else cv2.COLOR_GRAY2BGR)
+    inside = cv2.resize((roi > 0).astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for colour, width in (((0, 0, 0), 3), ((0, 255, 255), 1)):  # seen on any background
+        cv2.drawContours(picture, contours, -1, colour, width * max(1, min(picture.shape[:2]) // 500))
+    return cv2.imencode(".jpg", picture)[1].tobytes()
 
 
 def compute_min_score(scores: list[float]) -> float:

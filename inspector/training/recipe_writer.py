@@ -19,10 +19,13 @@ from inspector.model.checkpoint import save_weights
 from inspector.training.adopting import adopt_roi
 from inspector.training.data.record import TrainingRecord, write_record
 from inspector.training.expectations import adopt_expectation
+from inspector.training.fixture import NewFixture
 from inspector.training.optimise.fold_networks import save_fold
 from inspector.training.thresholds.proving import adopt_probe
 from inspector.training.thresholds.score_record import ScoreRecord, write_scores
 
+OUTLINED_FILE = "fixture-mask.jpg"
+"""The reference of a fixture with the outline of its mask: whether they belong together is for people to see."""
 SUSPECTS_DIR = "suspects"
 """Pictures of good frames that stand out."""
 
@@ -50,7 +53,7 @@ class Extras:
 
     Attributes:
         roi_mask: file to copy.
-        fixture: the reference picture that the recipe names.
+        fixture: the reference picture that the recipe names, and the same for people.
         record: of the training.
         scores: that the threshold was set from.
         probe: of the network.
@@ -60,7 +63,7 @@ class Extras:
     """
 
     roi_mask: Path | None = None
-    fixture: bytes | None = None
+    fixture: NewFixture | None = None
     record: TrainingRecord | None = None
     scores: ScoreRecord | None = None
     probe: Probe | None = None
@@ -98,7 +101,8 @@ def _add(recipe: Recipe, extras: Extras, folder: Path) -> Recipe:
     if extras.roi_mask is not None:
         recipe = adopt_roi(recipe, extras.roi_mask, folder)
     if extras.fixture is not None and recipe.fixture is not None:
-        (folder / recipe.fixture.reference).write_bytes(extras.fixture)
+        (folder / recipe.fixture.reference).write_bytes(extras.fixture.picture)
+        (folder / OUTLINED_FILE).write_bytes(extras.fixture.outlined)
     if extras.probe is not None:
         recipe = adopt_probe(recipe, extras.probe, folder)
     if extras.looks:

@@ -99,7 +99,7 @@ def train(
         out,
         Extras(
             roi_mask=options.roi_mask,
-            fixture=fixture.picture if fixture else None,
+            fixture=fixture,
             record=record,
             scores=scores,
             probe=outcome.probe,
@@ -128,7 +128,7 @@ def _prepare(
     recipe = _plan_recipe(options, preprocessing, options.recipe_id or out.name)
     if roi is not None:
         check_aspect(roi, "--roi-mask", preprocessing.frame_hw)
-    new = build_fixture(options.fixture, looks, preprocessing, roi) if options.fixture else None
+    new = build_fixture(Path(options.fixture), looks, preprocessing, roi) if options.fixture else None
     fixture = new.fixture if new else None
     if new:
         recipe = recipe.model_copy(update={"fixture": new.settings})

@@ -14,10 +14,11 @@ import torch
 from inspector.config import load_recipe
 from inspector.errors import NotLocatedError, RecipeError, TrainingError
 from inspector.recipe.opening import open_detector
-from inspector.testing.moving_part import FRAME_HW, add_noise, draw_mask, draw_part, move
+from inspector.testing.moving_part import FRAME_HW, PART_XYXY, add_noise, draw_mask, draw_part, move
 from inspector.training.calibrate import calibrate
 from inspector.training.fixture import compute_min_score
 from inspector.training.optimise.options import TrainOptions
+from inspector.training.recipe_writer import OUTLINED_FILE
 from inspector.training.train import train
 from inspector.types import PixelFormat
 
@@ -38,11 +39,11 @@ def good_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> TrainOptions:
+def options(good_dir: Path, tmp_path: Path) -> TrainOptions:
     write(tmp_path / "roi.png", draw_mask())
     return TrainOptions(
         encoder_weights="none", tile_size=64, sigma=2.0, batch_size=2, steps=2, device="cpu", folds=0, qualification=4,
-        roi_mask=tmp_path / "roi.png", fixture="auto",
+        roi_mask=tmp_path / "roi.png", fixture=str(good_dir / "00.png"),
     )  # fmt: skip
 
 
@@ -55,7 +56,6 @@ def test_training_gives_a_recipe_that_follows_the_part_and_calibration_keeps_it(
     good_dir: Path, tmp_path: Path, options: TrainOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(good_dir / "99.png", draw_part(holes=5))  # one of another part
-    options = dataclasses.replace(options, fixture=str(good_dir / "00.png"))
     recipe = train(good_dir, tmp_path / "recipe", options)
     assert recipe == load_recipe(tmp_path / "recipe")
     fixture = recipe.fixture
@@ -65,6 +65,15 @@ def test_training_gives_a_recipe_that_follows_the_part_and_calibration_keeps_it(
     assert (
         fixture.reference_sha256 == hashlib.sha256((tmp_path / "recipe" / fixture.reference).read_bytes()).hexdigest()
     )
+    picture = cv2.imread(str(tmp_path / "recipe" / OUTLINED_FILE)).astype(int)
+    blue, green, red = cv2.split(picture)
+    yellow = np.argwhere((np.minimum(green, red) > 150) & (blue < np.minimum(green, red) - 80))
+    left, top, right, bottom = PART_XYXY
+    assert picture.shape[:2] == FRAME_HW
+    assert len(yellow) > 0
+    assert (yellow.min(axis=0), yellow.max(axis=0)) == (
+        pytest.approx((top, left), abs=8), pytest.approx((bottom, right), abs=8),
+    )  # fmt: skip
     assert "--fixture: not located: " in caplog.text
     assert "99.png" in caplog.text
     assert recipe.expected_frames is not None
@@ -79,12 +88,15 @@ def test_training_gives_a_recipe_that_follows_the_part_and_calibration_keeps_it(
     more.mkdir()
     for number in range(4):
         write(more / f"{number}.png", add_noise(move(draw_part(), 3 * number, -number), 50 + number))
+    write(more / "empty.png", np.zeros((*FRAME_HW, 3), np.uint8))
     again = calibrate(tmp_path / "recipe", more, device="cpu", qualification=0)
     assert again.fixture == fixture
     with pytest.raises(TrainingError, match="--roi-mask: must not be given for a recipe with a fixture"):
         calibrate(tmp_path / "recipe", more, device="cpu", roi_mask=tmp_path / "roi.png")
     assert again.threshold is not None
     assert again.threshold.n_good == 4
+    assert again.expected_frames is not None
+    assert again.expected_frames.n_good == 4
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
@@ -110,6 +122,7 @@ REFUSED = {
     "no region of interest": ({"roi_mask": None}, "--fixture: must be given with --roi-mask"),
     "squeezed": ({"resize_hw": (64, 64)}, "good frames must all have one size, and --resize must not be given"),
     "no such file": ({"fixture": "nowhere.png"}, "--fixture: nowhere.png: must be like the good frames"),
+    "not a file any more": ({"fixture": "auto"}, "--fixture: auto: must be like the good frames"),
     "uniform": ({"fixture": "uniform.png"}, "must show texture in the region of interest"),
     "of another size": ({"fixture": "small.png"}, r"must be like the good frames: frame_hw: .* got \(64, 64\)"),
     "of another part": ({"fixture": "other.png"}, "at most a tenth of the good frames may not fit .* got [0-9]+ of 12"),

@@ -8,7 +8,10 @@ _WINDOW = 200
 """Images from which the two clocks' distance is taken: a drift of 100 ppm moves it by 1 ms in 10 s."""
 _TAI_NS = 37_000_000_000
 """How far PTP's own time is ahead of UTC since 2017; masters that were told so send UTC."""
-_FURTHEST_NS = 1_000_000_000
+_FURTHEST_NS = 30_000_000_000
+"""Images are held so long at most; less than TAI is ahead, so that the two are told apart."""
+_LEAP_NS = 60_000_000_000
+"""A camera's clock that is so far behind where it was has been set anew: no image was held so long."""
 _LAST_16_BIT = 65_535
 _MOST_MISSING = 10_000
 """A larger step back is a camera that counts anew, not a number that wrapped."""
@@ -18,7 +21,8 @@ class DeviceClock:
     """Maps a camera's time to this machine's, by the quickest of its last images.
 
     The distance of the clocks is taken too large by the time that the quickest image needed to come: a time of capture
-    is late by that, some milliseconds, and never later than the image came. One that was held on its way shows it.
+    is late by that, some milliseconds, and never later than the image came. One that was held on its way shows it. A
+    clock that was set back begins anew; one that was set forward makes its next image the quickest.
     """
 
     def __init__(self) -> None:
@@ -27,6 +31,8 @@ class DeviceClock:
     def compute_age_ns(self, device_ns: int, now_ns: int) -> int:
         """How long ago it was taken; `now_ns` is when it came, on the monotonic clock."""
         distance = now_ns - device_ns
+        if self._distances and distance - min(self._distances) > _LEAP_NS:
+            self._distances.clear()
         self._distances.append(distance)
         return distance - min(self._distances)
 
@@ -34,8 +40,8 @@ class DeviceClock:
 def choose_time_ns(ptp_ns: int, mapped_ns: int) -> int | None:
     """A capture in UTC by a camera's clock that PTP keeps, where it fits this machine's; None: it does not.
 
-    `mapped_ns` is `DeviceClock`'s, which is late at most. A time after it would make a frame younger than it is, and
-    one far before it is of a master that has another time than this machine.
+    `mapped_ns` is `DeviceClock`'s, which is late at most, by all that the quickest image was held. A time after it
+    would make a frame younger than it is, and one far before it is of a master that has another time than this machine.
     """
     for ahead_ns in (0, _TAI_NS):
         if 0 <= mapped_ns - (ptp_ns - ahead_ns) <= _FURTHEST_NS:
@@ -49,12 +55,15 @@ class BlockCounter:
     def __init__(self) -> None:
         self._last: int | None = None
 
-    def count_missing(self, block_id: int | None) -> int:
-        """How many are missing before this one. Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never."""
+    def count_missing(self, block_id: int | None) -> int | None:
+        """How many are missing before this one; None: not known, without a number, or with one that does not go on.
+
+        Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never.
+        """
         last, self._last = self._last, block_id
-        if last is None or block_id is None or block_id == last:
-            return 0
+        if block_id is None or last is None:
+            return None if block_id is None else 0
         if block_id > last:
             return block_id - last - 1
         wrapped = block_id - last - 1 + _LAST_16_BIT
-        return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else 0
+        return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else None

@@ -20,6 +20,9 @@ from inspector.sources.cameras.watch import CameraWatch
 from inspector.sources.report import CameraReport
 from inspector.types import Frame, PixelFormat
 
+UNNUMBERED = "-unnumbered"
+"""Ends the id of a frame before which others may be lost, unknown: `line_scan.numbered` refuses it."""
+
 
 class GenicamSource(Unanswering):
     """One camera. An image that did not come whole is never judged.
@@ -101,7 +104,7 @@ class GenicamSource(Unanswering):
         with self._naming():
             if self._is_overdue:  # its image may still come, and must not be taken for that of the next trigger
                 raise NotConnectedError("a software trigger was not answered")
-            self._look()
+            self._watch.look_when_due()
             if self._settings.trigger == "software":
                 timeout_s = self._fire_when_due(timeout_s)
             grabbed = self._fire_when_asked(timeout_s) if self._is_idle else None
@@ -129,12 +132,6 @@ class GenicamSource(Unanswering):
             self._driver.fire()
             self._fired = time.monotonic()
         return stray
-
-    def _look(self) -> None:
-        was_locked = self._is_locked
-        self._watch.look_when_due()
-        if was_locked != self._is_locked:
-            self._clock = DeviceClock()  # a clock that is locked, or let go, may have leapt
 
     @property
     def _is_locked(self) -> bool:
@@ -164,19 +161,20 @@ class GenicamSource(Unanswering):
 
     def _accept(self, grabbed: Grabbed) -> Frame | None:
         self._last_frame = time.monotonic()
-        self._losses["gap"] += self._blocks.count_missing(grabbed.block_id)
+        missing = self._blocks.count_missing(grabbed.block_id)
+        self._losses["gap"] += missing or 0
         if grabbed.error is None:
-            return self._build_frame(grabbed)
+            return self._build_frame(grabbed, is_numbered=missing is not None)
         self._losses["damaged"] += 1
         return None if self._settings.trigger == "free" else self._build_frame(grabbed, grabbed.error)
 
-    def _build_frame(self, grabbed: Grabbed | None, error: str | None = None) -> Frame:
+    def _build_frame(self, grabbed: Grabbed | None, error: str | None = None, *, is_numbered: bool = True) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
         device_ns = 0 if grabbed is None else grabbed.device_ns
         captured_utc_ns = self._date(device_ns, now_ns, now_utc_ns) if device_ns else 0
         return build_frame(
             self.name,
-            f"{self.name}-{RUN}-{next(self._numbers)}",
+            f"{self.name}-{RUN}-{next(self._numbers)}" + ("" if is_numbered else UNNUMBERED),
             None if grabbed is None else grabbed.pixels,
             PixelFormat.MONO8 if grabbed is None else grabbed.pixel_format,
             received_utc_ns=now_utc_ns,

@@ -49,6 +49,7 @@ class LineAssembler:
         self._told = 0  # lines that a frame or an error has had
         self._strip: Frame | None = None  # the last one of the run
         self._part_id: str | None = None  # whose lines are counted
+        self._number: int | None = None  # of the strip that came last, put together or not
         self._frame: Pixels | None = None  # being filled
         self._filled = 0
         self._former: Pixels | None = None
@@ -73,14 +74,10 @@ class LineAssembler:
         """
         if strip.web is not None:
             return [strip]
-        if strip.pixels is None:
-            return [self._break_off(strip, strip.error or "no pixels", strip.error_reason)]
-        if self._strip is not None and _is_sent_again(strip, self._strip):
-            return []
-        if fault := self._find_fault(strip):
-            return [self._break_off(strip, fault, Reason.BAD_FRAME)]
-        frames = [] if self._strip is None else self._compare(strip, self._strip, lost)
-        return frames + self._copy(strip)
+        frames = self._end_part(strip, lost) if strip.part_id != self._part_id else []
+        frames += self._place(strip, lost)
+        self._number = _read_number(strip)
+        return frames
 
     def finish(self, reason: Reason = Reason.LINES_MISSING) -> list[Frame]:
         """The web ends, or stands still: a frame of its last lines, or an error for the lines of a web too short."""
@@ -103,6 +100,28 @@ class LineAssembler:
 
     # ------------------------------------------------------------ a strip
 
+    def _end_part(self, strip: Frame, lost: int) -> list[Frame]:
+        """What is owed of the part before. Strips lost at the change may be of either: both have an error then."""
+        why = self._find_gap(strip, lost)
+        frames = [] if self._strip is None else [self.break_off(why)] if why else self.finish()
+        if self.is_under_way:
+            self._begin()
+        self._end, self._told, self._part_id = 0, 0, strip.part_id
+        if why:
+            unseen = dataclasses.replace(strip, pixels=None, files=())
+            frames.append(self._break_off(unseen, f"{why}: its first lines may be lost", Reason.LINES_MISSING))
+        return frames
+
+    def _place(self, strip: Frame, lost: int) -> list[Frame]:
+        if strip.pixels is None:
+            return [self._break_off(strip, strip.error or "no pixels", strip.error_reason)]
+        if self._strip is not None and _is_sent_again(strip, self._strip):
+            return []
+        if fault := self._find_fault(strip):
+            return [self._break_off(strip, fault, Reason.BAD_FRAME)]
+        frames = [] if self._strip is None else self._compare(strip, self._strip, lost)
+        return frames + self._copy(strip)
+
     def _find_fault(self, strip: Frame) -> str | None:
         """What keeps it from being put together, whatever came before it."""
         assert strip.pixels is not None  # noqa: S101 (`add`)
@@ -117,30 +136,25 @@ class LineAssembler:
 
     def _compare(self, strip: Frame, before: Frame, lost: int) -> list[Frame]:
         """What is owed before the strip can be put in: it does not go on where the last one ended."""
-        if why := self._find_gap(strip, before, lost):
-            return [self._break_off(None, why, Reason.LINES_MISSING, self._count_skipped(strip, before))]
-        if strip.part_id == before.part_id:
-            return []
-        frames = self.finish()
-        if self.is_under_way:
-            self._begin()
-        return frames
-
-    def _find_gap(self, strip: Frame, before: Frame, lost: int) -> str | None:
-        assert strip.pixels is not None and before.pixels is not None  # noqa: S101, PT018 (`add`)
         here, there = _describe(strip), _describe(before)
-        if here != there:
-            return f"a strip has lines of {here}, the one before {there}"
+        other = None if here == there else f"a strip has lines of {here}, the one before {there}"
+        why = other or self._find_gap(strip, lost)
+        return [self._break_off(None, why, Reason.LINES_MISSING, self._count_skipped(strip, before))] if why else []
+
+    def _find_gap(self, strip: Frame, lost: int) -> str | None:
+        """Whether strips may be missing between the one that came last and this one, damaged or not."""
         if lost:
             return f"{lost} strip(s) before {strip.frame_id} were lost or damaged"
-        number, last = _read_number(strip), _read_number(before)
-        if self._settings.numbered and number is not None and last is not None and number != last + 1:
-            return f"strip {last + 1} must come after {before.frame_id}, got {strip.frame_id}"
-        divider, moved = self._settings.encoder_divider, _count_moved(strip, before)
-        expected = len(before.pixels) * (divider or 0)
-        if divider is not None and abs(moved - expected) >= abs(divider):
-            return f"encoder: must be {expected:g} counts on after {len(before.pixels)} lines, got {moved}"
-        return None
+        if self._settings.numbered and self._number is not None and _read_number(strip) != self._number + 1:
+            return f"strip {self._number + 1} must come after strip {self._number}, got {strip.frame_id}"
+        before, divider = self._strip, self._settings.encoder_divider
+        if before is None or before.pixels is None or divider is None:
+            return None
+        moved, expected = _count_moved(strip, before), len(before.pixels) * divider
+        fits = abs(moved - expected) < abs(divider)
+        return (
+            None if fits else f"encoder: must be {expected:g} counts on after {len(before.pixels)} lines, got {moved}"
+        )
 
     def _count_skipped(self, strip: Frame, before: Frame) -> int:
         """Lines that never came, as far as the encoder tells."""
@@ -157,23 +171,19 @@ class LineAssembler:
         while len(rows):
             frame = self._open(rows)
             count = min(len(rows), len(frame) - self._filled)
-            frame[self._filled : self._filled + count] = rows[:count]
+            frame[self._filled : self._filled + count], rows = rows[:count], rows[count:]
             self._filled += count
             self._end += count
-            rows = rows[count:]
             if self._filled == len(frame):
                 frames.append(self._hand_over(frame, strip))
         return frames
 
     def _note(self, strip: Frame, count: int) -> None:
-        if strip.part_id != self._part_id:  # a run's first strip
-            self._end, self._told, self._part_id = 0, 0, strip.part_id
         is_repeat = self._strip is not None and _is_repeat(strip, self._strip)
-        received = strip.received_monotonic_ns
-        lines = _Lines(
-            self._end, self._end + count, strip.encoder_value, received, strip.simulated, is_repeat, strip.files
+        end, received = self._end + count, strip.received_monotonic_ns
+        self._lines.append(
+            _Lines(self._end, end, strip.encoder_value, received, strip.simulated, is_repeat, strip.files)
         )
-        self._lines.append(lines)
         self._strip = strip
 
     def _open(self, rows: Pixels) -> Pixels:
@@ -205,11 +215,7 @@ class LineAssembler:
         return frame
 
     def _break_off(self, strip: Frame | None, why: str, reason: Reason, skipped: int = 0) -> Frame:
-        """An error for the lines that wait and those of `strip`; what comes next is another run.
-
-        `skipped`: how many lines never came, as far as is known.
-        """
-        files = () if strip is None else strip.files
+        """An error for lines that wait, `skipped` ones that never came and those of `strip`; another run comes next."""
         self._end += skipped + (0 if strip is None or strip.pixels is None else len(strip.pixels))
         told, last = self._told, strip or self._strip
         assert last is not None  # noqa: S101 (a strip, or the one before)
@@ -222,7 +228,7 @@ class LineAssembler:
             error=f"{why}; lines {told} to {self._end} of the web are not judged",
             error_reason=reason,
             received_monotonic_ns=last.received_monotonic_ns if strip else time.monotonic_ns(),
-            **names | {"files": names["files"] + files},
+            **names | {"files": names["files"] + (strip.files if strip else ())},
         )
         self._begin()
         return frame
@@ -232,10 +238,10 @@ class LineAssembler:
         return Web(self._run, (begin, end), owned, encoder_value, self._settings.line_pitch_um)
 
     def _find_encoder_value(self, line: int) -> int | None:
-        lines = next((lines for lines in self._lines if lines.first <= line < lines.end), None)
-        if lines is None or lines.encoder_value is None:
-            return None
-        return lines.encoder_value + round((line - lines.first) * (self._settings.encoder_divider or 0))
+        for lines in self._lines:
+            if lines.first <= line < lines.end and lines.encoder_value is not None:
+                return lines.encoder_value + round((line - lines.first) * (self._settings.encoder_divider or 0))
+        return None
 
     def _build_names(self, begin: int) -> dict[str, Any]:
         """What a frame has of its own; from here on its lines are told, and their files on record."""

@@ -50,12 +50,16 @@ class LineScanSource:
 
     def drain(self, within_s: float) -> Iterator[Frame]:
         """See `Source`: what is ready, or on its way, and a last frame of each web."""
-        for strip in self._source.drain(within_s):
+        yield from self._take_ready()
+        for strip in self._source.drain(within_s):  # one by one: the next one's sender is another
             self._take(strip)
-        rest = [frame for camera in self._lines.values() for frame in camera.assembler.finish(Reason.SHUTDOWN)]
-        ready = [*self._ready, *rest]
-        self._ready.clear()
-        yield from ready
+            yield from self._take_ready()
+        for camera in self._lines.values():
+            yield from camera.assembler.finish(Reason.SHUTDOWN)
+
+    def _take_ready(self) -> Iterator[Frame]:
+        while self._ready:
+            yield self._ready.popleft()
 
     def awaits_answer(self) -> bool:
         """See `Source`: of several frames that one strip fills, the last is what its sender is told about."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
 from inspector.device import choose_device
-from inspector.errors import FrameError, InspectorError, RecipeError, TrainingError
+from inspector.errors import FrameError, InspectorError, NotLocatedError, RecipeError, TrainingError
 from inspector.files import compute_sha256
 from inspector.recipe.opening import open_detector
 from inspector.training.data.datasets import list_images, logger, read_image
@@ -39,7 +40,12 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """All metrics, and each frame's score and verdict."""
         frames = [
-            {"path": self.name(s.path), "kind": s.kind, "score": s.score, "verdict": s.verdict.value}
+            {
+                "path": self.name(s.path),
+                "kind": s.kind,
+                "score": s.score if s.is_scored else None,
+                "verdict": s.verdict.value,
+            }
             for s in self.samples
         ]
         return self.metrics | {"frames": frames}
@@ -58,9 +64,9 @@ def evaluate(
 ) -> Evaluation:
     """Judge every test frame as the daemon would, and measure. Pixel metrics are None where there are no masks.
 
-    Frames that the recipe refuses for what they show are scored all the same, and count as ERROR. Frames that cannot be
-    judged are named, counted in `n_skipped` and left out. Memory is bounded: maps wait on
-    disk, at the network's scale.
+    Frames that the recipe refuses for what they show are scored all the same, and count as ERROR; so do those in which
+    the part is not found, without a score. Frames that cannot be judged are named, counted in `n_skipped` and left out.
+    Memory is bounded: maps wait on disk, at the network's scale.
 
     Raises:
         RecipeError: the recipe cannot be used, or has no threshold.
@@ -80,13 +86,14 @@ def evaluate(
             sample = _judge(detector, path, find_mask(dataset_dir, path), map_path)
             if sample is not None:
                 samples.append(sample)
-                maps.append(map_path)
+                maps += [map_path] if sample.is_scored else []
             advance(number, len(paths))
-        _check_both_sorts(dataset_dir, [sample.kind for sample in samples])
+        scored = [sample for sample in samples if sample.is_scored]
+        _check_both_sorts(dataset_dir, [sample.kind for sample in scored])
         refused = [sample.verdict is Verdict.ERROR for sample in samples]
         kinds, scores = [sample.kind for sample in samples], [sample.score for sample in samples]
         metrics = compute_image_metrics(kinds, scores, threshold.value, refused)
-        pixel_metrics = compute_pixel_metrics(samples, maps)
+        pixel_metrics = compute_pixel_metrics(scored, maps)
     metrics |= pixel_metrics.whole | {
         "by_kind": {
             kind: values | pixel_metrics.by_kind.get(kind, NO_PIXELS) for kind, values in metrics["by_kind"].items()
@@ -149,6 +156,10 @@ def _judge(detector: Detector, path: Path, mask_path: Path | None, map_path: Pat
     try:
         pixels, pixel_format = read_image(path)
         judgement = detector.judge(pixels, pixel_format, any_frame=True)
+    except NotLocatedError as error:
+        logger.info("%s: ERROR: %s", path, error)
+        seconds, frame_hw = time.monotonic() - started, (pixels.shape[0], pixels.shape[1])
+        return Sample(path, path.parent.name, math.nan, Verdict.ERROR, mask_path, frame_hw, seconds)
     except FrameError as error:
         logger.warning("left out: %s: %s", path, str(error).removeprefix(f"{path}: "))
         return None

@@ -22,24 +22,26 @@ def compute_image_metrics(
 
     Args:
         kinds: `good` or the kind of defect, of each frame.
-        scores: what each scores.
+        scores: what each scores; NaN where it has none: it counts in the rates, and is not ranked.
         threshold: a score above it is a reject.
         refused: which frames are answered ERROR whatever they score: these do not escape. None: none.
     """
     truth = np.array([kind != GOOD for kind in kinds])
     values = np.asarray(scores)
-    precision, recall, _ = precision_recall_curve(truth, values)
+    ranked = ~np.isnan(values)
+    precision, recall, _ = precision_recall_curve(truth[ranked], values[ranked])
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     rejected = values > threshold
     stopped = rejected | np.asarray(refused, dtype=bool) if refused is not None else rejected
     by_kind = {}
     for kind in sorted(set(kinds) - {GOOD}):
         mine = np.array([other == kind for other in kinds])
-        auroc = float(roc_auc_score(truth[mine | ~truth], values[mine | ~truth]))
+        compared = ranked & (mine | ~truth)
+        auroc = float(roc_auc_score(truth[compared], values[compared])) if (ranked & mine).any() else None
         by_kind[kind] = {"n": int(mine.sum()), "image_auroc": auroc} | compute_rate("escape", ~stopped[mine])
     return {
-        "image_auroc": float(roc_auc_score(truth, values)),
-        "image_ap": float(average_precision_score(truth, values)),
+        "image_auroc": float(roc_auc_score(truth[ranked], values[ranked])),
+        "image_ap": float(average_precision_score(truth[ranked], values[ranked])),
         "f1_max": float(f1.max()),
         **compute_rate("false_reject", rejected[~truth]),
         **compute_rate("false_error", (stopped & ~rejected)[~truth]),

@@ -84,8 +84,8 @@ def write_report(path: Path, evaluation: Evaluation, folder: Path, detector: Det
     record = load_record(folder)
     qualification = evaluation.recipe.qualification
     trade_off = _find_trade_off(folder, evaluation.recipe)
-    kinds = [sample.kind for sample in evaluation.samples]
-    scores = [sample.score for sample in evaluation.samples]
+    kinds = [sample.kind for sample in evaluation.samples if sample.is_scored]
+    scores = [sample.score for sample in evaluation.samples if sample.is_scored]
     page = _build_template().render(
         recipe=evaluation.recipe,
         facts=list(flatten(_state_once(evaluation.recipe))),
@@ -129,13 +129,17 @@ def _find_trade_off(folder: Path, recipe: Recipe) -> list[TradeOff]:
 
 def select_escapes(samples: Sequence[Sample]) -> list[Sample]:
     """Defective frames that pass, lowest score first; where there are none, the four nearest to the threshold."""
-    defective = sorted((sample for sample in samples if sample.kind != GOOD), key=lambda sample: sample.score)
+    defective = sorted(
+        (sample for sample in samples if sample.kind != GOOD and sample.is_scored), key=lambda sample: sample.score
+    )
     return [sample for sample in defective if sample.verdict is Verdict.PASS][:MOST_PICTURES] or defective[:4]
 
 
 def select_false_rejects(samples: Sequence[Sample]) -> list[Sample]:
     """Good frames that fail, highest score first; where there are none, the four nearest to the threshold."""
-    good = sorted((sample for sample in samples if sample.kind == GOOD), key=lambda sample: -sample.score)
+    good = sorted(
+        (sample for sample in samples if sample.kind == GOOD and sample.is_scored), key=lambda sample: -sample.score
+    )
     return [sample for sample in good if sample.verdict is Verdict.FAIL][:MOST_PICTURES] or good[:4]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ class Sample:
 
     Attributes:
         kind: `good` or the kind of defect.
+        score: NaN where the part was not found in it.
         verdict: ERROR where the recipe refuses the frame, whatever it scores.
         mask_path: where its defects are marked; None where that is not known.
         labels: of its defects, see `ground_truth.read_labels`; none where there is no mask.
@@ -29,3 +31,8 @@ class Sample:
     frame_hw: tuple[int, int]
     seconds: float
     labels: frozenset[int] = frozenset()
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it has a score and a map."""
+        return not math.isnan(self.score)

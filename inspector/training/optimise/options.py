@@ -58,7 +58,7 @@ class TrainOptions:
         policy: how the threshold is set where frames are too few for the target, see `compute_threshold`.
         trim: leave good frames out that stand out, and train the folds anew without them.
         keep_outliers: take those for good as the others are: the threshold lies above them.
-        fixture: parts move under the camera: the file of a good frame that each is warped onto, or `auto`.
+        fixture: parts move under the camera: the good frame that each is warped onto, on which `roi_mask` is drawn.
         qualification: artificial defects of each kind that the recipe is tried on; 0: none.
     """
 

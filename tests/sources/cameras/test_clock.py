@@ -17,13 +17,13 @@ MS = 1_000_000
         ([65_534, 65_535, 1, 2], [0, 0, 0, 0]),
         ([65_534, 2], [0, 2]),
         ([5_000_000_000, 5_000_000_002], [0, 1]),
-        ([100, 1, 2], [0, 0, 0]),  # counts anew
-        ([5_000_000_000, 1], [0, 0]),
-        ([3, 3, 4], [0, 0, 0]),
-        ([None, 3, None, 9], [0, 0, 0, 0]),
+        ([100, 1, 2], [0, None, 0]),  # counts anew
+        ([5_000_000_000, 1], [0, None]),
+        ([3, 3, 4], [0, None, 0]),
+        ([None, 3, None, 9], [None, 0, None, 0]),
     ],
 )
-def test_missing_images_are_counted_through_a_wrap(ids: list[int | None], missing: list[int]) -> None:
+def test_missing_images_are_counted_through_a_wrap(ids: list[int | None], missing: list[int | None]) -> None:
     counter = BlockCounter()
     assert [counter.count_missing(each) for each in ids] == missing
 
@@ -34,6 +34,15 @@ def test_image_is_as_old_as_it_came_later_than_the_quickest() -> None:
         clock.compute_age_ns(n * 40 * MS, 10_000 * MS + n * 40 * MS + late * MS) for n, late in enumerate((5, 3, 900))
     ]
     assert ages == [0, 0, 897 * MS]
+
+
+@pytest.mark.parametrize("leap_ms", [-61_000, 61_000, 10**9])
+def test_clock_that_was_set_makes_no_image_old_and_those_held_after_it_still_show_it(leap_ms: int) -> None:
+    clock = DeviceClock()
+    ages = [clock.compute_age_ns(taken * MS, (1000 + taken) * MS) for taken in (0, 40)]
+    ages += [clock.compute_age_ns((taken + leap_ms) * MS, (1000 + taken + late) * MS) for taken, late in
+             ((80, 0), (120, 3000), (160, 0))]  # fmt: skip
+    assert ages == [0, 0, 0, 3000 * MS, 0]
 
 
 def test_clocks_that_drift_apart_are_followed() -> None:
@@ -51,7 +60,9 @@ def test_clocks_that_drift_apart_are_followed() -> None:
         (100_000, 100_000),
         (100_001, None),  # would make the frame younger
         (99_000, 99_000),
-        (98_999, None),  # another time than this machine's
+        (97_000, 97_000),  # held in the driver while all that came before were
+        (70_000 + 37_000, 70_000),
+        (69_999, None),  # another time than this machine's
         (5, None),
     ],
 )

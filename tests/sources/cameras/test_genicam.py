@@ -151,6 +151,24 @@ def test_clock_that_leaps_when_ptp_locks_makes_no_frame_old() -> None:
     assert source.report().ptp is None
 
 
+@pytest.mark.parametrize("state", ["Slave", "Uncalibrated"])
+def test_image_held_in_the_driver_is_old_too_when_the_lock_of_its_clock_changes(
+    state: str,
+) -> None:
+    other = {"Slave": "Uncalibrated", "Uncalibrated": "Slave"}[state]
+    camera = FakeCamera({"PtpEnable": "false", "PtpStatus": other})
+    source = connected(camera, ptp=True)
+    ages = []
+    for held_ns in (0, 3 * 10**9):
+        camera.images.append(make_image(1, device_ns=time.time_ns() - held_ns))
+        frame = source.read(0.01)
+        assert frame is not None
+        ages.append(frame.received_utc_ns - frame.captured_utc_ns)
+        camera.features["PtpStatus"] = state
+        source._watch._due = 0.0
+    assert ages[1] >= 2.9 * 10**9 > 10**9 > ages[0]
+
+
 def test_settings_are_written_again_when_the_camera_comes_back() -> None:
     camera = FakeCamera({"Gamma": "1"})
     source = connected(camera, features={"Gamma": 2})

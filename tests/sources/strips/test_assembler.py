@@ -172,7 +172,7 @@ def test_lines_before_a_gap_are_an_error_and_the_next_run_begins_anew() -> None:
     (error,) = assembler.add(make_strip(9, 20, 5))
     (frame,) = assembler.add(make_strip(10, 25, 3))
     assert [get_web(each).y for each in first] == [(0, 8)]
-    assert get_error(error) == "strip 8 must come after s-7, got s-9; lines 8 to 10 of the web are not judged"
+    assert get_error(error) == "strip 8 must come after strip 7, got s-9; lines 8 to 10 of the web are not judged"
     assert error.error_reason is Reason.LINES_MISSING
     assert get_web(error) == Web(1, (8, 10), (8, 10))
     assert get_web(frame) == Web(2, (10, 18), (10, 18))
@@ -291,10 +291,52 @@ def test_another_part_is_another_web_that_begins_at_line_0() -> None:
     assert (last.part_id, get_web(last).y) == ("coil 1", (3, 11))
     (first,) = assembler.add(make_strip(2, 103, 5, part_id="coil 2"))
     assert (first.part_id, first.web) == ("coil 2", Web(2, (0, 8), (0, 8)))
-    (error,) = assembler.add(make_strip(4, 200, 3, part_id="coil 3"))
-    assert error.error_reason is Reason.LINES_MISSING
-    assert error.part_id == "coil 2"
-    assert assembler.add(make_strip(5, 203, 5, part_id="coil 3"))[0].web == Web(3, (0, 8), (0, 8))
+
+
+def test_strips_lost_between_two_parts_are_an_error_of_both() -> None:
+    assembler = make_assembler(8, 2)
+    assembler.add(make_strip(1, 0, 11, part_id="coil 1"))
+    errors = assembler.add(make_strip(4, 200, 3, part_id="coil 2"))
+    assert [(each.part_id, each.error_reason, get_web(each)) for each in errors] == [
+        ("coil 1", Reason.LINES_MISSING, Web(1, (8, 11), (8, 11))),
+        ("coil 2", Reason.LINES_MISSING, Web(2, (0, 0), (0, 0))),
+    ]
+    assert "its first lines may be lost" in get_error(errors[1])
+    assert assembler.add(make_strip(5, 203, 5, part_id="coil 2"))[0].web == Web(3, (0, 8), (0, 8))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_strips_lost_after_a_damaged_one_are_an_error_of_the_part_that_comes_next(lost: int) -> None:
+    assembler = make_assembler(8, 2)
+    assembler.add(make_strip(1, 0, 3, part_id="coil 1"))
+    assembler.add(build_frame("top", "s-2", None, PixelFormat.MONO8, error="half", part_id="coil 1"))
+    (error,) = assembler.add(make_strip(3 if lost else 5, 200, 3, part_id="coil 2"), lost)
+    assert (error.part_id, error.error_reason) == ("coil 2", Reason.LINES_MISSING)
+
+
+def test_damaged_first_strip_of_a_part_is_its_error_and_the_part_before_is_judged_to_its_end() -> None:
+    assembler = make_assembler(8, 2)
+    assembler.add(make_strip(1, 0, 11, part_id="coil 1"))
+    broken = build_frame("top", "s-2", None, PixelFormat.MONO8, error="half", part_id="coil 2")
+    last, error = assembler.add(broken)
+    assert (last.part_id, last.error, get_web(last).owned) == ("coil 1", None, (8, 11))
+    assert (error.part_id, get_web(error)) == ("coil 2", Web(2, (0, 0), (0, 0)))
+    assert get_error(error).startswith("half")
+
+
+def test_damaged_strip_that_may_follow_lost_ones_leaves_no_part_without_an_error() -> None:
+    assembler = make_assembler(8, 2)
+    assembler.add(make_strip(1, 0, 11, part_id="coil 1"))
+    unreadable = build_frame("top", "broken", None, PixelFormat.MONO8, error="half")
+    assert [error.part_id for error in assembler.add(unreadable) if error.pixels is None] == ["coil 1", None, None]
+
+
+def test_next_part_may_be_of_another_width() -> None:
+    assembler = make_assembler(4, 1)
+    assembler.add(make_strip(1, 0, 4, part_id="coil 1"))
+    wide = build_frame("top", "s-2", np.ones((4, 2), np.uint8), PixelFormat.MONO8, part_id="coil 2")
+    (frame,) = assembler.add(wide)
+    assert (frame.part_id, frame.error) == ("coil 2", None)
 
 
 def test_lines_are_counted_on_after_a_damaged_strip_of_the_part_and_from_0_after_one_between_two() -> None:

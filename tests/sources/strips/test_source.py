@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -185,6 +186,41 @@ def test_strips_on_their_way_at_the_end_are_in_its_frames() -> None:
     assert get_lines(list(source.drain(1.0))) == [(0, 8), (3, 11)]
 
 
+class AskingStrips(ScriptedStrips):
+    """Knows the sender of the strip it gave last only, as a socket does; `told`: strips whose senders were told."""
+
+    asker: str | None = None
+
+    def drain(self, within_s: float) -> Iterator[Frame]:
+        self.told: list[str] = []
+        for strip in self.unread:
+            self.asker = strip.frame_id
+            yield strip
+
+    def awaits_answer(self) -> bool:
+        return self.asker is not None
+
+    def answer(self, problem: str | None) -> None:
+        self.defer_answer()(problem)
+
+    def defer_answer(self) -> Callable[[str | None], None]:
+        asker, self.asker = self.asker, None
+        assert asker is not None
+        return lambda problem: self.told.append(asker)
+
+
+def test_every_strip_that_is_on_its_way_at_the_end_has_an_answer_of_its_own() -> None:
+    camera = AskingStrips()
+    camera.unread = [make_strip(number, 5) for number in (1, 2, 3, 4)]
+    source = LineScanSource(camera, {"top": LINES})
+    told = []
+    for frame in source.drain(1.0):
+        if source.awaits_answer():
+            source.defer_answer()(None)
+        told.append((get_lines([frame])[0], list(camera.told)))
+    assert told == [((0, 8), ["1", "2"]), ((6, 14), ["1", "2", "3"]), ((12, 20), ["1", "2", "3", "4"])]
+
+
 def test_all_else_is_the_source_s() -> None:
     camera = ScriptedStrips()
     source = LineScanSource(camera, {"top": LINES})
@@ -194,6 +230,22 @@ def test_all_else_is_the_source_s() -> None:
     assert camera.calls == ["connect", "interrupt", "close"]
     assert source.is_busy()
     assert (source.name, source.cameras, source.losses) == ("top", ("top", "side"), {"gap": 0})
+
+
+@pytest.mark.parametrize("block_ids", [(7, 7), (7, 3), (None, None), (0, 0)])
+def test_nothing_is_put_together_of_images_whose_numbers_do_not_tell_lost_ones(block_ids: tuple[int | None]) -> None:
+    camera = FakeCamera()
+    lines = LineScan(frame_lines=96, overlap_lines=0)  # two images
+    source = LineScanSource(GenicamSource("top", PylonSettings(type="pylon"), camera), {"top": lines})
+    source.connect()
+    camera.images.extend(dataclasses.replace(make_image(1), block_id=block_id) for block_id in block_ids)
+    errors = read_all(source, 2)
+    assert errors
+    for error in errors:
+        assert error.pixels is None
+        assert "frame_id: must end in a number, which tells lost strips" in str(error.error)
+        assert "-unnumbered" in str(error.error)
+    assert get_lines(errors)[-1][1] == 96
 
 
 def test_image_that_a_camera_s_driver_lost_or_found_damaged_is_a_gap() -> None:

@@ -7,20 +7,24 @@ import resource
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from inspector.codec import Pixels
 from inspector.config import Preprocessing, Threshold, dump_recipe, load_recipe
+from inspector.detection.detector import Detector
 from inspector.detection.preprocessing import preprocess
-from inspector.errors import BadFrameError, RecipeError, TrainingError, UnlikeGoodError
+from inspector.errors import BadFrameError, NotLocatedError, RecipeError, TrainingError, UnlikeGoodError
 from inspector.files import compute_sha256
 from inspector.recipe.opening import open_detector
 from inspector.training.data.datasets import read_image
 from inspector.training.data.record import TRAINING_FILE
 from inspector.training.evaluation.evaluate import evaluate
+from inspector.training.evaluation.report import select_escapes, select_false_rejects
 from inspector.training.expectations import adopt_expectation, measure_looks
 from inspector.types import Verdict
 
@@ -166,6 +170,36 @@ def test_evaluation_ends_when_no_frame_of_a_sort_can_be_judged(recipe_dir: Path,
         frame.write_bytes(b"no image")
     with pytest.raises(TrainingError, match=r"must contain test/good and .* that can be judged, got \['dent'\]"):
         evaluate(recipe_dir, dataset_dir, device="cpu")
+
+
+def test_frame_in_which_the_part_is_not_found_is_an_error_and_neither_an_escape_nor_ranked(
+    recipe_dir: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = evaluate(recipe_dir, dataset_dir, device="cpu").metrics
+    lost = np.full((64, 96, 3), 200, np.uint8)
+    (dataset_dir / "test/gone").mkdir()
+    for name in ("good/9.png", "dent/9.png", "gone/9.png"):
+        cv2.imwrite(str(dataset_dir / "test" / name), lost)
+    judge = Detector.judge
+
+    def judge_or_lose(self: Detector, pixels: Pixels, *args: Any, **options: Any) -> Any:
+        if (pixels == 200).all():
+            raise NotLocatedError("part not found")
+        return judge(self, pixels, *args, **options)
+
+    monkeypatch.setattr(Detector, "judge", judge_or_lose)
+    evaluation = evaluate(recipe_dir, dataset_dir, device="cpu")
+    metrics = evaluation.metrics
+    assert (metrics["n_good"], metrics["n_defective"], metrics["n_refused"], metrics["n_skipped"]) == (3, 4, 3, 0)
+    assert (metrics["escape_rate"], metrics["false_reject_rate"]) == (0.5, 0.0)
+    assert metrics["false_error_rate"] == pytest.approx(1 / 3)
+    assert (metrics["by_kind"]["gone"]["escape_rate"], metrics["by_kind"]["gone"]["image_auroc"]) == (0.0, None)
+    for name in ("image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"):
+        assert metrics[name] == alone[name]
+    listed = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))["frames"]
+    assert [(each["score"], each["verdict"]) for each in listed if "9.png" in each["path"]] == [(None, "ERROR")] * 3
+    assert all(sample.is_scored for sample in select_escapes(evaluation.samples))
+    assert len(select_false_rejects(evaluation.samples)) == 2
 
 
 def test_dataset_is_refused_when_it_lacks_good_frames(recipe_dir: Path, tmp_path: Path) -> None:
