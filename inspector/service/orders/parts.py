@@ -173,7 +173,7 @@ class Parts:
                 return overload
             part = self._open[key] = _Part(self._open_part(group, view.frame), group, refusal=overload)
             self._keys[part.number] = key
-        refusal = _find_refusal(self._open[key], view)
+        refusal = _note_flaw(self._open[key], view)
         if refusal is None or not is_trigger:
             self._keys[view.number] = key
             _see(self._open[key], view)
@@ -208,8 +208,8 @@ def _see(part: _Part, view: _View) -> None:
         part.views[view.frame.camera] = view
 
 
-def _find_refusal(part: _Part, view: _View) -> Refusal | None:
-    """What is wrong with a frame as a view of an open part, which is then wrong with the part too."""
+def _note_flaw(part: _Part, view: _View) -> Refusal | None:
+    """Why a frame is no view of an open part; what is wrong with it is wrong with the part too."""
     flaw = _find_flaw(part, view)
     part.refusal = part.refusal or flaw
     return part.refusal if part.refusal and part.refusal.reason is Reason.OVERLOAD else flaw
