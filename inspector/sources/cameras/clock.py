@@ -10,8 +10,6 @@ _TAI_NS = 37_000_000_000
 """How far PTP's own time is ahead of UTC since 2017; masters that were told so send UTC."""
 _FURTHEST_NS = 30_000_000_000
 """Images are held so long at most; less than TAI is ahead, so that the two are told apart."""
-_LEAP_NS = 60_000_000_000
-"""A camera's clock that is so far behind where it was has been set anew: no image was held so long."""
 _LAST_16_BIT = 65_535
 _MOST_MISSING = 10_000
 """A larger step back is a camera that counts anew, not a number that wrapped."""
@@ -21,8 +19,9 @@ class DeviceClock:
     """Maps a camera's time to this machine's, by the quickest of its last images.
 
     The distance of the clocks is taken too large by the time that the quickest image needed to come: a time of capture
-    is late by that, some milliseconds, and never later than the image came. One that was held on its way shows it. A
-    clock that was set back begins anew; one that was set forward makes its next image the quickest.
+    is late by that, some milliseconds, and never later than the image came. One that was held on its way shows it,
+    however long that was. A clock that was set forward makes its next image the quickest. One that was set back makes
+    images look old until the last of before has left the window: that cannot be told from images that were held.
     """
 
     def __init__(self) -> None:
@@ -31,8 +30,6 @@ class DeviceClock:
     def compute_age_ns(self, device_ns: int, now_ns: int) -> int:
         """How long ago it was taken; `now_ns` is when it came, on the monotonic clock."""
         distance = now_ns - device_ns
-        if self._distances and distance - min(self._distances) > _LEAP_NS:
-            self._distances.clear()
         self._distances.append(distance)
         return distance - min(self._distances)
 

@@ -36,8 +36,22 @@ def test_image_is_as_old_as_it_came_later_than_the_quickest() -> None:
     assert ages == [0, 0, 897 * MS]
 
 
-@pytest.mark.parametrize("leap_ms", [-61_000, 61_000, 10**9])
-def test_clock_that_was_set_makes_no_image_old_and_those_held_after_it_still_show_it(leap_ms: int) -> None:
+def test_image_is_as_old_as_it_was_held_however_long() -> None:
+    clock = DeviceClock()
+    ages = [clock.compute_age_ns(taken * MS, (1000 + taken + held) * MS) for taken, held in ((0, 0), (40, 3_600_000))]
+    assert ages == [0, 3_600_000 * MS]
+
+
+def test_clock_that_was_set_back_is_believed_again_once_the_last_image_of_before_left_the_window() -> None:
+    clock = DeviceClock()
+    clock.compute_age_ns(10**6 * MS, 1000 * MS)
+    ages = [clock.compute_age_ns(n * MS, (1000 + n) * MS) for n in range(201)]
+    assert ages[198] == 10**6 * MS  # old, so refused: it cannot be told from an image that was held
+    assert ages[200] == 0
+
+
+@pytest.mark.parametrize("leap_ms", [61_000, 10**9])
+def test_clock_that_was_set_forward_makes_no_image_old_and_those_held_after_it_still_show_it(leap_ms: int) -> None:
     clock = DeviceClock()
     ages = [clock.compute_age_ns(taken * MS, (1000 + taken) * MS) for taken in (0, 40)]
     ages += [clock.compute_age_ns((taken + leap_ms) * MS, (1000 + taken + late) * MS) for taken, late in
