@@ -54,6 +54,14 @@ class FakeGige:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((ADDRESS, GVCP_PORT))  # fails where another one would answer in its place
         self._process = subprocess.Popen([PROGRAM, "-i", ADDRESS, *self._options])
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()  # nobody else would, and the next one needs its port
+            raise
+
+    def _wait(self) -> None:
+        assert self._process is not None
         deadline = time.monotonic() + WAIT_S
         while True:
             driver = GigeDriver(GigeSettings(type="gige", device=ADDRESS))
@@ -245,18 +253,32 @@ WORD = """
 """
 
 
+END = "</RegisterDescription>"
+
+
+def read_description(device: Any) -> str:
+    """A camera's XML; the binding may read past the end of Aravis' text."""
+    try:
+        text, _ = device.get_genicam_xml()
+    except UnicodeDecodeError as error:
+        text = error.object.decode(errors="replace")
+    return str(text.partition(END)[0]) + END
+
+
 @pytest.fixture
 def able_camera(tmp_path: Path) -> Iterator[FakeGige]:
     """The fake with a counter and a clock that PTP may keep."""
     plain = FakeGige()
     driver = GigeDriver(GigeSettings(type="gige", device=ADDRESS))
-    driver.open()
-    description, _ = driver._camera.get_device().get_genicam_xml()
-    driver.close()
-    plain.kill()
+    try:
+        driver.open()
+        description = read_description(driver._camera.get_device())
+    finally:
+        driver.close()
+        plain.kill()
     words = "".join(WORD.format(name=name, address=hex(address)) for name, address in WORDS.items())
     path = tmp_path / "camera.xml"
-    path.write_text(description.replace("</RegisterDescription>", f"{MORE_FEATURES}{words}</RegisterDescription>"))
+    path.write_text(description.replace(END, f"{MORE_FEATURES}{words}{END}"))
     made = FakeGige("-g", str(path))
     yield made
     made.kill()
