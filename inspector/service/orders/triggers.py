@@ -157,9 +157,7 @@ class Triggers:
                 if not entered:
                     raise
                 names = ", ".join(trigger.camera for trigger, _ in entered)
-                raise ValueError(
-                    f"camera {camera}: {error}; no camera is fired, and {names} answers NO_FRAME"
-                ) from error
+                raise ValueError(f"camera {camera}: {error}; no camera is fired, {names}: NO_FRAME follows") from error
         return entered
 
     def _find_given(self, asked: Asked, given_utc_ns: int) -> tuple[Trigger, Attached] | None:

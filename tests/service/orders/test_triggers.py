@@ -37,6 +37,7 @@ class Desk:
         self.away: set[str] = set()  # cameras that are not connected
         self.is_durable = True
         self.never_durable = ""  # a camera
+        self.unseen = ""  # a camera whose view its part refuses
         self.triggers = Triggers(
             CAMERAS, ledger, station="press-3", offline=offline, open_ticket=self._open,
             attach=self._attach, fire=lambda camera, message: self.fired.append((camera, message)),
@@ -59,6 +60,8 @@ class Desk:
         return Attached(recorded, lambda: self.judged.append(ticket))
 
     def _record(self, ticket: Ticket) -> None:
+        if ticket.frame.camera == self.unseen:
+            raise ValueError("part body 'p1' is answered already")
         self.recorded.append((ticket.number, ticket.frame.frame_id))
 
     def fire(self, trigger_id: str = "t1", **fields: Any) -> dict[str, Any]:
@@ -243,6 +246,20 @@ def test_no_camera_of_a_group_is_fired_when_one_is_not_on_record(desk: Desk, mon
         desk.fire("t1", camera=["top", "side"])
     assert desk.fired == []
     assert len(desk.ledger.open_tickets()) == 2  # and each is answered
+
+
+@pytest.mark.usefixtures("group")
+def test_no_camera_of_a_group_is_fired_when_its_part_refuses_a_later_one_and_what_is_open_is_told(desk: Desk) -> None:
+    desk.unseen = "side"
+    with pytest.raises(ValueError, match="camera side: part body 'p1' is answered already; no camera is fired, top"):
+        desk.fire("t1", camera=["top", "side"])
+    assert desk.fired == []
+    (ticket,) = desk.ledger.open_tickets()  # which ends NO_FRAME
+    assert (ticket.frame.camera, ticket.awaits_frame) == ("top", True)
+    desk.unseen = "top"
+    with pytest.raises(ValueError, match=r"^part body 'p1' is answered already$"):
+        desk.fire("t2", camera=["top", "side"])
+    assert len(desk.ledger.open_tickets()) == 1
 
 
 def test_group_is_announced_as_one_is(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
