@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo venv pictures test test-fast test-networks test-parts test-flow test-daemons fast-networks fast-daemon fast-rest chaos lint audit clean
+.PHONY: demo venv pictures test test-fast test-networks test-parts test-flow test-daemons fast-networks fast-daemon fast-client fast-rest chaos lint audit clean
 
 demo: $(VENV)/.installed  ## The main job on frames it makes itself; results stay in demo-output/.
 	$(BIN)/inspector demo --keep demo-output
@@ -20,7 +20,8 @@ DAEMONS := $(filter-out tests/system/test_training.py,$(wildcard tests/system/te
 SLOW := tests/training tests/engine tests/model tests/benchmarks tests/system tests/recipe/test_conversion.py tests/cli/test_encoder.py \
 	tests/sources/cameras tests/sources/test_opencv.py tests/sources/test_rtsp.py tests/test_install.py tests/test_pictures.py
 FAST_NETWORKS := tests/cli tests/detection
-FAST_DAEMON := tests/service tests/client
+FAST_DAEMON := tests/service
+FAST_CLIENT := tests/client
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 # Daemons wait much of their time, and are timed: they go first, the others take what is left. Memory that is given back
 # and taken again at once is an eighth of what training takes.
@@ -33,7 +34,7 @@ test: $(VENV)/.installed-dev  ## All tests, the comparison with the peer include
 	$(SIDE_BY_SIDE) test-daemons test-parts test-flow test-networks
 
 test-fast: $(VENV)/.installed-dev  ## What needs neither a whole process nor minutes: for between two edits.
-	$(SIDE_BY_SIDE) fast-rest fast-daemon fast-networks
+	$(SIDE_BY_SIDE) fast-daemon fast-rest fast-networks fast-client
 
 test-daemons:
 	$(PYTEST) $(DAEMONS)
@@ -53,8 +54,11 @@ fast-networks:
 fast-daemon:
 	$(PYTEST) -m "not engine" $(FAST_DAEMON)
 
+fast-client:
+	$(PYTEST) -m "not engine" $(FAST_CLIENT)
+
 fast-rest:
-	$(PYTEST) -m "not engine" $(FAST_NETWORKS:%=--ignore %) $(FAST_DAEMON:%=--ignore %) $(SLOW:%=--ignore %)
+	$(PYTEST) -m "not engine" $(FAST_NETWORKS:%=--ignore %) $(FAST_DAEMON:%=--ignore %) $(FAST_CLIENT:%=--ignore %) $(SLOW:%=--ignore %)
 
 chaos: $(VENV)/.installed-dev  ## The long form: kills, overload, histories, spoilt pictures; what they counted is printed.
 	-$(BIN)/pip install --quiet --editable '.[fuzz]'
