@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+import zmq
 
 from inspector.errors import NotConnectedError
 from inspector.service.control import lock
+from inspector.service.orders.snapshots import Snapshots
 from inspector.sources import opencv
 from inspector.sources.cameras.gige import GigeSettings
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.settings import Device
+from inspector.types import Frame, PixelFormat
 
 Run = Callable[..., tuple[int, str]]
 
@@ -102,12 +106,43 @@ def test_snapshot_that_cannot_be_taken_is_refused(
     assert not (tmp_path / out).exists()
 
 
-def test_snapshot_is_refused_while_the_station_runs(
-    run: Run, station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("has_frame", [True, False])
+def test_snapshot_is_the_last_frame_of_the_station_that_runs(
+    run: Run, station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_frame: bool
 ) -> None:
     monkeypatch.setattr(lock, "find_daemon", lambda folder: 4711)
-    status, printed = run("snapshot", station, "top", tmp_path / "out.png")
-    assert (status, "the station runs as process 4711" in printed) == (1, True)
+    endpoint, out = f"ipc://{tmp_path / 'requests'}", tmp_path / "out.png"
+    station.write_text(f"{station.read_text()}sockets: {{requests: '{endpoint}'}}\n")
+    pixels, held = np.full((40, 60, 3), (200, 30, 60), np.uint8), Snapshots(["top"])
+    if has_frame:
+        held.note(Frame("top", "f1", pixels, PixelFormat.RGB8, 1_700_000_000_000_000_000, 0))
+    with zmq.Context() as context, context.socket(zmq.REP) as socket:
+        socket.bind(endpoint)
+        answering = threading.Thread(target=_answer, args=(socket, held))
+        answering.start()
+        status, printed = run("snapshot", station, "top", out)
+        answering.join()
+    assert out.exists() == has_frame
+    if has_frame:
+        assert (status, printed) == (
+            0,
+            f"{out}: the running station's last frame f1, received 2023-11-14T22:13:20+00:00, through a JPEG",
+        )
+        np.testing.assert_allclose(cv2.imread(str(out))[..., ::-1], pixels, atol=4)
+    else:
+        assert (status, "refused: camera top: no frame with pixels has come yet" in printed) == (1, True)
+
+
+def _answer(socket: zmq.Socket[bytes], held: Snapshots) -> None:
+    """Answer one request as a station does."""
+    if not socket.poll(10_000):
+        return
+    request = socket.recv_json()
+    assert request["request"] == "snapshot"
+    try:
+        socket.send_json({"ok": True, **held.answer(request, "anna")})
+    except ValueError as error:
+        socket.send_json({"ok": False, "error": str(error)})
 
 
 def test_snapshot_tells_when_no_frame_comes_or_it_is_no_picture(run: Run, station: Path, tmp_path: Path) -> None:
