@@ -26,7 +26,6 @@ from inspector.security.farewell import FAREWELL_S
 from inspector.security.gate import load_access
 from inspector.service.control.audit import Audit
 from inspector.service.control.authenticator import Authenticator
-from inspector.service.control.lock import StationLock
 from inspector.service.control.refuser import Refuser
 from inspector.service.control.requests import RequestsThread
 from inspector.service.control.switcher import Switcher
@@ -106,11 +105,10 @@ class Assembly:
             metrics: to count in.
 
         Raises:
-            ConfigError: a socket, key or journal that cannot be used, or another process runs the station.
+            ConfigError: a socket, key or journal that cannot be used.
         """
         self._health = health
         folder = station.folder
-        self._lock = StationLock(folder)  # before any socket: libzmq takes an ipc endpoint from whoever has it
         self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
         self.judges = Judges()
         access = load_access(

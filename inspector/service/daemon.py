@@ -33,6 +33,7 @@ from inspector.service.collectors import (
 from inspector.service.control.audit import STATION_FILE
 from inspector.service.control.end_guard import EndGuard
 from inspector.service.control.loader import Loader
+from inspector.service.control.lock import StationLock
 from inspector.service.control.notifier import Notifier, StatusLine
 from inspector.service.control.starts import Starts
 from inspector.service.http.access import load_http_access
@@ -76,10 +77,9 @@ class Daemon:
         """Serve until a signal, a drain request or a fault; the exit status: 0, or 1 after a fault.
 
         Raises:
-            ConfigError: a recipe, socket, port or journal that cannot be used; no frame was judged.
+            ConfigError: what it needs cannot be used, or another process runs the station; no frame was judged.
         """
-        # What OpenCV has against a frame stands in the frame's verdict, and is logged once a period.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a verdict says it, and our log
         faulthandler.enable()  # the watchdog's SIGABRT, or a crash, leaves the stack of every thread behind
         self._startup()
         try:
@@ -130,6 +130,7 @@ class Daemon:
 
     def _startup(self) -> None:
         station = self._station
+        StationLock(station.folder)  # before any socket: libzmq takes an ipc endpoint from whoever has it
         raise_descriptor_limit()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self.ask_to_stop)

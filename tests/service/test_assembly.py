@@ -27,10 +27,6 @@ from inspector.types import Frame, PixelFormat, Reason, Verdict
 WAIT_S = 10.0
 
 
-def refuse(folder: Path) -> Any:
-    raise ConfigError(f"station: must be run by one daemon, but another runs it from {folder}", field=("station",))
-
-
 @contextmanager
 def context() -> Iterator[zmq.Context]:
     made = zmq.Context()
@@ -69,19 +65,6 @@ def build(folder: Path, health: Health, metrics: Metrics) -> Callable[..., Assem
         )
 
     return run
-
-
-def test_endpoints_of_the_daemon_that_runs_a_station_stay_its_own_when_another_is_started(
-    folder: Path, build: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The kernel lets a process take its own lock twice, so another's is a stand-in.
-    monkeypatch.setattr("inspector.service.assembly.StationLock", refuse)
-    with context() as running, running.socket(zmq.PUB) as results:
-        results.bind(f"ipc://{folder}/results")
-        before = (folder / "results").stat().st_ino
-        with context() as second, pytest.raises(ConfigError, match="must be run by one daemon"):
-            build(second)
-        assert (folder / "results").stat().st_ino == before
 
 
 @pytest.mark.parametrize("name", SOCKETS)

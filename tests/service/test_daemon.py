@@ -1,13 +1,16 @@
-"""What the daemon puts on record of its end."""
+"""A daemon starts only where no other runs the station, and puts on record how it ended."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+import zmq
 
-from inspector.config import Station
+from inspector.config import SOCKETS, Station
+from inspector.errors import ConfigError
 from inspector.journal.events import Kind
 from inspector.service.daemon import Daemon
 from inspector.service.telemetry.health import Health
@@ -46,3 +49,26 @@ def test_exception_that_nobody_foresaw_is_on_record_as_a_fault(tmp_path: Path, h
         end_by_itself(daemon)
     reason = {"reason": "ZeroDivisionError('nobody foresaw it')"}
     assert daemon._parts.audit.notes == [(Kind.STOP, "fault", "station", reason)]
+
+
+def refuse(folder: Path) -> NoReturn:
+    raise ConfigError(f"station: must be run by one daemon, but another runs it from {folder}", field=("station",))
+
+
+def test_sockets_and_port_of_the_daemon_that_runs_a_station_stay_its_own_when_another_is_started(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("a")
+    # The kernel lets a process take its own lock twice, so another's is a stand-in.
+    monkeypatch.setattr("inspector.service.daemon.StationLock", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as http, zmq.Context() as context, context.socket(zmq.PUB) as results:
+        results.bind(f"ipc://{folder}/results")
+        before = (folder / "results").stat().st_ino
+        sockets = {name: f"ipc://{folder}/{name}" for name in SOCKETS}
+        fields = {"schema": 1, "station": "press", "state_dir": folder, "device": "cpu", "sockets": sockets}
+        station = Station.model_validate(
+            fields | {"http": {"host": "127.0.0.1", "port": http.getsockname()[1]}, "cameras": {"top": {}}}
+        )
+        with pytest.raises(ConfigError, match="must be run by one daemon"):
+            Daemon(station, folder / "station.yaml").run()
+        assert (folder / "results").stat().st_ino == before
