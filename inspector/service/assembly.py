@@ -36,7 +36,7 @@ from inspector.service.flow.ingest import DRAIN_S, IngestThread
 from inspector.service.flow.judges import Judges, load_judge_aside
 from inspector.service.flow.ledger import Ledger, Ticket, error_outcome
 from inspector.service.flow.overlayer import Overlayer
-from inspector.service.flow.past import JournalMemory, open_journal, remember_parts
+from inspector.service.flow.past import JournalMemory, open_journal, remember_parts, remember_triggers
 from inspector.service.flow.publisher import Publisher
 from inspector.service.flow.recorder import Recorder
 from inspector.service.flow.service_times import ServiceTimes
@@ -76,7 +76,6 @@ class Assembly:
         switcher: reloads and switches of recipes.
         disk: latest figures of the disk under `state_dir`.
         gpu: latest figures of the device.
-        left_open: frames that an earlier run accepted and did not answer.
         judged_before: the recipe that judged last, by camera, in an earlier run.
     """
 
@@ -127,10 +126,7 @@ class Assembly:
         receiver = build_receiver(
             station.cameras, station.sockets, context, self.judges.find_frame_hw, access, decoding
         )
-        self.left_open = past.left_open
-        self.ledger = ledger = Ledger(
-            station.deadlines_ms, first_number=1 + max((record.number for record in self.left_open), default=0)
-        )
+        self.ledger = ledger = Ledger(station.deadlines_ms, past.left_open)
         self._recorder = Recorder(journal, station.journal, health=health, metrics=metrics)
         self.judged_before = past.judged
         self.audit = Audit(identity.boot_id, self._recorder.note)
@@ -196,6 +192,7 @@ class Assembly:
             fire=self._fire,
             is_connected=lambda camera: any(thread.serves(camera) for thread in self._ingest),
         )
+        remember_triggers(triggers, station.cameras, folder / "journal.sqlite", past.left_open)
         self._worker = DeviceWorker(
             self.buffer,
             ledger,
@@ -272,7 +269,7 @@ class Assembly:
 
     def _build_parts(self, station: Station) -> Parts:
         parts = Parts([Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part)
-        remember_parts(parts, station.parts, station.folder / "journal.sqlite", self.left_open)
+        remember_parts(parts, station.parts, station.folder / "journal.sqlite", list(self.ledger.left_open.values()))
         return parts
 
     def _open_trigger(self, frame: Frame, timeout_ms: int) -> tuple[int, threading.Event]:
@@ -317,11 +314,10 @@ class Assembly:
 
     def answer_left_open(self) -> None:
         """Close what an earlier run accepted and did not answer."""
-        for record in self.left_open:
+        for record in list(self.ledger.left_open.values()):
             ticket = self.ledger.adopt(record)
             message = "the station was restarted before this frame was judged"
             self._publisher.submit(error_outcome(ticket, Reason.RESTART, message))
-        self.left_open = []
 
     # ------------------------------------------------------------ while it runs
 

@@ -196,7 +196,7 @@ class Daemon:
         loader, parts = self._loader, self._parts
         loader.start()
         settled = time.monotonic() + _SETTLE_S
-        while (loader.is_alive() or parts.left_open) and not self._is_stopping and self._watch():
+        while (loader.is_alive() or parts.ledger.left_open) and not self._is_stopping and self._watch():
             time.sleep(0.05)
             if time.monotonic() >= settled:
                 parts.answer_left_open()

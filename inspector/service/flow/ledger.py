@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from inspector.detection.run import Judgement
@@ -141,13 +141,15 @@ class Ledger:
         deadlines_ms: of each camera and part, for what is accepted from now on.
         open_bytes: pixel memory of all open frames, wherever they are.
         open_bytes_of: the same of each camera.
+        left_open: by number, what an earlier run accepted and did not answer, until it is adopted.
     """
 
-    def __init__(self, deadlines_ms: Mapping[str, int], first_number: int = 1) -> None:
-        """`first_number` is above the numbers of frames that an earlier run left open."""
+    def __init__(self, deadlines_ms: Mapping[str, int], left_open: Iterable[OpenFrame] = ()) -> None:
+        """Nothing is open; `left_open` is what an earlier run owes a verdict, see `adopt`."""
         self.deadlines_ms = dict(deadlines_ms)
+        self.left_open = {record.number: record for record in left_open}
         self._lock = threading.RLock()  # a frame that is recorded may open its part
-        self._next = first_number
+        self._next = 1 + max(self.left_open, default=0)
         self._open: dict[int, Ticket] = {}
         self._claimed: set[int] = set()  # of those open, whose verdict is made
         self.open_bytes = 0
@@ -251,7 +253,7 @@ class Ledger:
 
     def is_open_number(self, number: int) -> bool:
         """Whether a verdict is owed for this number."""
-        return number in self._open
+        return number in self._open or number in self.left_open
 
     def awaits_frame(self, number: int) -> bool:
         """Whether it is an open trigger's whose frame has not come."""
@@ -285,6 +287,7 @@ class Ledger:
         ticket = Ticket(record.number, frame, record.deadline_ms, now + record.deadline_ms * 1_000_000)
         with self._lock:
             self._enter(ticket)
+            self.left_open.pop(record.number, None)
         return ticket
 
     def _enter(self, ticket: Ticket) -> None:
@@ -368,4 +371,6 @@ def enter(
                 triggers.note(frame, ticket.number)
                 return ticket, refusal
         triggers.note(frame, ticket.number)
+        if match.surplus_of is not None:
+            parts.note_surplus(match.surplus_of, frame)
     return ticket, Refusal(Reason.TRIGGER_MISMATCH, match.refusal) if match.refusal else refusals[0]

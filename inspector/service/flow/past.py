@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from inspector.config import Camera
 from inspector.errors import ConfigError, JournalError
 from inspector.journal.events import Event
 from inspector.journal.mark import MARGIN
-from inspector.journal.reader import read_last_frame_ids
+from inspector.journal.reader import read_last_frame_ids, read_last_trigger_ids
 from inspector.journal.writer import Journal, OpenFrame
+from inspector.service.orders.known import MAX_KNOWN
 from inspector.service.orders.parts import MAX_REMEMBERED, REMEMBERED_S, Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
@@ -39,6 +41,13 @@ class Past:
     seqs: dict[str, int]
     results: dict[str, dict[str, Any]]
     taken: dict[str, dict[str, FileVersion]]
+
+
+class Remembers(Protocol):
+    """Knows ids of triggers: see `Triggers.remember`."""
+
+    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
+        """Ids of an earlier run, each with the number of its ticket, or 0 where it was answered."""
 
 
 class JournalMemory:
@@ -98,6 +107,24 @@ def remember_parts(parts: Parts, names: Iterable[str], path: Path, left_open: Se
         except JournalError as error:
             raise ConfigError(f"state_dir: {error}", field=("state_dir",)) from error
         parts.remember(name, [*answered, *(record.frame_id for record in left_open if record.camera == camera)])
+
+
+def remember_triggers(
+    triggers: Remembers, cameras: Mapping[str, Camera], path: Path, left_open: Sequence[OpenFrame]
+) -> None:
+    """Tell which ids of triggers an earlier run answered, as long ago as that matters, and which it left open.
+
+    Raises:
+        ConfigError: the journal cannot be read.
+    """
+    since_utc_ns = time.time_ns() - int(REMEMBERED_S * 1e9)
+    for name in [name for name, camera in cameras.items() if camera.triggers is not None]:
+        try:
+            answered = read_last_trigger_ids(path, name, since_utc_ns, MAX_KNOWN)
+        except JournalError as error:
+            raise ConfigError(f"state_dir: {error}", field=("state_dir",)) from error
+        waiting = [(each.trigger_id, each.number) for each in left_open if each.camera == name and each.trigger_id]
+        triggers.remember(name, [*((trigger_id, 0) for trigger_id in answered), *waiting])
 
 
 def _count(event: Event) -> int:

@@ -17,6 +17,7 @@ class Trigger:
         last_utc_ns: when its frame may have been captured at the latest, where only order and time tell whose it is.
         number: of its ticket.
         is_reused: its id is one that a trigger had before: a frame of that one may still come.
+        takes_frame: a frame may be its own; else who told it was refused after all, and its verdict is an ERROR.
     """
 
     camera: str
@@ -27,6 +28,7 @@ class Trigger:
     last_utc_ns: int
     number: int
     is_reused: bool
+    takes_frame: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +40,24 @@ class Match:
         number: of the trigger's ticket; None: it is no trigger's.
         refusal: why it is not judged; None: it is.
         waits_ms: how long it waits for its announcement; None: it does not.
+        surplus_of: the number of the trigger that it may be of, and that had its frame; None: of none.
     """
 
     frame: Frame
     number: int | None = None
     refusal: str | None = None
     waits_ms: int | None = None
+    surplus_of: int | None = None
 
 
 def match_frame(frame: Frame, trigger: Trigger) -> Match:
     """A frame and the open trigger that it may be of: by its id, or, where it has none, by order and time."""
     is_by_order = frame.trigger_id is None
-    if is_by_order and not frame.captured_utc_ns:
-        return Match(frame, refusal="whose trigger it is cannot be told: no trigger_id, and no captured_utc_ns")
-    if (is_by_order or trigger.is_reused) and frame.captured_utc_ns and frame.captured_utc_ns < trigger.told_utc_ns:
+    if (is_by_order or trigger.is_reused) and not frame.captured_utc_ns:
+        what = "no trigger_id" if is_by_order else f"trigger_id {trigger.trigger_id!r:.80} was used before"
+        why = f"whose trigger it is cannot be told: {what}, and no captured_utc_ns"
+        return Match(replace(frame, trigger_id=None), refusal=why)
+    if (is_by_order or trigger.is_reused) and frame.captured_utc_ns < trigger.told_utc_ns:
         why = f"captured before trigger {trigger.trigger_id!r:.80} was told"
         return Match(replace(frame, trigger_id=None), refusal=why)
     if is_by_order and frame.captured_utc_ns > trigger.last_utc_ns:
@@ -61,3 +67,23 @@ def match_frame(frame: Frame, trigger: Trigger) -> Match:
         why = f"part_id: must be the trigger's, {trigger.part_id!r:.80}, got {frame.part_id!r:.80}"
         return Match(ours, trigger.number, why)
     return Match(ours, trigger.number)
+
+
+def refuse_frame(frame: Frame, trigger: Trigger | None) -> Match:
+    """A frame of a trigger that waits for none: answered without the id, whose one verdict is another.
+
+    `trigger` is the one it names, or, where it names none, the camera's last; None: there was none.
+    """
+    surplus_of = trigger.number if trigger is not None and _may_be_of(frame, trigger) else None
+    if frame.trigger_id is None:
+        return Match(frame, refusal="no trigger is announced that waits for a frame", surplus_of=surplus_of)
+    why = f"trigger {frame.trigger_id!r:.80} is not open: never told, answered already, or it has its frame"
+    return Match(replace(frame, trigger_id=None), refusal=why, surplus_of=surplus_of)
+
+
+def _may_be_of(frame: Frame, trigger: Trigger) -> bool:
+    """Whether the time of capture does not speak against it."""
+    if not frame.captured_utc_ns:
+        return True
+    is_late = frame.trigger_id is None and frame.captured_utc_ns > trigger.last_utc_ns
+    return trigger.told_utc_ns <= frame.captured_utc_ns and not is_late

@@ -62,6 +62,10 @@ class Decided:
     warns: bool
 
 
+_Key = tuple[str, str]
+"""Name of the group, and the part's id."""
+
+
 @dataclass(slots=True)
 class _View:
     number: int
@@ -72,14 +76,12 @@ class _View:
 
 @dataclass(slots=True)
 class _Part:
+    key: _Key
     number: int
     group: Group
     views: dict[str, _View] = field(default_factory=dict)
+    numbers: list[int] = field(default_factory=list)
     refusal: Refusal | None = None
-
-
-_Key = tuple[str, str]
-"""Name of the group, and the part's id."""
 
 
 class Parts:
@@ -103,7 +105,7 @@ class Parts:
         self._clock = clock
         self._lock = threading.Lock()  # guards all below
         self._open: dict[_Key, _Part] = {}
-        self._keys: dict[int, _Key] = {}  # by the number of a frame or part that is open
+        self._by_number: dict[int, _Part] = {}  # its own, or of a frame that came, or is awaited, for it
         self._answered: dict[str, dict[str, float]] = {}  # by group: id → when; the oldest first
 
     def remember(self, group: str, ids: Iterable[str]) -> None:
@@ -135,32 +137,38 @@ class Parts:
         with self._lock:
             return self._admit(_View(number, replace(frame, pixels=None), awaits_frame), is_trigger=True)
 
+    def note_surplus(self, number: int, frame: Frame) -> None:
+        """A frame is answered by itself, of a trigger that had its frame: the part of that one has a view too many."""
+        with self._lock:
+            part = self._by_number.get(number)
+            view = None if part is None else part.views.get(frame.camera)
+            if part is not None and view is not None and view.number == number and not view.awaits_frame:
+                part.refusal = part.refusal or _describe_double(view.frame, frame)
+
     def note(self, number: int, result: Result) -> Decided | None:
         """A frame's result left; what its part is with it, where that decides it."""
         with self._lock:
-            key = self._keys.pop(number, None)
-            part = None if key is None else self._open.get(key)
-            if key is None or part is None:
+            part = self._by_number.get(number)
+            if part is None:
                 return None
             view = part.views.get(result.camera)
             if view is not None and view.number == number:
                 view.result = result
-            if part.refusal is None and not _is_complete(part):
-                return None
-            return self._close(key, part)
+            return self._close(part) if part.refusal or _is_complete(part) else None
 
     def expire(self, number: int) -> Decided | None:
         """A part's window is over; None where it is decided, of an earlier run, or this is the number of no part."""
         with self._lock:
-            key = self._keys.get(number)
-            part = None if key is None else self._open.get(key)
-            return None if key is None or part is None or part.number != number else self._close(key, part)
+            part = self._by_number.get(number)
+            return None if part is None or part.number != number else self._close(part)
 
     def _admit(self, view: _View, *, is_trigger: bool = False) -> Refusal | None:
         group = self._group_of.get(view.frame.camera)
         if group is None:
             return None
         id_: str | None = getattr(view.frame, group.by)
+        if id_ is None and is_trigger and view.awaits_frame:
+            return None  # its frame may say; see `admit`
         if id_ is None:
             why = f"{group.by}: required of camera {view.frame.camera}, a view of part {group.name}"
             return Refusal(Reason.NO_PART_ID, why)
@@ -171,23 +179,28 @@ class Parts:
             overload = self._find_overload(group)
             if overload is not None and is_trigger:  # nothing would be answered that could end the part
                 return overload
-            part = self._open[key] = _Part(self._open_part(group, view.frame), group, refusal=overload)
-            self._keys[part.number] = key
-        refusal = _note_flaw(self._open[key], view)
+            part = self._open[key] = _Part(key, self._open_part(group, view.frame), group, refusal=overload)
+            self._know(part, part.number)
+        part = self._open[key]
+        refusal = _note_flaw(part, view)
         if refusal is None or not is_trigger:
-            self._keys[view.number] = key
-            _see(self._open[key], view)
+            self._know(part, view.number)
+            _see(part, view)
         return refusal
+
+    def _know(self, part: _Part, number: int) -> None:
+        self._by_number[number] = part
+        part.numbers.append(number)
 
     def _find_overload(self, group: Group) -> Refusal | None:
         is_full = sum(each.group is group for each in self._open.values()) >= MAX_OPEN
         return Refusal(Reason.OVERLOAD, f"at most {MAX_OPEN} parts {group.name} may be open") if is_full else None
 
-    def _close(self, key: _Key, part: _Part) -> Decided:
-        del self._open[key]
-        for number in (part.number, *(view.number for view in part.views.values())):
-            self._keys.pop(number, None)
-        self._remember(key)
+    def _close(self, part: _Part) -> Decided:
+        del self._open[part.key]
+        for number in part.numbers:
+            self._by_number.pop(number, None)
+        self._remember(part.key)
         return _decide(part)
 
     def _remember(self, key: _Key) -> None:
@@ -218,13 +231,17 @@ def _note_flaw(part: _Part, view: _View) -> Refusal | None:
 def _find_flaw(part: _Part, new: _View) -> Refusal | None:
     frame, view = new.frame, part.views.get(new.frame.camera)
     if view is not None and view.number != new.number:
-        return Refusal(Reason.VIEW_DOUBLED, f"camera {frame.camera} gave two views: {view.frame.frame_id!r:.80} and "
-                                     f"{frame.frame_id!r:.80}")  # fmt: skip
+        return _describe_double(view.frame, frame)
     for camera, other in part.views.items():
         if camera != frame.camera and None not in (ids := (frame.part_id, other.frame.part_id)) and ids[0] != ids[1]:
             why = f"{other.frame.part_id!r:.80} from camera {camera}, {frame.part_id!r:.80} from {frame.camera}"
             return Refusal(Reason.VIEW_MISMATCH, f"part_id: must be the same in all views, got {why}")
     return None
+
+
+def _describe_double(first: Frame, second: Frame) -> Refusal:
+    names = f"{first.frame_id!r:.80} and {second.frame_id!r:.80}"
+    return Refusal(Reason.VIEW_DOUBLED, f"camera {first.camera} gave two views: {names}")
 
 
 def _is_complete(part: _Part) -> bool:

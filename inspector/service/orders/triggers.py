@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from inspector.config import Camera, Station
 from inspector.service.orders.arrivals import Arrivals, Attached
 from inspector.service.orders.asked import MAX_TIMEOUT_MS, Asked, read_asked
-from inspector.service.orders.matching import Match, Trigger, match_frame
+from inspector.service.orders.known import KnownTriggers
+from inspector.service.orders.matching import Match, Trigger, match_frame, refuse_frame
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import build_frame
 from inspector.types import SCHEMA, Frame, PixelFormat
 
 _MAX_OPEN = 1000
 """Of a camera; more are refused."""
-_MAX_KNOWN = 10_000
-"""Ids that are remembered, those of answered triggers included."""
 _RECORD_S = 1.0
 """How long who asks waits for the disk at most."""
 
@@ -33,7 +32,7 @@ class Tickets(Protocol):
     """What is open, by number: see `Ledger`."""
 
     def is_open_number(self, number: int) -> bool:
-        """Whether a verdict is owed."""
+        """Whether a verdict is owed, by this run or the one before."""
 
     def awaits_frame(self, number: int) -> bool:
         """Whether it is a trigger, open, whose frame has not come."""
@@ -90,13 +89,18 @@ class Triggers:
         self._is_connected = is_connected
         self.lock = threading.Lock()  # guards all below
         self._arrivals = Arrivals()
-        self._known: dict[tuple[str, str], Trigger] = {}  # the oldest first
+        self._known = KnownTriggers(tickets.is_open_number)
         self._last: dict[str, Trigger] = {}  # that was told before its frame came
         self._is_closed = False
 
     def reconfigure(self, station: Station) -> None:
         """Put a changed station file into force."""
         self._cameras = station.cameras
+
+    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
+        """Ids of an earlier run, see `KnownTriggers`: no frame of then is taken for a later trigger's."""
+        with self.lock:
+            self._known.remember(camera, numbers)
 
     # ------------------------------------------------------------ requests
 
@@ -143,10 +147,17 @@ class Triggers:
                 opened, recorded = [each[0] for each in entered], [each[1] for each in entered]
         deadline = time.monotonic() + _RECORD_S
         if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in recorded):
+            self._give_up(opened)
             raise ValueError("not on record: the journal could not be written in time; the trigger is answered ERROR")
         if attached is not None:
             attached[1].judge()
         return opened
+
+    def _give_up(self, opened: list[Trigger]) -> None:
+        """Let no frame be theirs: who told them was refused, and the next signal's must not be taken for it."""
+        with self.lock:
+            for trigger in opened:
+                self._remember(replace(trigger, takes_frame=False))
 
     def _open_each(self, asked: Asked) -> list[tuple[Trigger, threading.Event]]:
         entered: list[tuple[Trigger, threading.Event]] = []
@@ -196,7 +207,7 @@ class Triggers:
         number, recorded = self._open_ticket(placeholder, left_ms)
         trigger = Trigger(
             camera, asked.trigger_id, asked.part_id, left_ms, told_utc_ns, told_utc_ns + timeout_ms * 1_000_000, number,
-            is_reused=(camera, asked.trigger_id) in self._known,
+            is_reused=self._known.find(camera, asked.trigger_id) is not None,
         )  # fmt: skip
         self._remember(trigger)
         return trigger, recorded
@@ -205,13 +216,9 @@ class Triggers:
         return asked.timeout_ms or min(self._cameras[camera].deadline_ms, MAX_TIMEOUT_MS)
 
     def _remember(self, trigger: Trigger, *, waits: bool = True) -> None:
-        key = trigger.camera, trigger.trigger_id
-        self._known.pop(key, None)  # the oldest stay first
-        self._known[key] = trigger
+        self._known.note(trigger)
         if waits:  # one that has its frame must not hide another that waits
             self._last[trigger.camera] = trigger
-        while len(self._known) > _MAX_KNOWN:
-            del self._known[next(iter(self._known))]  # no open one: there are far fewer
 
     def _build_message(self, trigger: Trigger) -> dict[str, Any]:
         return {
@@ -238,8 +245,7 @@ class Triggers:
     def _refuse_open(self, camera: str, trigger_id: str) -> None:
         if self._is_closed:
             raise ValueError("SHUTDOWN: the station stops")
-        known = self._known.get((camera, trigger_id))
-        if known is not None and self._tickets.is_open_number(known.number):
+        if self._known.is_open(camera, trigger_id):
             raise ValueError(f"trigger_id: {trigger_id!r:.80} of camera {camera} is open already")
         if self._tickets.count_triggers(camera) >= _MAX_OPEN:
             raise ValueError(f"camera {camera}: at most {_MAX_OPEN} triggers may be open")
@@ -261,13 +267,15 @@ class Triggers:
         if camera is None or camera.triggers is None:
             return Match(frame)
         if frame.trigger_id is not None:
-            trigger = self._known.get((frame.camera, frame.trigger_id))
+            trigger = self._known.find(frame.camera, frame.trigger_id)
         elif camera.triggers == "hardware":
             trigger = self._last.get(frame.camera)
         else:
             return Match(frame)
-        waits = trigger is not None and self._tickets.can_fill(trigger.number, frame)
-        match = match_frame(frame, trigger) if trigger is not None and waits else _refuse(frame)
+        if trigger is not None and trigger.takes_frame and self._tickets.can_fill(trigger.number, frame):
+            match = match_frame(frame, trigger)
+        else:
+            match = refuse_frame(frame, trigger)
         if not may_wait or match.number is not None or frame.trigger_id is not None or not frame.captured_utc_ns:
             return match
         return replace(match, waits_ms=camera.announce_within_ms)
@@ -277,14 +285,6 @@ class Triggers:
         camera = self._cameras.get(frame.camera)
         if camera is not None and camera.triggers == "hardware":
             self._arrivals.note(frame, number)
-
-
-def _refuse(frame: Frame) -> Match:
-    """A frame of a trigger that is not open: answered without the id, whose one verdict is another."""
-    if frame.trigger_id is None:
-        return Match(frame, refusal="no trigger is announced that waits for a frame")
-    why = f"trigger {frame.trigger_id!r:.80} is not open: never told, answered already, or it has its frame"
-    return Match(replace(frame, trigger_id=None), refusal=why)
 
 
 def _describe(request: Mapping[str, Any], opened: list[Trigger]) -> dict[str, Any]:

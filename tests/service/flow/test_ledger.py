@@ -128,15 +128,17 @@ def test_outcome_is_an_error_and_says_why_when_a_frame_cannot_be_judged(accept: 
 
 
 def test_numbers_go_on_above_those_left_open_when_told_of_them(make_frame: Callable[..., Frame]) -> None:
-    ledger = Ledger({"top": 1000}, first_number=8)
+    ledger = Ledger({"top": 1000}, [LEFT_OPEN])
     assert [ledger.accept(make_frame(name)).number for name in "ab"] == [8, 9]
     assert Ledger({"top": 1000}).accept(make_frame("a")).number == 1
 
 
 def test_frame_left_open_is_owed_its_verdict_within_its_deadline_when_adopted() -> None:
-    ledger = Ledger({"top": 1000}, first_number=8)
+    ledger = Ledger({"top": 1000}, [LEFT_OPEN])
+    assert ledger.is_open_number(LEFT_OPEN.number)
     before = time.monotonic_ns()
     ticket = ledger.adopt(LEFT_OPEN)
+    assert (ledger.left_open, ledger.is_open_number(LEFT_OPEN.number)) == ({}, True)
     assert before <= ticket.deadline_monotonic_ns - 2_000_000_000 <= time.monotonic_ns()  # its own, not the camera's
     assert ticket.frame.pixels is None
     assert ticket.frame.nbytes == 0
@@ -282,6 +284,10 @@ def test_view_whose_trigger_is_told_later_is_its_parts_once_it_is_told(
     assert intake.enter(make_frame("f2", "back", part_id="p1", trigger_id="t1"))[1] == Refusal(
         Reason.TRIGGER_MISMATCH, "trigger 't1' is not open: never told, answered already, or it has its frame"
     )
+    (part,) = [ticket for ticket in intake._ledger.open_tickets() if ticket.is_of_part]
+    decided = intake.parts.expire(part.number)
+    assert decided is not None
+    assert (decided.reason, decided.message) == (Reason.VIEW_DOUBLED, "camera back gave two views: 'f1' and 'f2'")
 
 
 def test_view_that_waits_for_its_trigger_is_its_parts_at_once_where_it_says_which_it_is(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from inspector.config import Camera
 from inspector.errors import ConfigError
 from inspector.journal.mark import MARGIN
 from inspector.journal.writer import Journal, OpenFrame
-from inspector.service.flow.past import JournalMemory, open_journal, remember_parts
+from inspector.service.flow.past import JournalMemory, open_journal, remember_parts, remember_triggers
 from inspector.service.orders.parts import REMEMBERED_S, Group, Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
@@ -108,4 +110,40 @@ def test_journal_that_cannot_be_read_for_parts_is_a_fault_of_the_station_file(tm
     parts = Parts([], lambda group, view: 0)
     with pytest.raises(ConfigError) as caught:
         remember_parts(parts, ["body"], tmp_path / "none.sqlite", [])
+    assert caught.value.field == ("state_dir",)
+
+
+class Kept:
+    """What triggers are told of earlier runs."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[str, list[tuple[str, int]]]] = []
+
+    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
+        self.known.append((camera, list(numbers)))
+
+
+def test_triggers_answered_or_left_open_in_an_earlier_run_are_known(
+    path: Path, make_result: Callable[..., Result]
+) -> None:
+    now = time.time_ns()
+    old = now - int(2 * REMEMBERED_S * 1e9)
+    journal = Journal(path)
+    told = (("old", old, "t1"), ("f2", now, "t2"), ("f3", now, None), ("f4", now, "t4"))
+    for seq, (frame_id, published, trigger_id) in enumerate(told, 1):
+        result = make_result(seq, camera="front", frame_id=frame_id, published_utc_ns=published)
+        journal.append([replace(result, trigger_id=trigger_id)])
+    journal.close()
+    left_open = [OpenFrame(8, "front", "trigger-t8", None, "t8", 0, 0, 1, False),
+                 OpenFrame(9, "front", "f9", None, None, 0, 0, 1, False),
+                 OpenFrame(7, "side", "trigger-t7", None, "t7", 0, 0, 1, False)]  # fmt: skip
+    kept = Kept()
+    cameras = {"front": Camera(triggers="software"), "side": Camera()}
+    remember_triggers(kept, cameras, path, left_open)
+    assert kept.known == [("front", [("t2", 0), ("t4", 0), ("t8", 8)])]
+
+
+def test_journal_that_cannot_be_read_for_triggers_is_a_fault_of_the_station_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        remember_triggers(Kept(), {"top": Camera(triggers="software")}, tmp_path / "none.sqlite", [])
     assert caught.value.field == ("state_dir",)

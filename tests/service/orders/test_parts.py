@@ -202,7 +202,7 @@ def test_trigger_that_is_refused_was_never_a_view(bench: Bench) -> None:
     assert bench.answer(number) is None
     decided = bench.parts.expire(bench.opened["p1"])  # which part was triggered twice stays in doubt
     assert explain(decided)[1] is Reason.VIEW_DOUBLED
-    assert bench.parts._keys == {}
+    assert bench.parts._by_number == {}
 
 
 def test_frame_that_waits_is_the_view_of_the_part_that_took_it_when_another_refused_it() -> None:
@@ -268,6 +268,35 @@ def test_part_is_answered_at_once_when_too_many_are_open(bench: Bench, monkeypat
     assert explain(bench.answer(number, Verdict.ERROR)) == (Verdict.ERROR, Reason.OVERLOAD, why)
 
 
+def test_second_frame_of_a_trigger_makes_its_part_doubtful_until_it_is_answered_and_no_other(bench: Bench) -> None:
+    top, _ = bench.admit_trigger("top", part_id="p1")
+    second = build_view("top", 9)
+    bench.parts.note_surplus(top, second)  # of an earlier trigger of this id: its own frame has not come
+    bench.admit("top", number=top, part_id="p1")
+    bench.parts.note_surplus(99, second)
+    bench.answer(top)
+    for camera in ("left", "right"):
+        decided = bench.answer(bench.admit(camera, part_id="p1")[0])
+    assert explain(decided)[0] is Verdict.PASS
+    bench.parts.note_surplus(top, second)
+    number, _ = bench.admit("top", part_id="p2")
+    bench.answer(number)
+    bench.parts.note_surplus(number, second)
+    decided = bench.answer(bench.admit("left", part_id="p2")[0])
+    assert explain(decided)[:2] == (Verdict.ERROR, Reason.VIEW_DOUBLED)
+
+
+def test_trigger_that_does_not_say_its_part_is_a_view_once_its_frame_says_it(bench: Bench) -> None:
+    number, refusal = bench.admit_trigger("top")
+    assert (refusal, bench.opened) == (None, {})
+    assert bench.admit("top", number=number, part_id="p1")[1] is None
+    assert list(bench.opened) == ["p1"]
+    number, _ = bench.admit_trigger("left")
+    refusal = bench.admit("left", number=number)[1]
+    assert refusal is not None
+    assert refusal.reason is Reason.NO_PART_ID
+
+
 def test_trigger_opens_no_part_when_too_many_are_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_OPEN", 1)
     assert bench.admit_trigger("top", part_id="p1")[1] is None
@@ -275,7 +304,7 @@ def test_trigger_opens_no_part_when_too_many_are_open(bench: Bench, monkeypatch:
     refusal = bench.admit_trigger("top", part_id="p2")[1]
     assert refusal == Refusal(Reason.OVERLOAD, "at most 1 parts body may be open")
     assert list(bench.opened) == ["p1"]
-    assert len(bench.parts._keys) == 3
+    assert len(bench.parts._by_number) == 3
 
 
 # ---------------------------------------------------------------- over all that may happen

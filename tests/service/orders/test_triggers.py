@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from inspector.config import Camera, Station
+from inspector.journal.writer import OpenFrame
 from inspector.service.flow.ledger import Ledger, Ticket, enter, expire
 from inspector.service.orders import triggers as module
 from inspector.service.orders.arrivals import Attached
@@ -551,9 +552,49 @@ def test_late_frame_is_not_taken_for_a_later_trigger_of_the_same_id(desk: Desk, 
     assert desk.enter(make_frame("f1", trigger_id="t1", captured_utc_ns=time.time_ns() + 1))[1] is None
 
 
-def test_only_so_many_ids_are_remembered(desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_KNOWN", 3)
-    for number in range(6):
-        desk.fire(f"t{number}")
-        desk.answer(desk.enter(make_frame(f"f{number}", trigger_id=f"t{number}"))[0])
-    assert [trigger_id for _, trigger_id in desk.triggers._known] == ["t3", "t4", "t5"]
+def test_frame_without_time_of_an_id_that_was_used_before_is_refused(desk: Desk, make_frame: MakeFrame) -> None:
+    desk.fire("t1")
+    desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
+    desk.fire("t1")
+    ticket, why = desk.enter(make_frame("late", trigger_id="t1"))
+    assert why == ("whose trigger it is cannot be told: trigger_id 't1' was used before, and no captured_utc_ns")
+    assert (ticket.of_trigger, ticket.frame.trigger_id) == (False, None)
+
+
+def test_id_that_an_earlier_run_left_open_is_refused_until_it_is_answered(offline: Offline) -> None:
+    left = OpenFrame(4, "top", "trigger-t1", None, "t1", 0, 0, 3000, False)
+    desk = Desk(Ledger({"top": 3000, "side": 3000}, [left]), offline)
+    desk.triggers.remember("top", [("t1", 4)])
+    with pytest.raises(ValueError, match=r"^trigger_id: 't1' of camera top is open already$"):
+        desk.fire("t1")
+    ticket = desk.ledger.adopt(left)
+    with pytest.raises(ValueError, match="is open already"):
+        desk.fire("t1")
+    desk.answer(ticket, Verdict.ERROR, Reason.RESTART)
+    desk.fire("t1")
+    assert [ticket.number for ticket in desk.ledger.open_tickets()] == [5]
+
+
+def test_frame_of_a_trigger_of_an_earlier_run_is_not_taken_for_a_later_one_of_the_same_id(
+    desk: Desk, make_frame: MakeFrame
+) -> None:
+    desk.triggers.remember("top", [("t1", 0)])
+    captured = time.time_ns()
+    desk.fire("t1")
+    assert desk.enter(make_frame("old", trigger_id="t1", captured_utc_ns=captured))[1] == (
+        "captured before trigger 't1' was told"
+    )
+    assert desk.enter(make_frame("f1", trigger_id="t1", captured_utc_ns=time.time_ns()))[1] is None
+
+
+def test_frame_of_the_next_signal_is_not_taken_for_an_announcement_that_was_refused(
+    desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECORD_S", 0.0)
+    desk.is_durable = False
+    with pytest.raises(ValueError, match="not on record"):
+        desk.announce("t1")
+    ticket, why = desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns()))
+    assert (ticket.of_trigger, why) == (False, "no trigger is announced that waits for a frame")
+    with pytest.raises(ValueError, match="'t1' of camera side is open already"):
+        desk.announce("t1")

@@ -250,7 +250,7 @@ def test_part_of_an_earlier_run_is_answered_restart(
 ) -> None:
     see("top")
     record = next(ticket for ticket in ledger.open_tickets() if ticket.is_of_part).to_record()
-    other = Ledger(DEADLINES_MS | {"part/body": 60_000}, first_number=100)
+    other = Ledger(DEADLINES_MS | {"part/body": 60_000}, [record])
     ticket = other.adopt(record)
     assert ticket.is_of_part
     publisher = make()
