@@ -179,13 +179,22 @@ def test_open_triggers_are_closed_once_when_the_station_was_killed(
         line.wait_for(4)
         station.process.kill()
         station.process.wait()
+    taken_ns = time.time_ns()
     again = start(config=config)
-    with Line(again) as line:
+    with Line(again, lambda trigger_id: True) as line:
         line.answer(ids[5])  # came too late for its trigger
         line.wait_for(1)
         while ask(again, "status")["last_seq"]["top"] < 9:
             time.sleep(0.1)
-    rows = [row.wire for row in select_rows(again.journal)]
+        rows = [row.wire for row in select_rows(again.journal)]
+        assert ask(again, "trigger", trigger_id=ids[0], timeout_ms=LONG_MS)["ok"]  # of before the kill
+        for captured_utc_ns in (taken_ns, 0):
+            line.answer(ids[0], captured_utc_ns=captured_utc_ns)
+        line.answer(ids[0], captured_utc_ns=time.time_ns())
+        line.wait_for(4)
+    assert [(m["reason"], m["trigger_id"]) for m in line.results[-3:]] == [
+        ("TRIGGER_MISMATCH", None), ("TRIGGER_MISMATCH", None), (expect(ids[0]), ids[0]),
+    ]  # fmt: skip
     assert {row["trigger_id"]: row["reason"] for row in rows if row["trigger_id"]} == {
         name: expect(name) if name in ids[:4] else "RESTART" for name in ids
     }
