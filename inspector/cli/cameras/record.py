@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from inspector.types import Frame
 
 _AGAIN_S = 1.0
+_LOST_S = 5.0
+"""A frame that was asked for and has not come by then is asked for again."""
 _CELLS = 64
 
 
@@ -53,9 +55,10 @@ def record(
     from inspector.sources.recording import RecordingWriter
 
     with open_camera(station, camera) as source, contextlib.closing(RecordingWriter(out)) as writer:
-        keeper = _Keeper(_Lines(sys.stdin) if on_enter else None, thin)
+        lines = _Lines(sys.stdin) if on_enter else None
+        keeper = _Keeper(lines, thin)
         try:
-            for frame in _read_frames(source, duration_s, keeper):
+            for frame in _read_frames(source, duration_s, keeper, _Shutter(source, lines)):
                 if keeper.is_wanted(frame):
                     writer.write(frame)
                 if writer.count == frames:
@@ -93,6 +96,25 @@ class _Lines:
         self._next = None
 
 
+class _Shutter:
+    """Fires a camera that takes a frame where somebody asks for one; one that takes them by itself ignores it."""
+
+    def __init__(self, source: Source, lines: _Lines | None) -> None:
+        self._source = source
+        self._lines = lines
+        self._again_at = 0.0
+
+    def fire(self) -> None:
+        """Ask for a frame, if one is wanted and none is on its way."""
+        if time.monotonic() >= self._again_at and (self._lines is None or self._lines.find_next() is not None):
+            self._source.fire("record")
+            self._again_at = time.monotonic() + _LOST_S
+
+    def answer(self) -> None:
+        """A frame came."""
+        self._again_at = 0.0
+
+
 class _Keeper:
     """Which frames are recorded."""
 
@@ -100,6 +122,7 @@ class _Keeper:
         self._lines = lines
         self._thin = thin
         self._last: Pixels | None = None
+        self._largest = 255.0
         self._copies = 0
 
     @property
@@ -114,7 +137,9 @@ class _Keeper:
         if self._thin is None or frame.pixels is None:
             return True
         cells = _compute_cells(frame.pixels)
-        if self._last is not None and abs(cells - self._last).max() < self._thin:
+        # Of 16 bits a camera may use 10 or 12: how many, its brightest frame tells.
+        self._largest = max(self._largest, 2.0 ** int(frame.pixels.max()).bit_length() - 1)
+        if self._last is not None and abs(cells - self._last).max() < self._thin * self._largest / 255:
             self._copies += 1
             return False
         self._last = cells
@@ -136,16 +161,15 @@ def _is_asked_for(frame: Frame, lines: _Lines) -> bool:
 
 
 def _compute_cells(pixels: Pixels) -> Pixels:
-    """Mean grey level of 64 × 64 cells, (64, 64) float32, 0 to 255."""
+    """Mean grey level of 64 × 64 cells, (64, 64) float32, as the pixels give it."""
     import cv2
     import numpy as np
 
-    depth = np.iinfo(pixels.dtype).max / 255
-    cells: Pixels = cv2.resize(pixels, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).astype(np.float32) / depth
+    cells: Pixels = cv2.resize(pixels, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).astype(np.float32)
     return cells if cells.ndim == 2 else cells.mean(axis=2)
 
 
-def _read_frames(source: Source, duration_s: float | None, keeper: _Keeper) -> Iterator[Frame]:
+def _read_frames(source: Source, duration_s: float | None, keeper: _Keeper, shutter: _Shutter) -> Iterator[Frame]:
     """Until the time is over, or the source or those who ask for frames are; one that is lost is opened again."""
     end = None if duration_s is None else time.monotonic() + duration_s
     is_connected = True
@@ -154,7 +178,9 @@ def _read_frames(source: Source, duration_s: float | None, keeper: _Keeper) -> I
             if not is_connected:
                 source.connect()
                 is_connected = True
+            shutter.fire()
             if (frame := source.read(READ_S)) is not None:
+                shutter.answer()
                 yield frame
         except SourceExhaustedError as error:
             typer.echo(str(error), err=True)

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import deque
 
 _WINDOW = 200
-"""Images from which the two clocks' distance is taken: a drift of 100 ppm moves it by 1 ms in 10 s."""
+"""Images from which the two clocks' distance is taken."""
+_SLOWEST = 5_000
+"""A camera's clock may be slow against ours by one in this, 200 ppm, however rarely images come."""
 _TAI_NS = 37_000_000_000
 """How far PTP's own time is ahead of UTC since 2017; masters that were told so send UTC."""
 _FURTHEST_NS = 30_000_000_000
 """Images are held so long at most; less than TAI is ahead, so that the two are told apart."""
 _LAST_16_BIT = 65_535
 _MOST_MISSING = 10_000
-"""A larger step back is a camera that counts anew, not a number that wrapped."""
+"""A larger step, forward or back, is a camera that counts anew, or a number that is none."""
 
 
 class DeviceClock:
     """Maps a camera's time to this machine's, by the quickest of its last images.
 
-    The distance of the clocks is taken too large by the time that the quickest image needed to come: a time of capture
-    is late by that, some milliseconds, and never later than the image came. One that was held on its way shows it,
+    The distance of the clocks is taken too large by the time that the quickest image needed to come, and by what 200
+    ppm are of the time since: a time of capture is late by that, some milliseconds, or 12 for each minute between
+    images. It is never later than the image came, and never too early. An image that was held on its way shows it,
     however long that was. A clock that was set forward makes its next image the quickest. One that was set back makes
     images look old until the last of before has left the window: that cannot be told from images that were held.
     """
@@ -29,7 +32,7 @@ class DeviceClock:
 
     def compute_age_ns(self, device_ns: int, now_ns: int) -> int:
         """How long ago it was taken; `now_ns` is when it came, on the monotonic clock."""
-        distance = now_ns - device_ns
+        distance = now_ns - device_ns - now_ns // _SLOWEST  # grows for no clock that drifts
         self._distances.append(distance)
         return distance - min(self._distances)
 
@@ -55,12 +58,12 @@ class BlockCounter:
     def count_missing(self, block_id: int | None) -> int | None:
         """How many are missing before this one; None: not known, without a number, or with one that does not go on.
 
-        Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never.
+        Numbers of 16 bits wrap from 65535 to 1, those of 64 bits never. A gap of more than 10,000 is none.
         """
         last, self._last = self._last, block_id
         if block_id is None or last is None:
             return None if block_id is None else 0
         if block_id > last:
-            return block_id - last - 1
+            return missing if (missing := block_id - last - 1) <= _MOST_MISSING else None
         wrapped = block_id - last - 1 + _LAST_16_BIT
         return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else None

@@ -188,6 +188,19 @@ def _is_same(asked: FeatureValue, got: str) -> bool:
     if isinstance(asked, str):
         return got in {asked, ALIASES.get(asked)}
     try:
-        return abs(float(got) - asked) <= _ROUNDING * abs(asked) if isinstance(asked, float) else float(got) == asked
+        number = parse_number(got)
     except ValueError:
         return False
+    return abs(number - asked) <= _ROUNDING * abs(asked) if isinstance(asked, float) else number == asked
+
+
+def parse_number(text: str) -> float:
+    """A number as a camera's library writes it: 3, 3.0 or, where the camera says so, 0x3.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return int(text, 0)
+    except ValueError:
+        return float(text)

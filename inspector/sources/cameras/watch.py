@@ -1,4 +1,4 @@
-"""What a running camera is asked each second: how many triggers it missed, and whether PTP keeps its clock."""
+"""What a running camera is asked each second: whether it is there, what triggers it missed, if PTP keeps its clock."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import logging
 import time
 
 from inspector.errors import NotConnectedError
-from inspector.sources.cameras.driver import Driver, find_feature
+from inspector.sources.cameras.driver import Driver, find_feature, parse_number
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.report import Ptp
 
 logger = logging.getLogger(__name__)
 
 _PERIOD_S = 1.0
+_LATCHES = ("TimestampLatch", "GevTimestampControlLatch")
+"""Commands without an effect that anyone sees, which no library answers from what it read before."""
 
 
 class CameraWatch:
-    """Asks for what the settings name, and nothing else. Used by the thread that reads the camera.
+    """Asks for what the settings name, and of a camera that waits for triggers a sign of life. Used by its reader.
 
     Attributes:
         triggers_missed: while it was connected, since the source was built; None: no counter is named.
@@ -29,6 +31,8 @@ class CameraWatch:
         self._camera = camera
         self._counter = settings.missed_trigger_counter
         self._has_ptp = settings.ptp
+        self._is_silent = settings.trigger in ("line", "request")  # until somebody triggers it
+        self._sign: str | None = None
         self._driver = driver
         self._count: int | None = None
         self._due = 0.0
@@ -40,6 +44,8 @@ class CameraWatch:
             NotConnectedError: it has not what is asked.
         """
         self._count = None
+        if self._is_silent:
+            self._sign = next((name for name in _LATCHES if self._driver.has_feature(name)), None)
         if self._has_ptp:
             self._latch, self._offset = (
                 find_feature(self._driver, name) for name in ("PtpDataSetLatch", "PtpOffsetFromMaster")
@@ -61,6 +67,8 @@ class CameraWatch:
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _PERIOD_S
+        if self._sign is not None:
+            self._driver.execute(self._sign)
         if self._counter is not None:
             self._follow(self._counter)
         if self._has_ptp:
@@ -84,6 +92,6 @@ class CameraWatch:
     def _read_number(self, name: str) -> int:
         text = self._driver.read_feature(name)
         try:
-            return int(float(text))
+            return int(parse_number(text))
         except ValueError:
             raise NotConnectedError(f"{name}: must be a number, the camera has {text}") from None

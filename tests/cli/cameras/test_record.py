@@ -109,6 +109,51 @@ def test_small_change_makes_no_near_copy(run: Run, station: Path, tmp_path: Path
     assert ids(tmp_path / "rec") == ["0.png", "4.png"]
 
 
+def test_near_copies_are_told_by_the_bits_that_the_camera_uses(run: Run, station: Path, tmp_path: Path) -> None:
+    for old in (tmp_path / "in").iterdir():
+        old.unlink()
+    for number, value in enumerate((100, 104, 200, 203, 4)):  # of 10 bits: 4 of 1023 is one grey level of 256
+        picture = np.full((70, 90), value, np.uint16)
+        picture[:, 80:] = 1023
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), picture)
+    run("record", station, "top", "--out", tmp_path / "rec", "--thin", 4)
+    assert ids(tmp_path / "rec") == ["0.png", "2.png", "4.png"]
+
+
+def test_camera_that_waits_for_a_request_is_fired_for_each_frame(
+    run: Run, station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = fire_on_request(station, monkeypatch)
+    assert run("record", station, "top", "--out", tmp_path / "rec", "--frames", 3)[0] == 0
+    assert len(ids(tmp_path / "rec")) == 3
+    assert camera.calls.count("fire") == 3
+
+
+def test_camera_that_waits_for_a_request_is_fired_for_each_line(
+    run: Run, station: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = fire_on_request(station, monkeypatch)
+    monkeypatch.setattr(sys, "stdin", iter(["\n", "\n"]))
+    assert run("record", station, "top", "--out", tmp_path / "rec", "--on-enter")[0] == 0
+    assert len(ids(tmp_path / "rec")) == 2
+    assert camera.calls.count("fire") == 2
+
+
+def fire_on_request(station: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCamera:
+    """A camera in the place of `top` that takes an image each time it is fired."""
+
+    class Answering(FakeCamera):
+        def fire(self) -> None:
+            super().fire()
+            self.images.append(make_image(self.calls.count("fire")))
+
+    camera = Answering(dict.fromkeys(("TriggerSelector", "TriggerSource"), ""))
+    settings = PylonSettings(type="pylon", trigger="request")
+    station.write_text(station.read_text().replace("type: folder", "type: pylon").replace("path: in", "serial: '1'"))
+    monkeypatch.setattr(PylonSettings, "build", lambda *_, **__: GenicamSource("top", settings, camera))
+    return camera
+
+
 def press(monkeypatch: pytest.MonkeyPatch, camera: FakeCamera, count: int) -> None:
     """So many lines of standard input, all of which are there before the camera sends."""
     pressed = threading.Event()

@@ -329,6 +329,34 @@ class TestFakeCamera(SourceContract):
         return FakeCameraRig()
 
 
+@pytest.mark.parametrize("trigger", ["line", "request"])
+def test_camera_that_waits_for_triggers_is_lost_when_it_gives_no_sign_of_life(
+    trigger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspector.sources.cameras.watch._PERIOD_S", 0.0)
+    features = dict.fromkeys(("TriggerSelector", "TriggerSource", "TriggerActivation", "GevTimestampControlLatch"), "")
+    camera = FakeCamera(features)
+    source = connected(camera, trigger=trigger)
+    assert source.read(0.01) is None
+    monkeypatch.setattr(camera, "execute", unplug)
+    with pytest.raises(NotConnectedError, match="GevTimestampControlLatch: no answer"):
+        source.read(0.01)
+    source.close()
+
+
+def unplug(name: str) -> None:
+    raise NotConnectedError(f"{name}: no answer")
+
+
+@pytest.mark.parametrize("text", ["3", "3.0", "0x3", "03"])
+def test_number_is_the_same_however_the_camera_shows_it(text: str) -> None:
+    source = connected(
+        FakeCamera({"UserOutputValueAll": text}, fixed=("UserOutputValueAll",)), features={"UserOutputValueAll": 3}
+    )
+    assert source.report().differences == ()
+    source.close()
+
+
 # ---------------------------------------------------------------- fired on request
 
 
