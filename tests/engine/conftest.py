@@ -32,10 +32,10 @@ Graphs = dict[str, ov.Model]
 def make_model() -> Callable[..., ReverseDistillation]:
     """A random network with BatchNorms that do something; the arguments are the network's."""
 
-    def make(**changes: Any) -> ReverseDistillation:
+    def make(backbone: str = "resnet18", **changes: Any) -> ReverseDistillation:
         torch.manual_seed(3)
         options = {"input_size": (SIDE, SIDE), "pre_trained": False, "sigma": 2.0}
-        model = ReverseDistillation("resnet18", **(options | changes))
+        model = ReverseDistillation(backbone, **(options | changes))
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.normal_(0, 0.1)
