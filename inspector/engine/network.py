@@ -38,7 +38,7 @@ class DistanceNetwork(nn.Module):
             dtype: of weights and features; normalisation and distances are float32 always.
         """
         super().__init__()
-        self.features = FeatureNetwork(fold_batch_norm(model).requires_grad_(False)).to(dtype)
+        self.features = FeatureNetwork(fold_batch_norm(model).requires_grad_(False)).to(dtype).eval()
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
         self._dtype = dtype
