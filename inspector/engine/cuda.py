@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,9 @@ class CudaEngine:
     """Runs batches of one fixed size, so that nothing is decided or allocated from one to the next.
 
     `infer` returns at once; whoever reads the maps on the host waits for them.
+
+    Attributes:
+        forms: how many layers run in which form, where they are fused.
     """
 
     pays_for_full_batch = True
@@ -105,6 +108,7 @@ class CudaEngine:
         self.device = device
         self.precision = precision
         self.tiles = allocate_tiles(batch, side, dtype, device)
+        self.forms: Mapping[Form, int] = {}
         torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernel is found once
         allow_only_float32()
         network = DistanceNetwork(model, mean, std, DTYPES[precision]).to(device).to(memory_format=torch.channels_last)
@@ -136,10 +140,10 @@ class CudaEngine:
         with torch.inference_mode():
             images = normalise(self.tiles)
             memory = Memory(None if cache is None else cache / _name_memory(self.device))
-            forms = choose_forms(features, images, CudaBench(self.device), memory)
-            if set(forms) == {Form.PLAIN}:
+            self.forms = choose_forms(features, images, CudaBench(self.device), memory)
+            if set(self.forms) == {Form.PLAIN}:
                 raise KernelsError("none of them is right and faster than what it would replace")
-            logger.info("layers: %s", ", ".join(f"{count} as {form}" for form, count in sorted(forms.items())))
+            logger.info("layers: %s", ", ".join(f"{count} as {form}" for form, count in sorted(self.forms.items())))
             compiled_normalise = self._try_compile(normalise, self.tiles)
             compiled_finish = self._try_compile(finish, *features(images))
         self.tiles.zero_()
