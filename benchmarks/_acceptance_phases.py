@@ -223,7 +223,9 @@ def measure_kernels(setting: Setting) -> list[Figure]:
             figures += _tell_forms(bench.engine.forms)  # type: ignore[attr-defined]
         del bench
         gc.collect()
-    return figures
+    recipe, model = build_recipe(Case(backbone="wide_resnet50_2", frame_hw=setting.frame_hw))
+    engine = build_unproved(recipe, model, Precision.BF16, setting.device, None)
+    return [*figures, figure("batch chosen", len(engine.tiles), "8 to 96")]
 
 
 def _measure_tiles_per_s(bench: Bench) -> float:

@@ -15,9 +15,12 @@ import torch
 from inspector.config import Recipe
 from inspector.device import is_out_of_memory
 from inspector.engine.base import Engine, Precision
-from inspector.engine.cuda import CudaEngine, Kernels
+from inspector.engine.cuda import DTYPES, CudaBench, CudaEngine, Kernels, open_memory
+from inspector.engine.fusion import CUDNN, fuse
 from inspector.engine.graphs import tile_dtype
 from inspector.engine.kernels import KernelCache
+from inspector.engine.layer_choice import choose_batch, choose_forms
+from inspector.engine.network import FeatureNetwork
 from inspector.errors import (
     DeviceFaultError,
     DeviceOutOfMemoryError,
@@ -28,6 +31,7 @@ from inspector.errors import (
 )
 from inspector.files import write_whole
 from inspector.model import ReverseDistillation
+from inspector.model.folding import fold_batch_norm
 from inspector.types import Fallback
 
 logger = logging.getLogger(__name__)
@@ -112,7 +116,9 @@ class _Attempts:
 
 
 def _try_batches(order: CudaOrder, kinds: Sequence[Kernels]) -> Engine:
-    batches = list_batches(order.batch or _BATCH)
+    is_tuned = order.cache is not None and Kernels.FUSED in kinds  # what is not remembered would be timed each time
+    batches = list_batches(order.batch or (_tune_batch(order) if is_tuned else _BATCH))
+    _free()
     for batch in batches:
         try:
             return _try_kernels(order, kinds, batch)
@@ -126,6 +132,37 @@ def _try_batches(order: CudaOrder, kinds: Sequence[Kernels]) -> Engine:
             logger.warning("device %s: no room for %d tiles at once, half as many are tried", order.device, batch)
         _free()
     raise AssertionError("a batch is tried at least")
+
+
+def _tune_batch(order: CudaOrder) -> int:
+    """The batch in which the fused convolutions are fastest, which take most of the time; `_BATCH` where they fail."""
+    recipe = order.recipe
+    side, tiles = recipe.tiling.tile_size, count_tiles(recipe)
+    name = f"batch of {recipe.backbone} {recipe.bottleneck_width} {side} {order.precision} {tiles}"
+    try:
+        bench, memory = CudaBench(order.device), open_memory(order.cache, order.device)
+        network = FeatureNetwork(fold_batch_norm(order.model).requires_grad_(False)).to(DTYPES[order.precision]).eval()
+        features = fuse(network.to(order.device).to(memory_format=torch.channels_last), CUDNN)
+
+        def time_batch(batch: int) -> float:
+            images = torch.randn(batch, 3, side, side, device=order.device).to(DTYPES[order.precision])
+            images = images.to(memory_format=torch.channels_last)
+            choose_forms(features, images, bench, memory)
+            return bench.time(lambda: features(images))
+
+        return choose_batch(time_batch, tiles, memory, name)
+    except RuntimeError as error:  # building the engine will show whether it is the device's
+        logger.warning("the batch is %d, and was not timed: %s", _BATCH, error)
+        return _BATCH
+
+
+def count_tiles(recipe: Recipe) -> int | None:
+    """Tiles of a frame; None: frames are of any size."""
+    map_hw, tiling = recipe.preprocessing.map_hw, recipe.tiling
+    if map_hw is None:
+        return None
+    down, across = (max(0, -(-(side - tiling.tile_size) // tiling.stride)) + 1 for side in map_hw)
+    return down * across
 
 
 def list_batches(first: int) -> list[int]:

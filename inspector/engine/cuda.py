@@ -15,7 +15,7 @@ import inspector
 from inspector.device import is_out_of_memory, read_driver
 from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 from inspector.engine.cache import compute_key
-from inspector.engine.fusion import CUDNN, Form, Operators, fuse
+from inspector.engine.fusion import CUDNN, Form, Operators, fuse, get_layers
 from inspector.engine.layer_choice import Memory, choose_forms
 from inspector.engine.network import DistanceNetwork, MapNetwork, compare_layers
 from inspector.errors import KernelsError
@@ -139,10 +139,11 @@ class CudaEngine:
         self.tiles.copy_(noise)
         with torch.inference_mode():
             images = normalise(self.tiles)
-            memory = Memory(None if cache is None else cache / _name_memory(self.device))
-            self.forms = choose_forms(features, images, CudaBench(self.device), memory)
-            if set(self.forms) == {Form.PLAIN}:
-                raise KernelsError("none of them is right and faster than what it would replace")
+            self.forms = choose_forms(features, images, CudaBench(self.device), open_memory(cache, self.device))
+            able = [layer for layer in get_layers(features) if len(layer.forms) > 1]
+            fused = sum(layer.form is not Form.PLAIN for layer in able)
+            if 2 * fused < len(able):  # too few of them to beat the compiler's fusion of what is between
+                raise KernelsError(f"only {fused} of {len(able)} layers are right and faster when fused")
             logger.info("layers: %s", ", ".join(f"{count} as {form}" for form, count in sorted(self.forms.items())))
             compiled_normalise = self._try_compile(normalise, self.tiles)
             compiled_finish = self._try_compile(finish, *features(images))
@@ -164,7 +165,8 @@ class CudaEngine:
 
     def _capture(self, tiles: Tensor) -> tuple[Any, Tensor]:
         """Record one batch, which is from then on replayed in one launch: the graph, and where it leaves the maps."""
-        return capture(lambda: self._run(tiles), self.device)
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        return capture(lambda: self._run(tiles), self.device, stream)
 
     def infer(self, count: int) -> Tensor:
         """As `Engine`; what the last batch left in the other places is computed again and ignored."""
@@ -196,9 +198,8 @@ class CudaEngine:
         torch.cuda.empty_cache()  # what the old graph held
 
 
-def capture(step: Callable[[], Any], device: torch.device) -> tuple[Any, Any]:
+def capture(step: Callable[[], Any], device: torch.device, stream: Any) -> tuple[Any, Any]:
     """A CUDA graph of what `step` does, warmed up before, and what it returned: the memory each replay writes to."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream), torch.inference_mode():
         for _ in range(_WARM_UPS):
@@ -218,6 +219,8 @@ class CudaBench:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        # One for all: cuBLAS keeps memory for its work for each stream that it has seen.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def time(self, step: Callable[[], object]) -> float:
         """As `Bench`: of several runs in a graph, as they will be later, where launching them takes no time."""
@@ -226,7 +229,7 @@ class CudaBench:
             for _ in range(_TIMED_RUNS):
                 step()
 
-        graph, _ = capture(repeat, self._device)
+        graph, _ = capture(repeat, self._device, self._stream)
         seconds = []
         for _ in range(_TIMINGS):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -239,12 +242,12 @@ class CudaBench:
         return min(seconds)
 
     def poison(self, like: Tensor) -> None:
-        """As `Bench`, as far as the allocator gives what was freed last, once it holds nothing else that is free."""
-        torch.cuda.empty_cache()
+        """As `Bench`: the allocator finds the same block for the next one of this size, if it is the next at all."""
         torch.full_like(like, torch.nan)
 
 
-def _name_memory(device: torch.device) -> str:
+def open_memory(cache: Path | None, device: torch.device) -> Memory:
+    """What was chosen on this GPU, with this driver and these versions."""
     driver = read_driver()
     facts = {
         "gpu": torch.cuda.get_device_name(device),
@@ -253,7 +256,7 @@ def _name_memory(device: torch.device) -> str:
         "torch": torch.__version__,
         "inspector": inspector.__version__,
     }
-    return f"layers-{compute_key(facts)}.json"
+    return Memory(None if cache is None else cache / f"layers-{compute_key(facts)}.json")
 
 
 class _Forward(nn.Module):

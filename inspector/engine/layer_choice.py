@@ -23,6 +23,13 @@ _LIMITS = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
 """How far a form may be from the plain one, as a share of the largest value: that rounds thrice, a fused one once."""
 
 
+BATCHES = (8, 16, 32, 48, 64, 96)
+"""Tiles at once that are tried on a GPU."""
+
+_GAIN = 1.02
+"""What a larger batch must be faster by: it takes more memory, and its first tile waits longer."""
+
+
 class Bench(Protocol):
     """The device, as far as trying a layer out goes."""
 
@@ -36,7 +43,7 @@ class Bench(Protocol):
 
 
 class Memory:
-    """Choices by layer and shape, in a file: of one GPU with one driver, cuDNN and torch.
+    """Choices by layer and shape, or by network, in a file: of one GPU with one driver, cuDNN and torch.
 
     What it does not hold is timed again, which is all that a lost or torn file costs.
     """
@@ -47,13 +54,13 @@ class Memory:
         self._known = _read(path) if path is not None else {}
         self._before = dict(self._known)
 
-    def get(self, layer: str) -> str | None:
-        """The form that was chosen; None: none was."""
-        return self._known.get(layer)
+    def get(self, name: str) -> str | None:
+        """What was chosen; None: nothing was."""
+        return self._known.get(name)
 
-    def put(self, layer: str, form: str) -> None:
+    def put(self, name: str, choice: str) -> None:
         """Remember a choice."""
-        self._known[layer] = form
+        self._known[name] = choice
 
     def save(self) -> None:
         """Write the file, whole or not at all, where there is anything new; a folder that cannot be written is none."""
@@ -72,7 +79,7 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     known = content if isinstance(content, dict) else {}
-    return {layer: form for layer, form in known.items() if isinstance(form, str)}
+    return {name: choice for name, choice in known.items() if isinstance(choice, str)}
 
 
 @torch.inference_mode()
@@ -144,3 +151,32 @@ def _hides_nan(layer: Layer, form: Form, inputs: tuple[Tensor, ...], index: int)
     spoilt[index][0, 0, height // 2, width // 2] = torch.nan
     expected = layer.run(Form.PLAIN, *spoilt).isnan()
     return bool((expected & ~layer.run(form, *spoilt).isnan()).any())
+
+
+def choose_batch(time_batch: Callable[[int], float], tiles: int | None, memory: Memory, name: str) -> int:
+    """The smallest of `BATCHES` that is about as fast as the fastest, remembered under `name`.
+
+    Args:
+        time_batch: seconds that a batch of so many takes; raises where there is no memory for it.
+        tiles: of a frame, whose last batch may be part empty; None: not known, so the time of a tile counts.
+        memory: what was chosen before.
+        name: of the network.
+
+    Raises:
+        RuntimeError: the device's fault, or no memory even for the smallest.
+    """
+    known = next((batch for batch in BATCHES if str(batch) == memory.get(name)), None)
+    if known is not None:
+        return known
+    costs: dict[int, float] = {}
+    for batch in BATCHES:
+        try:
+            costs[batch] = time_batch(batch) * (1 / batch if tiles is None else -(-tiles // batch))
+        except RuntimeError as error:
+            if not costs or not is_out_of_memory(error):
+                raise
+            break
+    best = next(batch for batch, cost in costs.items() if cost <= _GAIN * min(costs.values()))
+    memory.put(name, str(best))
+    memory.save()
+    return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import Recipe
+from inspector.detection.tiling import TileGrid, Tiler
 from inspector.engine import build, build_cuda, openvino
 from inspector.engine.base import Precision, has_bf16
 from inspector.engine.build import build_eager, build_engine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.graphs import compute_network_key, write_quantised
+from inspector.engine.layer_choice import Memory
 from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, KernelsError, RecipeError
@@ -561,6 +564,52 @@ def test_precision_is_said_to_be_refused_rather_than_kernels_when_both_are(
     monkeypatch.setattr(build, "_prove", lambda engine, probe, order: engine)
     engine = build_engine(recipe_of(), load, device=torch.device("cuda"))
     assert (engine.precision, engine.fallback) == ("fp32", Fallback.NO_PROBE)
+
+
+class TileBench:
+    """A GPU on which a tile takes least in batches of 48."""
+
+    def __init__(self, device: torch.device) -> None:
+        pass
+
+    def time(self, step: Callable[[], Any]) -> float:
+        batch = len(step()[0][0])
+        return batch * (0.5 if batch == 48 else 1.0)
+
+    def poison(self, like: Tensor) -> None:
+        pass
+
+
+def test_batch_is_timed_and_remembered_when_none_is_given(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, model: ReverseDistillation, tmp_path: Path
+) -> None:
+    memory = Memory(tmp_path / "layers.json")
+    monkeypatch.setattr(build_cuda, "CudaBench", TileBench)
+    monkeypatch.setattr(build_cuda, "open_memory", lambda cache, device: memory)
+    order = build_cuda.CudaOrder(recipe_of(), model, Precision.FP32, CPU, None, tmp_path, lambda engine: engine)
+    monkeypatch.setattr(build_cuda, "choose_forms", lambda *args: {})
+    assert build_cuda._tune_batch(order) == 48
+    assert json.loads((tmp_path / "layers.json").read_bytes()) == {"batch of resnet18 official 64 fp32 None": "48"}
+
+
+def test_batch_is_as_before_with_a_warning_when_it_cannot_be_timed(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def fail(device: torch.device) -> Any:
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(build_cuda, "CudaBench", fail)
+    assert len(build_on_gpu().tiles) == 32
+    assert caplog.text == ""  # without a cache nothing is timed
+    assert len(build_on_gpu(cache=tmp_path).tiles) == 32
+    assert "the batch is 32, and was not timed: no such operation" in caplog.text
+
+
+@pytest.mark.parametrize("frame_hw", [(64, 64), (65, 64), (100, 150), (300, 40), (2048, 2448)])
+def test_tiles_of_a_frame_are_counted_as_they_are_cut(recipe_of: RecipeOf, frame_hw: tuple[int, int]) -> None:
+    recipe = recipe_of(tiling={"tile_size": 64, "stride": 48}, preprocessing={"frame_hw": frame_hw})
+    assert build_cuda.count_tiles(recipe) == len(TileGrid(Tiler(64, 48), frame_hw))
+    assert build_cuda.count_tiles(recipe_of()) is None
 
 
 def test_reference_follows_the_recipe_when_built(recipe_of: RecipeOf, model: ReverseDistillation) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from inspector.engine.fusion import REFERENCE, Form, Operators, fuse, get_layers
-from inspector.engine.layer_choice import Memory, choose_forms
+from inspector.engine.layer_choice import BATCHES, Memory, choose_batch, choose_forms
 
 IMAGES = torch.rand(2, 4, 6, 6, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
 
@@ -199,3 +199,59 @@ def test_lack_of_memory_is_raised_when_a_layer_is_tried() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         choose(FakeBench(), operators=replace(REFERENCE, convolve_relu=exhaust))
+
+
+def time_batches(seconds_a_tile: dict[int, float], room_for: int = 96) -> Callable[[int], float]:
+    def time_batch(batch: int) -> float:
+        if batch > room_for:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch * seconds_a_tile.get(batch, 1.0)
+
+    return time_batch
+
+
+@pytest.mark.parametrize(
+    ("seconds_a_tile", "tiles", "room_for", "chosen"),
+    [
+        ({}, None, 96, 8),
+        ({96: 0.5}, None, 96, 96),
+        ({48: 0.5}, None, 96, 48),
+        ({16: 0.990, 96: 0.985}, None, 96, 8),  # hardly faster
+        ({64: 0.5, 96: 0.4}, None, 64, 64),
+        ({}, 96, 96, 8),
+        ({96: 0.9}, 97, 96, 8),  # a second batch for one tile
+        ({48: 0.9, 96: 0.9}, 96, 96, 48),
+        ({}, 100, 96, 8),  # 104 places; 112 in batches of 16
+    ],
+)
+def test_batch_is_the_smallest_of_the_fastest(
+    seconds_a_tile: dict[int, float], tiles: int | None, room_for: int, chosen: int
+) -> None:
+    assert choose_batch(time_batches(seconds_a_tile, room_for), tiles, Memory(None), "batch") == chosen
+
+
+def test_batch_is_not_timed_when_it_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "layers.json"
+    assert choose_batch(time_batches({64: 0.5}), None, Memory(path), "batch of a") == 64
+    timed: list[int] = []
+
+    def time_batch(batch: int) -> float:
+        timed.append(batch)
+        return 1.0
+
+    assert choose_batch(time_batch, None, Memory(path), "batch of a") == 64
+    assert timed == []
+    assert choose_batch(time_batch, None, Memory(path), "batch of b") == 96
+    assert timed == list(BATCHES)
+    path.write_text(json.dumps({"batch of a": "1000000"}))
+    assert choose_batch(time_batch, None, Memory(path), "batch of a") == 96
+
+
+def test_fault_of_the_device_is_raised_when_a_batch_is_timed() -> None:
+    def time_batch(batch: int) -> float:
+        raise RuntimeError("CUDA error: unspecified launch failure" if batch > 8 else "CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        choose_batch(time_batch, None, Memory(None), "batch")
+    with pytest.raises(RuntimeError, match="launch failure"):
+        choose_batch(lambda batch: time_batch(batch) if batch > 8 else 1.0, None, Memory(None), "batch")
