@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from inspector.config import Recipe
 from inspector.device import is_out_of_memory
@@ -141,19 +143,23 @@ def _tune_batch(order: CudaOrder) -> int:
     name = f"batch of {recipe.backbone} {recipe.bottleneck_width} {side} {order.precision} {tiles}"
     try:
         bench, memory = CudaBench(order.device), open_memory(order.cache, order.device)
-        network = FeatureNetwork(fold_batch_norm(order.model).requires_grad_(False)).to(DTYPES[order.precision]).eval()
-        features = fuse(network.to(order.device).to(memory_format=torch.channels_last), CUDNN)
+        features = functools.cache(lambda: _fuse_features(order))
 
         def time_batch(batch: int) -> float:
             images = torch.randn(batch, 3, side, side, device=order.device).to(DTYPES[order.precision])
             images = images.to(memory_format=torch.channels_last)
-            choose_forms(features, images, bench, memory)
-            return bench.time(lambda: features(images))
+            choose_forms(features(), images, bench, memory)
+            return bench.time(lambda: features()(images))
 
         return choose_batch(time_batch, tiles, memory, name)
     except RuntimeError as error:  # building the engine will show whether it is the device's
         logger.warning("the batch is %d, and was not timed: %s", _BATCH, error)
         return _BATCH
+
+
+def _fuse_features(order: CudaOrder) -> nn.Module:
+    network = FeatureNetwork(fold_batch_norm(order.model).requires_grad_(False)).to(DTYPES[order.precision]).eval()
+    return fuse(network.to(order.device).to(memory_format=torch.channels_last), CUDNN)
 
 
 def count_tiles(recipe: Recipe) -> int | None:

@@ -42,6 +42,7 @@ def test_phase_gives_its_figures_when_dry(script: ModuleType, name: str) -> None
         forms = [values[f"layers as {form}"] for form in ("plain", "convolution", "product")]
         assert forms == [3, 29, 6]
         assert 0 < values["fused, largest difference"] < 0.001
+        assert values["batch chosen"] == 64
     assert {script.mark(figure)["of"] for figure in figures} == {"not a GPU"}
 
 

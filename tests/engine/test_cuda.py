@@ -147,6 +147,19 @@ def test_network_is_traced_whole_when_compiled(
         torch.testing.assert_close(run(tiles), reference(tiles), rtol=0, atol=1e-4)
 
 
+def test_ends_of_the_fused_network_are_traced_whole_when_compiled(
+    monkeypatch: pytest.MonkeyPatch, model: ReverseDistillation, make_tiles: MakeTiles, reference: Reference
+) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, *, options, **others: compile_(step, backend="eager", **others))
+    network, tiles = DistanceNetwork(model, MEAN, STD), make_tiles(2)
+    normalise = cuda_engine._compile(network.normalise, tiles)
+    with torch.inference_mode():
+        features = network.features(normalise(tiles))
+        finish = cuda_engine._compile(cuda_engine._Finish(MapNetwork(model.anomaly_map)), *features)
+        torch.testing.assert_close(finish(*features), reference(tiles), rtol=0, atol=1e-4)
+
+
 def test_inductor_knows_each_option_that_it_is_given() -> None:
     torch.compile(nn.Identity(), options=cuda_engine._INDUCTOR)  # refuses an option or a type that it does not know
 
