@@ -212,6 +212,6 @@ def _build(order: CudaOrder, kernels: Kernels, batch: int) -> CudaEngine:
 
 
 def _free() -> None:
-    """Give back what the engine that failed had allocated, once its error has let go of it."""
+    """Give back what was allocated for a trial, or by an engine that failed, once its error has let go of it."""
     gc.collect()
     torch.cuda.empty_cache()
