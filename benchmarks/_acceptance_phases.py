@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from _acceptance_line import check_verdicts, make_pair, run_line
 from _acceptance_peer import EagerPeer
-from _methods import Case, Pixels, build_recipe, make_frames, tf32_set
+from _methods import Case, Pixels, build_recipe, build_unproved, make_frames, tf32_set
 from torch import Tensor
 
 from inspector.config import Recipe, Threshold
@@ -20,8 +21,11 @@ from inspector.detection.detector import Detector
 from inspector.detection.run import FrameRun, Judgement
 from inspector.device import read_driver
 from inspector.engine.base import Engine, Precision
-from inspector.engine.cuda import CudaEngine
-from inspector.model import ReverseDistillation
+from inspector.engine.cache import find_user_cache
+from inspector.engine.cuda import CudaEngine, Kernels
+from inspector.engine.fusion import REFERENCE, Form, fuse, get_layers
+from inspector.engine.layer_choice import Memory, choose_batch, choose_forms
+from inspector.engine.network import DistanceNetwork
 from inspector.testing.simulated_device import SimulatedDevice, SimulatedEngine, summarise_latency
 from inspector.types import PixelFormat, Verdict
 
@@ -87,25 +91,30 @@ class Bench:
         batch: int | None = None,
         precision: Precision = Precision.BF16,
         threshold: float = 1e6,
+        kernels: Kernels | None = None,
     ) -> None:
+        """`kernels`: those and no others; None: the first that can be had, as in the daemon."""
         batch = batch or setting.batches[1]
         self.setting = setting
         self.simulated = SimulatedDevice()
         case = Case(backbone=backbone, frame_hw=setting.frame_hw, tile=setting.tile, stride=setting.tile)
         recipe, self.model = build_recipe(case)
         self.recipe = recipe.model_copy(update={"threshold": Threshold(value=threshold, method="manual")})
-        self.engine = self._build(self.recipe, self.model, batch, precision)
+        self.engine = self._build(batch, precision, kernels)
         downloads = self.simulated if setting.dry else None
         self.detector = Detector(self.recipe, self.engine, downloads=downloads)
         self.detector.warm_up()
 
-    def _build(self, recipe: Recipe, model: ReverseDistillation, batch: int, precision: Precision) -> Engine:
-        if self.setting.dry:
-            return SimulatedEngine(self.simulated, batch=batch, side=self.setting.tile, batch_s=_TILE_S * batch)
-        mean, std = recipe.preprocessing.normalisation.mean, recipe.preprocessing.normalisation.std
+    def _build(self, batch: int, precision: Precision, kernels: Kernels | None) -> Engine:
+        setting, recipe = self.setting, self.recipe
+        if setting.dry:
+            return SimulatedEngine(self.simulated, batch=batch, side=setting.tile, batch_s=_TILE_S * batch)
+        if kernels is None:
+            return build_unproved(recipe, self.model, precision, setting.device, batch)
         return CudaEngine(
-            model, mean, std, precision,
-            side=self.setting.tile, dtype=torch.uint8, device=self.setting.device, batch=batch,
+            self.model, *_normalisation(recipe), precision,
+            side=setting.tile, dtype=torch.uint8, device=setting.device, batch=batch, kernels=kernels,
+            cache=find_user_cache(),
         )  # fmt: skip
 
     def now_s(self) -> float:
@@ -160,16 +169,16 @@ def _time(setting: Setting, step: Callable[[], object]) -> float:
 
 
 def check_exactness(setting: Setting) -> list[Figure]:
-    """Each precision against float64 on the CPU: whole and partial batches, outputs poisoned before each replay."""
+    """Each precision and kind of kernels against float64 on the CPU: whole and partial batches, poisoned outputs."""
     figures = []
-    for precision in _PRECISIONS:
-        bench = Bench(setting, precision=precision, batch=setting.batches[0])
+    for precision, kernels in itertools.product(_PRECISIONS, Kernels):
+        bench = Bench(setting, precision=precision, batch=setting.batches[0], kernels=kernels)
         tiles = torch.randint(0, 256, bench.engine.tiles.shape, dtype=torch.uint8)
         expected = _compute_float64(bench, tiles)
         for count in (len(tiles), 1):
             shift = _compare(_infer(bench.engine, tiles, count), expected[:count])
             limit = 0.001 if precision is Precision.FP32 else 0.03
-            name = f"{precision}, {count} tile(s): largest difference"
+            name = f"{precision}, {kernels} kernels, {count} tile(s): largest difference"
             figures.append(figure(name, shift, f"at most {limit}"))
             if not shift <= limit:
                 raise RuntimeError(f"{name}: must be at most {limit}, got {shift}")
@@ -200,6 +209,72 @@ def _compare(maps: Tensor, expected: Tensor) -> float:
     return float((maps.double() - expected).abs().max() / expected.abs().max())
 
 
+def measure_kernels(setting: Setting) -> list[Figure]:
+    """Each kind of kernels: what it takes to build, and tiles per second; and the forms that fused layers got."""
+    if setting.dry:
+        return _fuse_dry(setting)
+    figures = []
+    for kernels in Kernels:
+        started = time.perf_counter()
+        bench = Bench(setting, backbone="wide_resnet50_2", kernels=kernels)
+        figures.append(figure(f"{kernels} kernels: built in, s", time.perf_counter() - started))
+        figures.append(figure(f"{kernels} kernels: tiles/s", _measure_tiles_per_s(bench)))
+        if kernels is Kernels.FUSED:
+            figures += _tell_forms(bench.engine.forms)  # type: ignore[attr-defined]
+        del bench
+        gc.collect()
+    recipe, model = build_recipe(Case(backbone="wide_resnet50_2", frame_hw=setting.frame_hw))
+    engine = build_unproved(recipe, model, Precision.BF16, setting.device, None)
+    return [*figures, figure("batch chosen", len(engine.tiles), "8 to 96")]
+
+
+def _measure_tiles_per_s(bench: Bench) -> float:
+    batch, batches = len(bench.engine.tiles), bench.setting.frames
+    before = bench.now_s()
+    for _ in range(batches):
+        bench.engine.infer(batch)
+    return batches * batch / (bench.now_s() - before)
+
+
+class _DryBench:
+    """A clock that runs backwards: of each layer the last form counts as the fastest."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def time(self, step: Callable[[], object]) -> float:
+        step()
+        self._now_s -= 1.0
+        return self._now_s
+
+    def poison(self, like: Tensor) -> None:
+        """Nothing: the CPU's operators leave nothing unwritten."""
+
+
+@torch.inference_mode()
+def _fuse_dry(setting: Setting) -> list[Figure]:
+    recipe, model = build_recipe(Case(tile=setting.tile, stride=setting.tile, frame_hw=setting.frame_hw))
+    network = DistanceNetwork(model, *_normalisation(recipe)).to(memory_format=torch.channels_last)
+    tiles = torch.randint(0, 256, (2, 3, setting.tile, setting.tile), dtype=torch.uint8)
+    images = network.normalise(tiles.to(memory_format=torch.channels_last))
+    fused = fuse(network.features, REFERENCE)
+    forms = choose_forms(fused, images, _DryBench(), Memory(None))
+    late = sum(layer.form is not layer.forms[-1] for layer in get_layers(fused))
+    shift = max(
+        _compare(found, expected.double())
+        for found, expected in zip(fused(images)[1], network.features(images)[1], strict=True)
+    )
+    if late or not shift <= 0.001:
+        raise RuntimeError(f"each layer must run in its last form and give the same, got {late} others and {shift}")
+    batch = choose_batch(lambda _: 1.0, 100, Memory(None), "dry")  # each takes as long, so the fewest
+    differing = figure("fused, largest difference", shift, "at most 0.001")
+    return [*_tell_forms(forms), differing, figure("batch chosen", batch, "8 to 96")]
+
+
+def _tell_forms(forms: Mapping[Form, int]) -> list[Figure]:
+    return [figure(f"layers as {form}", forms.get(form, 0)) for form in Form]
+
+
 def measure_network(backbone: str) -> Callable[[Setting], list[Figure]]:
     """Tiles per second by batch, and how long building takes."""
 
@@ -209,11 +284,7 @@ def measure_network(backbone: str) -> Callable[[Setting], list[Figure]]:
             started = time.perf_counter()
             bench = Bench(setting, backbone=backbone, batch=batch)
             figures.append(figure(f"batch {batch}: built in, s", time.perf_counter() - started))
-            before = bench.now_s()
-            for _ in range(setting.frames):
-                bench.engine.infer(batch)
-            tiles_per_s = setting.frames * batch / (bench.now_s() - before)
-            figures.append(figure(f"batch {batch}: tiles/s", tiles_per_s))
+            figures.append(figure(f"batch {batch}: tiles/s", _measure_tiles_per_s(bench)))
             del bench
             gc.collect()
         return figures
@@ -312,7 +383,8 @@ def measure_second_start(setting: Setting) -> list[Figure]:
 
 PHASES = {
     "machine": Phase(measure_machine, 60),
-    "exactness": Phase(check_exactness, 240),
+    "exactness": Phase(check_exactness, 480),
+    "kernels": Phase(measure_kernels, 400),
     "wide_resnet50_2": Phase(measure_network("wide_resnet50_2"), 600),
     "resnet18": Phase(measure_network("resnet18"), 240),
     "frames": Phase(measure_frames, 300),

@@ -24,7 +24,8 @@ from inspector.detection.run import FrameRun
 from inspector.detection.tiling import TileGrid, Tiler
 from inspector.engine.base import Engine, Precision
 from inspector.engine.build import build_eager
-from inspector.engine.cuda import CudaEngine
+from inspector.engine.build_cuda import CudaOrder, build_cuda_engine
+from inspector.engine.cache import find_user_cache
 from inspector.engine.graphs import convert
 from inspector.model import ReverseDistillation
 from inspector.model.backbones import architecture
@@ -38,7 +39,6 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 PEER = "anomalib"
 PEER_WITHOUT_TF32 = "anomalib without TF32"
 QUANTISATION_TILES = 32
-_DEFAULT_CUDA_BATCH = 32
 _STATISTICS_TILES = 8
 _TF32_AS_TORCH_SETS_IT = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
 """Noted before an engine of ours forbids it, for the whole process."""
@@ -194,6 +194,14 @@ class Ours:
         return judgement.anomaly_map.copy(), judgement.decision.score
 
 
+def build_unproved(
+    recipe: Recipe, model: ReverseDistillation, precision: Precision, device: torch.device, batch: int | None
+) -> Engine:
+    """A GPU's engine as the daemon would have it, but for the proof: random weights have no probe."""
+    order = CudaOrder(recipe, model, precision, device, batch, find_user_cache(), lambda engine: engine)
+    return build_cuda_engine(order)
+
+
 def build_engine(
     case: Case, recipe: Recipe, model: ReverseDistillation, precision: Precision, frame: Pixels
 ) -> tuple[Engine, dict[str, Any]]:
@@ -205,17 +213,7 @@ def build_engine(
     if precision is (Precision.FP16 if case.device == "cpu" else Precision.INT8):
         raise ValueError(f"--precision: must not be fp16 on the CPU or int8 on CUDA, got {precision} on {case.device}")
     if case.device != "cpu":
-        normalisation = recipe.preprocessing.normalisation
-        return CudaEngine(
-            model,
-            normalisation.mean,
-            normalisation.std,
-            precision,
-            side=recipe.tiling.tile_size,
-            dtype=torch.uint8,
-            device=torch.device(case.device),
-            batch=case.batch or _DEFAULT_CUDA_BATCH,
-        ), {}
+        return build_unproved(recipe, model, precision, torch.device(case.device), case.batch), {}
     from inspector.engine import openvino
 
     graphs = convert(recipe, model)

@@ -43,6 +43,14 @@ class RecipeError(ConfigError):
     """
 
 
+class ScoreShiftError(RecipeError):
+    """Raised when an engine moves the scores of a recipe's probe too far. The next is tried, else as above."""
+
+
+class KernelsError(InspectorError):
+    """Raised when a GPU cannot run kernels of one kind. Reaction: the next kind is tried, with a warning."""
+
+
 class WeightsError(InspectorError):
     """Raised when encoder weights cannot be had or do not fit the backbone. Reaction: the command ends."""
 

@@ -143,6 +143,7 @@ class Fallback(StrEnum):
     NONE = "none"
     NO_PROBE = "no_probe"
     PRECISION_REFUSED = "precision_refused"
+    NOT_FUSED = "not_fused"
     NOT_COMPILED = "not_compiled"
     EAGER = "eager"
 
@@ -155,6 +156,7 @@ class Fallback(StrEnum):
 _EXPLANATIONS = {
     Fallback.NO_PROBE: "fp32 runs: the recipe has no probe to prove a faster precision on; run inspector calibrate",
     Fallback.PRECISION_REFUSED: "fp32 runs: a faster precision moves the scores too far; the log says how far",
+    Fallback.NOT_FUSED: "compiled kernels run: fused ones are wrong, slower or not to be had here; see the log",
     Fallback.NOT_COMPILED: "torch's own kernels run: torch.compile failed; install gcc and python3-dev, see the log",
     Fallback.EAGER: "the network runs operation by operation: OpenVINO cannot run it; see the log",
 }

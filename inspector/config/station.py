@@ -106,7 +106,7 @@ class Station(Strict):
     logging: Logging = Logging()
     """What is logged."""
     tile_batch: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Tiles that are judged at once. null: what suits the device (4 for each core, 32 on a GPU)."""
+    """Tiles that are judged at once. null: what suits the device (4 for each core; 8 to 96 on a GPU, timed there)."""
     stop_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """A stop judges what waits for so long; the rest is answered ERROR SHUTDOWN."""
     stall_after_s: Annotated[float, Field(ge=1)] = 20.0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
+import functools
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,13 @@ from typing import Any
 import torch
 
 from inspector.config import Recipe
-from inspector.device import is_out_of_memory
 from inspector.engine import cache as engine_cache
 from inspector.engine.base import Engine, Precision, choose_precision
-from inspector.engine.cuda import CudaEngine
+from inspector.engine.build_cuda import CudaOrder, Prove, build_cuda_engine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.graphs import compute_network_key, convert, state_facts, tile_dtype
-from inspector.engine.kernels import KernelCache
 from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
-from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
+from inspector.errors import RecipeError, ScoreShiftError
 from inspector.files import read_verified
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback
@@ -29,8 +26,6 @@ from inspector.types import Fallback
 logger = logging.getLogger(__name__)
 
 _NOISE_TILES = 4
-_CUDA_BATCH = 32
-_LEAST_BATCH = 8
 
 LoadModel = Callable[[], ReverseDistillation]
 
@@ -76,12 +71,14 @@ def build_engine(
     """
     order = _Order(recipe, load_model, device, batch, folder, cache)
     if not proved:
-        return _build(order, choose_precision(device) if recipe.precision == "auto" else Precision(recipe.precision))
+        chosen = choose_precision(device) if recipe.precision == "auto" else Precision(recipe.precision)
+        return _build(order, chosen, lambda engine: engine)
     probe = None
     if folder is not None and recipe.probe and recipe.probe_sha256:
         probe = load_probe(folder / recipe.probe, recipe.probe_sha256)
+    prove = functools.partial(_prove, probe=probe, order=order)
     if recipe.precision != "auto":
-        return _prove(_build(order, Precision(recipe.precision)), probe, order)
+        return _build(order, Precision(recipe.precision), prove)
     best = choose_precision(device)
     fallback = Fallback.NONE
     if probe is None and best is not Precision.FP32:
@@ -93,13 +90,13 @@ def build_engine(
         )  # fmt: skip
     elif best is not Precision.FP32:
         try:
-            return _prove(_build(order, best), probe, order)
+            return _build(order, best, prove)
         except RecipeError as error:
             fallback = Fallback.PRECISION_REFUSED
             logger.warning("%s; it runs in fp32 instead, which is slower", error)
-    engine = _prove(_build(order, Precision.FP32), probe, order)
-    if engine.fallback is Fallback.NONE:
-        engine.fallback = fallback
+    engine = _build(order, Precision.FP32, prove)
+    if fallback is not Fallback.NONE and engine.fallback in {Fallback.NONE, Fallback.NOT_FUSED}:
+        engine.fallback = fallback  # what costs most is said
     return engine
 
 
@@ -148,7 +145,7 @@ def _prove(engine: Engine, probe: Probe | None, order: _Order) -> Engine:
     for other, (expected, limit) in limits.items():
         shift = probe.compare(scores, expected)
         if not shift <= limit:
-            raise RecipeError(
+            raise ScoreShiftError(
                 f"recipe {recipe.recipe_id}: precision: {precision} on {engine.name} changes the scores of good "
                 "tiles by "
                 f"{shift:.2%} of the highest score compared with {other}, must be at most {limit:.1%}; run "
@@ -168,78 +165,31 @@ def _make_noise_probe(order: _Order) -> Probe:
     return Probe(tiles, scores, scores)
 
 
-def _build(order: _Order, precision: Precision) -> Engine:
+def _build(order: _Order, precision: Precision, prove: Prove) -> Engine:
+    """The engine, proved."""
     if precision is Precision.INT8 and order.device.type != "cpu":
         raise RecipeError(
             f"recipe {order.recipe.recipe_id}: precision: int8 runs on the CPU, got {order.device}; set device: cpu, "
             "or run inspector calibrate --precision auto"
         )
     if order.device.type == "cuda":
-        return _build_cuda(order, precision)
+        cuda_order = CudaOrder(
+            order.recipe, order.load_model(), precision, order.device, order.batch, order.cache, prove
+        )
+        return build_cuda_engine(cuda_order)
     if precision is Precision.FP16:
         raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: fp16 runs on CUDA, got {order.device}")
     try:
-        return _build_openvino(order, precision)
+        engine = _build_openvino(order, precision)
     except (ImportError, RuntimeError) as error:
         if order.recipe.precision not in {"auto", "fp32"}:  # asked for, and its threshold was set with its scores
             raise RecipeError(f"recipe {order.recipe.recipe_id}: precision: {precision} cannot run: {error}") from error
         logger.warning(
             "OpenVINO cannot run this recipe: it runs in eager mode in fp32, several times slower: %s", error
         )
-    engine = build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
-    engine.fallback = Fallback.EAGER
-    return engine
-
-
-def _build_cuda(order: _Order, precision: Precision) -> Engine:
-    recipe = order.recipe
-    kernels = None
-    if order.cache is not None:  # torch.compile keeps its kernels there, by machine and versions
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(order.cache / "inductor"))
-        kernels = KernelCache(order.cache / "inductor")
-        kernels.clear_torn()
-    model = order.load_model()
-    batches = list_batches(order.batch or _CUDA_BATCH)
-    for batch in batches:
-        try:
-            engine = _build_cuda_engine(order, precision, model, batch)
-            if kernels is not None:
-                kernels.put_on_record()
-            return engine
-        except RuntimeError as error:
-            if not is_out_of_memory(error):  # no fault of the configuration: a restart may help
-                raise DeviceFaultError(f"device {order.device}: {error}") from error
-            if batch == batches[-1]:
-                raise DeviceOutOfMemoryError(
-                    f"device {order.device}: recipe {recipe.recipe_id} has no room: {error}"
-                ) from error
-            logger.warning("device %s: no room for %d tiles at once, half as many are tried", order.device, batch)
-        # Only here has the error let go of what the engine that failed had allocated.
-        gc.collect()
-        torch.cuda.empty_cache()
-    raise AssertionError("a batch is tried at least")
-
-
-def list_batches(first: int) -> list[int]:
-    """The batches to try where memory is short: `first`, then half of each as long as that is `_LEAST_BATCH`."""
-    batches = [first]
-    while batches[-1] // 2 >= _LEAST_BATCH:
-        batches.append(batches[-1] // 2)
-    return batches
-
-
-def _build_cuda_engine(order: _Order, precision: Precision, model: ReverseDistillation, batch: int) -> CudaEngine:
-    normalisation = order.recipe.preprocessing.normalisation
-    return CudaEngine(
-        model,
-        normalisation.mean,
-        normalisation.std,
-        precision,
-        side=order.recipe.tiling.tile_size,
-        dtype=tile_dtype(order.recipe),
-        device=order.device,
-        batch=batch,
-    )
+        engine = build_eager(order.recipe, order.load_model(), device=order.device, batch=order.batch)
+        engine.fallback = Fallback.EAGER
+    return prove(engine)
 
 
 def _build_openvino(order: _Order, precision: Precision) -> Engine:

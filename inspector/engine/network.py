@@ -38,20 +38,39 @@ class DistanceNetwork(nn.Module):
             dtype: of weights and features; normalisation and distances are float32 always.
         """
         super().__init__()
-        folded = fold_batch_norm(model).requires_grad_(False)
-        self.encoder = folded.encoder.to(dtype)
-        self.bottleneck = folded.bottleneck.to(dtype)
-        self.decoder = folded.decoder.to(dtype)
+        self.features = FeatureNetwork(fold_batch_norm(model).requires_grad_(False)).to(dtype).eval()
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
         self._dtype = dtype
 
     def forward(self, tiles: Tensor) -> tuple[Tensor, ...]:
         """Distances of `tiles` (B, 3, t, t) in [0, 255]: (B, t/4, t/4), (B, t/8, t/8), (B, t/16, t/16)."""
-        images = ((tiles.float() - self.mean) / self.std).to(self._dtype)
+        return compare_layers(*self.features(self.normalise(tiles)))
+
+    def normalise(self, tiles: Tensor) -> Tensor:
+        """Images (B, 3, t, t) as the encoder takes them."""
+        return ((tiles.float() - self.mean) / self.std).to(self._dtype)
+
+
+class FeatureNetwork(nn.Module):
+    """Normalised images → features of teacher and student, per layer: all that is convolution."""
+
+    def __init__(self, model: ReverseDistillation) -> None:
+        """Take over `model`'s parts."""
+        super().__init__()
+        self.encoder = model.encoder
+        self.bottleneck = model.bottleneck
+        self.decoder = model.decoder
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of `images` (B, 3, t, t), twice three maps at 1/4, 1/8, 1/16."""
         teacher = self.encoder(images)
-        student = self.decoder(self.bottleneck(teacher))
-        return tuple(compare(t, s) for t, s in zip(teacher, student, strict=True))
+        return teacher, self.decoder(self.bottleneck(teacher))
+
+
+def compare_layers(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """`compare`, per layer."""
+    return tuple(compare(t, s) for t, s in zip(teacher, student, strict=True))
 
 
 def compare(teacher: Tensor, student: Tensor) -> Tensor:

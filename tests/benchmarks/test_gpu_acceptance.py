@@ -16,7 +16,8 @@ from torch import nn
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
-PHASES = ("machine", "exactness", "wide_resnet50_2", "resnet18", "frames", "line", "memory", "flat", "second start")
+PHASES = ("machine", "exactness", "kernels", "wide_resnet50_2", "resnet18")
+PHASES += ("frames", "line", "memory", "flat", "second start")
 
 
 @pytest.fixture
@@ -37,6 +38,11 @@ def test_phase_gives_its_figures_when_dry(script: ModuleType, name: str) -> None
     if name == "line":
         assert values["p99, ms"] <= 60
         assert abs(values["last tenth above the first, ms"]) < 10
+    if name == "kernels":
+        forms = [values[f"layers as {form}"] for form in ("plain", "convolution", "product")]
+        assert forms == [3, 29, 6]
+        assert 0 < values["fused, largest difference"] < 0.001
+        assert values["batch chosen"] == 64
     assert {script.mark(figure)["of"] for figure in figures} == {"not a GPU"}
 
 

@@ -32,10 +32,10 @@ Graphs = dict[str, ov.Model]
 def make_model() -> Callable[..., ReverseDistillation]:
     """A random network with BatchNorms that do something; the arguments are the network's."""
 
-    def make(**changes: Any) -> ReverseDistillation:
+    def make(backbone: str = "resnet18", **changes: Any) -> ReverseDistillation:
         torch.manual_seed(3)
         options = {"input_size": (SIDE, SIDE), "pre_trained": False, "sigma": 2.0}
-        model = ReverseDistillation("resnet18", **(options | changes))
+        model = ReverseDistillation(backbone, **(options | changes))
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.running_mean.normal_(0, 0.1)
@@ -179,12 +179,13 @@ class FakeCuda:
         self.graphs: list[FakeGraph] = []
         self.capture_error_modes: list[str] = []
         self.events = 0
+        self.elapsed_ms: list[float] = []
         self.current = FakeStream(self, "compute")
 
     def build_stream(self, device: torch.device, priority: int = 0) -> FakeStream:
         return FakeStream(self, "side" if priority else "copy")
 
-    def build_event(self) -> FakeEvent:
+    def build_event(self, *, enable_timing: bool = False) -> FakeEvent:
         self.events += 1
         return FakeEvent(self, f"event {self.events}")
 
@@ -228,6 +229,9 @@ class FakeEvent:
 
     def query(self) -> bool:
         return True
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        return self._cuda.elapsed_ms.pop(0) if self._cuda.elapsed_ms else 1.0
 
     def synchronize(self) -> None:
         self._cuda.calls.append(f"host waits for {self.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -17,14 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from inspector.config import Recipe
-from inspector.engine import build, openvino
+from inspector.detection.tiling import TileGrid, Tiler
+from inspector.engine import build, build_cuda, openvino
 from inspector.engine.base import Precision, has_bf16
 from inspector.engine.build import build_eager, build_engine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.graphs import compute_network_key, write_quantised
+from inspector.engine.layer_choice import Memory
 from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
-from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, RecipeError
+from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, KernelsError, RecipeError
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback
 
@@ -240,7 +243,7 @@ def test_device_fault_is_raised_when_the_gpu_engine_cannot_be_built(
     def fail(*args: Any, **options: Any) -> Any:
         raise RuntimeError("CUDA error: no kernel image")
 
-    monkeypatch.setattr(build, "CudaEngine", fail)
+    monkeypatch.setattr(build_cuda, "CudaEngine", fail)
     with pytest.raises(DeviceFaultError, match="device cuda:0: CUDA error: no kernel image"):
         build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda", 0))
 
@@ -251,7 +254,7 @@ def test_lack_of_memory_is_no_device_fault_when_the_gpu_engine_cannot_be_built(
     def fail(*args: Any, **options: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(build, "CudaEngine", fail)
+    monkeypatch.setattr(build_cuda, "CudaEngine", fail)
     with pytest.raises(DeviceOutOfMemoryError, match="device cuda:0: recipe tiny has no room: CUDA out of memory"):
         build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda", 0))
 
@@ -426,7 +429,7 @@ def test_gpu_runs_the_cuda_engine_when_chosen(
             super().__init__(model, precision)
             made.update(options, mean=mean, std=std)
 
-    monkeypatch.setattr(build, "CudaEngine", Engine)
+    monkeypatch.setattr(build_cuda, "CudaEngine", Engine)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is put back as it was
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     choose(Precision.BF16)
@@ -466,11 +469,147 @@ def test_smaller_batches_are_tried_when_a_gpu_has_little_memory(
             if batch > room_for:
                 raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(build, "CudaEngine", Engine)
+    monkeypatch.setattr(build_cuda, "CudaEngine", Engine)
     room = pytest.raises(DeviceOutOfMemoryError) if room_for == 0 else contextlib.nullcontext()
     with room:
         build_engine(recipe_of(precision="fp32"), load, device=torch.device("cuda"), batch=first, proved=False)
     assert batches == tried
+
+
+class KernelsEngine(StubEngine):
+    """A CUDA engine whose kernels of some kinds cannot be had, move scores, or end the device."""
+
+    absent: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    deadly: tuple[str, ...] = ()
+
+    def __init__(
+        self, model: Any, mean: Any, std: Any, precision: Precision, *, kernels: str, batch: int, **options: Any
+    ) -> None:
+        super().__init__(model, precision)
+        self.name = kernels
+        self.tiles = torch.zeros(batch, 3, 64, 64, dtype=torch.uint8)
+        if kernels in self.deadly:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if kernels in self.absent:
+            raise KernelsError("no such kernels")
+
+    def infer(self, count: int) -> Tensor:
+        return torch.full((count, 64, 64), torch.nan if self.name in self.wrong else 1.0)
+
+
+@pytest.fixture
+def build_on_gpu(monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, load: Any, folder: Path) -> Any:
+    """Build an engine on a GPU whose kernels are of `KernelsEngine`."""
+    tiles = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    content = dump_probe(Probe(tiles, torch.ones(2), torch.ones(2)))
+    (folder / "probe.safetensors").write_bytes(content)
+    probe = {"probe": "probe.safetensors", "probe_sha256": hashlib.sha256(content).hexdigest()}
+    monkeypatch.setattr(build_cuda, "CudaEngine", KernelsEngine)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+
+    def build(*, absent: Any = (), wrong: Any = (), deadly: Any = (), cache: Path | None = None) -> Any:
+        for name, value in {"absent": absent, "wrong": wrong, "deadly": deadly}.items():
+            monkeypatch.setattr(KernelsEngine, name, value)
+        recipe = recipe_of(precision="fp32", **probe)
+        return build_engine(recipe, load, device=torch.device("cuda"), folder=folder, cache=cache)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("absent", "wrong", "name", "fallback"),
+    [
+        ((), (), "fused", Fallback.NONE),
+        (("fused",), (), "compiled", Fallback.NOT_FUSED),
+        ((), ("fused",), "compiled", Fallback.NOT_FUSED),
+        ((), ("fused", "compiled"), "own", Fallback.NOT_COMPILED),
+    ],
+)
+def test_next_kernels_run_with_a_warning_when_the_first_are_absent_or_wrong(
+    build_on_gpu: Any, caplog: pytest.LogCaptureFixture, absent: Any, wrong: Any, name: str, fallback: Fallback
+) -> None:
+    engine = build_on_gpu(absent=absent, wrong=wrong)
+    assert (engine.name, engine.fallback) == (name, fallback)
+    warned = [warning for warning in warnings_of(caplog) if "kernels are not used" in warning]
+    assert len(warned) == len(absent + wrong)
+
+
+def test_recipe_is_refused_when_all_kernels_move_its_scores(build_on_gpu: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="precision: fp32 on own changes the scores"):
+        build_on_gpu(wrong=("fused", "compiled", "own"), cache=tmp_path)
+    assert not (tmp_path / "fused-attempts").exists()
+
+
+def test_fused_kernels_are_left_out_once_when_two_starts_in_a_row_ended_at_them(
+    build_on_gpu: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        with pytest.raises(DeviceFaultError, match="illegal memory access"):
+            build_on_gpu(deadly=("fused",), cache=tmp_path)
+    engine = build_on_gpu(deadly=("fused",), cache=tmp_path)
+    assert (engine.name, engine.fallback) == ("compiled", Fallback.NOT_FUSED)
+    assert "fused kernels are left out: 2 starts in a row ended while they were tried" in caplog.text
+    assert build_on_gpu(cache=tmp_path).name == "fused"  # a new driver may have come
+    assert not (tmp_path / "fused-attempts").exists()
+
+
+def test_precision_is_said_to_be_refused_rather_than_kernels_when_both_are(
+    build_on_gpu: Any, recipe_of: RecipeOf, load: Any, choose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(Precision.BF16)
+    monkeypatch.setattr(KernelsEngine, "absent", ("fused",))
+    engine = build_engine(recipe_of(), load, device=torch.device("cuda"), proved=False)
+    assert engine.fallback is Fallback.NOT_FUSED
+    monkeypatch.setattr(build, "_prove", lambda engine, probe, order: engine)
+    engine = build_engine(recipe_of(), load, device=torch.device("cuda"))
+    assert (engine.precision, engine.fallback) == ("fp32", Fallback.NO_PROBE)
+
+
+class TileBench:
+    """A GPU on which a tile takes least in batches of 48."""
+
+    def __init__(self, device: torch.device) -> None:
+        pass
+
+    def time(self, step: Callable[[], Any]) -> float:
+        batch = len(step()[0][0])
+        return batch * (0.5 if batch == 48 else 1.0)
+
+    def poison(self, like: Tensor) -> None:
+        pass
+
+
+def test_batch_is_timed_and_remembered_when_none_is_given(
+    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, model: ReverseDistillation, tmp_path: Path
+) -> None:
+    memory = Memory(tmp_path / "layers.json")
+    monkeypatch.setattr(build_cuda, "CudaBench", TileBench)
+    monkeypatch.setattr(build_cuda, "open_memory", lambda cache, device: memory)
+    order = build_cuda.CudaOrder(recipe_of(), model, Precision.FP32, CPU, None, tmp_path, lambda engine: engine)
+    monkeypatch.setattr(build_cuda, "choose_forms", lambda *args: {})
+    assert build_cuda._tune_batch(order) == 48
+    assert json.loads((tmp_path / "layers.json").read_bytes()) == {"batch of resnet18 official 64 fp32 None": "48"}
+
+
+def test_batch_is_as_before_with_a_warning_when_it_cannot_be_timed(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def fail(device: torch.device) -> Any:
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(build_cuda, "CudaBench", fail)
+    assert len(build_on_gpu().tiles) == 32
+    assert caplog.text == ""  # without a cache nothing is timed
+    assert len(build_on_gpu(cache=tmp_path).tiles) == 32
+    assert "the batch is 32, and was not timed: no such operation" in caplog.text
+
+
+@pytest.mark.parametrize("frame_hw", [(64, 64), (65, 64), (100, 150), (300, 40), (2048, 2448)])
+def test_tiles_of_a_frame_are_counted_as_they_are_cut(recipe_of: RecipeOf, frame_hw: tuple[int, int]) -> None:
+    recipe = recipe_of(tiling={"tile_size": 64, "stride": 48}, preprocessing={"frame_hw": frame_hw})
+    assert build_cuda.count_tiles(recipe) == len(TileGrid(Tiler(64, 48), frame_hw))
+    assert build_cuda.count_tiles(recipe_of()) is None
 
 
 def test_reference_follows_the_recipe_when_built(recipe_of: RecipeOf, model: ReverseDistillation) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +17,14 @@ from torch import Tensor, nn
 
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
+from inspector.device import Driver
 from inspector.engine import cuda as cuda_engine
 from inspector.engine.base import Precision
 from inspector.engine.build import build_eager
-from inspector.engine.cuda import CudaEngine
+from inspector.engine.cuda import CudaBench, CudaEngine, Kernels
+from inspector.engine.fusion import REFERENCE, Form, Layer, Operators
 from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback, PixelFormat, Verdict
 
@@ -37,9 +44,12 @@ def make(cuda: Any, model: ReverseDistillation) -> Make:
         *,
         batch: int = 4,
         dtype: torch.dtype = torch.uint8,
-        compile_: bool = False,
+        kernels: Kernels = Kernels.OWN,
+        operators: Operators = REFERENCE,
+        cache: Path | None = None,
     ) -> CudaEngine:
-        return CudaEngine(model, MEAN, STD, precision, side=64, dtype=dtype, device=CPU, batch=batch, compile_=compile_)
+        options = {"side": 64, "dtype": dtype, "device": CPU, "batch": batch}
+        return CudaEngine(model, MEAN, STD, precision, **options, kernels=kernels, operators=operators, cache=cache)
 
     return build
 
@@ -137,6 +147,19 @@ def test_network_is_traced_whole_when_compiled(
         torch.testing.assert_close(run(tiles), reference(tiles), rtol=0, atol=1e-4)
 
 
+def test_ends_of_the_fused_network_are_traced_whole_when_compiled(
+    monkeypatch: pytest.MonkeyPatch, model: ReverseDistillation, make_tiles: MakeTiles, reference: Reference
+) -> None:
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, *, options, **others: compile_(step, backend="eager", **others))
+    network, tiles = DistanceNetwork(model, MEAN, STD), make_tiles(2)
+    normalise = cuda_engine._compile(network.normalise, tiles)
+    with torch.inference_mode():
+        features = network.features(normalise(tiles))
+        finish = cuda_engine._compile(cuda_engine._Finish(MapNetwork(model.anomaly_map)), *features)
+        torch.testing.assert_close(finish(*features), reference(tiles), rtol=0, atol=1e-4)
+
+
 def test_inductor_knows_each_option_that_it_is_given() -> None:
     torch.compile(nn.Identity(), options=cuda_engine._INDUCTOR)  # refuses an option or a type that it does not know
 
@@ -174,6 +197,161 @@ def test_the_twelfth_recipe_is_compiled_as_the_first(monkeypatch: pytest.MonkeyP
     assert len(graphs) == 12
 
 
+class FakeBench:
+    """A GPU on which the plain form of each layer takes `plain_s`, and every other one a second."""
+
+    plain_s = 2.0
+    ran: Form
+
+    def __init__(self, device: torch.device) -> None:
+        pass
+
+    def time(self, step: Callable[[], object]) -> float:
+        step()
+        return self.plain_s if FakeBench.ran is Form.PLAIN else 1.0
+
+    def poison(self, like: Tensor) -> None:
+        pass
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Fused forms are faster; what is compiled, in its order: it stays as it is."""
+    compiled: list[Any] = []
+    run = Layer.run
+
+    def note(layer: Layer, form: Form, *inputs: Tensor) -> Tensor:
+        FakeBench.ran = form
+        return run(layer, form, *inputs)
+
+    monkeypatch.setattr(Layer, "run", note)
+    monkeypatch.setattr(cuda_engine, "CudaBench", FakeBench)
+    monkeypatch.setattr(cuda_engine, "_compile", lambda step, *inputs: compiled.append(step) or step)
+    return compiled
+
+
+def count_calls(calls: list[str]) -> Operators:
+    """The reference's operators, which write down that they were called."""
+
+    def count(name: str) -> Callable[..., Tensor]:
+        return lambda *args: calls.append(name) or getattr(REFERENCE, name)(*args)
+
+    names = ("convolve_relu", "convolve_add_relu", "multiply_relu")
+    return replace(REFERENCE, **{name: count(name) for name in names})
+
+
+def test_fused_kernels_give_the_references_maps(
+    fast: list[Any],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    make: Make,
+    make_tiles: MakeTiles,
+    infer: Infer,
+    reference: Reference,
+) -> None:
+    calls: list[str] = []
+    with caplog.at_level(logging.INFO):
+        engine = make(kernels=Kernels.FUSED, operators=count_calls(calls), cache=tmp_path)
+    assert (engine.name, engine.fallback) == ("CUDA graph of fused kernels on a GPU", Fallback.NONE)
+    assert len(fast) == 2  # what comes before the convolutions, and after them
+    assert not engine.tiles.any()
+    assert "layers: 29 as convolution, 3 as plain, 6 as product" in caplog.text
+    (path,) = tmp_path.glob("layers-*.json")
+    assert Counter(json.loads(path.read_bytes()).values())["convolution"] > 10
+    calls.clear()
+    engine._run(engine.tiles)
+    assert Counter(calls) == {"convolve_relu": 15, "convolve_add_relu": 14, "multiply_relu": 3}
+    tiles = make_tiles(4)
+    torch.testing.assert_close(infer(engine, tiles), reference(tiles), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+@pytest.mark.usefixtures("fast")
+def test_map_of_fused_kernels_is_nan_when_a_pixel_is(
+    make: Make, make_tiles: MakeTiles, infer: Infer, precision: Precision
+) -> None:
+    tiles = make_tiles(2, dtype=torch.float32)
+    tiles[0, 1, 30, 40] = torch.nan
+    maps = infer(make(precision, batch=2, dtype=torch.float32, kernels=Kernels.FUSED), tiles)
+    assert bool(maps[0].isnan().any())
+    assert bool(maps[1].isfinite().all())
+
+
+@pytest.mark.usefixtures("fast")
+def test_fused_kernels_are_refused_when_no_layer_is_faster(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    monkeypatch.setattr(FakeBench, "plain_s", 0.5)
+    with pytest.raises(KernelsError, match="fused kernels cannot run: only 0 of 35 layers are right and faster"):
+        make(kernels=Kernels.FUSED)
+
+
+@pytest.mark.usefixtures("fast")
+def test_fused_kernels_are_refused_when_they_cannot_be_captured(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
+    monkeypatch.setattr(CudaEngine, "_capture", fail_with(RuntimeError("operation not permitted when stream is")))
+    with pytest.raises(KernelsError, match="fused kernels cannot run: operation not permitted"):
+        make(kernels=Kernels.FUSED)
+    with pytest.raises(RuntimeError, match="operation not permitted"):  # the device's fault with all others
+        make(kernels=Kernels.COMPILED)
+
+
+@pytest.mark.usefixtures("fast")
+def test_memory_fault_is_raised_when_fusing(make: Make) -> None:
+    operators = replace(REFERENCE, convolve_relu=fail_with(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        make(kernels=Kernels.FUSED, operators=operators)
+
+
+@pytest.mark.usefixtures("fast")
+def test_fused_convolutions_run_between_own_kernels_when_compiling_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, make: Make
+) -> None:
+    monkeypatch.setattr(cuda_engine, "_compile", fail_with(RuntimeError("no compiler found")))
+    engine = make(kernels=Kernels.FUSED)
+    assert (engine.name, engine.fallback) == ("CUDA graph of fused kernels on a GPU", Fallback.NOT_COMPILED)
+    assert caplog.text.count("no compiler found") == 1
+
+
+@pytest.mark.usefixtures("fast")
+def test_nothing_is_fused_anew_when_the_batch_is_halved(
+    make: Make, make_tiles: MakeTiles, infer: Infer, reference: Reference
+) -> None:
+    calls: list[str] = []
+    engine = make(kernels=Kernels.FUSED, operators=count_calls(calls))
+    calls.clear()
+    engine.halve_batch()
+    tiles = make_tiles(2)
+    torch.testing.assert_close(infer(engine, tiles), reference(tiles), rtol=0, atol=1e-4)
+    assert calls == []  # another batch might be run by other kernels of cuDNN's, which nobody tried out
+
+
+@pytest.mark.usefixtures("cuda")
+def test_forms_are_remembered_by_gpu_driver_and_versions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    changes: list[tuple[Any, ...]] = [
+        (cuda_engine, "read_driver", lambda: None),  # as it is here
+        (torch.cuda, "get_device_name", lambda device: "another"),
+        (torch.backends.cudnn, "version", lambda: 99999),
+        (torch, "__version__", "9.9"),
+        (cuda_engine, "read_driver", lambda: Driver("999.1", 13)),
+    ]
+    for change in changes:
+        with monkeypatch.context() as patch:
+            patch.setattr(*change)
+            memory = cuda_engine.open_memory(tmp_path, CPU)
+            assert memory.get("layer") is None
+            memory.put("layer", "product")
+            memory.save()
+    assert cuda_engine.open_memory(tmp_path, CPU).get("layer") == "product"
+    assert len(list(tmp_path.glob("layers-*.json"))) == len(changes)
+
+
+def test_layer_is_timed_in_a_graph_by_the_devices_clock(cuda: Any) -> None:
+    cuda.elapsed_ms = [30.0, 20.0, 25.0]
+    runs = []
+    assert CudaBench(CPU).time(lambda: runs.append("run")) == pytest.approx(0.002)
+    (graph,) = cuda.graphs
+    assert graph.replays == 3
+    assert len(runs) == 4 * 10  # three warm-ups and the capture
+
+
 def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     runs = []
 
@@ -181,7 +359,7 @@ def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPat
         return lambda tiles: runs.append(len(tiles)) or network(tiles)
 
     monkeypatch.setattr(cuda_engine, "_compile", compile_)
-    make(compile_=True)
+    make(kernels=Kernels.COMPILED)
     assert runs == [4] * 4  # three warm-ups and the capture
 
 
@@ -195,7 +373,7 @@ def test_own_kernels_run_with_a_warning_when_compiling_fails(
 ) -> None:
     monkeypatch.setattr(cuda_engine, "_compile", fail_with(RuntimeError("no compiler found")))
     with caplog.at_level(logging.WARNING):
-        engine = make(compile_=True)
+        engine = make(kernels=Kernels.COMPILED)
     assert "torch.compile failed, so torch's own kernels run, which are slower: no compiler found" in caplog.text
     assert "torch's own kernels" in engine.name
     assert engine.fallback is Fallback.NOT_COMPILED
@@ -208,7 +386,7 @@ def test_memory_fault_is_raised_when_compiling(
 ) -> None:
     monkeypatch.setattr(cuda_engine, "_compile", fail_with(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
-        make(compile_=True)
+        make(kernels=Kernels.COMPILED)
     assert caplog.text == ""
 
 
@@ -272,7 +450,7 @@ def test_kernels_are_not_tried_out_when_the_batch_is_halved(monkeypatch: pytest.
 def test_nothing_is_compiled_when_the_batch_is_halved(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     compiled = []
     monkeypatch.setattr(cuda_engine, "_compile", lambda network, tiles: compiled.append(len(tiles)) or network)
-    make(compile_=True).halve_batch()
+    make(kernels=Kernels.COMPILED).halve_batch()
     assert compiled == [4]
 
 
