@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import ByteSize, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from inspector.config.camera import Camera
+from inspector.config.devices import Devices, find_placing_faults, list_names, place_cameras
 from inspector.config.http import Http
 from inspector.config.outputs import Evidence, Journal, Logging, Overlays
 from inspector.config.part import Part
@@ -29,7 +31,7 @@ class WhenFull(StrEnum):
 
 
 class Buffer(Strict):
-    """Frames waiting for the device, all cameras together."""
+    """Frames waiting for their device, all cameras together."""
 
     max_bytes: ByteSize = ByteSize(1024**3)
     """Memory that their pixels may take."""
@@ -78,6 +80,10 @@ def _find_part_faults(parts: Mapping[str, Part], cameras: Mapping[str, Camera]) 
                 yield (name, "window_ms"), f"{rule}, got {part.window_ms}"
 
 
+def _list_wanted(cameras: Mapping[str, Camera]) -> dict[str, str | None]:
+    return {name: camera.device for name, camera in cameras.items()}
+
+
 class Station(Strict):
     """The station file: one daemon, its sockets and its cameras."""
 
@@ -87,8 +93,10 @@ class Station(Strict):
     """The station's name: in results, logs and metrics, and of its folder in `state_dir`."""
     state_dir: Path = Path("/var/lib/inspector")
     """Folder of journal, evidence and compiled networks. Stations of one machine may share it."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """What judges: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
+    device: Devices = "auto"
+    """What judges: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`; or several, as `[cuda:0, cuda:1]`,
+    which share the cameras.
+    """
     security: Security | None = None
     """Lets in only clients whose key is on a list, and encrypts all sockets. null: no keys, loopback only."""
     sockets: Sockets = Sockets()
@@ -116,6 +124,15 @@ class Station(Strict):
     parts: dict[Name, Part] = Field(default={})
     """Parts that several cameras see, by name; each gets one verdict. They cannot change without a restart."""
 
+    @field_validator("device")
+    @classmethod
+    def _each_once(cls, device: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        # A CPU may have several workers: on any machine that shows what several GPUs do.
+        doubled = [name for name, count in Counter(list_names(device)).items() if count > 1 and name != "cpu"]
+        if doubled:
+            raise ValueError(f"must name each device once, got {', '.join(doubled)} more than once")
+        return device
+
     @field_validator("sockets")
     @classmethod
     def _local_or_guarded(cls, sockets: Sockets, info: ValidationInfo) -> Sockets:
@@ -137,6 +154,13 @@ class Station(Strict):
         _refuse(find_conflicts(_list_claims(cameras, (info.context or {}).get("folder", Path()))))
         return cameras
 
+    @field_validator("cameras")
+    @classmethod
+    def _placed(cls, cameras: dict[str, Camera], info: ValidationInfo) -> dict[str, Camera]:
+        if "device" in info.data:  # missing where it is at fault
+            _refuse(find_placing_faults(_list_wanted(cameras), list_names(info.data["device"])))
+        return cameras
+
     @field_validator("parts")
     @classmethod
     def _seen_by_its_cameras(cls, parts: dict[str, Part], info: ValidationInfo) -> dict[str, Part]:
@@ -153,6 +177,16 @@ class Station(Strict):
             "http": self.http.anchor(folder),
         }
         return self.model_copy(update=update)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices as the file names them; elsewhere each is known by its place here."""
+        return list_names(self.device)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The device that judges each camera, as its place in `devices`."""
+        return place_cameras(_list_wanted(self.cameras), self.devices)
 
     @property
     def deadlines_ms(self) -> dict[str, int]:

@@ -171,10 +171,10 @@ class Daemon:
         parts, health = self._parts, self.health
         for collector in (
             FlowCollector(parts.ledger, parts.buffer, lambda: health.state),
-            StationCollector(lambda: self._station, lambda: self._starts.counts),
+            StationCollector(lambda: self._station, lambda: self._starts.counts, parts.devices),
             RecipeCollector(parts.judges),
             SourceCollector(parts.list_reports),
-            MachineCollector(disk=parts.disk.latest, gpu=parts.gpu.latest, clock=read_clock),
+            MachineCollector(disk=parts.disk.latest, gpus=parts.gpus.latest, clock=read_clock),
         ):
             self._registry.register(collector)
 

@@ -145,13 +145,18 @@ def check_environment(station: Station, *, engines: bool | None = None, refused:
         running = Finding("daemon", "not running for this station, or not visible to this user")
     return [
         running,
-        _check_device(station.device, in_use=daemon is not None),
+        *check_devices(station, in_use=daemon is not None),
         *_check_engines(station, wanted=daemon is None if engines is None else engines, refused=refused),
         *check_disk(station),
         *check_offline(station),
         *check_sockets(station, daemon),
         *_check_sources(station, daemon),
     ]
+
+
+def check_devices(station: Station, *, in_use: bool) -> list[Finding]:
+    """Whether each of the station's devices is there, and, unless they are in use, works."""
+    return [_check_device(name, in_use=in_use) for name in station.devices]
 
 
 def _check_device(device: str, *, in_use: bool) -> Finding:
@@ -180,7 +185,7 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
     from inspector.engine.cache import find_user_cache
     from inspector.service.flow.judges import load_judges
 
-    findings = []
+    findings, several = [], len(station.devices) > 1
     for name, camera in station.cameras.items():
         if camera.recipe is None or f"cameras.{name}.recipe" in refused:
             continue
@@ -190,7 +195,9 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
             continue
         print(f"camera {name}: building the engine and judging the golden frames", file=sys.stderr, flush=True)
         try:
-            alone = station.model_copy(update={"cameras": {name: camera}})
+            # On its device, whichever it would have without the others.
+            device = station.devices[station.places[name]]
+            alone = station.model_copy(update={"cameras": {name: camera}, "device": device})
             detector = load_judges(alone, find_user_cache())[name].detector
         except (InspectorError, RuntimeError) as error:
             fix = "set the threshold again on this machine with inspector calibrate, or see inspector golden RECIPE"
@@ -198,7 +205,7 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
             proved = f"{count} golden frame(s) judged as expected" if count else "no golden frames"
-            found = f"{engine.precision}, {engine.name}, {proved}"
+            found = f"{engine.precision}, {engine.name}, {proved}" + (f", on {device}" if several else "")
             if engine.fallback is Fallback.NONE:
                 findings.append(Finding(what, found))
             else:
