@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag
@@ -16,6 +17,13 @@ Devices = Annotated[
     Annotated[DeviceName, Tag("name")] | Annotated[tuple[NumberedDevice, ...], Field(min_length=1), Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list | tuple) else "name"),
 ]
+
+
+class MissingDevice(StrEnum):
+    """What a start does where one of several devices cannot be used."""
+
+    REFUSE = "refuse"
+    LEAVE_OUT = "leave_out"
 
 
 def list_names(device: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from pydantic import ByteSize, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from inspector.config.camera import Camera
-from inspector.config.devices import Devices, find_placing_faults, list_names, place_cameras
+from inspector.config.devices import Devices, MissingDevice, find_placing_faults, list_names, place_cameras
 from inspector.config.http import Http
 from inspector.config.outputs import Evidence, Journal, Logging, Overlays
 from inspector.config.part import Part
@@ -97,6 +97,10 @@ class Station(Strict):
     """What judges: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`; or several, as `[cuda:0, cuda:1]`,
     which share the cameras.
     """
+    missing_device: MissingDevice = MissingDevice.REFUSE
+    """Whether the station starts where one of several devices is not there or does not work. `leave_out`: it does, the
+    others judge its cameras, and the station is DEGRADED until a restart. So a GPU that fails costs one restart.
+    """
     security: Security | None = None
     """Lets in only clients whose key is on a list, and encrypts all sockets. null: no keys, loopback only."""
     sockets: Sockets = Sockets()
@@ -132,6 +136,14 @@ class Station(Strict):
         if doubled:
             raise ValueError(f"must name each device once, got {', '.join(doubled)} more than once")
         return device
+
+    @field_validator("missing_device")
+    @classmethod
+    def _has_others(cls, missing_device: MissingDevice, info: ValidationInfo) -> MissingDevice:
+        names = list_names(info.data.get("device", ()))  # missing where it is at fault
+        if missing_device is MissingDevice.LEAVE_OUT and len(names) == 1:
+            raise ValueError(f"must be refuse where there is one device, {names[0]}, got leave_out")
+        return missing_device
 
     @field_validator("sockets")
     @classmethod
@@ -187,6 +199,17 @@ class Station(Strict):
     def places(self) -> dict[str, int]:
         """The device that judges each camera, as its place in `devices`."""
         return place_cameras(_list_wanted(self.cameras), self.devices)
+
+    def without(self, missing: Collection[str]) -> Station:
+        """The same station on its other devices, if it has any; a camera that asks for one of these asks for none."""
+        left = tuple(name for name in self.devices if name not in missing)
+        if not left or left == self.devices:
+            return self
+        cameras = {
+            name: camera.model_copy(update={"device": None}) if camera.device in missing else camera
+            for name, camera in self.cameras.items()
+        }
+        return self.model_copy(update={"device": left, "cameras": cameras})
 
     @property
     def deadlines_ms(self) -> dict[str, int]:

@@ -812,6 +812,10 @@ def test_each_camera_has_the_device_it_asks_for_or_the_one_with_the_fewest(
             devices("[cuda:0, cuda:1]", "{one: {device: 'cuda:2'}, two: {}}"),
             "4:17: cameras.one.device: must be of the station's device, cuda:0, cuda:1, got cuda:2",
         ),
+        (
+            devices("auto") + "missing_device: leave_out\n",
+            "5:1: missing_device: must be refuse where there is one device, auto, got leave_out",
+        ),
         (devices("auto", "{one: {device: cpu}}"), "cameras.one.device: must be of the station's device, auto, got cpu"),
     ],
 )

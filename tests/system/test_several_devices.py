@@ -21,7 +21,7 @@ import zmq
 
 from inspector.testing.account import read_journal
 from inspector.testing.line import Line
-from inspector.testing.station_process import RunningStation, base_config
+from inspector.testing.station_process import RunningStation, StartStation, base_config
 from tests.system.recovery import Ending, Serve, wait_for_reason
 
 CAMERAS = {"back": "cpu:0", "side": "cpu:1", "top": "cpu:0"}
@@ -164,3 +164,23 @@ def test_all_are_answered_and_no_device_judges_on_when_one_fails(serve: Serve, l
 def wait_for_both(line: Line, *, since: int) -> None:
     """A PASS and a FAIL from result number `since` on."""
     line.wait_for(lambda: {"OK", "DEFECT"} <= {each["reason"] for each in list_results(line)[since:]}, "both verdicts")
+
+
+def test_station_goes_on_without_a_device_that_is_missing_where_its_file_says_so(
+    start: StartStation, recipe: Path
+) -> None:
+    cameras = {name: {"recipe": str(recipe), "deadline_ms": 20_000} for name in CAMERAS}
+    cameras["side"]["device"] = "cuda:63"
+    config = base_config(recipe, **cameras) | {"device": ["cuda:63", "cpu"], "missing_device": "leave_out"}
+    station = start(config=config)
+    with contextlib.ExitStack() as stack:
+        lines = {name: stack.enter_context(Line(config, camera=name)) for name in CAMERAS}
+        assert judged_by(lines) == dict.fromkeys(CAMERAS, "tiny")
+        assert {list_results(line)[-1]["verdict"] for line in lines.values()} == {"PASS"}
+        status = lines["side"].statuses[-1].message
+    assert status["state"] == "DEGRADED"
+    assert status["devices"] == {"cpu": ["back", "side", "top"]}
+    assert "cuda:63" in status["last_error"]
+    assert station.get("/ready")[0] == 200
+    assert reload(station)["state"] == "applied"  # the file names the missing device still
+    assert station.stop() == 0

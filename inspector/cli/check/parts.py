@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from inspector.cli.check.disk import check_disk
 from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
-from inspector.config import Camera, Recipe, Station
+from inspector.config import Camera, MissingDevice, Recipe, Station
 from inspector.errors import ConfigError, DriverError, InspectorError
 from inspector.sources.report import CameraReport
 from inspector.types import Fallback
@@ -143,10 +144,13 @@ def check_environment(station: Station, *, engines: bool | None = None, refused:
         running = Finding("daemon", f"process {daemon} runs this station: whatever it uses is not tested")
     else:
         running = Finding("daemon", "not running for this station, or not visible to this user")
+    devices = check_devices(station, in_use=daemon is not None)
+    wanted = daemon is None if engines is None else engines
+    missing = {name for name, finding in zip(station.devices, devices, strict=True) if not finding.fatal}
     return [
         running,
-        *check_devices(station, in_use=daemon is not None),
-        *_check_engines(station, wanted=daemon is None if engines is None else engines, refused=refused),
+        *devices,
+        *_check_engines(station.without(missing), wanted=wanted, refused=refused),
         *check_disk(station),
         *check_offline(station),
         *check_sockets(station, daemon),
@@ -155,8 +159,11 @@ def check_environment(station: Station, *, engines: bool | None = None, refused:
 
 
 def check_devices(station: Station, *, in_use: bool) -> list[Finding]:
-    """Whether each of the station's devices is there, and, unless they are in use, works."""
-    return [_check_device(name, in_use=in_use) for name in station.devices]
+    """Whether each of the station's devices is there, and, unless they are in use, works; not fatal: it is left out."""
+    findings = [_check_device(name, in_use=in_use) for name in station.devices]
+    if station.missing_device is MissingDevice.REFUSE or all(finding.problem for finding in findings):
+        return findings
+    return [replace(finding, fatal=finding.problem is None) for finding in findings]
 
 
 def _check_device(device: str, *, in_use: bool) -> Finding:

@@ -141,3 +141,11 @@ def test_one_of_several_devices_that_is_not_there_is_told_by_its_name() -> None:
     assert (found.result, found.detail) == ("ok", "cpu")
     assert (missing.what, missing.result) == ("device", "FAIL")
     assert str(missing.problem).startswith("cuda:99: cannot be used: device: must be a device of this machine")
+
+
+def test_missing_device_is_a_warning_where_the_station_starts_without_it() -> None:
+    fields = {"schema": 1, "station": "press", "missing_device": "leave_out", "cameras": {"top": {}, "side": {}}}
+    found, missing = check_devices(Station.model_validate(fields | {"device": ["cpu", "cuda:99"]}), in_use=True)
+    assert (found.result, missing.result) == ("ok", "WARN")
+    findings = check_devices(Station.model_validate(fields | {"device": ["cuda:98", "cuda:99"]}), in_use=True)
+    assert [finding.result for finding in findings] == ["FAIL", "FAIL"]
