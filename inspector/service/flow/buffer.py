@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 
 from inspector.config import WhenFull
@@ -27,6 +27,8 @@ class FrameBuffer:
         self.places = dict(places or {})
         # Cameras that have frames waiting, by device.
         self._turns = [deque[str]() for _ in range(1 + max(self.places.values(), default=0))]
+        of_camera = {camera: self._turns[place] for camera, place in self.places.items()}
+        self._turns_of = defaultdict(lambda: self._turns[0], of_camera)
         self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -104,7 +106,7 @@ class FrameBuffer:
                 return
             queue.remove(ticket)
             if not queue:
-                self._find_turns(ticket.frame.camera).remove(ticket.frame.camera)
+                self._turns_of[ticket.frame.camera].remove(ticket.frame.camera)
             self._bytes -= ticket.frame.nbytes
             self._changed.notify_all()
 
@@ -118,7 +120,7 @@ class FrameBuffer:
         camera = ticket.frame.camera
         queue = self._queues.setdefault(camera, deque())
         if not queue:
-            self._find_turns(camera).append(camera)
+            self._turns_of[camera].append(camera)
         queue.append(ticket)
         self._bytes += ticket.frame.nbytes
         self._changed.notify_all()
@@ -126,16 +128,13 @@ class FrameBuffer:
     def _take(self, camera: str) -> Ticket:
         queue = self._queues[camera]
         ticket = queue.popleft()
-        turns = self._find_turns(camera)
+        turns = self._turns_of[camera]
         turns.remove(camera)
         if queue:
             turns.append(camera)
         self._bytes -= ticket.frame.nbytes
         self._changed.notify_all()
         return ticket
-
-    def _find_turns(self, camera: str) -> deque[str]:
-        return self._turns[self.places.get(camera, 0)]
 
     def _greediest(self) -> str:
         # The camera that fills the buffer pays for it, so that a fast one cannot push a slow one out.

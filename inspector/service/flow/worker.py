@@ -61,14 +61,14 @@ class _UnderWay:
 class DeviceWorker(Part):
     """Takes tickets from the buffer, judges them, hands the outcome to the publisher.
 
-    Attributes:
-        device: what it judges on.
-        place: the device's, by which the buffer knows its frames.
-
     As many frames are under way as the engine can use: on a GPU the next one is uploaded and queued while this one is
     computed, and fills what this one's last batch leaves free, which costs this one nothing. As long as there is room
     for one more, a result is never waited for: a frame that comes is begun at once. They end in their order, and the
     buffer gives them by cameras in turn, so that no camera waits longer than for one frame of each other.
+
+    Attributes:
+        device: what it judges on.
+        place: the device's, by which the buffer knows its frames.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class DeviceWorker(Part):
         first = next((item for item in self._under_way if not item.run.is_done), None)
         if first is not None:
             self._advance(first)
-        if not self._under_way:
+        if not self._under_way or self._abandoned.is_set():  # another device may have failed just now
             return
         oldest = self._under_way[0]
         if oldest.run.is_ready or (first is None and oldest.run.is_done and not self._may_wait_for_frames):

@@ -652,6 +652,18 @@ def test_no_device_judges_any_more_once_one_has_failed(
     assert (running.last_error or "").startswith("device cpu:0: device: CUDA error")
 
 
+def test_frame_gets_no_verdict_from_a_device_when_another_fails_during_its_last_batch(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, ledger: Ledger, registry: CollectorRegistry
+) -> None:
+    detector = ScriptedDetector([bench.abandoned.set], make_judgement())
+    detector.batches_per_frame = 1
+    bench.buffer.put(accept("f1"))
+    bench.drain(bench.build(top=detector))
+    assert (detector.batches, detector.finished, bench.answers()) == ([1], [], [])
+    assert [ticket.frame.frame_id for ticket in ledger.open_tickets()] == ["f1"]  # the publisher's turn
+    assert abandoned(registry) == 1
+
+
 def test_worker_that_is_asked_to_stop_does_not_wait_for_frames_of_another_device(
     bench: Bench, accept: Accept, make_judgement: MakeJudgement
 ) -> None:
