@@ -163,7 +163,11 @@ def check_devices(station: Station, *, in_use: bool) -> list[Finding]:
     findings = [_check_device(name, in_use=in_use) for name in station.devices]
     if station.missing_device is MissingDevice.REFUSE or all(finding.problem for finding in findings):
         return findings
-    return [replace(finding, fatal=finding.problem is None) for finding in findings]
+    return [finding if finding.problem is None else _leave_out(finding) for finding in findings]
+
+
+def _leave_out(finding: Finding) -> Finding:
+    return replace(finding, fatal=False, fix=f"{finding.fix}; until then the station starts without it")
 
 
 def _check_device(device: str, *, in_use: bool) -> Finding:

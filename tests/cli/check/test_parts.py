@@ -147,5 +147,6 @@ def test_missing_device_is_a_warning_where_the_station_starts_without_it() -> No
     fields = {"schema": 1, "station": "press", "missing_device": "leave_out", "cameras": {"top": {}, "side": {}}}
     found, missing = check_devices(Station.model_validate(fields | {"device": ["cpu", "cuda:99"]}), in_use=True)
     assert (found.result, missing.result) == ("ok", "WARN")
+    assert missing.fix.endswith("until then the station starts without it")
     findings = check_devices(Station.model_validate(fields | {"device": ["cuda:98", "cuda:99"]}), in_use=True)
     assert [finding.result for finding in findings] == ["FAIL", "FAIL"]
