@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from inspector.config import WhenFull
 from inspector.detection.detector import Detector
+from inspector.device import Device
 from inspector.service.flow.buffer import FrameBuffer
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome
@@ -70,7 +72,17 @@ def _build_worker(detector: Detector, buffer: FrameBuffer, ledger: Ledger, submi
     judges = Judges()
     judges.switch({_CAMERA: Judge(detector, Path("recipe"), "")})
     metrics = Metrics(CollectorRegistry(), {_CAMERA: _DEADLINE_MS})
-    return DeviceWorker(buffer, ledger, judges, submit, service_times=ServiceTimes(), health=Health(), metrics=metrics)
+    return DeviceWorker(
+        buffer,
+        ledger,
+        judges,
+        submit,
+        device=Device(str(detector.engine.device), detector.engine.device),
+        abandoned=threading.Event(),
+        service_times=ServiceTimes(),
+        health=Health(),
+        metrics=metrics,
+    )
 
 
 def _build_frame(number: int, pixels: Pixels) -> Frame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,36 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == "cuda":
         check_driver(read_driver())
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One of a station's devices.
+
+    Attributes:
+        name: for people; no other of the station has it.
+        of_torch: as torch has it.
+        is_only: the station has no other.
+    """
+
+    name: str
+    of_torch: torch.device
+    is_only: bool = True
+
+    def as_current(self) -> contextlib.AbstractContextManager[object]:
+        """For the calling thread, one of several GPUs where no other is named: else that is the first of all."""
+        is_one_gpu = self.of_torch.type == "cuda" and not self.is_only
+        return torch.cuda.device(self.of_torch) if is_one_gpu else contextlib.nullcontext()
+
+
+def choose_devices(names: Sequence[str]) -> tuple[Device, ...]:
+    """The devices of a station, each as `choose_device` does; workers on one CPU are `cpu:0`, `cpu:1`. Raises as it."""
+    chosen = [choose_device(name) for name in names]
+    is_only = len(names) == 1
+    return tuple(
+        Device(str(each) if chosen.count(each) == 1 else f"{each}:{place}", each, is_only)
+        for place, each in enumerate(chosen)
+    )
 
 
 def read_driver() -> Driver | None:

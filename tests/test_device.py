@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
-from inspector.device import Driver, check_driver, choose_device, is_out_of_memory, read_driver
+from inspector.device import Driver, check_driver, choose_device, choose_devices, is_out_of_memory, read_driver
 from inspector.errors import ConfigError, DriverError
 from inspector.transient import is_transient
 
@@ -100,3 +102,33 @@ def test_driver_is_unknown_when_there_is_none(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
     assert read_driver() is None
+
+
+# ---------------------------------------------------------------- several
+
+
+def test_each_of_several_gpus_is_named_as_the_file_names_it_and_is_current_only_beside_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("inspector.device.read_driver", lambda: None)
+    current: list[torch.device] = []
+    monkeypatch.setattr("torch.cuda.device", lambda device: current.append(device) or contextlib.nullcontext())
+    devices = choose_devices(["cuda:1", "cuda:0"])
+    assert [(device.name, device.is_only) for device in devices] == [("cuda:1", False), ("cuda:0", False)]
+    (only,) = choose_devices(["cuda:1"])
+    assert (only.name, only.is_only) == ("cuda:1", True)
+    for device in (*devices, only):
+        with device.as_current():
+            pass
+    assert current == [torch.device("cuda:1"), torch.device("cuda:0")]
+
+
+def test_workers_on_one_cpu_are_numbered() -> None:
+    assert [device.name for device in choose_devices(["cpu", "cpu"])] == ["cpu:0", "cpu:1"]
+    assert [device.name for device in choose_devices(["cpu"])] == ["cpu"]
+
+
+def test_one_of_several_devices_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"device: must be a device of this machine, .*, got 'cuda:99'"):
+        choose_devices(["cpu", "cuda:99"])

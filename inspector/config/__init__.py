@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspector.config.camera import Camera
+from inspector.config.devices import MissingDevice
 from inspector.config.expected_frames import EXPECTATIONS, Bound, Expected, ExpectedFrames
 from inspector.config.fixture import FixtureLimits, FixtureReference
 from inspector.config.http import Http, Tls
@@ -67,6 +68,7 @@ __all__ = [
     "Interval",
     "Journal",
     "Logging",
+    "MissingDevice",
     "Name",
     "Normalisation",
     "Overlays",

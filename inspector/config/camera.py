@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from inspector.config.devices import NumberedDevice
 from inspector.sources.registry import AnySource
 from inspector.sources.settings import LineScan
 from inspector.sources.zmq import ZmqSettings
@@ -27,6 +28,8 @@ class Camera(Strict):
     """Folder of the recipe, made by `inspector train`. null: each frame is answered ERROR NO_RECIPE."""
     source: AnySource = ZmqSettings()
     """Where its frames come from. No two cameras may be fed by one sender, folder or device."""
+    device: NumberedDevice | None = None
+    """Which of the station's devices judges it. null: of several, the one with the fewest cameras."""
     deadline_ms: Annotated[int, Field(ge=1)] = 2000
     """From reception to the published verdict. A frame without one by then is answered ERROR DEADLINE."""
     max_age_ms: Annotated[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from pydantic import ByteSize, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from inspector.config.camera import Camera
+from inspector.config.devices import Devices, MissingDevice, find_placing_faults, list_names, place_cameras
 from inspector.config.http import Http
 from inspector.config.outputs import Evidence, Journal, Logging, Overlays
 from inspector.config.part import Part
@@ -29,7 +31,7 @@ class WhenFull(StrEnum):
 
 
 class Buffer(Strict):
-    """Frames waiting for the device, all cameras together."""
+    """Frames waiting for their device, all cameras together."""
 
     max_bytes: ByteSize = ByteSize(1024**3)
     """Memory that their pixels may take."""
@@ -78,6 +80,10 @@ def _find_part_faults(parts: Mapping[str, Part], cameras: Mapping[str, Camera]) 
                 yield (name, "window_ms"), f"{rule}, got {part.window_ms}"
 
 
+def _list_wanted(cameras: Mapping[str, Camera]) -> dict[str, str | None]:
+    return {name: camera.device for name, camera in cameras.items()}
+
+
 class Station(Strict):
     """The station file: one daemon, its sockets and its cameras."""
 
@@ -87,8 +93,14 @@ class Station(Strict):
     """The station's name: in results, logs and metrics, and of its folder in `state_dir`."""
     state_dir: Path = Path("/var/lib/inspector")
     """Folder of journal, evidence and compiled networks. Stations of one machine may share it."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """What judges: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
+    device: Devices = "auto"
+    """What judges: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`; or several, as `[cuda:0, cuda:1]`,
+    which share the cameras.
+    """
+    missing_device: MissingDevice = MissingDevice.REFUSE
+    """Whether the station starts where one of several devices is not there or does not work. `leave_out`: it does, the
+    others judge its cameras, and the station is DEGRADED until a restart. So a GPU that fails costs one restart.
+    """
     security: Security | None = None
     """Lets in only clients whose key is on a list, and encrypts all sockets. null: no keys, loopback only."""
     sockets: Sockets = Sockets()
@@ -116,6 +128,23 @@ class Station(Strict):
     parts: dict[Name, Part] = Field(default={})
     """Parts that several cameras see, by name; each gets one verdict. They cannot change without a restart."""
 
+    @field_validator("device")
+    @classmethod
+    def _each_once(cls, device: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        # A CPU may have several workers: on any machine that shows what several GPUs do.
+        doubled = [name for name, count in Counter(list_names(device)).items() if count > 1 and name != "cpu"]
+        if doubled:
+            raise ValueError(f"must name each device once, got {', '.join(doubled)} more than once")
+        return device
+
+    @field_validator("missing_device")
+    @classmethod
+    def _has_others(cls, missing_device: MissingDevice, info: ValidationInfo) -> MissingDevice:
+        names = list_names(info.data.get("device", ()))  # missing where it is at fault
+        if missing_device is MissingDevice.LEAVE_OUT and len(names) == 1:
+            raise ValueError(f"must be refuse where there is one device, {names[0]}, got leave_out")
+        return missing_device
+
     @field_validator("sockets")
     @classmethod
     def _local_or_guarded(cls, sockets: Sockets, info: ValidationInfo) -> Sockets:
@@ -137,6 +166,13 @@ class Station(Strict):
         _refuse(find_conflicts(_list_claims(cameras, (info.context or {}).get("folder", Path()))))
         return cameras
 
+    @field_validator("cameras")
+    @classmethod
+    def _placed(cls, cameras: dict[str, Camera], info: ValidationInfo) -> dict[str, Camera]:
+        if "device" in info.data:  # missing where it is at fault
+            _refuse(find_placing_faults(_list_wanted(cameras), list_names(info.data["device"])))
+        return cameras
+
     @field_validator("parts")
     @classmethod
     def _seen_by_its_cameras(cls, parts: dict[str, Part], info: ValidationInfo) -> dict[str, Part]:
@@ -153,6 +189,27 @@ class Station(Strict):
             "http": self.http.anchor(folder),
         }
         return self.model_copy(update=update)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices as the file names them; elsewhere each is known by its place here."""
+        return list_names(self.device)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The device that judges each camera, as its place in `devices`."""
+        return place_cameras(_list_wanted(self.cameras), self.devices)
+
+    def without(self, missing: Collection[str]) -> Station:
+        """The same station on its other devices, if it has any; a camera that asks for one of these asks for none."""
+        left = tuple(name for name in self.devices if name not in missing)
+        if not left or left == self.devices:
+            return self
+        cameras = {
+            name: camera.model_copy(update={"device": None}) if camera.device in missing else camera
+            for name, camera in self.cameras.items()
+        }
+        return self.model_copy(update={"device": left, "cameras": cameras})
 
     @property
     def deadlines_ms(self) -> dict[str, int]:

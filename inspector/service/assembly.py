@@ -20,7 +20,7 @@ import zmq
 
 from inspector import __version__
 from inspector.config import Camera, Station
-from inspector.device import choose_device
+from inspector.device import choose_devices
 from inspector.journal.events import Kind
 from inspector.security.farewell import FAREWELL_S
 from inspector.security.gate import load_access
@@ -49,7 +49,7 @@ from inspector.service.orders.parts import Group, Parts, build_part_frame
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.disk import read_disk
-from inspector.service.telemetry.gpu import GpuReader
+from inspector.service.telemetry.gpu import build_gpu_readers
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.service.telemetry.part import Part
@@ -75,7 +75,7 @@ class Assembly:
         audit: what the journal is told beside frames.
         switcher: reloads and switches of recipes.
         disk: latest figures of the disk under `state_dir`.
-        gpu: latest figures of the device.
+        gpus: latest figures of each device, by its name.
         judged_before: the recipe that judged last, by camera, in an earlier run.
     """
 
@@ -108,7 +108,7 @@ class Assembly:
         """
         self._health = health
         folder = station.folder
-        self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full)
+        self.buffer = FrameBuffer(station.buffer.max_bytes, station.buffer.when_full, station.places)
         self.judges = Judges()
         access = load_access(
             station.security,
@@ -143,8 +143,8 @@ class Assembly:
             self.judges,
             folder=path.parent,
             read=read_again,
-            load=lambda folder: load_judge_aside(
-                folder, choose_device(station.device), station.tile_batch, station.engine_cache
+            load=lambda folder, place: load_judge_aside(
+                folder, choose_devices(station.devices)[place], station.tile_batch, station.engine_cache
             ),
             apply=apply,
             audit=self.audit,
@@ -164,6 +164,7 @@ class Assembly:
                 | offline.describe()
                 | describe_sources(self.list_reports())
                 | describe_parts(station.parts)
+                | {"devices": self.devices}
             ),
             health=health,
         )
@@ -193,15 +194,7 @@ class Assembly:
             is_connected=lambda camera: any(thread.serves(camera) for thread in self._ingest),
         )
         remember_triggers(triggers, station.cameras, folder / "journal.sqlite", past.left_open)
-        self._worker = DeviceWorker(
-            self.buffer,
-            ledger,
-            self.judges,
-            publisher.submit,
-            service_times=service_times,
-            health=health,
-            metrics=metrics,
-        )
+        self._workers = self._build_workers(station, publisher, service_times, health=health, metrics=metrics)
         listening = [] if receiver is None else [assemble_lines(receiver, station.cameras)]
         self._ingest = [
             IngestThread(
@@ -242,7 +235,7 @@ class Assembly:
             health=health,
         )
         self.disk = Sampler("disk", lambda: read_disk(folder), health=health)
-        self.gpu = Sampler("gpu", GpuReader(choose_device(station.device)).read, health=health)
+        self.gpus = Sampler("gpu", build_gpu_readers(choose_devices(station.devices)), health=health)
         # Those downstream start first, so that nothing is handed to a thread that is not there.
         self._flow: list[Part] = [
             *self._guards,
@@ -250,7 +243,7 @@ class Assembly:
             self._evidence,
             self._overlayer,
             publisher,
-            self._worker,
+            *self._workers,
             self._requests,
             *(self._decoders if listening else []),
             # Who sends while recipes are loaded is told NOT_READY at once; cameras and files are read from READY on.
@@ -266,6 +259,35 @@ class Assembly:
             receiver.connect()
             self._bindings += receiver.bindings
         _tell_of_any_age(station.cameras)
+
+    def _build_workers(
+        self, station: Station, publisher: Publisher, service_times: ServiceTimes, *, health: Health, metrics: Metrics
+    ) -> list[DeviceWorker]:
+        abandoned = threading.Event()
+        return [
+            DeviceWorker(
+                self.buffer,
+                self.ledger,
+                self.judges,
+                publisher.submit,
+                device=device,
+                place=place,
+                abandoned=abandoned,
+                service_times=service_times,
+                health=health,
+                metrics=metrics,
+            )
+            for place, device in enumerate(choose_devices(station.devices))
+        ]
+
+    @property
+    def devices(self) -> dict[str, list[str]]:
+        """The cameras of each device, by its name."""
+        places = self.buffer.places
+        return {
+            worker.device.name: [camera for camera, place in places.items() if place == worker.place]
+            for worker in self._workers
+        }
 
     def _build_parts(self, station: Station) -> Parts:
         parts = Parts([Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part)
@@ -303,7 +325,7 @@ class Assembly:
 
     def start(self) -> None:
         """Start all but cameras and files."""
-        for thread in (*self._flow, self.switcher, self.disk, self.gpu):
+        for thread in (*self._flow, self.switcher, self.disk, self.gpus):
             thread.start()
 
     def start_sources(self) -> None:
@@ -367,7 +389,7 @@ class Assembly:
             Names of the threads that did not end. Their sockets and files stay open: only the process's end closes
             them. Of all others everything is closed.
         """
-        for sampler in (self.disk, self.gpu):
+        for sampler in (self.disk, self.gpus):
             sampler.stop()
         self.switcher.stop()
         self._triggers.close()  # what is opened later would find no publisher
@@ -379,11 +401,13 @@ class Assembly:
         for decoder in self._decoders:
             decoder.stop()
         self.buffer.close()
-        self._worker.stop()
+        for worker in self._workers:
+            worker.stop()
         # A second is kept back for the answers to what could not be judged any more. After a fault nothing it computes
         # can be trusted, if it computes at all.
-        _join([self._worker], time.monotonic() + 0.2 if self._health.state is State.FAULT else deadline - 1.0)
-        self._worker.abandon()
+        _join(self._workers, time.monotonic() + 0.2 if self._health.state is State.FAULT else deadline - 1.0)
+        for worker in self._workers:
+            worker.abandon()
         waits_s = 0.0 if self._recorder.failure else deadline - time.monotonic() - 0.3
         self._publisher.stop(within_s=max(0.2, waits_s))
         _join([self._publisher], deadline)
@@ -403,7 +427,7 @@ class Assembly:
         _join(threads, deadline)
         # Whatever took all the time, who waits for an answer gets one: these end by themselves.
         _join([self._requests, self._refuser], time.monotonic() + FAREWELL_S)
-        _join([self.switcher, self.disk, self.gpu], time.monotonic() + 0.2)  # at once, or not for a long time
+        _join([self.switcher, self.disk, self.gpus], time.monotonic() + 0.2)  # at once, or not for a long time
         # Looked at once: one that ends from here on counts as alive, or what it leaves open would never be closed.
         alive = [thread for thread in threads if thread.is_alive()]
         self._close(alive)
@@ -423,7 +447,7 @@ class Assembly:
     @property
     def is_asking_outside(self) -> bool:
         """Whether a thread still loads a recipe, or asks a driver, device or share: it cannot be stopped."""
-        threads = (self.switcher, self.disk, self.gpu)
+        threads = (self.switcher, self.disk, self.gpus)
         return any(thread.is_alive() for thread in threads) or any(thread.is_asking_outside for thread in self._ingest)
 
 

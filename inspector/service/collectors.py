@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -82,11 +82,18 @@ def _collect_triggers(account: Account, cameras: Iterable[str]) -> Iterable[Metr
 
 
 class StationCollector(Collector):
-    """What the station file says now, and how often the station was started."""
+    """What the station file says now, which device judges which camera, and how often the station was started."""
 
-    def __init__(self, station: Callable[[], Station], starts: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        station: Callable[[], Station],
+        starts: Callable[[], Mapping[str, int]],
+        devices: Mapping[str, Sequence[str]],
+    ) -> None:
+        """`devices`: the cameras of each, by its name."""
         self._station = station
         self._starts = starts
+        self._devices = devices
 
     def collect(self) -> Iterable[Metric]:
         """As it is in force: a reload shows at the next scrape."""
@@ -98,10 +105,14 @@ class StationCollector(Collector):
             deadline.add_metric([name], camera.deadline_ms / 1000)
             if camera.expected_fps is not None:
                 expected.add_metric([name], camera.expected_fps)
+        placed = _gauge("camera_device")
+        for device, cameras in self._devices.items():
+            for name in cameras:
+                placed.add_metric([name, device], 1)
         starts = _counter("starts_total")
         for after, count in self._starts().items():
             starts.add_metric([after], count)
-        yield from (deadline, expected, starts)
+        yield from (deadline, expected, placed, starts)
         yield _sample("evidence_max_bytes", station.evidence.max_bytes)
 
 
@@ -155,30 +166,31 @@ class SourceCollector(Collector):
 
 
 class MachineCollector(Collector):
-    """The PC: its disk, GPU and clock. What is not known, or was not heard of for a while, is absent."""
+    """The PC: its disk, GPUs and clock. What is not known, or was not heard of for a while, is absent."""
 
     def __init__(
         self,
         *,
         disk: Callable[[], DiskUsage | None],
-        gpu: Callable[[], GpuSample | None],
+        gpus: Callable[[], Mapping[str, GpuSample] | None],
         clock: Callable[[], Clock | None],
     ) -> None:
         self._disk = disk
-        self._gpu = gpu
+        self._gpus = gpus
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
         """The last samples; the clock is asked now, which takes a microsecond."""
-        disk, gpu, clock = self._disk(), self._gpu() or GpuSample(), self._clock()
+        disk, gpus, clock = self._disk(), self._gpus() or {}, self._clock()
         yield _sample("disk_free_bytes", disk.free_bytes if disk else None, "state")
         yield _sample("disk_size_bytes", disk.size_bytes if disk else None, "state")
-        yield _sample("device_memory_bytes", gpu.reserved_bytes)
-        yield _sample("gpu_utilisation_ratio", gpu.utilisation_ratio, gpu.index)
-        yield _sample("gpu_memory_used_bytes", gpu.memory_used_bytes, gpu.index)
-        yield _sample("gpu_memory_total_bytes", gpu.memory_total_bytes, gpu.index)
-        yield _sample("gpu_temperature_celsius", gpu.temperature_celsius, gpu.index)
-        yield _sample("gpu_power_watts", gpu.power_watts, gpu.index)
+        yield _list_samples("device_memory_bytes", {device: gpu.reserved_bytes for device, gpu in gpus.items()})
+        each = gpus.values()
+        yield _list_samples("gpu_utilisation_ratio", {gpu.index: gpu.utilisation_ratio for gpu in each})
+        yield _list_samples("gpu_memory_used_bytes", {gpu.index: gpu.memory_used_bytes for gpu in each})
+        yield _list_samples("gpu_memory_total_bytes", {gpu.index: gpu.memory_total_bytes for gpu in each})
+        yield _list_samples("gpu_temperature_celsius", {gpu.index: gpu.temperature_celsius for gpu in each})
+        yield _list_samples("gpu_power_watts", {gpu.index: gpu.power_watts for gpu in each})
         yield _sample("clock_synchronised", clock.synchronised if clock else None)
         yield _sample("clock_error_seconds", clock.error_s if clock else None)
 
@@ -191,6 +203,15 @@ def _counter(name: str) -> CounterMetricFamily:
 def _gauge(name: str) -> GaugeMetricFamily:
     row = BY_NAME[name]
     return GaugeMetricFamily(PREFIX + name, row.text, labels=list(row.labels))
+
+
+def _list_samples(name: str, values: Mapping[str, float | None]) -> Metric:
+    """Samples by the one label; none of a value that is not known."""
+    family = _gauge(name)
+    for label, value in values.items():
+        if value is not None:
+            family.add_metric([label], value)
+    return family
 
 
 def _sample(name: str, value: float | None, *labels: str) -> Metric:

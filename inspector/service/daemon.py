@@ -1,4 +1,7 @@
-"""The daemon: signals, loading, main loop and end of one station, which assembly.py builds."""
+"""The daemon: signals, loading, main loop and end of one station, which assembly.py builds.
+
+More than 300 lines: a station's life, from start to end, is read in one piece.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ from inspector.service.control.notifier import Notifier, StatusLine
 from inspector.service.control.starts import Starts
 from inspector.service.http.access import load_http_access
 from inspector.service.http.server import HttpThread
+from inspector.service.missing_devices import find_missing, report_missing
 from inspector.service.orders.signals import OFFLINE, ONLINE, OfflineSignals
 from inspector.service.telemetry.clock import read_clock
 from inspector.service.telemetry.health import Health, State
@@ -60,7 +64,8 @@ class Daemon:
 
     def __init__(self, station: Station, path: Path) -> None:
         """`path` is the station file, which a reload reads again."""
-        self._station = station
+        self._missing = find_missing(station)
+        self._station = station = station.without(self._missing)
         self._path = path.resolve()
         self._notifier = Notifier()
         self._stop_asked = threading.Event()
@@ -140,6 +145,7 @@ class Daemon:
         signal.signal(ONLINE, self._offline_signals.note)
         deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.health = Health(station.stall_after_s)
+        report_missing(self._missing, self.health)
         self._registry = CollectorRegistry()
         self._metrics = Metrics(self._registry, deadlines_ms)
         self._log_counter = LogCounter(self._metrics)
@@ -172,16 +178,16 @@ class Daemon:
         parts, health = self._parts, self.health
         for collector in (
             FlowCollector(parts.ledger, parts.buffer, lambda: health.state),
-            StationCollector(lambda: self._station, lambda: self._starts.counts),
+            StationCollector(lambda: self._station, lambda: self._starts.counts, parts.devices),
             RecipeCollector(parts.judges),
             SourceCollector(parts.list_reports),
-            MachineCollector(disk=parts.disk.latest, gpu=parts.gpu.latest, clock=read_clock),
+            MachineCollector(disk=parts.disk.latest, gpus=parts.gpus.latest, clock=read_clock),
         ):
             self._registry.register(collector)
 
     def _read_again(self) -> Station:
         """The station file as it is now; also certificate and password, whose paths stay while their files change."""
-        station = load_station(self._path)
+        station = load_station(self._path).without(self._missing)
         self._new_access = load_http_access(station.http)
         return station
 

@@ -145,14 +145,14 @@ class SimulatedArrivals(FrameBuffer):
         self._coming = deque(arrivals)
         self._begin_s = begin_s
 
-    def get(self, timeout_s: float) -> Ticket | None:
+    def get(self, timeout_s: float, place: int = 0) -> Ticket | None:
         """As `FrameBuffer`."""
         self._let_in()
         if not len(self):
             until_s = self._clock.now_s + timeout_s
             self._clock.wait_until(min(until_s, self._coming[0][0]) if self._coming else until_s)
             self._let_in()
-        ticket = super().get(0.0)
+        ticket = super().get(0.0, place)
         if ticket is not None:
             self._clock.spend(self._begin_s)
         return ticket

@@ -122,7 +122,7 @@ class RunningStation:
         new.write_text(json.dumps(settings), encoding="utf-8")
         new.replace(self.faults)
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log_text()

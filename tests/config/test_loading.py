@@ -754,3 +754,72 @@ def test_camera_of_a_web_is_of_no_part_and_no_trigger_is_advised(tmp_path: Path)
     rule = "cameras.right.line_scan is set, and frames of a web are of no part"
     fault = f"parts.body.cameras: camera right cannot be of a part: {rule}"
     assert fault_of(write_parts(tmp_path, parts, web)).endswith(fault)
+
+
+# ---------------------------------------------------------------- several devices
+
+
+def devices(device: str, cameras: str = "{one: {}, two: {}, three: {}}") -> str:
+    return f"schema: 1\nstation: a\ndevice: {device}\ncameras: {cameras}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "places"),
+    [
+        (devices("cuda:1"), ("cuda:1",), {"one": 0, "two": 0, "three": 0}),
+        (devices("[cuda:1]"), ("cuda:1",), {"one": 0, "two": 0, "three": 0}),
+        (devices("[cuda:0, cuda:1]"), ("cuda:0", "cuda:1"), {"one": 0, "two": 1, "three": 0}),
+        (devices("[cpu, cpu]"), ("cpu", "cpu"), {"one": 0, "two": 1, "three": 0}),
+        (
+            devices("[cuda:0, cuda:1]", "{one: {}, two: {}, three: {device: 'cuda:0'}}"),
+            ("cuda:0", "cuda:1"),
+            {"one": 1, "two": 0, "three": 0},
+        ),
+        (
+            devices("[cuda:0, cuda:1]", "{one: {device: 'cuda:1'}, two: {device: 'cuda:1'}, three: {}}"),
+            ("cuda:0", "cuda:1"),
+            {"one": 1, "two": 1, "three": 0},
+        ),
+    ],
+)
+def test_each_camera_has_the_device_it_asks_for_or_the_one_with_the_fewest(
+    tmp_path: Path, text: str, names: tuple[str, ...], places: dict[str, int]
+) -> None:
+    station = load_station(write(tmp_path, text))
+    assert (station.devices, station.places) == (names, places)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (devices("[cuda:0, cuda:1, cuda:0]"), "3:1: device: must name each device once, got cuda:0 more than once"),
+        (
+            devices("[cuda:0, auto]"),
+            "3:18: device.1: String should match pattern '^(cpu|cuda:(0|[1-9]\\d*))$', got 'auto'",
+        ),
+        (devices("[cuda, cuda:1]"), "3:10: device.0: String should match pattern"),
+        (devices("[cuda:1, 'cuda:01']"), "3:18: device.1: String should match pattern"),
+        (devices("[]"), "3:1: device: Tuple should have at least 1 item"),
+        (
+            devices("[cuda:0, cuda:1, cpu, cuda:2]"),
+            "4:1: cameras: must be at least one for each device, got none for cuda:2",
+        ),
+        (
+            devices("[cuda:0, cuda:1]", "{one: {device: 'cuda:0'}, two: {device: 'cuda:0'}}"),
+            "4:1: cameras: must be at least one for each device, got none for cuda:1",
+        ),
+        (
+            devices("[cuda:0, cuda:1]", "{one: {device: 'cuda:2'}, two: {}}"),
+            "4:17: cameras.one.device: must be of the station's device, cuda:0, cuda:1, got cuda:2",
+        ),
+        (
+            devices("auto") + "missing_device: leave_out\n",
+            "5:1: missing_device: must be refuse where there is one device, auto, got leave_out",
+        ),
+        (devices("auto", "{one: {device: cpu}}"), "cameras.one.device: must be of the station's device, auto, got cpu"),
+    ],
+)
+def test_devices_that_cannot_be_shared_out_are_refused_with_their_place(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_station(write(tmp_path, text))
+    assert words in str(refused.value)

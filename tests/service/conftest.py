@@ -148,16 +148,16 @@ def whole(
         starts=dict.fromkeys(AFTER, 0) | {"first": 1},
         judges=Judges(),
         disk=DiskUsage(5, 10),
-        gpu=GpuSample("0", 1, 0.5, 2, 3, 60, 70.5),
+        gpus={"cuda:0": GpuSample("0", 1, 0.5, 2, 3, 60, 70.5)},
         clock=Clock(synchronised=True, error_s=0.002),
         reports={"top": CameraReport(is_connected=True, triggers_missed=0, ptp=Ptp("Slave", 40))},
     )
     for collector in (
         FlowCollector(ledger, whole.buffer, lambda: whole.state),
-        StationCollector(lambda: whole.station, lambda: whole.starts),
+        StationCollector(lambda: whole.station, lambda: whole.starts, {"cuda:0": ["top"], "cuda:1": ["side"]}),
         RecipeCollector(whole.judges),
         SourceCollector(lambda: whole.reports),
-        MachineCollector(disk=lambda: whole.disk, gpu=lambda: whole.gpu, clock=lambda: whole.clock),
+        MachineCollector(disk=lambda: whole.disk, gpus=lambda: whole.gpus, clock=lambda: whole.clock),
     ):
         registry.register(collector)
     return whole

@@ -255,3 +255,29 @@ def test_source_that_hangs_is_known_at_the_end_so_that_the_process_does_not_wait
         (thread,) = assembly._ingest
         monkeypatch.setattr(thread._source, "is_busy", lambda: True)
         assert assembly.is_asking_outside
+
+
+def test_each_device_has_a_worker_and_its_cameras(folder: Path, health: Health, metrics: Metrics) -> None:
+    fields = make_station(folder).model_dump(by_alias=True)
+    cameras: dict[str, Any] = {name: {} for name in ("top", "side", "back")}
+    station = Station.model_validate(fields | {"device": ["cpu", "cpu"], "cameras": cameras})
+    with context() as made:
+        parts = Assembly(
+            station,
+            folder / "station.yaml",
+            made,
+            read_again=lambda: station,
+            apply=lambda _: None,
+            drain=lambda _: None,
+            health=health,
+            metrics=metrics,
+        )
+        parts.start()
+        try:
+            names = {thread.name for thread in threading.enumerate()}
+            assert {"device cpu:0", "device cpu:1"} <= names
+            assert parts.devices == {"cpu:0": ["top", "back"], "cpu:1": ["side"]}
+            parts.check()
+            assert health.state is State.STARTING
+        finally:
+            assert stop(parts, timeout_s=60.0) == []

@@ -210,18 +210,40 @@ def read(registry: CollectorRegistry) -> dict[str, tuple[dict[str, str], float]]
 
 def test_machine_is_shown_when_it_is_known(whole: Whole, registry: CollectorRegistry) -> None:
     whole.disk = DiskUsage(5, 10)
-    whole.gpu = GpuSample("0", 1, 0.5, 2, 3, 60, 70.5)
+    whole.gpus = {"cuda:0": GpuSample("0", 1, 0.5, 2, 3, 60, 70.5)}
     whole.clock = Clock(synchronised=False, error_s=0.002)
-    state, gpu = {"directory": "state"}, {"gpu": "0"}
-    values = [(state, 5), (state, 10), ({}, 1), (gpu, 0.5), (gpu, 2), (gpu, 3), (gpu, 60), (gpu, 70.5)]
+    state, device, gpu = {"directory": "state"}, {"device": "cuda:0"}, {"gpu": "0"}
+    values = [
+        (state, 5),
+        (state, 10),
+        (device, 1),
+        (gpu, 0.5),
+        (gpu, 2),
+        (gpu, 3),
+        (gpu, 60),
+        (gpu, 70.5),
+    ]
     assert read(registry) == dict(zip(NAMES, [*values, ({}, 0), ({}, 0.002)], strict=True))
 
 
 def test_machine_is_absent_when_nothing_is_known(whole: Whole, registry: CollectorRegistry) -> None:
-    whole.disk = whole.gpu = whole.clock = None
+    whole.disk = whole.gpus = whole.clock = None
     assert read(registry) == {}
-    whole.gpu = GpuSample(reserved_bytes=0)
-    assert read(registry) == {"device_memory_bytes": ({}, 0)}
+    whole.gpus = {"cpu": GpuSample(reserved_bytes=0)}
+    assert read(registry) == {"device_memory_bytes": ({"device": "cpu"}, 0)}
+
+
+def test_each_gpu_has_its_own_figures_when_there_are_several(whole: Whole, value: Value) -> None:
+    whole.gpus = {"cuda:0": GpuSample("0", 1, 0.5, 2), "cuda:1": GpuSample("1", 10, None, 20)}
+    assert [value("device_memory_bytes", device=name) for name in whole.gpus] == [1, 10]
+    assert [value("gpu_memory_used_bytes", gpu=index) for index in "01"] == [2, 20]
+    assert [value("gpu_utilisation_ratio", gpu=index) for index in "01"] == [0.5, None]
+
+
+def test_device_of_each_camera_is_told(whole: Whole, value: Value) -> None:
+    assert value("camera_device", camera="top", device="cuda:0") == 1
+    assert value("camera_device", camera="side", device="cuda:1") == 1
+    assert value("camera_device", camera="top", device="cuda:1") is None
 
 
 def test_clock_is_the_kernels_when_read() -> None:

@@ -86,7 +86,7 @@ def switcher(
         judges,
         folder=tmp_path,
         read=make_station,
-        load=lambda folder: make_judge(),
+        load=lambda folder, place: make_judge(),
         apply=lambda station: None,
         audit=Audit("boot", lambda event: None),
         health=health,
@@ -113,7 +113,7 @@ def status(
             switcher.describe()
             | offline.describe()
             | describe_sources({"top": report})
-            | {"parts": {"body": PART.model_dump(mode="json")}}
+            | {"parts": {"body": PART.model_dump(mode="json")}, "devices": {"cuda:0": ["top"], "cuda:1": ["side"]}}
         ),
         health=running,
     )

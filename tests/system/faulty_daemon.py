@@ -6,6 +6,7 @@ device, at each micro-batch (not while warming up: the network is loaded without
     slow_s: take so much longer. hang: take until the key is gone. nan: maps full of NaN. oom, oom_once: out of memory,
     always or at one batch. cuda_error: an error that poisons the process. die: the thread ends by SystemExit.
     exit: the process is gone, as by `kill -9`. freeze: no thread of the process runs any more.
+    hang and cuda_error may name a thread: the fault is of its device alone.
 clock
     utc_offset_s: added to `time.time` and `time.time_ns`; the monotonic clock stays.
 journal, at each commit
@@ -142,11 +143,11 @@ def break_device(faults: Faults) -> None:
     def _infer_badly(faults: Faults, infer: Callable[[int], torch.Tensor]) -> Callable[[int], torch.Tensor]:
         def call(count: int) -> torch.Tensor:
             time.sleep(faults.get("slow_s") or 0)
-            while faults.get("hang"):
+            while _is_here(faults.get("hang")):
                 time.sleep(_CHECK_S)
             if faults.get("oom") or faults.take("oom_once"):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-            if faults.get("cuda_error"):
+            if _is_here(faults.get("cuda_error")):
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             if faults.get("die"):
                 raise SystemExit("told to die")
@@ -160,6 +161,10 @@ def break_device(faults: Faults) -> None:
         return call
 
     Detector.warm_up = warm_up
+
+
+def _is_here(setting: Any) -> bool:
+    return setting is True or setting == threading.current_thread().name
 
 
 def kill_threads(faults: Faults) -> None:

@@ -37,7 +37,7 @@ def _now() -> list[dict[str, Any]]:
             (f"min(inspector_deadline_seconds{{{CAMERA}}})", ""),
         ),
         stat("Missed", "percentunit", "Share of ERROR DEADLINE in all verdicts, 5 minutes.", (late, ""), steps=missed),
-        stat("Tiles now", PER_SECOND, "Tiles judged by the device per second.", (tiles, "")),
+        stat("Tiles now", PER_SECOND, "Tiles judged per second, on all devices.", (tiles, "")),
     ]  # fmt: skip
 
 
@@ -125,9 +125,9 @@ def _gpu() -> list[dict[str, Any]]:
             (of_gpu("utilisation_ratio"), "GPU {{gpu}}"), maximum=1,
         ),
         time_series(
-            "GPU memory", "bytes", "Memory used by all programs, and by the network; dashed: total memory.",
+            "GPU memory", "bytes", "Memory used by all programs, and by the networks; dashed: total memory.",
             (of_gpu("memory_used_bytes"), "GPU {{gpu}}"),
-            (f"inspector_device_memory_bytes{{{INSTANCE}}}", "network"),
+            (f"inspector_device_memory_bytes{{{INSTANCE}}}", "networks on {{device}}"),
             (of_gpu("memory_total_bytes"), "limit: GPU {{gpu}}"),
         ),
         time_series(

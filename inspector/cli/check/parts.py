@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from inspector.cli.check.disk import check_disk
 from inspector.cli.check.finding import Finding
 from inspector.cli.check.sockets import check_sockets
-from inspector.config import Camera, Recipe, Station
+from inspector.config import Camera, MissingDevice, Recipe, Station
 from inspector.errors import ConfigError, DriverError, InspectorError
 from inspector.sources.report import CameraReport
 from inspector.types import Fallback
@@ -143,15 +144,30 @@ def check_environment(station: Station, *, engines: bool | None = None, refused:
         running = Finding("daemon", f"process {daemon} runs this station: whatever it uses is not tested")
     else:
         running = Finding("daemon", "not running for this station, or not visible to this user")
+    devices = check_devices(station, in_use=daemon is not None)
+    wanted = daemon is None if engines is None else engines
+    missing = {name for name, finding in zip(station.devices, devices, strict=True) if not finding.fatal}
     return [
         running,
-        _check_device(station.device, in_use=daemon is not None),
-        *_check_engines(station, wanted=daemon is None if engines is None else engines, refused=refused),
+        *devices,
+        *_check_engines(station.without(missing), wanted=wanted, refused=refused),
         *check_disk(station),
         *check_offline(station),
         *check_sockets(station, daemon),
         *_check_sources(station, daemon),
     ]
+
+
+def check_devices(station: Station, *, in_use: bool) -> list[Finding]:
+    """Whether each of the station's devices is there, and, unless they are in use, works; not fatal: it is left out."""
+    findings = [_check_device(name, in_use=in_use) for name in station.devices]
+    if station.missing_device is MissingDevice.REFUSE or all(finding.problem for finding in findings):
+        return findings
+    return [finding if finding.problem is None else _leave_out(finding) for finding in findings]
+
+
+def _leave_out(finding: Finding) -> Finding:
+    return replace(finding, fatal=False, fix=f"{finding.fix}; until then the station starts without it")
 
 
 def _check_device(device: str, *, in_use: bool) -> Finding:
@@ -180,7 +196,7 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
     from inspector.engine.cache import find_user_cache
     from inspector.service.flow.judges import load_judges
 
-    findings = []
+    findings, several = [], len(station.devices) > 1
     for name, camera in station.cameras.items():
         if camera.recipe is None or f"cameras.{name}.recipe" in refused:
             continue
@@ -190,7 +206,9 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
             continue
         print(f"camera {name}: building the engine and judging the golden frames", file=sys.stderr, flush=True)
         try:
-            alone = station.model_copy(update={"cameras": {name: camera}})
+            # On its device, whichever it would have without the others.
+            device = station.devices[station.places[name]]
+            alone = station.model_copy(update={"cameras": {name: camera}, "device": device})
             detector = load_judges(alone, find_user_cache())[name].detector
         except (InspectorError, RuntimeError) as error:
             fix = "set the threshold again on this machine with inspector calibrate, or see inspector golden RECIPE"
@@ -198,7 +216,7 @@ def _check_engines(station: Station, *, wanted: bool, refused: Collection[str]) 
         else:
             engine, count = detector.engine, len(detector.recipe.golden)
             proved = f"{count} golden frame(s) judged as expected" if count else "no golden frames"
-            found = f"{engine.precision}, {engine.name}, {proved}"
+            found = f"{engine.precision}, {engine.name}, {proved}" + (f", on {device}" if several else "")
             if engine.fallback is Fallback.NONE:
                 findings.append(Finding(what, found))
             else:

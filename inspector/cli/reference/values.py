@@ -20,6 +20,7 @@ _NAMED = {
     "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "name: 1 to 64 of A–Z a–z 0–9 `_` `.` `-`, the first a letter or digit",
     "^[0-9a-f]{64}$": "sha256: 64 hexadecimal digits",
     r"^(auto|cpu|cuda(:\d+)?)$": "`auto`, `cpu`, `cuda`, `cuda:N`",
+    r"^(cpu|cuda:(0|[1-9]\d*))$": "`cpu`, `cuda:N`",
     "^golden/[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$": "`golden/FILE`, without a folder below",
     "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$": "name of a file, without a folder",
 }
@@ -78,7 +79,8 @@ def _list_values(value: Schema) -> str:
 
 
 def _describe_choices(schema: Schema, value: Schema, unit: str) -> str:
-    return ", or ".join(_describe(schema, choice, unit) for choice in value["anyOf"])
+    choices = value.get("anyOf") or value["oneOf"]
+    return ", or ".join(_describe(schema, choice, unit) for choice in choices)
 
 
 def _describe_list(schema: Schema, value: Schema, unit: str) -> str:
@@ -105,7 +107,7 @@ _FORMS: tuple[tuple[Callable[[Schema], bool], Callable[[Schema, Schema, str], st
     (lambda value: "$ref" in value, _describe_reference),
     (lambda value: "enum" in value or "const" in value, lambda schema, value, unit: _list_values(value)),
     (_is_bytes, lambda schema, value, unit: "size in bytes, or with a unit"),
-    (lambda value: "anyOf" in value, _describe_choices),
+    (lambda value: "anyOf" in value or "oneOf" in value, _describe_choices),
     (lambda value: value.get("type") == "array", _describe_list),
     (lambda value: value.get("type") == "object", _describe_mapping),
     (lambda value: value.get("format") == "path", lambda schema, value, unit: "path"),

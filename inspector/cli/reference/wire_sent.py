@@ -12,6 +12,10 @@ def define_status() -> dict[str, Schema]:
     from inspector.service.telemetry.health import State
 
     by_camera: Schema = {"type": "object"}
+    devices = by_camera | {
+        "description": "The devices that judge, with the cameras of each.",
+        "additionalProperties": {"type": "array", "items": TEXT},
+    }
     parts = by_camera | {"description": "Parts that several cameras see.", "additionalProperties": refer("part")}
     properties = {
         "schema": {"description": RESULT["schema"], "const": SCHEMA},
@@ -40,7 +44,7 @@ def define_status() -> dict[str, Schema]:
     return {
         "status": define(
             "Sent every 0.4 s.",
-            properties | _list_changes() | _list_offline() | _list_sources() | {"parts": parts},
+            properties | _list_changes() | _list_offline() | _list_sources() | {"parts": parts, "devices": devices},
         ),
         "recipe_in_use": define("A recipe that judges a camera.", {
             "recipe_id": {"description": RESULT["recipe_id"]} | TEXT,

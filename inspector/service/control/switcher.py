@@ -49,7 +49,7 @@ class Switcher(Part):
         *,
         folder: Path,
         read: Callable[[], Station],
-        load: Callable[[Path], Judge],
+        load: Callable[[Path, int], Judge],
         apply: Callable[[Station], None],
         audit: Audit,
         health: Health,
@@ -62,7 +62,7 @@ class Switcher(Part):
             judges: who judges; nobody else changes them once they are loaded.
             folder: what relative paths of recipes are relative to.
             read: reads the station file anew.
-            load: makes a recipe's folder a judge, or raises.
+            load: makes a recipe's folder a judge on one of the station's devices, or raises.
             apply: puts into force what of a station is no recipe; must not fail.
             audit: what puts changes on record.
             health, metrics: who watches.
@@ -70,6 +70,7 @@ class Switcher(Part):
         super().__init__("switcher", health=health)
         self._station = station
         self._named = _resolve_recipes(station)
+        self._places = station.places
         self._judges = judges
         self._folder = folder
         self._read = read
@@ -237,7 +238,7 @@ class Switcher(Part):
     def _prepare(self, change: Change, camera: str) -> None:
         assert change.recipe is not None  # noqa: S101 (a camera's change has one)
         logger.info("camera %s: preparing recipe %s", camera, change.recipe, extra={"camera": camera})
-        judge = self._load(change.recipe)
+        judge = self._load(change.recipe, self._places[camera])
         with self._changed:
             if self._last[camera] is change:  # else another was asked for meanwhile
                 self._prepared[camera] = judge
@@ -261,21 +262,21 @@ class Switcher(Part):
 
     def _load_judges(self, station: Station) -> dict[str, Judge]:
         """Of all cameras of the file: the present ones where the recipe is the same to the byte."""
-        by_folder: dict[Path, Judge] = {}
+        loaded: dict[tuple[Path, int], Judge] = {}
         judges = {}
         for name, camera in station.cameras.items():
             if camera.recipe is None:
                 continue
-            folder = camera.recipe.resolve()
+            folder, place = key = camera.recipe.resolve(), self._places[name]
             present = self._judges.get(name)
             try:
                 if present is not None and _is_same(present, folder):
-                    by_folder.setdefault(folder, present)
-                elif folder not in by_folder:
-                    by_folder[folder] = self._load(folder)
+                    loaded.setdefault(key, present)
+                elif key not in loaded:
+                    loaded[key] = self._load(folder, place)
             except RecipeError as error:
                 raise ConfigError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
-            judges[name] = by_folder[folder]
+            judges[name] = loaded[key]
         return judges
 
     # ------------------------------------------------------------ both, with the lock

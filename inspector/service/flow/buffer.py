@@ -1,23 +1,34 @@
-"""Frames waiting for the device: bounded in bytes, fair between cameras."""
+"""Frames waiting for the devices: bounded in bytes, fair between the cameras of a device."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Mapping
 
 from inspector.config import WhenFull
 from inspector.service.flow.ledger import Ticket
 
 
 class FrameBuffer:
-    """One queue per camera, read in turn, under one common budget."""
+    """One queue per camera, read in turn by the device of the camera, under one common budget.
 
-    def __init__(self, max_bytes: int, when_full: WhenFull) -> None:
+    Attributes:
+        places: the device of each camera.
+    """
+
+    def __init__(self, max_bytes: int, when_full: WhenFull, places: Mapping[str, int] | None = None) -> None:
+        """`places`: the device of each camera, counted from 0; None: there is one."""
         self.max_bytes = max_bytes
         self._when_full = when_full
         self._queues: dict[str, deque[Ticket]] = {}
-        self._turns: deque[str] = deque()
+        self.places = dict(places or {})
+        # Cameras that have frames waiting, by device.
+        self._turns = [deque[str]() for _ in range(1 + max(self.places.values(), default=0))]
+        of_camera = {camera: self._turns[place] for camera, place in self.places.items()}
+        self._turns_of = defaultdict(lambda: self._turns[0], of_camera)
         self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -40,7 +51,11 @@ class FrameBuffer:
     def has(self, camera: str) -> bool:
         """Whether a frame of this camera waits."""
         with self._changed:
-            return camera in self._turns
+            return bool(self._queues.get(camera))
+
+    def is_idle(self, place: int) -> bool:
+        """Whether no frame waits for this device."""
+        return not self._turns[place]
 
     def put(
         self, ticket: Ticket, *, can_wait: bool = False, may_block: bool = True, timeout_s: float = 0.2
@@ -76,11 +91,12 @@ class FrameBuffer:
             self._add(ticket)
             return dropped
 
-    def get(self, timeout_s: float) -> Ticket | None:
-        """The next ticket, cameras in turn; None when none came in time."""
+    def get(self, timeout_s: float, place: int = 0) -> Ticket | None:
+        """The next ticket for a device, its cameras in turn; None when none came in time."""
+        turns = self._turns[place]
         with self._changed:
-            self._changed.wait_for(lambda: self._turns or self._closed, timeout_s)
-            return self._take(self._turns[0]) if self._turns else None
+            self._changed.wait_for(lambda: turns or self._closed, timeout_s)
+            return self._take(turns[0]) if turns else None
 
     def discard(self, ticket: Ticket) -> None:
         """Take out a ticket that was answered while it waits; nothing happens where it does not."""
@@ -90,7 +106,7 @@ class FrameBuffer:
                 return
             queue.remove(ticket)
             if not queue:
-                self._turns.remove(ticket.frame.camera)
+                self._turns_of[ticket.frame.camera].remove(ticket.frame.camera)
             self._bytes -= ticket.frame.nbytes
             self._changed.notify_all()
 
@@ -104,7 +120,7 @@ class FrameBuffer:
         camera = ticket.frame.camera
         queue = self._queues.setdefault(camera, deque())
         if not queue:
-            self._turns.append(camera)
+            self._turns_of[camera].append(camera)
         queue.append(ticket)
         self._bytes += ticket.frame.nbytes
         self._changed.notify_all()
@@ -112,13 +128,15 @@ class FrameBuffer:
     def _take(self, camera: str) -> Ticket:
         queue = self._queues[camera]
         ticket = queue.popleft()
-        self._turns.remove(camera)
+        turns = self._turns_of[camera]
+        turns.remove(camera)
         if queue:
-            self._turns.append(camera)
+            turns.append(camera)
         self._bytes -= ticket.frame.nbytes
         self._changed.notify_all()
         return ticket
 
     def _greediest(self) -> str:
         # The camera that fills the buffer pays for it, so that a fast one cannot push a slow one out.
-        return max(self._turns, key=lambda camera: sum(ticket.frame.nbytes for ticket in self._queues[camera]))
+        waiting = itertools.chain.from_iterable(self._turns)
+        return max(waiting, key=lambda camera: sum(ticket.frame.nbytes for ticket in self._queues[camera]))

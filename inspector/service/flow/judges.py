@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from inspector.config import RECIPE_FILE, Station, Threshold, list_doubts
 from inspector.detection.detector import Detector
-from inspector.device import choose_device
+from inspector.device import Device, choose_devices
 from inspector.errors import RecipeError
 from inspector.files import compute_sha256
 from inspector.recipe.conversion import convert_aside
@@ -97,43 +95,44 @@ class Judges:
 def load_judges(
     station: Station, cache: Path, progress: Callable[[int, int], None] = lambda done, count: None
 ) -> dict[str, Judge]:
-    """A judge for each camera that has a recipe; cameras with the same folder share one.
+    """A judge for each camera that has a recipe; cameras with the same folder and device share one.
 
     Args:
-        station: whose cameras, device and tile batch.
+        station: whose cameras, devices and tile batch.
         cache: where compiled networks are kept.
         progress: told how many recipes are ready, of how many, at the start and after each.
 
     Raises:
         RecipeError: a recipe that cannot be used.
     """
-    device = choose_device(station.device)
-    by_folder: dict[Path, Judge] = {}
-    judges: dict[str, Judge] = {}
-    count = len({camera.recipe.resolve() for camera in station.cameras.values() if camera.recipe is not None})
+    devices, places = choose_devices(station.devices), station.places
+    wanted = {
+        name: (camera.recipe.resolve(), places[name])
+        for name, camera in station.cameras.items()
+        if camera.recipe is not None
+    }
+    count = len(set(wanted.values()))
     progress(0, count)
-    for name, camera in station.cameras.items():
-        if camera.recipe is None:
+    loaded: dict[tuple[Path, int], Judge] = {}
+    for name, (folder, place) in wanted.items():
+        if (folder, place) in loaded:
             continue
-        folder = camera.recipe.resolve()
-        if folder not in by_folder:
-            try:
-                by_folder[folder] = load_judge(folder, device, station.tile_batch, cache)
-            except RecipeError as error:
-                raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
-            progress(len(by_folder), count)
-        judges[name] = by_folder[folder]
-    return judges
+        try:
+            loaded[folder, place] = load_judge(folder, devices[place], station.tile_batch, cache)
+        except RecipeError as error:
+            raise RecipeError(f"cameras.{name}.recipe: {error}", field=("cameras", name, "recipe")) from error
+        progress(len(loaded), count)
+    return {name: loaded[key] for name, key in wanted.items()}
 
 
-def load_judge_aside(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Judge:
+def load_judge_aside(folder: Path, device: Device, tile_batch: int | None, cache: Path) -> Judge:
     """As `load_judge`, beside a flow that judges: what would take cores and lock for seconds is done elsewhere."""
-    if device.type == "cpu":
+    if device.of_torch.type == "cpu":
         convert_aside(folder, cache)
     return load_judge(folder, device, tile_batch, cache)
 
 
-def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache: Path) -> Judge:
+def load_judge(folder: Path, device: Device, tile_batch: int | None, cache: Path) -> Judge:
     """Load a recipe, every checksum verified, warm it up and let it prove itself on its golden frames.
 
     Raises:
@@ -141,11 +140,12 @@ def load_judge(folder: Path, device: torch.device, tile_batch: int | None, cache
     """
     path = folder / RECIPE_FILE
     recipe_sha256 = _compute_sha256(path)
-    detector = open_detector(folder, device=device, tile_batch=tile_batch, cache=cache)
-    if detector.recipe.threshold is None:
-        raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
-    detector.warm_up()
-    prove_golden(detector, folder)
+    with device.as_current():
+        detector = open_detector(folder, device=device.of_torch, tile_batch=tile_batch, cache=cache)
+        if detector.recipe.threshold is None:
+            raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
+        detector.warm_up()
+        prove_golden(detector, folder)
     if _compute_sha256(path) != recipe_sha256:
         # Results would name another recipe.
         raise RecipeError(f"{path}: changed while it was loaded", transient=True)

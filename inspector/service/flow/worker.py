@@ -1,4 +1,4 @@
-"""The device worker: the one thread that runs the network, shared by all cameras."""
+"""The device worker: the one thread that runs networks on a device, shared by the device's cameras."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from inspector.detection.run import FrameRun
+from inspector.device import Device
 from inspector.errors import (
     DeviceOutOfMemoryError,
     FrameMismatchError,
@@ -64,6 +65,10 @@ class DeviceWorker(Part):
     computed, and fills what this one's last batch leaves free, which costs this one nothing. As long as there is room
     for one more, a result is never waited for: a frame that comes is begun at once. They end in their order, and the
     buffer gives them by cameras in turn, so that no camera waits longer than for one frame of each other.
+
+    Attributes:
+        device: what it judges on.
+        place: the device's, by which the buffer knows its frames.
     """
 
     def __init__(
@@ -73,36 +78,47 @@ class DeviceWorker(Part):
         judges: Judges,
         submit: Callable[[Outcome], None],
         *,
+        device: Device,
+        place: int = 0,
+        abandoned: threading.Event,
         service_times: ServiceTimes,
         health: Health,
         metrics: Metrics,
     ) -> None:
-        """A frame is judged by the judge that its camera has when work on the frame begins."""
-        super().__init__("device", health=health)
+        """A frame is judged by the judge that its camera has when work on the frame begins.
+
+        `abandoned`, once it is set, ends all workers that share it: after a fault of one GPU a process can do nothing
+        more on any, by CUDA's own word.
+        """
+        super().__init__("device" if device.is_only else f"device {device.name}", health=health)
+        self.device = device
+        self.place = place
         self._buffer = buffer
         self._ledger = ledger
         self._judges = judges
         self._submit = submit
         self._metrics = metrics
+        self._tiles = metrics.tiles.labels(device.name)
         self._under_way: deque[_UnderWay] = deque()
         self._set_aside: Ticket | None = None
         self._service_times = service_times
-        self._abandon_asked = threading.Event()
+        self._abandoned = abandoned
 
     def abandon(self) -> None:
-        """Ask it to end at the next micro-batch, whatever waits."""
-        self._abandon_asked.set()
+        """Ask it, and those that share its event, to end at the next micro-batch, whatever waits."""
+        self._abandoned.set()
 
     @property
     def is_done(self) -> bool:
         """Whether it is to give up what waits; or, asked to stop, has judged all there was."""
-        is_idle = not self._under_way and self._set_aside is None and not len(self._buffer)
-        return self._abandon_asked.is_set() or (self._stop_asked.is_set() and is_idle)
+        is_idle = not self._under_way and self._set_aside is None and self._buffer.is_idle(self.place)
+        return self._abandoned.is_set() or (self._stop_asked.is_set() and is_idle)
 
     def work(self) -> None:
         """Judge frames until asked to stop."""
         torch.get_num_threads()  # noted at a thread's first look, while no other thread has it turned down
-        super().work()
+        with self.device.as_current():
+            super().work()
         for item in self._under_way:
             self._metrics.abandoned.labels(item.ticket.frame.camera).inc()
 
@@ -114,6 +130,7 @@ class DeviceWorker(Part):
 
     def die(self, error: BaseException) -> None:
         """Answer what is under way. A device fault, or one nobody foresaw: nothing computed after it can be trusted."""
+        self._abandoned.set()
         for item in self._under_way:
             self._submit(_build_fault(item.ticket, error))
         super().die(error)
@@ -129,7 +146,7 @@ class DeviceWorker(Part):
         if ticket is not None:
             self._set_aside = None
         elif self._set_aside is None:
-            ticket = self._buffer.get(timeout_s=self._choose_wait_s())
+            ticket = self._buffer.get(self._choose_wait_s(), self.place)
         if ticket is None or not self._ledger.is_open(ticket):
             return
         # The camera's newest is begun in any case: no other frame has a better chance, and the estimate may be wrong.
@@ -183,7 +200,7 @@ class DeviceWorker(Part):
         first = next((item for item in self._under_way if not item.run.is_done), None)
         if first is not None:
             self._advance(first)
-        if not self._under_way:
+        if not self._under_way or self._abandoned.is_set():  # another device may have failed just now
             return
         oldest = self._under_way[0]
         if oldest.run.is_ready or (first is None and oldest.run.is_done and not self._may_wait_for_frames):
@@ -222,7 +239,7 @@ class DeviceWorker(Part):
         except _OF_ONE_FRAME as error:
             self._refuse(item.ticket, error)
             return
-        self._metrics.tiles.inc(judgement.tiles)
+        self._tiles.inc(judgement.tiles)
         decision = judgement.decision
         latency_ms = {"capture": frame.decode_ms, "queue": item.queue_ms, **judgement.latency_ms}
         self._submit(

@@ -46,6 +46,7 @@ _CAMERA = {"camera": CAMERAS}
 _OF_CAMERA = {"camera": OPEN}
 _PART = {"part": PARTS}
 _GPU = {"gpu": OPEN}
+_DEVICE = {"device": OPEN}
 
 ROWS = (
     Row("station_info", "info", "Name of the station.", {"station": OPEN}),
@@ -121,10 +122,11 @@ ROWS = (
             "stage": ("capture", "queue", "preprocess", "infer", "decide", "journal", "publish", "total"),
         },
     ),
-    Row("tiles_total", "counter", "Tiles judged."),
-    Row("buffer_bytes", "gauge", "Bytes of frames waiting for the device."),
-    Row("buffer_max_bytes", "gauge", "Largest number of bytes of frames that may wait for the device."),
-    Row("buffer_frames", "gauge", "Frames waiting for the device."),
+    Row("tiles_total", "counter", "Tiles judged, by device.", _DEVICE),
+    Row("camera_device", "gauge", "1 for the device that judges the camera.", {**_OF_CAMERA, **_DEVICE}),
+    Row("buffer_bytes", "gauge", "Bytes of frames waiting for their device."),
+    Row("buffer_max_bytes", "gauge", "Largest number of bytes of frames that may wait for their device."),
+    Row("buffer_frames", "gauge", "Frames waiting for their device."),
     Row(
         "score", "histogram", "Frame scores, as a share of the recipe's threshold; above 1 is a reject.", _OF_CAMERA
     ),
@@ -175,7 +177,7 @@ ROWS = (
         "were dropped.", _CAMERA),
     Row("disk_free_bytes", "gauge", "Free space on the disk of state_dir.", {"directory": ("state",)}),
     Row("disk_size_bytes", "gauge", "Size of the disk of state_dir.", {"directory": ("state",)}),
-    Row("device_memory_bytes", "gauge", "Memory used by the network on the device."),
+    Row("device_memory_bytes", "gauge", "Memory used by the networks on the device.", _DEVICE),
     Row("gpu_utilisation_ratio", "gauge", "Share of time the GPU was busy, for all programs.", _GPU),
     Row("gpu_memory_used_bytes", "gauge", "GPU memory in use, by all programs.", _GPU),
     Row("gpu_memory_total_bytes", "gauge", "Total memory of the GPU.", _GPU),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from inspector.device import Device
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,12 @@ class GpuReader:
             return question(self._handle, *more)
         except self._nvml.NVMLError:
             return None
+
+
+def build_gpu_readers(devices: Sequence[Device]) -> Callable[[], dict[str, GpuSample]]:
+    """What looks at each of a station's devices, by its name."""
+    readers = {device.name: GpuReader(device.of_torch) for device in devices}
+    return lambda: {name: reader.read() for name, reader in readers.items()}
 
 
 def _find(nvml: Any, uuid: str) -> Any:

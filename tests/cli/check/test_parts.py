@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from inspector.cli.check.parts import _check_device, _check_engines, _check_sources, check_offline, check_views
+from inspector.cli.check.parts import (
+    _check_device,
+    _check_engines,
+    _check_sources,
+    check_devices,
+    check_offline,
+    check_views,
+)
 from inspector.config import Station
 from inspector.device import Driver
 from inspector.sources.cameras.genicam import GenicamSource
@@ -102,3 +110,43 @@ def test_settings_that_a_camera_has_are_shown_as_they_were_read_back(monkeypatch
     (finding,) = _check_sources(station, None)
     assert finding.result == "ok"
     assert finding.detail == "pylon: available; Width 64, ExposureTime 100.4 (asked for 100.0), Gain 2, TriggerMode Off"
+
+
+def test_each_recipe_is_proved_on_the_device_of_its_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = SimpleNamespace(precision="fp16", name="an engine", fallback=Fallback.NONE)
+    judge = SimpleNamespace(detector=SimpleNamespace(engine=engine, recipe=SimpleNamespace(golden=())))
+    asked: list[tuple[str, ...]] = []
+
+    def load_judges(station: Station, cache: Path) -> dict[str, Any]:
+        asked.append(station.devices)
+        return dict.fromkeys(station.cameras, judge)
+
+    monkeypatch.setattr("inspector.service.flow.judges.load_judges", load_judges)
+    cameras = {"top": {"recipe": "lens"}, "side": {"recipe": "lens"}, "back": {"recipe": "lens", "device": "cuda:1"}}
+    station = Station.model_validate(
+        {"schema": 1, "station": "press", "device": ["cuda:0", "cuda:1"], "cameras": cameras}
+    )
+    findings = _check_engines(station, wanted=True, refused=())
+    assert asked == [("cuda:0",), ("cuda:0",), ("cuda:1",)]
+    assert [finding.detail for finding in findings] == [
+        f"fp16, an engine, no golden frames, on {device}" for device in ("cuda:0", "cuda:0", "cuda:1")
+    ]
+
+
+def test_one_of_several_devices_that_is_not_there_is_told_by_its_name() -> None:
+    station = Station.model_validate(
+        {"schema": 1, "station": "press", "device": ["cpu", "cuda:99"], "cameras": {"top": {}, "side": {}}}
+    )
+    found, missing = check_devices(station, in_use=True)
+    assert (found.result, found.detail) == ("ok", "cpu")
+    assert (missing.what, missing.result) == ("device", "FAIL")
+    assert str(missing.problem).startswith("cuda:99: cannot be used: device: must be a device of this machine")
+
+
+def test_missing_device_is_a_warning_where_the_station_starts_without_it() -> None:
+    fields = {"schema": 1, "station": "press", "missing_device": "leave_out", "cameras": {"top": {}, "side": {}}}
+    found, missing = check_devices(Station.model_validate(fields | {"device": ["cpu", "cuda:99"]}), in_use=True)
+    assert (found.result, missing.result) == ("ok", "WARN")
+    assert missing.fix.endswith("until then the station starts without it")
+    findings = check_devices(Station.model_validate(fields | {"device": ["cuda:98", "cuda:99"]}), in_use=True)
+    assert [finding.result for finding in findings] == ["FAIL", "FAIL"]

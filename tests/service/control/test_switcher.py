@@ -30,7 +30,7 @@ WAIT_S = 10.0
 class Bench:
     """A switcher over recipes that are two small files each, and a loader that does what it is told."""
 
-    def __init__(self, folder: Path, health: Health, metrics: Metrics) -> None:
+    def __init__(self, folder: Path, health: Health, metrics: Metrics, **station: Any) -> None:
         self.folder = folder
         self.judges = Judges()
         self.faults: dict[str, Exception] = {}
@@ -40,11 +40,13 @@ class Bench:
         self.held = ""
         self.loading_held, self.release = threading.Event(), threading.Event()
         self.loaded: list[str] = []
+        self.loaded_on: list[tuple[str, int]] = []
+        self.faults_on: dict[tuple[str, int], Exception] = {}
         self.applied: list[Station] = []
         self.events: list[Event] = []
         for name in ("lens", "lens2", "lens3"):
             self.write(name)
-        self.station = self.next_station = self.make_station()
+        self.station = self.next_station = self.make_station(**station)
         self.switcher = Switcher(
             self.station,
             self.judges,
@@ -84,15 +86,18 @@ class Bench:
         detector: Any = SimpleNamespace(recipe=recipe, engine=engine)
         return Judge(detector, folder, compute_sha256(folder / "recipe.yaml"))
 
-    def _load(self, folder: Path) -> Judge:
+    def _load(self, folder: Path, place: int) -> Judge:
         self.loading.set()
         assert self.gate.wait(WAIT_S)
         if folder.name == self.held:
             self.loading_held.set()
             assert self.release.wait(WAIT_S)
         self.loaded.append(folder.name)
+        self.loaded_on.append((folder.name, place))
         if folder.name in self.faults:
             raise self.faults[folder.name]
+        if (folder.name, place) in self.faults_on:
+            raise self.faults_on[folder.name, place]
         return self.make_judge(folder)
 
     def _read(self) -> Station:
@@ -138,8 +143,11 @@ AS_STARTED = {"top": ("lens", True), "side": ("lens", True)}
 
 @pytest.fixture
 def bench(tmp_path: Path, health: Health, metrics: Metrics) -> Iterator[Bench]:
+    yield from run_bench(Bench(tmp_path, health, metrics), health)
+
+
+def run_bench(bench: Bench, health: Health) -> Iterator[Bench]:
     health.enter(State.READY)
-    bench = Bench(tmp_path, health, metrics)
     bench.start()
     yield bench
     bench.gate.set()
@@ -529,3 +537,46 @@ def test_reload_is_on_record_with_what_it_changed_or_why_not(bench: Bench) -> No
         {"field": "stop_timeout_s", "old": 10.0, "new": 3.0},
         {"field": "cameras.top.recipe", "old": str(bench.folder / "lens"), "new": str(bench.folder / "lens2")},
     ]
+
+
+# ---------------------------------------------------------------- several devices
+
+TWO = ["cpu", "cpu"]
+
+
+@pytest.fixture
+def bench_of_two(tmp_path: Path, health: Health, metrics: Metrics) -> Iterator[Bench]:
+    """Of camera `top` on the first device, of `side` on the second."""
+    yield from run_bench(Bench(tmp_path, health, metrics, device=TWO), health)
+
+
+def test_recipe_is_prepared_on_the_device_of_its_camera(bench_of_two: Bench) -> None:
+    bench = bench_of_two
+    bench.prepare("lens2", camera="side")
+    bench.prepare("lens3", camera="top")
+    assert bench.loaded_on == [("lens2", 1), ("lens3", 0)]
+
+
+def test_recipe_of_cameras_on_two_devices_is_loaded_on_each_at_a_reload(bench_of_two: Bench) -> None:
+    bench = bench_of_two
+    lens2 = {"recipe": bench.folder / "lens2"}
+    assert bench.reload(bench.make_station(device=TWO, cameras={"top": lens2, "side": lens2}))["state"] == "applied"
+    assert bench.loaded_on == [("lens2", 0), ("lens2", 1)]
+    assert bench.judges.get("top") is not bench.judges.get("side")
+    assert bench.in_use() == {"top": ("lens2", True), "side": ("lens2", True)}
+
+
+def test_no_device_has_a_new_recipe_when_it_fails_on_one_of_them(bench_of_two: Bench) -> None:
+    bench = bench_of_two
+    before = dict(bench.judges)
+    bench.faults_on[("lens2", 1)] = RecipeError("golden frame: must be judged FAIL, got PASS")
+    lens2 = {"recipe": bench.folder / "lens2"}
+    change = bench.reload(bench.make_station(device=TWO, cameras={"top": lens2, "side": lens2}))
+    assert (change["state"], bench.loaded_on) == ("refused", [("lens2", 0), ("lens2", 1)])
+    assert "cameras.side.recipe: golden frame" in change["error"]
+    assert dict(bench.judges) == before
+
+
+def test_devices_cannot_change_without_a_restart(bench_of_two: Bench) -> None:
+    change = bench_of_two.reload(bench_of_two.make_station(device="cpu"))
+    assert change["error"] == "device: cannot change without a restart, is ['cpu', 'cpu'], got 'cpu'"

@@ -13,7 +13,7 @@ from inspector.service.flow.ledger import Ledger, Ticket
 from inspector.sources.base import build_frame
 from inspector.types import PixelFormat
 
-LEDGER = Ledger({"a": 1000, "b": 1000})
+LEDGER = Ledger({"a": 1000, "b": 1000, "c": 1000})
 
 
 def ticket(name: str, camera: str = "a", size: int = 10) -> Ticket:
@@ -24,9 +24,9 @@ def names(tickets: list[Ticket] | None) -> list[str] | None:
     return None if tickets is None else [t.frame.frame_id for t in tickets]
 
 
-def drain(buffer: FrameBuffer) -> list[str]:
+def drain(buffer: FrameBuffer, place: int = 0) -> list[str]:
     got = []
-    while (taken := buffer.get(0)) is not None:
+    while (taken := buffer.get(0, place)) is not None:
         got.append(taken.frame.frame_id)
     return got
 
@@ -158,3 +158,44 @@ def test_camera_has_a_frame_waiting_until_its_last_is_taken_or_discarded() -> No
     assert buffer.get(0) is a
     buffer.discard(b)
     assert (buffer.has("a"), buffer.has("b")) == (False, False)
+
+
+# ---------------------------------------------------------------- several devices
+
+
+def test_each_device_gets_the_frames_of_its_cameras_in_turn_and_no_other() -> None:
+    buffer = FrameBuffer(100, WhenFull.BLOCK, {"a": 0, "b": 1, "c": 0})
+    for name, camera in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b")):
+        buffer.put(ticket(name, camera))
+    assert drain(buffer, 1) == ["b1", "b2"]
+    assert (buffer.is_idle(0), buffer.is_idle(1)) == (False, True)
+    assert drain(buffer, 0) == ["a1", "c1", "a2"]
+
+
+def test_frames_of_all_devices_share_one_budget() -> None:
+    buffer = FrameBuffer(30, WhenFull.DROP_OLDEST, {"a": 0, "b": 1})
+    for name, camera in (("b1", "b"), ("a1", "a"), ("b2", "b")):
+        buffer.put(ticket(name, camera))
+    assert names(buffer.put(ticket("a2"))) == ["b1"]  # b has more waiting, though on another device
+    assert buffer.nbytes == 30
+    assert drain(buffer, 0) + drain(buffer, 1) == ["a1", "a2", "b2"]
+
+
+def test_frame_that_was_answered_is_taken_out_whichever_device_it_waits_for() -> None:
+    buffer = FrameBuffer(30, WhenFull.DROP_OLDEST, {"a": 0, "b": 1})
+    answered = ticket("b1", "b")
+    buffer.put(answered)
+    buffer.discard(answered)
+    assert buffer.is_idle(1)
+    assert (drain(buffer, 1), len(buffer), buffer.nbytes) == ([], 0, 0)
+
+
+def test_device_is_woken_by_a_frame_of_its_own_camera() -> None:
+    buffer = FrameBuffer(30, WhenFull.BLOCK, {"a": 0, "b": 1})
+    got: list[Ticket | None] = []
+    waiting = threading.Thread(target=lambda: got.append(buffer.get(10.0, 1)))
+    waiting.start()
+    buffer.put(ticket("a1"))
+    buffer.put(ticket("b1", "b"))
+    waiting.join(10.0)
+    assert names([each for each in got if each]) == ["b1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 
 from inspector.config import Camera, Recipe, Station, Threshold, Tiling, load_recipe
 from inspector.detection.detector import Detector
+from inspector.device import Device
 from inspector.errors import RecipeError
 from inspector.files import compute_sha256
 from inspector.recipe.network import build_model
@@ -21,7 +23,7 @@ from inspector.training.recipe_writer import write_recipe
 from inspector.transient import is_transient
 
 MakeJudge = Callable[..., Judge]
-CPU = torch.device("cpu")
+CPU = Device("cpu", torch.device("cpu"))
 THRESHOLD = Threshold(value=100.0, method="manual")
 
 
@@ -200,3 +202,27 @@ def test_error_names_the_camera_when_its_recipe_cannot_be_used(tmp_path: Path) -
     with pytest.raises(RecipeError, match=r"^cameras\.side\.recipe: ") as refused:
         load_judges(build_station(side=tmp_path / "nowhere"), tmp_path)
     assert refused.value.field == ("cameras", "side", "recipe")
+
+
+def test_recipe_is_loaded_and_proved_on_each_device_whose_cameras_have_it(
+    lens: Path, tmp_path: Path, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[torch.device] = []
+    proved: list[tuple[Any, Path]] = []
+
+    def open_on(folder: Path, *, device: torch.device, **_: Any) -> SimpleNamespace:
+        opened.append(device)
+        return SimpleNamespace(**vars(stand_in), recipe=load_recipe(folder))
+
+    monkeypatch.setattr(module, "open_detector", open_on)
+    monkeypatch.setattr(module, "prove_golden", lambda detector, folder: proved.append((detector, folder)))
+    monkeypatch.setattr(module, "choose_devices", lambda names: [Device(n, torch.device(n), False) for n in names])
+    monkeypatch.setattr("torch.cuda.device", lambda device: contextlib.nullcontext())
+    station = build_station(top=lens, side=lens, back=lens).model_copy(update={"device": ("cuda:0", "cuda:1")})
+    steps: list[tuple[int, int]] = []
+    judges = load_judges(station, tmp_path, lambda *step: steps.append(step))
+    assert opened == [torch.device("cuda:0"), torch.device("cuda:1")]
+    assert judges["top"] is judges["back"]
+    assert [detector for detector, _ in proved] == [judges["top"].detector, judges["side"].detector]
+    assert judges["top"].detector is not judges["side"].detector
+    assert steps == [(0, 2), (1, 2), (2, 2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from prometheus_client import CollectorRegistry
 
 from inspector.config import WhenFull
 from inspector.detection.run import Judgement
+from inspector.device import Device
 from inspector.errors import (
     DeviceFaultError,
     DeviceOutOfMemoryError,
@@ -29,7 +32,7 @@ from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket
 from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.worker import DeviceWorker
-from inspector.service.telemetry.health import Health
+from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
 from inspector.types import PixelFormat, Reason, Result, Verdict
 
@@ -108,6 +111,7 @@ class Bench:
         self.buffer = FrameBuffer(1000, WhenFull.BLOCK)
         self.outcomes: list[Outcome] = []
         self.service_times = ServiceTimes()
+        self.abandoned = threading.Event()
         self._parts = {"service_times": self.service_times, "health": health, "metrics": metrics}
         self._ledger = ledger
         self._judgement = judgement
@@ -118,7 +122,11 @@ class Bench:
         self.detector = ScriptedDetector(list(script), self._judgement)
         detectors = detectors or {"top": self.detector}
         self.judges.switch({camera: self._make_judge(detector) for camera, detector in detectors.items()})
-        return DeviceWorker(self.buffer, self._ledger, self.judges, self.outcomes.append, **self._parts)
+        return self.build_worker(Device("cpu", torch.device("cpu")))
+
+    def build_worker(self, device: Device, place: int = 0) -> DeviceWorker:
+        parts = {"device": device, "place": place, "abandoned": self.abandoned, **self._parts}
+        return DeviceWorker(self.buffer, self._ledger, self.judges, self.outcomes.append, **parts)
 
     def drain(self, worker: DeviceWorker) -> DeviceWorker:
         """Run it until the buffer is empty."""
@@ -169,7 +177,7 @@ def test_outcome_is_the_detectors_when_judged(
     ((pixels, pixel_format),) = bench.detector.seen
     assert pixels is ticket.frame.pixels
     assert pixel_format is PixelFormat.MONO8
-    assert registry.get_sample_value("inspector_tiles_total") == 6
+    assert registry.get_sample_value("inspector_tiles_total", {"device": "cpu"}) == 6
     assert worker.failure is None
 
 
@@ -209,7 +217,7 @@ def test_error_becomes_its_reason_and_the_worker_goes_on_when_one_frame_cannot_b
         ("good", Verdict.PASS, Reason.OK, None),
     ]
     assert bench.outcomes[0].judgement is None
-    assert registry.get_sample_value("inspector_tiles_total") == 6
+    assert registry.get_sample_value("inspector_tiles_total", {"device": "cpu"}) == 6
     assert health.ready() == (True, "RUNNING")
     assert worker.failure is None
 
@@ -270,7 +278,7 @@ def test_frame_is_abandoned_between_batches_when_it_was_answered_meanwhile(
     worker = bench.drain(bench.build(lambda: ledger.close(slow, Verdict.ERROR, Reason.DEADLINE)))
     assert bench.answers() == [("next", Verdict.PASS, Reason.OK, None)]
     assert abandoned(registry) == 1
-    assert registry.get_sample_value("inspector_tiles_total") == 6
+    assert registry.get_sample_value("inspector_tiles_total", {"device": "cpu"}) == 6
     assert (health.ready(), worker.failure) == ((True, "RUNNING"), None)
 
 
@@ -543,7 +551,7 @@ def test_worker_ends_at_the_next_batch_when_told_to_abandon(
 
 def test_idle_worker_ends_soon_when_told_to_abandon(bench: Bench, launch: Launch) -> None:
     worker = launch(bench.build())
-    worker.abandon()
+    bench.abandoned.set()
     worker.join(WAIT_S)
     assert not worker.is_alive()
     assert worker.failure is None
@@ -587,3 +595,88 @@ def test_frame_that_shows_not_the_part_is_an_error_with_a_reason_of_its_own(
     bench.buffer.put(accept("f1"))
     bench.drain(bench.build(error))
     assert bench.answers() == [("f1", Verdict.ERROR, reason, str(error))]
+
+
+# ---------------------------------------------------------------- several devices
+
+CPU = torch.device("cpu")
+
+
+def build_two(bench: Bench, **detectors: Any) -> list[DeviceWorker]:
+    """Of camera `top` on the first device, of `side` on the second."""
+    bench.buffer = FrameBuffer(1000, WhenFull.BLOCK, {"top": 0, "side": 1})
+    bench.build(**detectors)
+    return [bench.build_worker(Device(f"cpu:{place}", CPU, is_only=False), place) for place in range(2)]
+
+
+def test_each_device_judges_its_own_camera_while_the_other_stands_still(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, launch: Launch, registry: CollectorRegistry
+) -> None:
+    goes_on = threading.Event()
+    stuck = ScriptedDetector([lambda: goes_on.wait(WAIT_S)], make_judgement())
+    free = ScriptedDetector([], make_judgement())
+    workers = [launch(worker) for worker in build_two(bench, top=stuck, side=free)]
+    assert [worker.name for worker in workers] == ["device cpu:0", "device cpu:1"]
+    for name, camera in (("t1", "top"), ("s1", "side"), ("s2", "side")):
+        bench.buffer.put(accept(name, camera))
+    wait_until(lambda: len(bench.outcomes) == 2)
+    assert [answer[0] for answer in bench.answers()] == ["s1", "s2"]
+    goes_on.set()
+    wait_until(lambda: len(bench.outcomes) == 3)
+    assert (len(stuck.seen), len(free.seen)) == (1, 2)
+    tiles = [registry.get_sample_value("inspector_tiles_total", {"device": f"cpu:{n}"}) for n in range(2)]
+    assert tiles == [6, 12]
+
+
+def test_no_device_judges_any_more_once_one_has_failed(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, ledger: Ledger, running: Health
+) -> None:
+    poisoned = ScriptedDetector([DeviceFaultError("device: CUDA error: unspecified launch failure")], make_judgement())
+    failed = threading.Event()
+    healthy = ScriptedDetector([lambda: failed.wait(WAIT_S)], make_judgement())
+    first, second = build_two(bench, top=poisoned, side=healthy)
+    for name in ("s1", "s2"):
+        bench.buffer.put(accept(name, "side"))
+    second.start()
+    wait_until(lambda: healthy.batches)  # s1 is under way
+    bench.buffer.put(accept("t1", "top"))
+    first.start()
+    first.join(WAIT_S)
+    failed.set()
+    second.join(WAIT_S)
+    assert not second.is_alive()
+    assert [answer[:3] for answer in bench.answers()] == [("t1", Verdict.ERROR, Reason.INFERENCE_FAULT)]
+    assert [ticket.frame.frame_id for ticket in ledger.open_tickets()] == ["s1", "s2", "t1"]  # the publisher's turn
+    assert (second.failure, second.is_done) == (None, True)
+    assert running.state is State.FAULT
+    assert (running.last_error or "").startswith("device cpu:0: device: CUDA error")
+
+
+def test_frame_gets_no_verdict_from_a_device_when_another_fails_during_its_last_batch(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement, ledger: Ledger, registry: CollectorRegistry
+) -> None:
+    detector = ScriptedDetector([bench.abandoned.set], make_judgement())
+    detector.batches_per_frame = 1
+    bench.buffer.put(accept("f1"))
+    bench.drain(bench.build(top=detector))
+    assert (detector.batches, detector.finished, bench.answers()) == ([1], [], [])
+    assert [ticket.frame.frame_id for ticket in ledger.open_tickets()] == ["f1"]  # the publisher's turn
+    assert abandoned(registry) == 1
+
+
+def test_worker_that_is_asked_to_stop_does_not_wait_for_frames_of_another_device(
+    bench: Bench, accept: Accept, make_judgement: MakeJudgement
+) -> None:
+    _, second = build_two(bench, **{name: ScriptedDetector([], make_judgement()) for name in ("top", "side")})
+    bench.buffer.put(accept("t1", "top"))
+    bench.buffer.put(accept("s1", "side"))
+    bench.drain(second)
+    assert [answer[0] for answer in bench.answers()] == ["s1"]
+    assert len(bench.buffer) == 1
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

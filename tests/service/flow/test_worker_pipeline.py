@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from inspector.config import Recipe
 from inspector.detection.detector import Detector
+from inspector.device import Device
 from inspector.service.flow.judges import Judge, Judges
 from inspector.service.flow.ledger import Ledger
 from inspector.service.flow.service_times import ServiceTimes
@@ -79,6 +81,8 @@ def run(device: SimulatedDevice, ledger: Ledger, running: Health, metrics: Metri
             ledger,
             judges,
             line.submit,
+            device=Device("cpu", engine.device),
+            abandoned=threading.Event(),
             service_times=ServiceTimes(),
             health=running,
             metrics=metrics,

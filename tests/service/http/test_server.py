@@ -60,11 +60,11 @@ def get(
 
 
 def test_metrics_are_served_from_the_registry_when_scraped(server: HttpThread, metrics: Metrics) -> None:
-    metrics.tiles.inc(12)
+    metrics.journal_errors.inc(12)
     status, kind, body = get(server, "/metrics")
     assert status == 200
     assert kind.startswith("text/plain; version=")
-    assert "\ninspector_tiles_total 12.0\n" in body
+    assert "\ninspector_journal_errors_total 12.0\n" in body
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_metrics_are_compressed_when_asked_so(server: HttpThread) -> None:
     request = b"GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n"
     head, _, body = ask(server, request).partition(b"\r\n\r\n")
     assert b"Content-Encoding: gzip" in head
-    assert "inspector_tiles_total 0.0" in gzip.decompress(body).decode().splitlines()
+    assert "inspector_journal_errors_total 0.0" in gzip.decompress(body).decode().splitlines()
 
 
 @pytest.mark.parametrize(
