@@ -99,6 +99,7 @@ class OpencvSource(Unanswering):
         self._is_interrupted = False
         self._inbox: Inbox | None = None
         self._last_frame = 0.0
+        self._read = 0  # frames: a file that has to be opened again goes on after them
         self._numbers = itertools.count(1)
 
     def connect(self) -> None:
@@ -127,7 +128,7 @@ class OpencvSource(Unanswering):
             timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
             child = multiprocessing.get_context("spawn").Process(
                 target=capture_frames,
-                args=(far_end, self._device, *timeouts_ms, 0),
+                args=(far_end, self._device, *timeouts_ms, self._read),
                 name=f"capture-{self.name}",
                 daemon=True,
             )
@@ -149,6 +150,9 @@ class OpencvSource(Unanswering):
                 raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}{why}")
             raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering{why}")
         self._last_frame = time.monotonic()
+        if header["event"] == "passed":
+            return None
+        self._read += 1
         return self._build_frame(header)
 
     def _build_frame(self, header: dict[str, Any]) -> Frame:

@@ -497,6 +497,22 @@ def test_last_frame_is_never_delivered_when_the_file_ends_in_its_middle(
     np.testing.assert_allclose([mean_colour(frame) for frame in frames], [[10] * 3, [90] * 3], atol=3)
 
 
+def test_file_goes_on_where_it_was_when_its_child_stalled(tmp_path: Path, closing: contextlib.ExitStack) -> None:
+    values = range(20, 240, 10)
+    source = open_source(closing, str(write_video(tmp_path / "parts.avi", *map(grey, values))))
+    frames = [take(source) for _ in range(5)]
+    os.kill(child_of(source).pid, signal.SIGSTOP)
+    error, rest, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    source.close()
+    source.connect()
+    error, last, _ = read_until_lost(source)
+    assert isinstance(error, SourceExhaustedError)
+    frames += rest + last
+    np.testing.assert_allclose([mean_colour(frame) for frame in frames], [[value] * 3 for value in values], atol=3)
+    assert [frame.frame_id for frame in frames] == [f"top-{RUN}-{number + 1}" for number in range(len(values))]
+
+
 def write_mpeg4(path: Path, damage: bytes) -> list[np.ndarray[Any, Any]]:
     """60 frames with a key frame in 12, damaged from the 16th on; the frames as they were before."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
