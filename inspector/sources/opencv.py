@@ -112,7 +112,10 @@ class OpencvSource(Unanswering):
             return
         if self.is_busy():
             raise NotConnectedError(f"camera {self.name}: {self._shown} hangs; its capture process cannot be stopped")
-        self._inbox = self._start_child()
+        try:
+            self._inbox = self._start_child()
+        except OSError as error:  # no memory, no process or no file descriptor is left
+            raise NotConnectedError(f"camera {self.name}: cannot start its capture process: {error}") from error
         message = self._receive(_START_S + self._open_timeout_s)
         if message is None or message["event"] != "open":
             why = "" if message is None else mask_secrets(message["why"])
@@ -123,8 +126,10 @@ class OpencvSource(Unanswering):
 
     def _start_child(self) -> Inbox:
         near_end, far_end = socket.socketpair()
-        inbox = Inbox(near_end)
-        with far_end:
+        with far_end, contextlib.ExitStack() as undo:
+            undo.callback(near_end.close)
+            inbox = Inbox(near_end)
+            undo.callback(inbox.close)
             timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
             child = multiprocessing.get_context("spawn").Process(
                 target=capture_frames,
@@ -133,6 +138,7 @@ class OpencvSource(Unanswering):
                 daemon=True,
             )
             child.start()
+            undo.pop_all()
         self._child = child  # only now: one that has not started cannot be killed
         if self._is_interrupted:
             child.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import multiprocessing
 import os
@@ -428,6 +429,26 @@ def test_connect_ends_at_once_when_it_is_interrupted_before_its_child_runs(
     monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", interrupt_and_start)
     with pytest.raises(NotConnectedError, match="capture process ended"):
         source.connect()
+
+
+@pytest.mark.parametrize("at", ["socket.socketpair", "os.memfd_create", "multiprocessing.context.SpawnProcess.start"])
+def test_connect_fails_with_the_cause_and_leaves_nothing_when_no_child_can_be_started(
+    at: str, tmp_path: Path, closing: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    source = make(str(write_video(tmp_path / "parts.avi", grey(90))))
+    closing.callback(source.close)
+    gc.collect()
+    before = count_shared()
+    with monkeypatch.context() as patched:
+        patched.setattr(at, refuse)
+        with pytest.raises(NotConnectedError, match=r"top: cannot start its capture process: .*Too many open files"):
+            source.connect()
+    assert count_shared() == before
+    source.connect()
+    assert mean_colour(take(source)) == [88, 90, 88]
 
 
 # ---------------------------------------------------------------- files and devices
