@@ -22,6 +22,8 @@ _LEVEL = "40"
 _LINE = re.compile(r"\[OPENCV:FFMPEG:(\d+)\] (.*)")
 _FAULT = 16
 """FFmpeg's AV_LOG_ERROR: each line of it, or of a worse one, is taken for damage."""
+_WORTH = 32
+"""FFmpeg's AV_LOG_INFO: lines down to it are taken for damage if they sound like it; below, it says what it skips."""
 _DAMAGE = re.compile(
     "conceal|corrupt|damag|miss|lost|drop|discard|skip|incomplete|trunc|partial|overread|jitter|delay reached|error"
     "|bad |broken|unavailable|undecodable",
@@ -89,7 +91,7 @@ class DamageWatch:
 
 
 def _find_damage(lines: list[tuple[int, str]]) -> str:
-    told = [text for level, text in lines if level <= _FAULT or _DAMAGE.search(text)]
+    told = [text for level, text in lines if level <= _FAULT or (level <= _WORTH and _DAMAGE.search(text))]
     return "; ".join([text for text in told if not _HARMLESS.match(text)][:_SHOWN])
 
 

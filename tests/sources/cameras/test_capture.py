@@ -47,6 +47,7 @@ def test_key_frame_is_damaged_when_damage_is_logged_with_it() -> None:
         ((24, "Packet corrupt (stream = 0, dts = 9)."), True),
         ((24, "deprecated pixel format used, make sure you did set range correctly"), False),
         ((16, "SEI type 5 size 900 truncated at 800"), False),
+        ((40, "Skip ('#EXT-X-VERSION:3')"), False),
         ((40, "Reinit context to 320x240, pix_fmt: yuv420p"), False),
     ],
 )
