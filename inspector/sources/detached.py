@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -78,7 +79,8 @@ class DetachedSource(Unanswering):
             self._closing = None
             self._calls.put(None)
             self._calls = None
-            self._raise_error(closing)
+            with contextlib.suppress(NotConnectedError):  # it is let go of all the same
+                self._raise_error(closing)
 
     def report(self) -> CameraReport | None:
         return self._source.report()

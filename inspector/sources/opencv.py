@@ -151,7 +151,7 @@ class OpencvSource(Unanswering):
                 raise NotConnectedError(f"camera {self.name}: no frame for {self._read_timeout_s} s")
             return None
         if header["event"] == "end":
-            why = header["why"] and f": {header['why']}"
+            why = header["why"] and f": {mask_secrets(header['why'])}"
             if self.can_wait:
                 raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}{why}")
             raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering{why}")
@@ -170,7 +170,7 @@ class OpencvSource(Unanswering):
             error = str(fault)
         if header["damage"] is not None:
             self._losses["damaged"] += 1
-            error = f"image damaged: {header['damage']}"
+            error = f"image damaged: {mask_secrets(header['damage'])}"
         return build_frame(
             self.name,
             f"{self.name}-{RUN}-{next(self._numbers)}",

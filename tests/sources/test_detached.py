@@ -137,6 +137,20 @@ def test_close_that_hangs_holds_nobody_up_and_the_source_is_opened_once_it_is_ov
     assert len(hanging.threads) == 1
 
 
+def test_fault_while_closing_is_nobodys_concern(
+    hanging: HangingSource, detached: DetachedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    detached.connect()
+    with monkeypatch.context() as patched:
+        patched.setattr(hanging, "close", fail)
+        detached.close()
+    detached.connect()
+    assert hanging.calls == ["connect", "connect"]
+
+
 def test_fault_of_a_disk_is_told_as_a_loss_that_may_pass(hanging: HangingSource, detached: DetachedSource) -> None:
     detached.connect()
     hanging.next = OSError(errno.EIO, "Input/output error")

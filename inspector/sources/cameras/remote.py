@@ -41,9 +41,8 @@ class RemoteDriver:
 
     def _start_child(self) -> None:
         near_end, far_end = multiprocessing.Pipe()
-        with socket.socket(
-            fileno=os.dup(near_end.fileno())
-        ) as same:  # one that stops within an answer is not waited for
+        # A child that stops within an answer must not be waited for.
+        with socket.socket(fileno=os.dup(near_end.fileno())) as same:
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 same.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(int(_CALL_S * 1e6), 1_000_000)))
         context = multiprocessing.get_context("spawn")
