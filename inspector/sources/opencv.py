@@ -9,19 +9,20 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 from pydantic import Field
 
 from inspector.codec import name_video_format
 from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedError
 from inspector.secret import mask_secrets
 from inspector.sources.base import RUN, Source, Unanswering, build_frame
-from inspector.sources.cameras.handover import Inbox, Outbox
+from inspector.sources.cameras.capture import capture_frames
+from inspector.sources.cameras.handover import Inbox
 from inspector.sources.memory import NO_MEMORY, FileMemory
 from inspector.sources.settings import AgeDoubt, Device, SourceSettings
 from inspector.strict.claims import Claim
@@ -33,8 +34,6 @@ _KILL_S = 0.5
 """How long a child may take to be gone; one that takes longer hangs in the kernel, in its device's driver."""
 
 _V4L = Path("/sys/class/video4linux")
-_FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|fflags;discardcorrupt"
-"""OpenCV's default, and: drop what was cut short. The decoder would fill the rest with pixels of the frame before."""
 _AGE_DOUBT = AgeDoubt(
     "the capture time is the time of reading: a frame delayed by a driver or network stream is judged as a new one",
     "use a source without a queue, or a program that sends frames with captured_utc_ns from the camera's clock",
@@ -88,6 +87,8 @@ class OpencvSource(Unanswering):
         self.name = camera
         self.cameras: tuple[str, ...] = (camera,)
         self.can_wait = False  # until a file was opened
+        self._losses: Counter[str] = Counter()
+        self.losses: Mapping[str, int] = self._losses
         self.connect_s = _START_S + open_timeout_s + 2.0  # and to kill a child that does not answer
         self._device = device
         self._shown = mask_secrets(repr(device))  # for messages: a stream's URL may hold a password
@@ -98,6 +99,7 @@ class OpencvSource(Unanswering):
         self._is_interrupted = False
         self._inbox: Inbox | None = None
         self._last_frame = 0.0
+        self._read = 0  # frames: a file that has to be opened again goes on after them
         self._numbers = itertools.count(1)
 
     def connect(self) -> None:
@@ -110,23 +112,33 @@ class OpencvSource(Unanswering):
             return
         if self.is_busy():
             raise NotConnectedError(f"camera {self.name}: {self._shown} hangs; its capture process cannot be stopped")
-        self._inbox = self._start_child()
+        try:
+            self._inbox = self._start_child()
+        except OSError as error:  # no memory, no process or no file descriptor is left
+            raise NotConnectedError(f"camera {self.name}: cannot start its capture process: {error}") from error
         message = self._receive(_START_S + self._open_timeout_s)
         if message is None or message["event"] != "open":
+            why = "" if message is None else mask_secrets(message["why"])
             self.close()
-            raise NotConnectedError(f"camera {self.name}: {self._shown} could not be opened")
+            raise NotConnectedError(f"camera {self.name}: {self._shown} could not be opened{why and ': '}{why}")
         self.can_wait = message["is_file"]
         self._last_frame = time.monotonic()
 
     def _start_child(self) -> Inbox:
         near_end, far_end = socket.socketpair()
-        inbox = Inbox(near_end)
-        with far_end:
+        with far_end, contextlib.ExitStack() as undo:
+            undo.callback(near_end.close)
+            inbox = Inbox(near_end)
+            undo.callback(inbox.close)
             timeouts_ms = (int(self._open_timeout_s * 1000), int(self._read_timeout_s * 1000))
             child = multiprocessing.get_context("spawn").Process(
-                target=_capture, args=(far_end, self._device, *timeouts_ms), name=f"capture-{self.name}", daemon=True
+                target=capture_frames,
+                args=(far_end, self._device, *timeouts_ms, self._read),
+                name=f"capture-{self.name}",
+                daemon=True,
             )
             child.start()
+            undo.pop_all()
         self._child = child  # only now: one that has not started cannot be killed
         if self._is_interrupted:
             child.kill()
@@ -139,10 +151,14 @@ class OpencvSource(Unanswering):
                 raise NotConnectedError(f"camera {self.name}: no frame for {self._read_timeout_s} s")
             return None
         if header["event"] == "end":
+            why = header["why"] and f": {mask_secrets(header['why'])}"
             if self.can_wait:
-                raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}")
-            raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering")
+                raise SourceExhaustedError(f"camera {self.name}: end of {self._shown}{why}")
+            raise NotConnectedError(f"camera {self.name}: {self._shown} stopped delivering{why}")
         self._last_frame = time.monotonic()
+        if header["event"] == "passed":
+            return None
+        self._read += 1
         return self._build_frame(header)
 
     def _build_frame(self, header: dict[str, Any]) -> Frame:
@@ -152,6 +168,9 @@ class OpencvSource(Unanswering):
             pixel_format = name_video_format(pixels, header["turned"])
         except BadFrameError as fault:
             error = str(fault)
+        if header["damage"] is not None:
+            self._losses["damaged"] += 1
+            error = f"image damaged: {mask_secrets(header['damage'])}"
         return build_frame(
             self.name,
             f"{self.name}-{RUN}-{next(self._numbers)}",
@@ -193,32 +212,3 @@ class OpencvSource(Unanswering):
             return self._get_inbox().receive(timeout_s)
         except (EOFError, OSError) as error:
             raise NotConnectedError(f"camera {self.name}: capture process ended: {error}") from error
-
-
-def _capture(far_end: socket.socket, device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> None:
-    """The child: open, then send each frame until the socket closes or the device ends."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        outbox = Outbox(far_end)
-        capture = _open(device, open_timeout_ms, read_timeout_ms)
-        if not capture.isOpened():
-            outbox.send(event="end")
-            return
-        turned = max(0, int(capture.get(cv2.CAP_PROP_ORIENTATION_META)))  # below 0: this backend does not know
-        outbox.send(event="open", is_file=isinstance(device, str) and Path(device).is_file())
-        while True:
-            good, image = capture.read(outbox.get_place())
-            if not good:
-                outbox.send(event="end")
-                return
-            outbox.hand_over(image, turned=turned, captured_utc_ns=time.time_ns())
-
-
-def _open(device: int | str, open_timeout_ms: int, read_timeout_ms: int) -> cv2.VideoCapture:
-    if isinstance(device, int):
-        return cv2.VideoCapture(device)
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _FFMPEG_OPTIONS)  # of the whole process: the child's own
-    # The timeouts only work when given in the open call.
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_timeout_ms]
-    capture = cv2.VideoCapture(device, cv2.CAP_FFMPEG, timeouts)
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # not among what the open call takes
-    return capture

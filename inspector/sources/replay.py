@@ -12,7 +12,7 @@ from inspector.errors import BadFrameError, NotConnectedError, SourceExhaustedEr
 from inspector.files import read_stamp, read_whole
 from inspector.sources.base import Unanswering, build_frame
 from inspector.sources.memory import NO_MEMORY, FileMemory
-from inspector.sources.recording import RecordedFrame, read_recording
+from inspector.sources.recording import INDEX, RecordedFrame, read_recording
 from inspector.types import FileVersion, Frame, PixelFormat, TakenFile
 
 
@@ -48,10 +48,10 @@ class ReplaySource(Unanswering):
         except (OSError, BadFrameError) as error:
             raise NotConnectedError(f"recording {self._folder}: {error}") from error
         taken = self._memory.find_versions(self.name)
-        self._memory.forget(self.name, taken.keys() - {str(entry.file) for entry in recorded})
+        self._memory.forget(self.name, taken.keys() - {_name(entry) for entry in recorded})
         versions = ((entry, self._find_version(entry)) for entry in recorded)
         self._waiting = deque(
-            entry for entry, version in versions if version is None or taken.get(str(entry.file)) != version
+            entry for entry, version in versions if version is None or taken.get(_name(entry)) != version
         )
         self._due = time.monotonic()
 
@@ -89,7 +89,7 @@ class ReplaySource(Unanswering):
             trigger_id=entry.trigger_id,
             simulated=True,
             error=error or None,
-            files=() if version is None else (TakenFile(self.name, str(entry.file), version),),
+            files=() if version is None else (TakenFile(self.name, _name(entry), version),),
             encoder_value=entry.encoder_value,
             web=entry.web,
             received_utc_ns=now_utc_ns,
@@ -101,8 +101,10 @@ class ReplaySource(Unanswering):
         return decode_image(read_whole(self._folder / name))
 
     def _find_version(self, entry: RecordedFrame) -> FileVersion | None:
-        if entry.file is None or self._memory is NO_MEMORY:
+        if self._memory is NO_MEMORY:
             return None
+        if entry.file is None:
+            return FileVersion(0, entry.received_utc_ns)
         with contextlib.suppress(OSError):  # reading it will tell
             stamp = read_stamp(self._folder / entry.file)
             return FileVersion(stamp.size, stamp.modified_ns)
@@ -110,3 +112,8 @@ class ReplaySource(Unanswering):
 
     def close(self) -> None:
         """Begin again where it stopped, when it is connected again: no file is held open."""
+
+
+def _name(entry: RecordedFrame) -> str:
+    """What it is remembered by; a frame that did not come whole has no file, and no file has such a name."""
+    return entry.file or f"{INDEX} {entry.received_utc_ns} {entry.frame_id}"

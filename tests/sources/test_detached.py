@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError, SourceExhaustedError
+from inspector.sources import detached as module
 from inspector.sources.base import Unanswering, build_frame
 from inspector.sources.detached import DetachedSource
 from inspector.types import Frame, PixelFormat
@@ -34,6 +36,7 @@ class HangingSource(Unanswering):
         self.answers.set()
         self.hung = threading.Event()
         self.next: Frame | BaseException | None = None
+        self.closes_late, self.may_close = False, threading.Event()
 
     def connect(self) -> None:
         self._call("connect")
@@ -47,6 +50,8 @@ class HangingSource(Unanswering):
 
     def close(self) -> None:
         self.calls.append("close")
+        if self.closes_late:
+            assert self.may_close.wait(WAIT_S)
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -109,6 +114,64 @@ def test_frames_and_faults_pass_through_while_the_source_answers(
     (thread,) = hanging.threads
     thread.join(WAIT_S)
     assert not thread.is_alive()
+
+
+def test_close_that_hangs_holds_nobody_up_and_the_source_is_opened_once_it_is_over(
+    hanging: HangingSource, detached: DetachedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CLOSE_S", 0.1)
+    detached.connect()
+    hanging.closes_late = True
+    for _ in range(2):
+        detached.close()
+        assert detached.is_busy()
+        with pytest.raises(NotConnectedError, match=r"^shelf: no answer for \d+ s; waiting for it$"):
+            detached.connect()
+    assert hanging.calls == ["connect", "close"]
+    hanging.closes_late = False
+    hanging.may_close.set()
+    while detached.is_busy():
+        time.sleep(0.001)
+    detached.connect()
+    assert hanging.calls == ["connect", "close", "connect"]
+    assert len(hanging.threads) == 1
+
+
+def test_fault_while_closing_is_nobodys_concern(
+    hanging: HangingSource, detached: DetachedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    detached.connect()
+    with monkeypatch.context() as patched:
+        patched.setattr(hanging, "close", fail)
+        detached.close()
+    detached.connect()
+    assert hanging.calls == ["connect", "connect"]
+
+
+def test_fault_of_a_disk_is_told_as_a_loss_that_may_pass(hanging: HangingSource, detached: DetachedSource) -> None:
+    detached.connect()
+    hanging.next = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(NotConnectedError, match=r"shelf: .*Input/output error"):
+        detached.read(WAIT_S)
+    hanging.next = frame("a")
+    assert detached.read(WAIT_S) is not None
+
+
+def test_connect_fails_and_works_later_when_no_thread_can_be_started(
+    detached: DetachedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(NotConnectedError, match="shelf: can't start new thread"):
+            detached.connect()
+    detached.connect()
+    assert detached.read(WAIT_S) is None
 
 
 def test_source_that_hangs_is_given_up_and_asked_nothing_more_until_it_returns(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import multiprocessing
 import os
@@ -24,10 +25,10 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError, SourceError, SourceExhaustedError
-from inspector.sources import opencv as module
 from inspector.sources.base import RUN
+from inspector.sources.cameras import capture
 from inspector.sources.opencv import OpencvSource
-from inspector.types import Frame, PixelFormat
+from inspector.types import Frame, PixelFormat, Reason
 
 READ_TIMEOUT_S = 1.0
 WAIT_S = 20.0
@@ -430,6 +431,26 @@ def test_connect_ends_at_once_when_it_is_interrupted_before_its_child_runs(
         source.connect()
 
 
+@pytest.mark.parametrize("at", ["socket.socketpair", "os.memfd_create", "multiprocessing.context.SpawnProcess.start"])
+def test_connect_fails_with_the_cause_and_leaves_nothing_when_no_child_can_be_started(
+    at: str, tmp_path: Path, closing: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    source = make(str(write_video(tmp_path / "parts.avi", grey(90))))
+    closing.callback(source.close)
+    gc.collect()
+    before = count_shared()
+    with monkeypatch.context() as patched:
+        patched.setattr(at, refuse)
+        with pytest.raises(NotConnectedError, match=r"top: cannot start its capture process: .*Too many open files"):
+            source.connect()
+    assert count_shared() == before
+    source.connect()
+    assert mean_colour(take(source)) == [88, 90, 88]
+
+
 # ---------------------------------------------------------------- files and devices
 
 
@@ -458,7 +479,7 @@ def test_frames_are_refused_and_not_turned_when_the_video_asks_for_it(
 ) -> None:
     path = write_mp4(tmp_path / "turned.mp4", matrix)
     assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()[1].shape[:2] == ((64, 48) if degrees == 90 else (48, 64))
-    assert module._open(str(path), 3000, 3000).read()[1].shape[:2] == (48, 64)
+    assert capture.open_capture(str(path), 3000, 3000).read()[1].shape[:2] == (48, 64)
     frame = take(open_source(closing, str(path)))
     assert frame.pixels is None
     assert frame.error == f"orientation: must be that of the pixels, got a video to be rotated by {degrees} degrees"
@@ -495,6 +516,64 @@ def test_last_frame_is_never_delivered_when_the_file_ends_in_its_middle(
     error, frames, _ = read_until_lost(source)
     assert isinstance(error, SourceExhaustedError)
     np.testing.assert_allclose([mean_colour(frame) for frame in frames], [[10] * 3, [90] * 3], atol=3)
+
+
+def test_file_goes_on_where_it_was_when_its_child_stalled(tmp_path: Path, closing: contextlib.ExitStack) -> None:
+    values = range(20, 240, 10)
+    source = open_source(closing, str(write_video(tmp_path / "parts.avi", *map(grey, values))))
+    frames = [take(source) for _ in range(5)]
+    os.kill(child_of(source).pid, signal.SIGSTOP)
+    error, rest, _ = read_until_lost(source)
+    assert isinstance(error, NotConnectedError)
+    source.close()
+    source.connect()
+    error, last, _ = read_until_lost(source)
+    assert isinstance(error, SourceExhaustedError)
+    frames += rest + last
+    np.testing.assert_allclose([mean_colour(frame) for frame in frames], [[value] * 3 for value in values], atol=3)
+    assert [frame.frame_id for frame in frames] == [f"top-{RUN}-{number + 1}" for number in range(len(values))]
+
+
+def write_mpeg4(path: Path, damage: bytes) -> list[np.ndarray[Any, Any]]:
+    """60 frames with a key frame in 12, damaged from the 16th on; the frames as they were before."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
+    soft = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8), (0, 0), 3)
+    for number in range(60):
+        writer.write(np.roll(soft, 3 * number, axis=1))
+    writer.release()
+    reader = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    good = [reader.read()[1] for _ in range(60)]
+    data = bytearray(path.read_bytes())
+    place = (data.index(b"mdat") + data.rindex(b"moov")) // 3
+    data[place : place + len(damage)] = damage
+    path.write_bytes(data)
+    return good
+
+
+def test_frames_are_refused_until_the_next_key_frame_when_a_file_is_damaged(
+    tmp_path: Path, closing: contextlib.ExitStack
+) -> None:
+    # The decoder fills what is missing from the frame before: a defect would be painted over.
+    good = write_mpeg4(tmp_path / "parts.mp4", b"\xff" * 20)
+    source = open_source(closing, str(tmp_path / "parts.mp4"))
+    _, frames, _ = read_until_lost(source)
+    damaged = [number for number, frame in enumerate(frames) if frame.error is not None]
+    assert damaged == list(range(damaged[0], damaged[0] + len(damaged)))
+    assert 0 < damaged[0] < damaged[-1] < 59
+    assert source.losses == {"damaged": len(damaged)}
+    first = frames[damaged[0]]
+    assert (first.pixels, first.error_reason) == (None, Reason.BAD_FRAME)
+    assert (first.error or "").startswith("image damaged: slice end not reached")
+    for frame, picture in zip(frames, good, strict=True):
+        assert frame.error is not None or np.array_equal(frame.pixels, picture)
+
+
+def test_end_says_why_when_a_file_is_too_damaged_to_go_on(tmp_path: Path, closing: contextlib.ExitStack) -> None:
+    write_mpeg4(tmp_path / "parts.mp4", bytes(60))
+    error, frames, _ = read_until_lost(open_source(closing, str(tmp_path / "parts.mp4")))
+    assert isinstance(error, SourceExhaustedError)
+    assert len(frames) < 60
+    assert "parts.mp4': header damaged" in str(error)
 
 
 @pytest.mark.parametrize("device", [99, "missing.avi", "text.avi"], ids=str)

@@ -96,6 +96,20 @@ def test_frames_on_record_are_not_replayed_again_and_files_that_are_gone_are_for
     assert [frame.frame_id for frame in replay(ReplaySource("top", folder, memory=memory))] == ["id-1", "id-2"]
 
 
+def test_frames_that_did_not_come_whole_are_on_record_too(folder: Path) -> None:
+    memory = Memory()
+    for frame in replay(ReplaySource("top", folder, memory=memory)):
+        for file in frame.files:
+            assert file.version is not None
+            memory.versions[file.name] = file.version
+    assert len(memory.versions) == 3
+    assert replay(ReplaySource("top", folder, memory=memory)) == []
+    assert len(memory.versions) == 3
+    index = (folder / INDEX).read_text()
+    (folder / INDEX).write_text(index.replace(str(START + SECOND // 5), str(START + SECOND // 4)))  # recorded anew
+    assert [frame.frame_id for frame in replay(ReplaySource("top", folder, memory=memory))] == ["id-1"]
+
+
 def test_frame_whose_file_is_gone_is_answered(folder: Path) -> None:
     (folder / "000003-id-2.png").unlink()
     last = replay(ReplaySource("top", folder, memory=Memory()))[-1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import os
 import random
@@ -16,14 +17,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError
 from inspector.sources.opencv import OpencvSettings, OpencvSource
-from inspector.types import PixelFormat
+from inspector.types import Frame, PixelFormat
 from tests.sources import rtsp_server
 from tests.sources.contract import READ_S, WAIT_S, find_again, lose
 
@@ -140,10 +142,13 @@ def test_stall_is_told_and_holds_nobody_up(camera: Camera, closing: contextlib.E
 
 
 class Wire:
-    """Between the camera and its reader; what the camera sends arrives as noise while it is `spoilt`."""
+    """Between the camera and its reader; what the camera sends arrives as noise while it is `spoilt`.
+
+    While it is `lossy`, each 41st packet of the picture is left out, as by a camera whose network is too slow.
+    """
 
     def __init__(self, port: int) -> None:
-        self.spoilt = threading.Event()
+        self.spoilt, self.lossy = threading.Event(), threading.Event()
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -160,13 +165,27 @@ class Wire:
             while True:
                 reader, _ = self._listener.accept()
                 sender = socket.create_connection(("127.0.0.1", self._port))
-                for one, other, is_camera in ((reader, sender, False), (sender, reader, True)):
-                    threading.Thread(target=self._pass_on, args=(one, other, is_camera), daemon=True).start()
+                for target, one, other in ((self._ask, reader, sender), (self._answer, sender, reader)):
+                    threading.Thread(target=target, args=(one, other), daemon=True).start()
 
-    def _pass_on(self, one: socket.socket, other: socket.socket, is_camera: bool) -> None:
-        with contextlib.suppress(OSError), one, other:
-            while data := one.recv(65_536):
-                other.sendall(self._random.randbytes(len(data)) if is_camera and self.spoilt.is_set() else data)
+    @staticmethod
+    def _ask(reader: socket.socket, sender: socket.socket) -> None:
+        with contextlib.suppress(OSError), reader, sender:
+            while data := reader.recv(65_536):
+                sender.sendall(data)
+
+    def _answer(self, sender: socket.socket, reader: socket.socket) -> None:
+        with contextlib.suppress(OSError), sender, reader, sender.makefile("rb") as stream:
+            for number in itertools.count():
+                head = stream.read(1)
+                if head == b"$":  # RFC 2326, 10.12: a packet between the lines of text, with its channel and length
+                    head += stream.read(3)
+                    head += stream.read(int.from_bytes(head[2:]))
+                if not head:
+                    return
+                is_lost = self.lossy.is_set() and head[:2] == b"$\0" and number % 41 == 0
+                if not is_lost:
+                    reader.sendall(self._random.randbytes(len(head)) if self.spoilt.is_set() else head)
 
 
 def test_garbage_wedges_nothing_and_frames_come_again_after_it(camera: Camera, closing: contextlib.ExitStack) -> None:
@@ -183,6 +202,45 @@ def test_garbage_wedges_nothing_and_frames_come_again_after_it(camera: Camera, c
     wire.spoilt.clear()
     find_again(source)
     assert take_wh(source) == WH
+
+
+def measure_roundness(frame: Frame) -> float:
+    """Share of the ball's pixels, and of those it should have, that are where a circle of its size has them."""
+    assert frame.pixels is not None
+    ball = frame.pixels.max(axis=2) > 128
+    y, x = np.nonzero(ball)
+    rows, columns = np.indices(ball.shape)
+    circle = (rows - y.mean()) ** 2 + (columns - x.mean()) ** 2 <= ball.sum() / np.pi
+    return float((ball & circle).sum() / (ball | circle).sum())
+
+
+def read_frames(source: OpencvSource, until: Callable[[list[Frame]], bool]) -> list[Frame]:
+    frames: list[Frame] = []
+    deadline = time.monotonic() + 2 * WAIT_S
+    while not until(frames):
+        assert time.monotonic() < deadline
+        if (frame := source.read(READ_S)) is not None:
+            frames.append(frame)
+    return frames
+
+
+def test_no_torn_frame_is_delivered_as_good_when_packets_are_lost(
+    camera: Camera, closing: contextlib.ExitStack
+) -> None:
+    wire = Wire(camera.port)
+    closing.callback(wire.close)
+    source = build(wire.port, closing)
+    source.connect()
+    before = read_frames(source, lambda frames: len(frames) >= 20)
+    assert [frame.error for frame in before] == [None] * 20
+    wire.lossy.set()
+    lost = read_frames(source, lambda frames: sum(frame.error is not None for frame in frames) >= 60)
+    wire.lossy.clear()
+    after = read_frames(source, lambda frames: len(frames) >= 5 and all(frame.error is None for frame in frames[-5:]))
+    assert any("RTP: missed 1 packets" in (frame.error or "") for frame in lost)
+    assert all(frame.pixels is None for frame in lost if frame.error is not None)
+    least = min(map(measure_roundness, before))
+    assert min(measure_roundness(frame) for frame in lost + after if frame.error is None) > least - 0.01
 
 
 def _measure() -> tuple[int, int, int]:

@@ -34,15 +34,16 @@ def cameras() -> None:
     from inspector.sources.registry import KINDS
 
     for kind, settings in KINDS.items():
+        is_empty = bool(settings.device_field)  # without: it looks for none
         try:
-            found = list(settings.find_devices())
+            for device in settings.find_devices():
+                is_empty = False
+                typer.echo(f"{kind}: {device.name}  ({settings.device_field}: {device.address!r})")
         except InspectorError as error:
             typer.echo(f"{kind}: {str(error).removeprefix(f'{kind}: ')}")
-            continue
-        for device in found:
-            typer.echo(f"{kind}: {device.name}  ({settings.device_field}: {device.address!r})")
-        if not found and settings.device_field:
-            typer.echo(f"{kind}: none")
+        else:
+            if is_empty:
+                typer.echo(f"{kind}: none")
 
 
 def _check_png(path: Path) -> Path:

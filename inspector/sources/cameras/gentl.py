@@ -59,13 +59,23 @@ class GentlSettings(GenicamSettings):
 
     @classmethod
     def find_devices(cls) -> Iterator[Device]:
-        """See `SourceSettings`; of the producers that the environment names."""
+        """See `SourceSettings`; of the producers that the environment names.
+
+        Raises:
+            NotConnectedError: after the cameras of the others, which producers cannot be used.
+        """
         require_harvesters()
+        problems = []
         for folder in filter(None, os.environ.get(_PRODUCERS, "").split(os.pathsep)):
             for producer in sorted(Path(folder).glob("*.cti")):
-                with _translating(), _opening(producer) as harvester:
-                    for info in harvester.device_info_list:
-                        yield Device(_name(info), f"{info.vendor} {info.model}, producer: {producer}")
+                try:
+                    with _translating(), _opening(producer) as harvester:
+                        for info in harvester.device_info_list:
+                            yield Device(_name(info), f"{info.vendor} {info.model}, producer: {producer}")
+                except NotConnectedError as error:
+                    problems.append(f"{producer}: {error}")
+        if problems:
+            raise NotConnectedError("; ".join(problems))
 
     def build(self, camera: str, *, simulated: bool = False, memory: FileMemory = NO_MEMORY) -> Source:
         """See `SourceSettings`.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import socket
+import struct
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -30,13 +33,23 @@ class RemoteDriver:
 
     def open(self) -> None:
         """See `Driver`."""
+        try:
+            self._start_child()
+        except OSError as error:  # no memory, no process or no file descriptor is left
+            raise NotConnectedError(f"cannot start its process: {error}") from error
+        self._call("open", timeout_s=_OPEN_S)
+
+    def _start_child(self) -> None:
         near_end, far_end = multiprocessing.Pipe()
+        # A child that stops within an answer must not be waited for.
+        with socket.socket(fileno=os.dup(near_end.fileno())) as same:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                same.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", *divmod(int(_CALL_S * 1e6), 1_000_000)))
         context = multiprocessing.get_context("spawn")
         child = context.Process(target=_serve, args=(far_end, self._build), name="camera", daemon=True)
         with far_end:
             child.start()
         self._child, self._connection = child, near_end
-        self._call("open", timeout_s=_OPEN_S)
 
     def has_feature(self, name: str) -> bool:
         """See `Driver`."""
@@ -82,6 +95,9 @@ class RemoteDriver:
                 self._end()
                 raise NotConnectedError(f"its library hangs: no answer to {name} for {timeout_s:g} s")
             problem, answer = self._connection.recv()
+        except BlockingIOError as error:
+            self._end()
+            raise NotConnectedError(f"its library hangs: it stopped within {name}") from error
         except (EOFError, OSError) as error:
             self._end()
             raise NotConnectedError(f"its process ended: {str(error) or 'it crashed'}") from error

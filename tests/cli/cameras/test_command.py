@@ -45,6 +45,7 @@ def test_cameras_of_each_kind_are_listed_with_what_to_write(
         yield Device("40012345", "Basler acA2040")
 
     def fail() -> Iterator[Device]:
+        yield Device("192.168.10.5", "Lucid TRI050S")
         raise NotConnectedError("no network")
 
     monkeypatch.setattr(PylonSettings, "find_devices", find)
@@ -53,7 +54,7 @@ def test_cameras_of_each_kind_are_listed_with_what_to_write(
     assert status == 0
     assert "opencv: Webcam 2 (device: 2) opencv: Webcam 10 (device: 10)" in printed
     assert "pylon: Basler acA2040 (serial: '40012345')" in printed
-    assert "gige: no network" in printed
+    assert "gige: Lucid TRI050S (device: '192.168.10.5') gige: no network" in printed
     assert "zmq" not in printed
 
 

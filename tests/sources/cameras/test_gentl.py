@@ -17,6 +17,7 @@ from inspector.sources.base import Source
 from inspector.sources.cameras import gentl as module
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.gentl import GentlSettings
+from inspector.sources.settings import Device
 from inspector.strict.claims import find_conflicts
 from inspector.types import Frame, PixelFormat
 from tests.sources.contract import HW, WAIT_S, SourceContract
@@ -155,6 +156,18 @@ def test_cameras_of_the_producers_that_the_environment_names_are_listed(monkeypa
     found = list(GentlSettings.find_devices())
     assert len(found) == 3
     assert {str(PRODUCER) in device.name and "Viky" in device.name for device in found} == {True}
+
+
+@needs_producer
+def test_producer_that_cannot_be_used_hides_no_camera_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.cti").symlink_to(tmp_path / "removed")
+    monkeypatch.setenv("GENICAM_GENTL64_PATH", f"{tmp_path}:{Path(str(PRODUCER)).parent}")
+    found: list[Device] = []
+    with pytest.raises(NotConnectedError, match=r"broken\.cti: "):
+        found.extend(GentlSettings.find_devices())
+    assert len(found) == 3
 
 
 @needs_producer

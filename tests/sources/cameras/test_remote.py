@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +92,46 @@ def test_library_that_hangs_is_killed_and_can_be_opened_again(driver: RemoteDriv
 def test_library_that_crashes_is_told(driver: RemoteDriver) -> None:
     with pytest.raises(NotConnectedError, match="its process ended: it crashed"):
         driver.write_feature("crash", "1")
+
+
+def test_open_fails_with_the_cause_and_works_later_when_no_child_can_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    driver = RemoteDriver(SendingCamera)
+    with monkeypatch.context() as patched:
+        patched.setattr(multiprocessing.context.SpawnProcess, "start", refuse)
+        with pytest.raises(NotConnectedError, match=r"cannot start its process: .*Cannot allocate memory"):
+            driver.open()
+    driver.open()
+    assert driver.has_feature("Gamma")
+    driver.close()
+
+
+class LargeCamera(SendingCamera):
+    """Its images are larger than what lies between it and its reader."""
+
+    def grab(self, timeout_s: float) -> Grabbed | None:
+        return Grabbed(1, 0, np.zeros((4000, 4000), np.uint8))
+
+
+def test_child_that_stops_within_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CALL_S", 0.5)
+    driver = RemoteDriver(LargeCamera)
+    driver.open()
+    child, connection = driver._child, driver._connection
+    assert child is not None
+    assert connection is not None
+    connection.send(("grab", (0.1,)))
+    assert connection.poll(60)
+    os.kill(child.pid or 0, signal.SIGSTOP)
+    with pytest.raises(NotConnectedError, match="its library hangs: it stopped within grab"):
+        driver.grab(0.1)
+    child.join(60)
+    assert not child.is_alive()
+    driver.close()
 
 
 def test_child_ends_by_itself_when_it_is_closed(driver: RemoteDriver, monkeypatch: pytest.MonkeyPatch) -> None:
