@@ -82,11 +82,12 @@ def test_each_frame_gets_one_recorded_verdict_when_threads_compete_and_the_journ
     monkeypatch.setattr(recorder_module, "_MAX_BATCH", 8)
     path = tmp_path / "journal.sqlite"
     recorder = launch(Recorder(FailingJournal(path), JournalConfig(keep_days=None), health=running, metrics=metrics))
-    publisher = launch(make(recorder=recorder))
+    publisher = make(recorder=recorder)
     dice = random.Random(5)
     outcomes = [judged(f"f{n}", dice.choice([0.5, 2.0]), age_s=dice.choice([0, 0, 61])) for n in range(200)]
     for outcome in outcomes:
         recorder.open(outcome.ticket)
+    launch(publisher)  # not before: nobody answers a frame ahead of its opening
 
     def submit_all(seed: int) -> None:
         for outcome in random.Random(seed).sample(outcomes, len(outcomes)):
