@@ -188,7 +188,7 @@ def _compare_parts(arguments: argparse.Namespace, folder: Path, recipe: Path, fr
     with contextlib.ExitStack() as stack:
         for name, (cameras, parts) in ways.items():
             settings = argparse.Namespace(**vars(arguments) | {"cameras": cameras, "parts": parts})
-            stations[name] = stack.enter_context(_Station(folder / name, recipe, settings))
+            stations[name] = stack.enter_context(_Station(folder / str(len(stations)), recipe, settings))
             stations[name].time(frames[:_WARM_UP])
         rounds: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(arguments.rounds):
