@@ -22,6 +22,11 @@ of its own on the same machine, so its work counts against the daemon.
 compares a frame that is pushed with one that is triggered by a request and sent by a camera program, one at a time and
 in turns, from the first message to the verdict. A trigger adds its request, its row in the journal and its message.
 
+    python benchmarks/daemon.py RECIPE --parts 3 --frames 20
+
+compares three cameras whose views are one part with three that have none, and with one camera, by turns. Each part has
+a row in the journal and a message of its own. Frames per second are of frames; a part of one camera is that camera.
+
     python benchmarks/daemon.py RECIPE --switch --frame-hw 512 512 --frames 100 [--seconds 30]
 
 times verdicts at half of the rate that the daemon reaches, undisturbed and while it prepares another recipe, which it
@@ -32,6 +37,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import shutil
 import statistics
@@ -48,6 +54,7 @@ from typing import Any
 import numpy as np
 import yaml
 import zmq
+from _parting import compute_shares, measure_waits, print_parts
 from _scraper import Scraper, time_scrape
 from _switching import compare_switch
 from _triggering import Triggering
@@ -83,6 +90,8 @@ def main(argv: list[str] | None = None) -> None:
             _compare_switch(arguments, folder, recipe, frames)
         elif arguments.scrapes_per_s:
             _compare_scraped(arguments, folder, recipe, frames)
+        elif arguments.parts:
+            _compare_parts(arguments, folder, recipe, frames)
         elif arguments.trigger:
             _compare_triggered(arguments, folder, recipe, frames)
         elif arguments.journal_share:
@@ -170,6 +179,27 @@ def _compare_triggered(arguments: argparse.Namespace, folder: Path, recipe: Path
     _write_json(arguments, {"latency_ms": figures, "ratio": ratio})
 
 
+def _compare_parts(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
+    """Daemons live all the while, and take turns at work."""
+    count = arguments.parts
+    plain, parted = f"{count} cameras", f"parts of {count} cameras"
+    ways = {"one camera": (1, None), plain: (count, None), parted: (count, count)}
+    stations: dict[str, _Station] = {}
+    with contextlib.ExitStack() as stack:
+        for name, (cameras, parts) in ways.items():
+            settings = argparse.Namespace(**vars(arguments) | {"cameras": cameras, "parts": parts})
+            stations[name] = stack.enter_context(_Station(folder / str(len(stations)), recipe, settings))
+            stations[name].time(frames[:_WARM_UP])
+        rounds: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(arguments.rounds):
+            for name in list(ways)[:: 1 if number % 2 == 0 else -1]:  # what slows down with time slows all alike
+                rounds[name].append(stations[name].time(frames))
+    for station in stations.values():
+        _check_results(arguments, station.counted)
+    waits = measure_waits(list(zip(stations[parted].arrivals, stations[parted].results, strict=True)))
+    _write_json(arguments, print_parts(rounds, compute_shares(rounds, plain), waits[_WARM_UP:]))
+
+
 def _compare_switch(arguments: argparse.Namespace, folder: Path, recipe: Path, frames: list[Frame]) -> None:
     """One daemon; half its own rate, measured first."""
     other = folder / "other"
@@ -201,11 +231,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fail", action="store_true", help="every frame fails and has an overlay drawn")
     parser.add_argument("--journal-share", action="store_true", help="compare with a daemon that has no journal")
     parser.add_argument("--trigger", action="store_true", help="compare frames that are pushed with triggered ones")
+    parser.add_argument("--parts", type=int, metavar="N", help="compare with N cameras that see one part")
     parser.add_argument("--scrapes-per-s", type=float, metavar="N", help="compare with and without so many scrapes")
     parser.add_argument("--switch", action="store_true", help="compare with verdicts while a recipe is compiled")
     parser.add_argument("--seconds", type=float, default=30.0, help="undisturbed, with --switch")
     parser.add_argument("--json", type=Path, help="also write the results here")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.parts is not None and arguments.parts < 2:
+        parser.error(f"--parts: must be 2 or more, as a part has so many cameras, got {arguments.parts}")
+    return arguments
 
 
 def _prepare(arguments: argparse.Namespace, folder: Path, frames: list[Frame]) -> Path:
@@ -271,10 +305,16 @@ class _Station:
             "buffer": {"max_bytes": 2 * 3 * height * width, "when_full": "block"},
             "cameras": dict.fromkeys(self.cameras, camera),
         }
+        if arguments.parts:
+            part = {"cameras": self.cameras, "by": "part_id", "window_ms": 600_000}
+            station["parts"] = {"body": part}
+        self._verdicts = len(self.cameras) + bool(arguments.parts)  # of one frame of each camera
+        self._part_ids = map(str, itertools.count())
         self.http = f"http://127.0.0.1:{station['http']['port']}"
         self._path = folder / "station.yaml"
         self._path.write_text(yaml.safe_dump(station), encoding="utf-8")
         self.results: list[dict[str, Any]] = []
+        self.arrivals: list[float] = []
         self._stop_asked = threading.Event()
 
     def __enter__(self) -> _Station:
@@ -284,7 +324,8 @@ class _Station:
         self._sender.sndhwm = 1
         self._sender.connect(self.sockets["frames"])
         self._subscriber = self._context.socket(zmq.SUB)
-        self._subscriber.subscribe("result/")
+        for topic in ("result/", "part/"):
+            self._subscriber.subscribe(topic)
         self._subscriber.connect(self.sockets["results"])
         deadline = time.monotonic() + 120
         while not self._is_ready():
@@ -304,21 +345,18 @@ class _Station:
     @property
     def counted(self) -> list[dict[str, Any]]:
         """All results but those of the warm-up."""
-        return self.results[_WARM_UP * len(self.cameras) :]
+        return self.results[_WARM_UP * self._verdicts :]
 
     def time(self, frames: list[Frame]) -> float:
         """Seconds per frame, between the first result and the last: the pipe is full all the while."""
         thread = threading.Thread(target=self._send, args=(frames,), name="sender")
         thread.start()
-        count = len(frames) * len(self.cameras)
-        arrivals = []
-        for _ in range(count):
-            if not self._subscriber.poll(300_000):
+        first = len(self.results)
+        for _ in range(len(frames) * self._verdicts):
+            if self.receive(300_000) is None:
                 raise SystemExit("a result did not come")
-            self.results.append(json.loads(self._subscriber.recv_multipart()[1]))
-            arrivals.append(time.monotonic())
         thread.join()
-        return (arrivals[-1] - arrivals[0]) / (count - 1)
+        return (self.arrivals[-1] - self.arrivals[first]) / (len(frames) * len(self.cameras) - 1)
 
     @property
     def camera(self) -> str:
@@ -339,12 +377,14 @@ class _Station:
         if not self._subscriber.poll(timeout_ms):
             return None
         self.results.append(json.loads(self._subscriber.recv_multipart()[1]))
+        self.arrivals.append(time.monotonic())
         return self.results[-1]
 
     def _send(self, frames: list[Frame]) -> None:
         for number, frame in enumerate(frames):
+            part_id = next(self._part_ids)
             for camera in self.cameras:
-                message = build_message(camera, str(number), frame, pixel_format="RGB8")
+                message = build_message(camera, str(number), frame, pixel_format="RGB8", part_id=part_id)
                 self._sender.send_multipart(message, copy=False)
 
     def _scrape(self) -> None:

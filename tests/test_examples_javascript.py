@@ -21,7 +21,7 @@ NODE = shutil.which("node")
 DRIVER = """
 import { readFileSync } from "node:fs";
 import { Gate } from "./gate.mjs";
-const gate = new Gate({ station: "press-3", camera: "top", log: () => {} });
+const gate = new Gate({ station: "press-3", camera: process.argv[2], log: () => {} });
 const answers = JSON.parse(readFileSync(0)).map(([now, topic, body]) => {
   if (topic === null) gate.tick(now); else gate.take(topic, body, now);
   return [gate.register.answer, gate.register.part, gate.register.lifebit];
@@ -74,9 +74,9 @@ def follow(tmp_path: Path) -> Any:
     (tmp_path / "gate.mjs").write_text(gate, encoding="utf-8")
     (tmp_path / "driver.mjs").write_text(DRIVER, encoding="utf-8")
 
-    def follow(*steps: Step) -> list[tuple[int, str | None, int]]:
+    def follow(*steps: Step, camera: str = "top") -> list[tuple[int, str | None, int]]:
         done = subprocess.run(
-            [NODE, "driver.mjs"], cwd=tmp_path, input=json.dumps(steps), capture_output=True, text=True,
+            [NODE, "driver.mjs", camera], cwd=tmp_path, input=json.dumps(steps), capture_output=True, text=True,
             check=True, timeout=60,
         )  # fmt: skip
         return [tuple(each) for each in json.loads(done.stdout)]
@@ -120,6 +120,7 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "threshold-none": {"score": -1, "threshold": None},
     "score-text": {"score": "1"},
     "other-process": {"boot_id": "c"},
+    "views": {"views": [{"camera": "top", "verdict": "PASS", "reason": "OK"}]},
 }
 
 
@@ -127,6 +128,48 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
 def test_contradictory_pass_stops_the_part_for_good(follow: Any, changes: dict[str, Any]) -> None:
     answers = follow(*beat(0, 5), result(2100, 1, **changes), result(2101, 2))
     assert [each[:2] for each in answers[-2:]] == [(STOPPED, "7")] * 2
+
+
+PARTS = {"body": {"cameras": ["top", "left"]}, "door": {"cameras": ["top"]}}
+
+
+def view(camera: str, **changes: Any) -> dict[str, Any]:
+    return {"camera": camera, "verdict": "PASS", "reason": "OK"} | changes
+
+
+VIEWS: dict[str, tuple[int, list[Any] | object]] = {
+    "each-camera": (PASSED, [view("left"), view("top")]),
+    "none": (STOPPED, []),
+    "absent": (STOPPED, ABSENT),
+    "no-list": (STOPPED, {"0": view("top"), "1": view("left"), "length": 2}),
+    "one-missing": (STOPPED, [view("top")]),
+    "one-twice": (STOPPED, [view("top"), view("top")]),
+    "one-too-many": (STOPPED, [view("top"), view("left"), view("right")]),
+    "one-empty": (STOPPED, [view("top"), None]),
+    "one-fails": (STOPPED, [view("top"), view("left", verdict="FAIL", reason="DEFECT")]),
+    "one-not-judged": (STOPPED, [view("top"), view("left", verdict=None, reason=None)]),
+    "one-for-a-reason": (STOPPED, [view("top"), view("left", reason="STALE")]),
+}
+
+
+@pytest.mark.parametrize(("answer", "views"), VIEWS.values(), ids=VIEWS)
+def test_part_passes_only_with_a_pass_of_each_camera_that_the_station_names(
+    follow: Any, answer: int, views: list[Any] | object
+) -> None:
+    of_part = result(2100, 1, camera="part/body", views=views)
+    answers = follow(*beat(0, 5, parts=PARTS), of_part, result(2101, 1), camera="part/body")
+    assert [each[:2] for each in answers[-2:]] == [(answer, "7")] * 2
+
+
+@pytest.mark.parametrize("parts", [ABSENT, {}, {"body": {}}, {"body": {"cameras": "left,top"}}])
+def test_part_does_not_pass_when_the_station_does_not_name_its_cameras(follow: Any, parts: Any) -> None:
+    of_part = result(2100, 1, camera="part/body", views=[view("top"), view("left")])
+    assert follow(*beat(0, 5, parts=parts), of_part, camera="part/body")[-1][:2] == (STOPPED, "7")
+
+
+def test_part_of_one_camera_does_not_pass(follow: Any) -> None:
+    of_part = result(2100, 1, camera="part/door", views=[view("top")])
+    assert follow(*beat(0, 5, parts=PARTS), of_part, camera="part/door")[-1][:2] == (STOPPED, "7")
 
 
 OTHERS: dict[str, dict[str, Any]] = {

@@ -143,11 +143,10 @@ class Daemon:
         signal.signal(signal.SIGUSR1, self.ask_for_ring)
         signal.signal(OFFLINE, self._offline_signals.note)
         signal.signal(ONLINE, self._offline_signals.note)
-        deadlines_ms = {name: camera.deadline_ms for name, camera in station.cameras.items()}
         self.health = Health(station.stall_after_s)
         report_missing(self._missing, self.health)
         self._registry = CollectorRegistry()
-        self._metrics = Metrics(self._registry, deadlines_ms)
+        self._metrics = Metrics(self._registry, station.deadlines_ms)
         self._log_counter = LogCounter(self._metrics)
         self._log_counter.start()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

@@ -23,6 +23,35 @@ def test_journal_share_is_asked_for_by_its_option(monkeypatch: pytest.MonkeyPatc
     assert (arguments.journal_share, arguments.frame_hw, arguments.frames) == (True, [256, 256], 500)
     assert daemon.parse(["recipe", "--trigger"]).trigger
     assert daemon.parse(["recipe", "--scrapes-per-s", "100"]).scrapes_per_s == 100
+    assert daemon.parse(["recipe", "--parts", "3"]).parts == 3
+
+
+def test_part_of_one_camera_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    with pytest.raises(SystemExit):
+        importlib.import_module("daemon").parse(["recipe", "--parts", "1"])
+    assert "--parts: must be 2 or more, as a part has so many cameras, got 1" in capsys.readouterr().err
+
+
+def test_part_waits_from_the_verdict_on_its_last_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    parting = importlib.import_module("_parting")
+
+    def view(moment: float, part: str) -> tuple[float, dict[str, Any]]:
+        return moment, {"camera": "top", "frame_id": "1", "part_id": part}
+
+    def whole(moment: float, part: str) -> tuple[float, dict[str, Any]]:
+        return moment, {"camera": "part/body", "frame_id": part, "part_id": part}
+
+    results = [view(1.0, "a"), view(2.0, "a"), view(2.5, "b"), whole(2.75, "a"), view(4.0, "b"), whole(4.125, "b")]
+    assert parting.measure_waits(results) == [750.0, 125.0]
+
+
+def test_frames_per_second_are_shares_of_another_way_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    parting = importlib.import_module("_parting")
+    rounds = {"plain": [1.0, 2.0, 4.0], "parts": [2.0, 2.0, 5.0]}
+    assert parting.compute_shares(rounds, "plain") == {"plain": (1, 1, 1), "parts": (0.8, 0.5, 1.0)}
 
 
 def test_program_without_a_journal_writes_nothing_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -176,7 +176,10 @@ def _finish(axes: Axes, has_data: bool, *, legend: bool = True) -> None:
     if not has_data:
         axes.text(0.5, 0.5, "No data", ha="center", va="center", transform=axes.transAxes, fontsize=12, color="grey")
     elif legend:
-        axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
+        columns = int(axes.get_position().width * 20)  # one row, where there is room: the next panel is below
+        axes.legend(
+            fontsize=6, ncols=columns, columnspacing=1, loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False
+        )
 
 
 _KINDS = {

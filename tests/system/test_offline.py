@@ -17,29 +17,29 @@ import zmq
 from inspector.journal.events import select_events
 from inspector.service.orders.signals import OFFLINE, ONLINE
 from inspector.testing.station_process import RunningStation, StartStation, base_config, build_message, good_frame
+from tests.system.listening import WAIT_S, Listener
 
-WAIT_S = 60.0
 
-
-class Load:
+class Load(Listener):
     """Good frames of cameras `top` and `side` that never stop coming; all that comes back, statuses too, in order."""
 
     def __init__(self, station: RunningStation) -> None:
+        super().__init__(station)
         self.messages: list[dict[str, Any]] = []
-        self._stop = threading.Event()
-        self._in, self._out = station.subscribe(), station.open(zmq.PUSH, "frames")
+        self._out = station.open(zmq.PUSH, "frames")
         self._out.sndtimeo = 100
-        self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._receive)]
+        self._sender = threading.Thread(target=self._send)
 
     def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
+        self._sender.start()
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
+        self._sender.join()
+
+    def take(self, topic: str, message: dict[str, Any]) -> None:
+        self.messages.append(message)
 
     def results(self, camera: str = "top", start: int = 0) -> list[dict[str, Any]]:
         return [each for each in self.messages[start:] if each.get("camera") == camera]
@@ -59,11 +59,6 @@ class Load:
                 with contextlib.suppress(zmq.Again):  # the station does not read as fast: the next one comes soon
                     self._out.send_multipart(message)
             number += 1
-
-    def _receive(self) -> None:
-        while not self._stop.is_set():
-            if self._in.poll(50):
-                self.messages.append(json.loads(self._in.recv_multipart()[1]))
 
 
 def ask(station: RunningStation, **request: Any) -> dict[str, Any]:

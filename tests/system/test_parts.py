@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import threading
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 import zmq
-from prometheus_client.parser import text_string_to_metric_families
 
 from inspector.client import StatusChanged, Subscriber
 from inspector.journal.reader import select_rows
@@ -30,11 +28,11 @@ from inspector.testing.station_process import (
     good_frame,
 )
 from tests.system.chaos import make_random, scaled, tell, timeout
+from tests.system.listening import WAIT_S, Listener, read_account, wait_for
 
 CAMERAS = ("top", "left", "right")
 PARTS = scaled(40, 500)
 KILLS = scaled(3, 30)
-WAIT_S = 60.0
 LONG_MS = 60_000
 """More than any part takes; only what is dropped runs out, by a window of its own."""
 
@@ -83,37 +81,17 @@ def shorten(config: dict[str, Any], window_ms: int) -> None:
         camera["deadline_ms"] = window_ms
 
 
-class Ear:
+class Ear(Listener):
     """All that a station says of frames and parts."""
 
     def __init__(self, station: RunningStation) -> None:
+        super().__init__(station)
         self.parts: list[dict[str, Any]] = []
         self.frames: list[dict[str, Any]] = []
-        self._stop = threading.Event()
-        self._in = station.subscribe()
-        self._thread = threading.Thread(target=self._hear)
 
-    def __enter__(self) -> Ear:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def wait_for(self, count: int) -> None:
-        """Until so many parts are answered."""
-        deadline = time.monotonic() + WAIT_S
-        while len(self.parts) < count:
-            assert time.monotonic() < deadline, (len(self.parts), self.parts[-2:])
-            time.sleep(0.02)
-
-    def _hear(self) -> None:
-        while not self._stop.is_set():
-            if self._in.poll(50):
-                topic, body = self._in.recv_multipart()
-                if topic != b"status":
-                    (self.parts if topic == b"part/body" else self.frames).append(json.loads(body))
+    def take(self, topic: str, message: dict[str, Any]) -> None:
+        if topic != "status":
+            (self.parts if topic == "part/body" else self.frames).append(message)
 
 
 def send(peer: zmq.Socket[bytes], part: Plan, chance: random.Random, delay_s: float = 0.0) -> None:
@@ -122,15 +100,6 @@ def send(peer: zmq.Socket[bytes], part: Plan, chance: random.Random, delay_s: fl
         frame = bad_frame() if camera in part.bad else good_frame()
         time.sleep(chance.uniform(0, delay_s))
         peer.send_multipart(build_message(camera, f"{part.part_id}-{camera}-{number}", frame, part_id=part.part_id))
-
-
-def read_account(station: RunningStation) -> tuple[float, float]:
-    """Parts, and their results with those open, of one scrape."""
-    values: Counter[str] = Counter()
-    for family in text_string_to_metric_families(station.get("/metrics")[1]):
-        for sample in family.samples:
-            values[sample.name] += sample.value
-    return values["inspector_parts_total"], values["inspector_part_results_total"] + values["inspector_parts_open"]
 
 
 def assert_passes_are_whole(rows: Iterable[dict[str, Any]], plans: dict[str, Plan]) -> None:
@@ -147,7 +116,7 @@ def assert_passes_are_whole(rows: Iterable[dict[str, Any]], plans: dict[str, Pla
 def test_each_part_has_one_verdict_when_views_are_dropped_delayed_doubled_and_bad(
     start: StartStation, config: dict[str, Any]
 ) -> None:
-    shorten(config, 3000)
+    shorten(config, scaled(3000, 20_000))
     chance, accounts = make_random(), []
     plans = {part.part_id: part for part in (plan(number, chance) for number in range(PARTS))}
     station = start(config=config)
@@ -156,10 +125,10 @@ def test_each_part_has_one_verdict_when_views_are_dropped_delayed_doubled_and_ba
         for number, part in enumerate(plans.values()):
             send(peer, part, chance, 0.05)
             if number % 8 == 0:
-                accounts.append(read_account(station))
+                accounts.append(read_account(station, "part"))
             while number - len(ear.parts) > 30:  # a busy machine gets the time it needs
                 time.sleep(0.02)
-        ear.wait_for(PARTS)
+        wait_for(ear.parts, PARTS)
         time.sleep(0.5)  # a second verdict would come
     assert Counter(each["frame_id"] for each in ear.parts) == dict.fromkeys(plans, 1)
     assert sorted(each["seq"] for each in ear.parts) == list(range(1, PARTS + 1))
@@ -172,7 +141,7 @@ def test_each_part_has_one_verdict_when_views_are_dropped_delayed_doubled_and_ba
     rows = [row.wire for row in select_rows(station.journal)]
     assert Counter(row["frame_id"] for row in rows if row["camera"] == "part/body") == dict.fromkeys(plans, 1)
     assert all(begun == answered for begun, answered in accounts), accounts
-    assert read_account(station) == (PARTS, PARTS)
+    assert read_account(station, "part") == (PARTS, PARTS)
     assert station.metric("inspector_frames_received_total", camera="part/body") == 0
     tell(f"{PARTS} parts: {Counter(each['reason'] for each in ear.parts)}")
     assert station.stop() == 0
@@ -261,7 +230,7 @@ def test_reload_that_changes_the_cameras_of_a_part_is_refused_and_the_part_stays
     assert reload["error"] == f"parts.body.cameras: {rule}"
     with Ear(station) as ear:
         send(station.open(zmq.PUSH, "frames"), Plan("p1", CAMERAS, frozenset()), chance)
-        ear.wait_for(1)
+        wait_for(ear.parts, 1)
     assert [view["camera"] for view in ear.parts[0]["views"]] == list(CAMERAS)
 
 
@@ -282,15 +251,14 @@ def test_part_of_triggers_is_answered_once_when_one_has_no_frame_and_a_second_tr
             for camera in cameras:
                 peer.send_multipart(build_message(camera, f"{trigger_id}-{camera}", good_frame(), trigger_id=trigger_id,
                                                   part_id=f"p-{trigger_id}"))  # fmt: skip
-        ear.wait_for(2)
+        wait_for(ear.parts, 2)
         again = ask(station, request="trigger", camera="top", trigger_id="t1")
-        while len(ear.frames) < 6 + 6:  # six messages for the camera programs are among them
-            time.sleep(0.02)
+        wait_for(ear.frames, 6 + 6)  # six messages for the camera programs are among them
     whole, short = ear.parts
     assert (whole["frame_id"], whole["trigger_id"], whole["part_id"], whole["reason"]) == ("t1", "t1", "p-t1", "OK")
     assert (short["frame_id"], short["reason"], short["message"]) == ("t2", "VIEW_MISSING", "no view of camera right")
     assert again == {"ok": False, "error": "part body 't1' is answered already"}
-    assert read_account(station) == (2, 2)
+    assert read_account(station, "part") == (2, 2)
 
 
 def ask(station: RunningStation, **request: Any) -> dict[str, Any]:
@@ -310,11 +278,10 @@ def test_open_parts_are_answered_shutdown_by_a_stop_after_their_views(
         send(peer, Plan("whole", CAMERAS, frozenset()), chance)
         send(peer, Plan("open", CAMERAS[:2], frozenset()), chance)
         send(peer, Plan("bad", CAMERAS[:2], frozenset(CAMERAS[:1])), chance)
-        ear.wait_for(1)
-        while len(ear.frames) < 7:
-            time.sleep(0.02)
+        wait_for(ear.parts, 1)
+        wait_for(ear.frames, 7)
         assert station.stop() == 0
-        ear.wait_for(3)
+        wait_for(ear.parts, 3)
     assert [(each["frame_id"], each["reason"]) for each in ear.parts] == [
         ("whole", "OK"), ("open", "SHUTDOWN"), ("bad", "DEFECT"),
     ]  # fmt: skip

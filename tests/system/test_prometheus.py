@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from builder import build_dashboards
 
 from inspector.testing.line import Line
-from inspector.testing.station_process import RunningStation, base_config
+from inspector.testing.station_process import RunningStation, bad_frame, base_config, build_message, good_frame
 from tests.system.chaos import scaled
 from tests.system.panel_charts import draw_dashboard
 from tests.system.prometheus_proof import Prometheus, find_selectors, substitute
@@ -29,10 +33,13 @@ ABSENT = {
     r"inspector_clock_\w+": "a container may hide it",
     r"inspector_certificate_\w+": "no TLS here",
     r"inspector_calibration_score": "the test's recipe is calibrated with no frames",
-    r"inspector_part\w+": "no part here that several cameras see",
+    r'inspector_part_results_total\{[^}]*"ERROR"': "no part is answered ERROR",
     r"ALERTS": "nothing is wrong",
 }
 """Metrics that may be absent here, and why."""
+
+VIEWS = ("left", "right")
+"""Cameras that see one part."""
 
 QUERIES = {
     f"{name}: {panel['title']}, {target['refId']}": target["expr"]
@@ -44,8 +51,30 @@ QUERIES = {
 
 @pytest.fixture(scope="module")
 def config(recipe: Path) -> dict[str, Any]:
-    camera = {"recipe": str(recipe), "deadline_ms": 20_000, "expected_fps": 3}
-    return base_config(recipe, top=camera)
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000}
+    cameras = {"top": camera | {"expected_fps": 3}} | dict.fromkeys(VIEWS, camera)
+    part = {"cameras": list(VIEWS), "by": "part_id", "window_ms": 20_000}
+    return base_config(recipe, **cameras) | {"parts": {"body": part}}
+
+
+@contextmanager
+def send_parts(station: RunningStation) -> Iterator[list[str]]:
+    """A part each second, each fourth one bad; yields the cameras that see the next, which may be changed."""
+    views, stop, peer = list(VIEWS), threading.Event(), station.open(zmq.PUSH, "frames")
+
+    def send() -> None:
+        for number in itertools.takewhile(lambda _: not stop.wait(1.0), itertools.count()):
+            frame = good_frame() if number % 4 else bad_frame()
+            for camera in views:
+                peer.send_multipart(build_message(camera, f"p{number}", frame, part_id=f"p{number}"))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield views
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +83,24 @@ def prometheus(serve: Any, whole_line: Line, tmp_path_factory: pytest.TempPathFa
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed (Debian package prometheus)")
     station: RunningStation = serve()
-    with Prometheus(tmp_path_factory.mktemp("prometheus"), {"press-3": station.config["http"]["port"]}) as server:
+    target = {"press-3": station.config["http"]["port"]}
+    with Prometheus(tmp_path_factory.mktemp("prometheus"), target) as server, send_parts(station) as views:
         server.wait_for("up == 1")
         started = time.time()
         whole_line.flow(period_s=0.3)
         time.sleep(scaled(6, 110))
-        server.wait_for('sum(inspector_results_total{verdict=~"PASS|FAIL"}) >= 20')
+        server.wait_for('sum(inspector_results_total{camera="top",verdict=~"PASS|FAIL"}) >= 20')
+        server.wait_for("sum(inspector_part_results_total) >= 2")
         yield server
         if DRAW_TO:
+            whole_line.flow(period_s=0.3)
+            lost = views.pop()
+            time.sleep(10)
+            views.append(lost)  # the parts meanwhile lacked a view: their window, and whole ones again
+            time.sleep(25)
+            ended = time.time()
             for name, dashboard in build_dashboards().items():
-                draw_dashboard(dashboard, server, started, time.time(), Path(DRAW_TO) / f"{name}.png")
+                draw_dashboard(dashboard, server, started, ended, Path(DRAW_TO) / f"{name}.png")
 
 
 def find_reason(expression: str) -> str | None:
@@ -94,7 +131,8 @@ def test_account_is_what_the_line_has(prometheus: Prometheus, whole_line: Line) 
     whole_line.pause()
     whole_line.wait_answered()
     sent = len(whole_line.sent)
-    prometheus.wait_for(f"sum(inspector_frames_received_total) == {sent} == sum(inspector_results_total)")
+    received, answered = (f'sum(inspector_{name}_total{{camera="top"}})' for name in ("frames_received", "results"))
+    prometheus.wait_for(f"{received} == {sent} == {answered}")
 
 
 def test_promtool_finds_nothing_wrong_with_the_metrics(serve: Any) -> None:

@@ -4,6 +4,7 @@
 
 prints how much more time a verdict takes than the judging of its frame, from the answer to the request on: exposure,
 the way of the frame, the journal and two sockets; and on a machine that is too slow for the rate, the frames before it.
+INSPECTOR_TRIGGERS=200 and INSPECTOR_TRIGGERS_PER_S=2 ask for another number and rate.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 import time
@@ -37,8 +39,8 @@ from inspector.testing.station_process import (
 )
 from tests.system.chaos import scaled, tell, timeout
 
-TRIGGERS = scaled(40, 2000)
-PERIOD_S = 0.05
+TRIGGERS = int(os.environ.get("INSPECTOR_TRIGGERS") or scaled(40, 2000))
+PERIOD_S = 1 / float(os.environ.get("INSPECTOR_TRIGGERS_PER_S") or 20)
 MOST_OPEN = 100
 """On a machine that is too slow for the rate no more are fired at once."""
 LONG_MS = 60_000

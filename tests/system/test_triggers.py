@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import threading
 import time
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 import zmq
-from prometheus_client.parser import text_string_to_metric_families
 
 from inspector.journal.reader import select_rows
 from inspector.journal.verification import verify
@@ -27,42 +25,25 @@ from inspector.testing.station_process import (
     good_frame,
 )
 from tests.system.chaos import make_random, scaled, tell, timeout
+from tests.system.listening import Listener, read_account, wait_for
 
 TRIGGERS = scaled(60, 500)
 KILLS = scaled(2, 30)
 LOST_EVERY = 20
-WAIT_S = 60.0
 LONG_MS = 60_000
 """More than any frame takes; only those of lost frames run out."""
 
 
-class Line:
+class Line(Listener):
     """A camera program that answers triggers, but for those in `lost`, and all that the station sends."""
 
     def __init__(self, station: RunningStation, lost: Callable[[str], bool] = lambda trigger_id: False) -> None:
+        super().__init__(station)
         self.results: list[dict[str, Any]] = []
         self.fired: list[str] = []
         self.send = threading.Lock()
-        self._lost = lost
-        self._stop = threading.Event()
-        self._in = station.subscribe()
         self.out = station.open(zmq.PUSH, "frames")
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self) -> Line:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def wait_for(self, count: int) -> None:
-        """Until so many results are there."""
-        deadline = time.monotonic() + WAIT_S
-        while len(self.results) < count:
-            assert time.monotonic() < deadline, (len(self.results), self.results[-3:])
-            time.sleep(0.02)
+        self._lost = lost
 
     def answer(self, trigger_id: str, **header: Any) -> None:
         """Send a frame of this trigger; each other one is bad."""
@@ -71,18 +52,13 @@ class Line:
         with self.send:
             self.out.send_multipart(message)
 
-    def _serve(self) -> None:
-        while not self._stop.is_set():
-            if not self._in.poll(50):
-                continue
-            topic, body = self._in.recv_multipart()
-            message = json.loads(body)
-            if topic == b"trigger/top":
-                self.fired.append(message["trigger_id"])
-                if not self._lost(message["trigger_id"]):
-                    self.answer(message["trigger_id"], captured_utc_ns=time.time_ns())
-            elif topic == b"result/top":
-                self.results.append(message)
+    def take(self, topic: str, message: dict[str, Any]) -> None:
+        if topic == "trigger/top":
+            self.fired.append(message["trigger_id"])
+            if not self._lost(message["trigger_id"]):
+                self.answer(message["trigger_id"], captured_utc_ns=time.time_ns())
+        elif topic == "result/top":
+            self.results.append(message)
 
 
 @pytest.fixture
@@ -115,19 +91,6 @@ def expect(trigger_id: str) -> str:
     return "DEFECT" if int(trigger_id.rpartition("-")[2]) % 2 else "OK"
 
 
-def read_account(station: RunningStation) -> tuple[float, float]:
-    """Triggers, and their results with those open, of one scrape."""
-    families = text_string_to_metric_families(station.get("/metrics")[1])
-    samples = [sample for family in families for sample in family.samples]
-    values: Counter[str] = Counter()
-    for sample in samples:
-        values[sample.name] += sample.value
-    return (
-        values["inspector_triggers_total"],
-        values["inspector_trigger_results_total"] + values["inspector_triggers_open"],
-    )
-
-
 @timeout(240, 600)
 def test_each_trigger_has_one_verdict_when_one_frame_in_twenty_is_lost(
     start: StartStation, config: dict[str, Any], ask: Callable[..., dict[str, Any]]
@@ -143,12 +106,12 @@ def test_each_trigger_has_one_verdict_when_one_frame_in_twenty_is_lost(
             assert answer["ok"], answer
             took_s.append(time.monotonic() - began)
             if len(took_s) % 10 == 0:
-                accounts.append(read_account(station))
+                accounts.append(read_account(station, "trigger"))
             time.sleep(max(0.0, 0.05 - took_s[-1]))
-        line.wait_for(TRIGGERS)
+        wait_for(line.results, TRIGGERS)
         lost = next(trigger_id for trigger_id in ids if is_lost(trigger_id))
         line.answer(lost)  # comes after all: no second verdict on its trigger
-        line.wait_for(TRIGGERS + 1)
+        wait_for(line.results, TRIGGERS + 1)
         time.sleep(0.5)
     assert line.fired == ids
     *results, late = line.results
@@ -160,7 +123,7 @@ def test_each_trigger_has_one_verdict_when_one_frame_in_twenty_is_lost(
     recorded = [row.wire["trigger_id"] for row in select_rows(station.journal)]
     assert Counter(recorded) == Counter(ids) + Counter([None])
     assert all(told == answered for told, answered in accounts), accounts
-    assert read_account(station) == (TRIGGERS, TRIGGERS)
+    assert read_account(station, "trigger") == (TRIGGERS, TRIGGERS)
     assert station.metric("inspector_triggers_open") == 0
     p99 = statistics.quantiles(took_s, n=100)[98]
     tell(f"trigger answered (on record): p50 {statistics.median(took_s) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
@@ -176,14 +139,14 @@ def test_open_triggers_are_closed_once_when_the_station_was_killed(
     with Line(station, lambda trigger_id: trigger_id in ids[4:]) as line:
         for trigger_id in ids:
             assert ask(station, "trigger", trigger_id=trigger_id, timeout_ms=LONG_MS)["ok"]
-        line.wait_for(4)
+        wait_for(line.results, 4)
         station.process.kill()
         station.process.wait()
     taken_ns = time.time_ns()
     again = start(config=config)
     with Line(again, lambda trigger_id: True) as line:
         line.answer(ids[5])  # came too late for its trigger
-        line.wait_for(1)
+        wait_for(line.results, 1)
         while ask(again, "status")["last_seq"]["top"] < 9:
             time.sleep(0.1)
         rows = [row.wire for row in select_rows(again.journal)]
@@ -255,7 +218,7 @@ def test_open_triggers_are_answered_shutdown_by_a_stop(
         for number in range(3):
             assert ask(station, "trigger", trigger_id=f"t-{number}", timeout_ms=LONG_MS)["ok"]
         assert station.stop() == 0
-        line.wait_for(3)
+        wait_for(line.results, 3)
     assert [(each["trigger_id"], each["reason"]) for each in line.results] == [
         (f"t-{number}", "SHUTDOWN") for number in range(3)
     ]
@@ -272,7 +235,7 @@ def test_announced_trigger_is_the_next_frames_and_refusals_are_clear(
         refused = [ask(station, "announce", trigger_id=name) for name in ("t-2", "t-4")]
         refused.append(ask(station, "trigger", trigger_id="t-6"))
         line.out.send_multipart(build_message("top", "f1", good_frame(), captured_utc_ns=time.time_ns()))
-        line.wait_for(1)
+        wait_for(line.results, 1)
         assert ask(station, "offline")["ok"]
         refused.append(ask(station, "announce", trigger_id="t-8"))
     assert [(each["frame_id"], each["trigger_id"], each["verdict"]) for each in line.results] == [("f1", "t-2", "PASS")]

@@ -93,6 +93,7 @@ def _flow() -> list[dict[str, Any]]:
 
 def _parts() -> list[dict[str, Any]]:
     of_part, errors = "inspector_part_results_total", f'{INSTANCE},verdict="ERROR"'
+    p50, p99 = (quantile(level, "inspector_part_duration_seconds", "part", where=INSTANCE) for level in (0.5, 0.99))
     return [
         time_series(
             "Parts", PER_SECOND, "Verdicts per second on parts that several cameras see; none where the station has "
@@ -107,6 +108,10 @@ def _parts() -> list[dict[str, Any]]:
         time_series(
             "Parts without a verdict yet", "none", "Parts of which a view came, and whose verdict is open.",
             (f"inspector_parts_open{{{INSTANCE}}}", "{{part}}"),
+        ),
+        time_series(
+            "How long parts take", "s", "From a part's first view, or its trigger, to its verdict.",
+            (p50, "p50 of {{part}}"), (p99, "p99 of {{part}}"), log=True,
         ),
     ]  # fmt: skip
 

@@ -272,10 +272,10 @@ class Publisher(Part):
         self._ledger.close(ticket, result.verdict, result.reason)
         logger.debug("frame %d: seq %d, %s %s", ticket.number, result.seq, result.verdict.value, result.reason.name)
         self._status.note(result, wire)
-        if ticket.is_of_part:  # times, scores and pictures are its views'
-            return
         publish_ms = (time.monotonic_ns() - started) / 1e6
         self._metrics.published(dataclasses.replace(result, latency_ms={**result.latency_ms, "publish": publish_ms}))
+        if ticket.is_of_part:  # pictures are its views'
+            return
         for tap in self._taps:
             tap(sealed.outcome, result)
         part = self._parts.note(ticket.number, result)

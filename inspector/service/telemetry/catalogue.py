@@ -85,6 +85,11 @@ ROWS = (
     ),
     Row("parts_open", "gauge", "Parts that have no verdict yet.", _PART),
     Row(
+        "part_duration_seconds", "histogram",
+        "Time from the arrival of a part's first view, or of its trigger where that was first, to its verdict. There "
+        "is a bucket edge at each window configured at the start.", _PART,
+    ),
+    Row(
         "frames_unidentified_total", "counter", "Messages refused because they belong to no camera of this station.",
         {"cause": ("parts", "header", "camera")},
     ),

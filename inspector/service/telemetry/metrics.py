@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from inspector import __version__
-from inspector.service.telemetry.catalogue import BY_NAME, CAMERAS, PREFIX
+from inspector.service.telemetry.catalogue import BY_NAME, CAMERAS, PARTS, PREFIX, Values
 from inspector.service.telemetry.recent_scores import RecentScores
-from inspector.types import Frame, Result, Verdict
+from inspector.types import PART_PREFIX, Frame, Result, Verdict
 
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _BUCKETS_SCORE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
@@ -22,18 +22,22 @@ class Metrics:
     """All metrics of a station that are counted, in a registry that is passed in; `catalogue` says what each means."""
 
     def __init__(self, registry: CollectorRegistry, deadlines_ms: Mapping[str, int]) -> None:
+        """Register them; `deadlines_ms` of each camera and part, as `Station.deadlines_ms` names them."""
+        cameras = {name: ms for name, ms in deadlines_ms.items() if not name.startswith(PART_PREFIX)}
+        windows_ms = {name.removeprefix(PART_PREFIX): deadlines_ms[name] for name in deadlines_ms.keys() - cameras}
+        names = {CAMERAS: tuple(cameras), PARTS: tuple(windows_ms)}
+
         def counter(name: str) -> Counter:
-            return _build(Counter, name, registry, deadlines_ms)
+            return _build(Counter, name, registry, names)
 
         def gauge(name: str) -> Gauge:
-            return _build(Gauge, name, registry, deadlines_ms)
+            return _build(Gauge, name, registry, names)
 
         def histogram(name: str, buckets: Iterable[float]) -> Histogram:
-            return _build(Histogram, name, registry, deadlines_ms, buckets=tuple(buckets))
+            return _build(Histogram, name, registry, names, buckets=tuple(buckets))
 
-        # A bucket edge at each deadline, so that "in time" can be read off exactly.
-        in_time = {ms / 1000 for ms in deadlines_ms.values()}
-        self.stage = histogram("stage_duration_seconds", sorted({*_BUCKETS_S, *in_time}))
+        self.stage = histogram("stage_duration_seconds", _list_edges(cameras))
+        self.part_duration = histogram("part_duration_seconds", _list_edges(windows_ms))
         self.score = histogram("score", _BUCKETS_SCORE)
         self._recent_scores = RecentScores()
         registry.register(self._recent_scores)
@@ -77,7 +81,11 @@ class Metrics:
         self.last_frame_timestamp.labels(frame.camera).set(frame.received_utc_ns / 1e9)
 
     def published(self, result: Result) -> None:
-        """Note a result on its way out."""
+        """Note a result on its way out; of a part its time alone: stages and scores are its views'."""
+        if result.camera.startswith(PART_PREFIX):
+            part = result.camera.removeprefix(PART_PREFIX)
+            self.part_duration.labels(part).observe(result.latency_ms["total"] / 1000)
+            return
         for stage, milliseconds in result.latency_ms.items():
             self.stage.labels(result.camera, stage).observe(milliseconds / 1000)
         if result.score is not None and result.threshold:
@@ -95,11 +103,18 @@ class Metrics:
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
 
-def _build(kind: type[_Kind], name: str, registry: CollectorRegistry, cameras: Iterable[str], **options: Any) -> _Kind:
+def _list_edges(limits_ms: Mapping[str, int]) -> list[float]:
+    """Of buckets: one at each limit too, so that "in time" can be read off exactly."""
+    return sorted({*_BUCKETS_S, *(ms / 1000 for ms in limits_ms.values())})
+
+
+def _build(
+    kind: type[_Kind], name: str, registry: CollectorRegistry, names: Mapping[Values, Values], **options: Any
+) -> _Kind:
     """The metric of a row, with a series for whatever its closed sets can be."""
     row = BY_NAME[name]
     made = kind(PREFIX + name.removesuffix("_total"), row.text, tuple(row.labels), registry=registry, **options)
-    values = [tuple(cameras) if each is CAMERAS else each for each in row.labels.values()]
+    values = [names.get(each, each) for each in row.labels.values()]
     for labels in itertools.product(*values) if values else ():
         made.labels(*labels)
     return made

@@ -62,6 +62,7 @@ def test_documented_labels_are_those_there_when_everything_happened(
     metrics.last_frame(make_frame("x"))
     for _ in range(20):
         metrics.published(make_result(latency_ms={"total": 1.0}))
+    metrics.published(make_result(camera="part/body", latency_ms={"total": 1.0}))
     metrics.certificate_expiry.labels("http").set(1)
     metrics.tiles.labels("cuda:0").inc()
     labels: dict[str, set[str]] = {}
@@ -194,6 +195,29 @@ def test_share_in_time_can_be_read_off_when_buckets_have_an_edge_at_each_deadlin
 
     assert (within("1.0"), within("1.234"), within("2.5")) == (0, 2, 3)
     assert within("0.04") == 0
+
+
+def test_part_is_counted_by_its_time_alone_when_published(make_result: MakeResult) -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, {"top": 1000, "part/body": 700, "part/door": 2000})
+    for total_ms in (699.0, 700.0, 701.0):
+        metrics.published(
+            make_result(camera="part/body", latency_ms={"journal": 1.0, "total": total_ms}, verdict=Verdict.FAIL)
+        )
+
+    def read(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"inspector_{name}", labels)
+
+    edges = ("0.5", "0.7", "1.0")
+    assert [read("part_duration_seconds_bucket", part="body", le=edge) for edge in edges] == [0, 2, 3]
+    assert read("part_duration_seconds_sum", part="body") == pytest.approx(2.1)
+    assert read("part_duration_seconds_count", part="door") == 0  # there before its first
+    for name in ("consecutive_rejects", "score_count"):
+        assert read(name, camera="part/body") is None, name
+    assert read("stage_duration_seconds_count", camera="part/body", stage="total") is None
+    assert read("consecutive_rejects", camera="top") == 0
+    metrics.published(make_result(latency_ms={"total": 1.0}))
+    assert read("stage_duration_seconds_bucket", camera="top", stage="total", le="0.7") is None  # no camera's deadline
 
 
 def test_score_is_a_share_of_the_threshold_when_published(

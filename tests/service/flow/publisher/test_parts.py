@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from inspector.service.flow.judges import Judges
 from inspector.service.flow.ledger import Ledger, Outcome, Ticket, decide_part, error_outcome
@@ -102,6 +103,21 @@ def test_part_passes_after_its_last_view_with_the_score_nearest_to_a_fail(
     account = ledger.account()
     assert account.balances
     assert (account.received["part/body"], account.in_flight["part/body"]) == (1, 0)
+
+
+def test_part_has_taken_the_time_since_its_first_view_came(
+    make: Make, launch: Launch, see: See, socket: RecordingSocket, registry: CollectorRegistry
+) -> None:
+    submit(launch(make()), see("top", age_s=7.0), see("side", age_s=3.0))
+    total_s = next_part(socket)[1]["latency_ms"]["total"] / 1000
+
+    def count(edge: str) -> float | None:
+        return registry.get_sample_value("inspector_part_duration_seconds_bucket", {"part": "body", "le": edge})
+
+    assert total_s >= 7
+    wait_until(lambda: count("+Inf") == 1)
+    assert count("5.0") == 0
+    assert registry.get_sample_value("inspector_part_duration_seconds_sum", {"part": "body"}) == total_s
 
 
 def test_part_is_not_sent_before_it_is_recorded(
