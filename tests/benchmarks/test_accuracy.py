@@ -299,6 +299,24 @@ def test_score_of_a_frame_is_the_highest_of_the_banks_own_and_its_map_covers_the
     assert whole[:32, 32:] == pytest.approx(alone[1].anomaly_map[0, 0].numpy(), rel=1e-4)
 
 
+def test_coreset_is_the_one_that_anomalib_chooses(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    components = pytest.importorskip(
+        "anomalib.models.components", reason="anomalib is not installed", exc_type=ImportError
+    )
+    features = torch.randn(400, 24, generator=torch.Generator().manual_seed(0))
+
+    def choose() -> list[int]:
+        torch.manual_seed(3)
+        np.random.seed(3)
+        chosen: list[int] = components.KCenterGreedy(features, 0.1).select_coreset_idxs()
+        return chosen
+
+    expected = choose()
+    assert len({*expected}) == 40
+    monkeypatch.setattr(components.KCenterGreedy, "update_distances", load("_patchcore")._update_distances)
+    assert choose() == expected
+
+
 def test_options_that_would_be_ignored_are_refused(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load("accuracy").parse(["lens", "--encoder-weights", "none", "--draws", "2", "--seeds", "0"])
