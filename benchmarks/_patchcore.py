@@ -97,7 +97,8 @@ def collect(frames: FrameSet, recipe: Recipe, seed: int, arguments: argparse.Nam
     model = peer.model.to(device).train()
     tiles = 0
     for number in range(len(frames)):
-        for part in _cut(frames[number], _build_grid(recipe, frames[number]), recipe, device):
+        image = frames[number]
+        for part in _cut(image, _build_grid(recipe, image), recipe, device):
             tiles += len(part)
             model(part)
     torch.manual_seed(seed)

@@ -167,7 +167,7 @@ def _spread(options: argparse.Namespace) -> set[int]:
 def print_snapshots(name: str, runs: Sequence[Run]) -> None:
     """A line for each method and snapshot."""
     rates = runs[0]["snapshots"][0]["at_rates"]
-    escapes = [f"escapes at {float(rate):.0%}" for rate in rates]
+    escapes = [f"escapes at {float(rate):.1%}" for rate in rates]
     table = Table("method", "tiles seen", "seeds", *METRICS, *escapes, title=name)
     methods = list(dict.fromkeys(run["method"] for run in runs))
     for method in methods:

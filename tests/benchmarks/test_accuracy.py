@@ -275,7 +275,7 @@ def test_patchcore_is_measured_once_on_all_good_tiles_and_marks_the_dent(
         assert snapshot["tiles_seen"] == 10
         assert (snapshot["image_auroc"], snapshot["at_rates"]["0.01"]["escape_rate"]) == (1.0, 0.0)
         assert snapshot["pixel_auroc"] > 0.9
-    assert "escapes at 1%" in capsys.readouterr().out
+    assert "escapes at 1.0%" in capsys.readouterr().out
 
 
 @random_weights
