@@ -108,6 +108,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.draws and (options.methods or options.seeds):
         parser.error("--draws: must come without --methods and --seeds")
+    if not 0 < options.coreset_ratio <= 1:
+        parser.error(f"--coreset-ratio: must be above 0 and at most 1, got {options.coreset_ratio}")
     options.methods = options.methods or [PEER, PATCHCORE, "ours"]
     options.seeds = options.seeds or [0, 1]
     peers = {PEER, PATCHCORE} & {*options.methods}
@@ -126,7 +128,7 @@ def measure_snapshots(name: str, seed: int, options: argparse.Namespace) -> dict
     snapshots: list[dict[str, Any]] = []
 
     def keep(evaluation: Evaluation, tiles: int) -> None:
-        snapshots.append({"tiles_seen": tiles} | _describe(evaluation, options.rates))
+        snapshots.append({"tiles_seen": tiles} | _choose_metrics(evaluation, options.rates))
         shown = {metric: value and round(value, 4) for metric, value in snapshots[-1].items() if metric in METRICS}
         print({"tiles": tiles} | shown, file=sys.stderr, flush=True)
 
@@ -151,7 +153,7 @@ def measure_snapshots(name: str, seed: int, options: argparse.Namespace) -> dict
     return {"snapshots": snapshots}
 
 
-def _describe(evaluation: Evaluation, rates: Sequence[float]) -> dict[str, Any]:
+def _choose_metrics(evaluation: Evaluation, rates: Sequence[float]) -> dict[str, Any]:
     metrics = evaluation.metrics
     by_kind = {kind: values["image_auroc"] for kind, values in metrics["by_kind"].items()}
     chosen = {metric: metrics[metric] for metric in METRICS}

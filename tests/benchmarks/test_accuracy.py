@@ -323,6 +323,15 @@ def test_options_that_would_be_ignored_are_refused(load: Load, capsys: pytest.Ca
     assert "--draws: must come without --methods and --seeds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ratio", ["0", "1.5", "nan"])
+def test_share_of_features_that_cannot_be_kept_is_refused(
+    load: Load, ratio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load("accuracy").parse(["lens", "--encoder-weights", "none", "--coreset-ratio", ratio])
+    assert f"--coreset-ratio: must be above 0 and at most 1, got {float(ratio)}" in capsys.readouterr().err
+
+
 def test_peer_that_is_not_installed_is_named_before_anything_is_trained(
     load: Load, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
