@@ -19,7 +19,7 @@ _NAMES = ("false_reject_rate", "false_reject_interval", "false_error_rate", "esc
 
 
 def describe_threshold(
-    kinds: Sequence[str], scores: Sequence[float], refused: Sequence[bool], threshold: float
+    kinds: Sequence[str], scores: Sequence[float], refused: Sequence[bool] | None, threshold: float
 ) -> dict[str, Any]:
     """False rejects, false errors and escapes at a threshold, rates from 0 to 1; arguments as `compute_image_metrics`.
 
@@ -34,6 +34,16 @@ def compute_true_threshold(kinds: Sequence[str], scores: Sequence[float], rate: 
     """The score that floor(n · rate) of the n good frames given lie above: where it is known which are good."""
     good = np.sort([score for kind, score in zip(kinds, scores, strict=True) if kind == GOOD])
     return float(compute_order_statistic(good, rate)[0])
+
+
+def describe_true_rates(
+    kinds: Sequence[str], scores: Sequence[float], refused: Sequence[bool] | None, rates: Sequence[float]
+) -> dict[str, dict[str, Any]]:
+    """By rate: as `describe_threshold` at the true threshold. `refused`: None: no frame is."""
+    return {
+        str(rate): describe_threshold(kinds, scores, refused, compute_true_threshold(kinds, scores, rate))
+        for rate in rates
+    }
 
 
 def compare_with_bound(rejects: int, n: int, bound: float) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def count_steps(arguments: argparse.Namespace) -> int:
 
 
 def plan_recipe(name: str, preprocessing: Preprocessing, arguments: argparse.Namespace) -> Recipe:
-    """A recipe without threshold and weights; anomalib's tiles do not overlap."""
-    stride = arguments.stride if arguments.stride and name != PEER else arguments.tile_size
+    """A recipe without threshold and weights; the peers' tiles do not overlap."""
+    stride = arguments.stride if arguments.stride and name in VARIANTS else arguments.tile_size
     return Recipe(
         recipe_id=name,
         backbone=arguments.backbone,

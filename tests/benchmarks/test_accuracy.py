@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from inspector.config import Recipe
+from inspector.config import Preprocessing, Recipe
+from inspector.detection.preprocessing import normalise, preprocess
 from inspector.engine.build import build_eager
 from inspector.engine.eager import EagerEngine
+from inspector.training.data.datasets import FrameSet, list_images, read_image
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -238,10 +240,11 @@ def test_thresholds_are_set_without_the_test_set_and_compared_with_true_rates(
     main: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("anomalib.models", reason="anomalib is not installed", exc_type=ImportError)
-    theirs, ours = main("--thresholds", "--seeds", "0", "--rates", "0.02", "0.5")
+    theirs, bank, ours = main("--thresholds", "--seeds", "0", "--rates", "0.02", "0.5")
     assert (theirs["method"], theirs["own_threshold"]["n_good"]) == ("anomalib", 2)
+    assert (bank["method"], bank["own_threshold"]["n_good"]) == ("anomalib-patchcore", 2)
     assert ours["own_threshold"]["target_false_reject_rate"] == 0.01
-    for run in (theirs, ours):
+    for run in (theirs, bank, ours):
         assert run["own"]["threshold"] == run["own_threshold"]["value"]
         good = sorted(frame["score"] for frame in run["frames"] if frame["kind"] == "good")
         assert [run["at_rates"][rate]["threshold"] for rate in ("0.02", "0.5")] == good[::-1]
@@ -256,10 +259,77 @@ def test_snapshots_are_taken_on_the_way_where_there_are_no_masks_either(main: Ca
     assert [snapshot["tiles_seen"] for snapshot in run["snapshots"]] == [2, 4]
 
 
+@random_weights
+def test_patchcore_is_measured_once_on_all_good_tiles_and_marks_the_dent(
+    main: Callable[..., Any], dataset_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("anomalib.models", reason="anomalib is not installed", exc_type=ImportError)
+    for number in range(2):
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        mask[20:40, 20:40] = 255
+        (dataset_dir / "ground_truth" / "dent").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(dataset_dir / "ground_truth" / "dent" / f"{number}_mask.png"), mask)
+    runs = main("--methods", "anomalib-patchcore", "--coreset-ratio", "0.05", "--seeds", "0", "1")
+    for run in runs:
+        (snapshot,) = run["snapshots"]
+        assert snapshot["tiles_seen"] == 10
+        assert (snapshot["image_auroc"], snapshot["at_rates"]["0.01"]["escape_rate"]) == (1.0, 0.0)
+        assert snapshot["pixel_auroc"] > 0.9
+    assert "escapes at 1.0%" in capsys.readouterr().out
+
+
+@random_weights
+def test_score_of_a_frame_is_the_highest_of_the_banks_own_and_its_map_covers_the_frame(
+    load: Load, dataset_dir: Path
+) -> None:
+    pytest.importorskip("anomalib.models", reason="anomalib is not installed", exc_type=ImportError)
+    patchcore, training = load("_patchcore"), load("_training")
+    size = ["--tile-size", "32", "--coreset-ratio", "0.1", "--device", "cpu"]
+    options = load("accuracy").parse(["lens", "--encoder-weights", "none", *size])
+    frames = FrameSet(list_images(dataset_dir / "train" / "good"), Preprocessing())
+    recipe = training.plan_recipe(patchcore.PATCHCORE, Preprocessing(), options)
+    bank = patchcore.collect(frames, recipe, 0, options)
+    assert (bank.tiles_seen, len(bank.model.memory_bank)) == (40, 40 * 16 // 10)
+    pixels, pixel_format = read_image(dataset_dir / "test" / "dent" / "0.png")
+    whole, score = bank.judge(pixels, pixel_format)
+    tiles = [preprocess(pixels[top : top + 32, left : left + 32], pixel_format, Preprocessing())
+             for top in (0, 32) for left in (0, 32)]  # fmt: skip
+    alone = [bank.model(normalise(tile[None], Preprocessing())) for tile in tiles]
+    assert score == pytest.approx(max(float(each.pred_score) for each in alone), rel=1e-5)
+    assert whole[:32, 32:] == pytest.approx(alone[1].anomaly_map[0, 0].numpy(), rel=1e-4)
+
+
+def test_coreset_is_the_one_that_anomalib_chooses(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    components = pytest.importorskip(
+        "anomalib.models.components", reason="anomalib is not installed", exc_type=ImportError
+    )
+    features = torch.randn(400, 24, generator=torch.Generator().manual_seed(0))
+
+    def choose() -> list[int]:
+        torch.manual_seed(3)
+        np.random.seed(3)
+        chosen: list[int] = components.KCenterGreedy(features, 0.1).select_coreset_idxs()
+        return chosen
+
+    expected = choose()
+    assert len({*expected}) == 40
+    monkeypatch.setattr(components.KCenterGreedy, "update_distances", load("_patchcore")._update_distances)
+    assert choose() == expected
+
+
 def test_options_that_would_be_ignored_are_refused(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load("accuracy").parse(["lens", "--encoder-weights", "none", "--draws", "2", "--seeds", "0"])
     assert "--draws: must come without --methods and --seeds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ratio", ["0", "1.5", "nan"])
+def test_share_of_features_that_cannot_be_kept_is_refused(
+    load: Load, ratio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load("accuracy").parse(["lens", "--encoder-weights", "none", "--coreset-ratio", ratio])
+    assert f"--coreset-ratio: must be above 0 and at most 1, got {float(ratio)}" in capsys.readouterr().err
 
 
 def test_peer_that_is_not_installed_is_named_before_anything_is_trained(
