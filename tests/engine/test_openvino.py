@@ -16,7 +16,9 @@ from torch import Tensor
 
 from inspector.engine import openvino
 from inspector.engine.base import Precision, has_bf16
+from inspector.engine.eager import EagerEngine
 from inspector.engine.openvino import DISTANCES, MAP, OpenVinoEngine
+from inspector.model import ReverseDistillation
 
 MakeOpenVino = Callable[..., OpenVinoEngine]
 MakeTiles = Callable[..., Tensor]
@@ -216,6 +218,38 @@ def count_comparisons_fed_by_int8(graph: Any) -> int:
     assert len(comparisons) >= 9  # three layers
     inputs = [node.input_value(index).get_node() for node in comparisons for index in range(node.get_input_size())]
     return sum(node.get_type_name() == "FakeQuantize" for node in inputs)
+
+
+@pytest.fixture(scope="module")
+def light(make_model: Callable[..., ReverseDistillation]) -> ReverseDistillation:
+    return make_model(student="light")
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "most"),
+    [
+        (Precision.FP32, 0.0, 1e-4),
+        pytest.param(Precision.BF16, 1e-4, 0.05, marks=needs_bf16),
+        pytest.param(Precision.INT8, 1e-3, 0.25, marks=needs_nncf),
+    ],
+)
+def test_maps_are_near_the_references_when_the_student_is_light(
+    make_openvino: MakeOpenVino,
+    make_eager: Callable[..., EagerEngine],
+    convert: Callable[[ReverseDistillation], Any],
+    light: ReverseDistillation,
+    make_tiles: MakeTiles,
+    infer: Infer,
+    precision: Precision,
+    least: float,
+    most: float,
+) -> None:
+    tiles, of = make_tiles(4), convert(light)
+    if precision is Precision.INT8:
+        pixels = make_tiles(8, seed=20).permute(0, 2, 3, 1).contiguous().numpy()
+        of[DISTANCES] = openvino.quantise(of[DISTANCES], pixels)
+    maps = infer(make_openvino(precision, of=of), tiles)
+    assert least <= measure_error(maps, infer(make_eager(network=light), tiles)) < most
 
 
 def test_nothing_is_reported_to_its_maker_when_openvino_is_used() -> None:
