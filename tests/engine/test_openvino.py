@@ -202,20 +202,30 @@ def test_maps_are_near_the_references_when_in_int8(
 
 
 @needs_nncf
-def test_convolutions_are_int8_and_comparison_is_not_when_quantised(
-    graphs: Any, quantised: Any, make_tiles: MakeTiles
-) -> None:
+def test_convolutions_are_int8_and_the_comparison_computes_in_float_when_quantised(graphs: Any, quantised: Any) -> None:
     graph = quantised[DISTANCES]
     convolutions = count_operations(graph, "Convolution") + count_operations(graph, "ConvolutionBackpropData")
     assert count_operations(graphs[DISTANCES], "FakeQuantize") == 0  # the original is untouched
     assert count_operations(graph, "FakeQuantize") > convolutions > 20
-    assert count_comparisons_fed_by_int8(graph) == 0
+    assert count_fed_by_int8(graph, {"ReduceSum", "ReduceL2", "Divide", "Subtract", "Sqrt", "Clamp", "Maximum"}) == 0
 
 
-def count_comparisons_fed_by_int8(graph: Any) -> int:
-    kinds = {"ReduceSum", "ReduceL2", "Divide", "Subtract", "Sqrt", "Power", "Clamp", "Maximum"}
+@needs_nncf
+def test_comparison_reads_the_bytes_that_convolutions_read_when_quantised(quantised: Any) -> None:
+    # Three features of the encoder, and the two of the decoder that its next stage reads: as a product and a square.
+    assert count_fed_by_int8(quantised[DISTANCES], {"Multiply", "Power"}) == 2 * 5
+    relus = [node for node in quantised[DISTANCES].get_ordered_ops() if node.get_type_name() == "Relu"]
+    both = [kinds for node in relus if "FakeQuantize" in (kinds := list_readers(node)) and "Power" in kinds]
+    assert not both
+
+
+def list_readers(node: Any) -> list[str]:
+    return [reader.get_node().get_type_name() for reader in node.output(0).get_target_inputs()]
+
+
+def count_fed_by_int8(graph: Any, kinds: set[str]) -> int:
     comparisons = [node for node in graph.get_ordered_ops() if node.get_type_name() in kinds]
-    assert len(comparisons) >= 9  # three layers
+    assert len(comparisons) >= 6  # three layers
     inputs = [node.input_value(index).get_node() for node in comparisons for index in range(node.get_input_size())]
     return sum(node.get_type_name() == "FakeQuantize" for node in inputs)
 
