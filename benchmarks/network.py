@@ -138,6 +138,19 @@ def build_our_run(engine: Engine, tiles: Tensor) -> Run:
     return run
 
 
+def build_our_runs(
+    case: Case, kind: str, precisions: Sequence[Precision], frame: Pixels, tiles: Tensor
+) -> dict[str, Run]:
+    """Our engines in each precision, with the tiles alone and with the whole frame they are cut from."""
+    recipe, model = build_recipe(case)
+    runs: dict[str, Run] = {}
+    for precision in precisions:
+        engine = build_engine(case, recipe, model, precision, frame)[0]
+        runs[f"ours, {precision.value}{kind}"] = build_our_run(engine, tiles)
+        runs[f"ours, {precision.value}{kind}, whole frames"] = build_frame_run(engine, recipe, frame)
+    return runs
+
+
 def build_frame_run(engine: Engine, recipe: Recipe, frame: Pixels) -> Run:
     """One of our engines in a detector: a frame's pixels to its decision."""
     passing = recipe.model_copy(update={"threshold": Threshold(value=_UNREACHED, method="manual")})
@@ -149,11 +162,13 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--tiles", type=int, default=64)
+    parser.add_argument("--tiles", type=int, default=64, help="a multiple of 8, the tiles in a row of the frame")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", type=Precision, choices=_PRECISIONS, default=_PRECISIONS)
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
+    if arguments.tiles < 8 or arguments.tiles % 8:
+        parser.error(f"--tiles: must be a positive multiple of 8, got {arguments.tiles}")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     case = Case(backbone=arguments.backbone, frame_hw=(256, 256))
     rows = measure(case, arguments.tiles, arguments.rounds, arguments.precisions)
@@ -172,10 +187,9 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Tiles a second and CPU time (medians of the rounds), ratios to the first, and the map's change from the first's.
 
-    `count` is a multiple of 8: a frame is 8 tiles wide.
+    `count` is a multiple of 8: the frame is 8 tiles wide.
     """
-    side = case.tile
-    frame = make_frames((-(-count // 8) * side, 8 * side), 1, case.seed)[0]
+    frame = make_frames((count // 8 * case.tile, 8 * case.tile), 1, case.seed)[0]
     recipe, model = build_recipe(case)
     peer = Peer(case, recipe, 1.0)
     peer.copy_weights(model)
@@ -183,15 +197,8 @@ def measure(
     tiles = normalise(pixels, recipe.preprocessing)
     runs = {"anomalib in torch": build_torch_run(peer, tiles)}
     runs |= build_openvino_runs(ConvertiblePeer(peer.model).eval(), tiles)
-    light = dataclasses.replace(case, student="light")
-    light_recipe, light_model = build_recipe(light)
-    for precision in precisions:
-        engine = build_engine(case, recipe, model, precision, frame)[0]
-        runs[f"ours, {precision.value}"] = build_our_run(engine, pixels)
-        runs[f"ours, {precision.value}, whole frames"] = build_frame_run(engine, recipe, frame)
-        engine = build_engine(light, light_recipe, light_model, precision, frame)[0]
-        runs[f"ours, {precision.value}, light"] = build_our_run(engine, pixels)
-        runs[f"ours, {precision.value}, light, whole frames"] = build_frame_run(engine, light_recipe, frame)
+    runs |= build_our_runs(case, "", precisions, frame, pixels)
+    runs |= build_our_runs(dataclasses.replace(case, student="light"), ", light", precisions, frame, pixels)
     comparable = [name for name in runs if "light" not in name and "whole" not in name]
     maps = {name: np.asarray(run()) for name, run in runs.items()}  # also warms up
     durations = time_runs(runs, rounds)
