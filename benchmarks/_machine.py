@@ -171,6 +171,7 @@ def measure_memory_apart(case: Case, name: str, frames: int = 2) -> dict[str, An
         "--stride": [str(case.stride)],
         "--batch": [str(case.batch)] if case.batch else [],
         "--bottleneck": [case.width],
+        "--student": [case.student],
         "--recipe": [str(case.recipe)] if case.recipe else [],
     }
     for option, values in settings.items():

@@ -49,6 +49,7 @@ class Case:
     """One setting to measure. `recipe`: folder whose weights are taken; None: random ones. `batch`: None: engine's.
 
     `width`: of the bottleneck of random weights, that of anomalib or of the official code, which is twice as wide.
+    `student`: of random weights, full or light.
     """
 
     device: str = "cpu"
@@ -60,11 +61,12 @@ class Case:
     recipe: Path | None = None
     seed: int = 0
     width: str = PEER
+    student: str = "full"
 
     @property
     def is_the_peers_network(self) -> bool:
         """Whether the peer can run with the same weights."""
-        return self.recipe is None and self.width == PEER
+        return self.recipe is None and self.width == PEER and self.student == "full"
 
 
 class Method(Protocol):
@@ -103,6 +105,7 @@ def build_recipe(case: Case) -> tuple[Recipe, ReverseDistillation]:
             recipe_id="benchmark",
             backbone=case.backbone,
             bottleneck_width=case.width,
+            student=case.student,
             tiling=Tiling(tile_size=case.tile, stride=case.stride),
             threshold=Threshold(value=1.0, method="manual"),
             weights_sha256="0" * 64,

@@ -32,6 +32,7 @@ PEER = "anomalib"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
+    "light": {"student": "light"},
     "reference": REFERENCE,
     "without-pseudo-defects": {"pseudo_defect_share": 0.0},
     "without-schedule-and-average": {"schedule": "constant", "average_decay": 0.0},
@@ -95,7 +96,7 @@ def train_ours(
     """Train one of ours on all of `frames`, and measure it after the steps that are `due`."""
     # No frame is kept aside here, as the peer keeps none, so there is nothing to choose weights by.
     options = dataclasses.replace(choose_options(recipe.recipe_id, seed, arguments), keep="last")
-    recipe = recipe.model_copy(update={"map_normalisation": options.map_normalisation})
+    recipe = recipe.model_copy(update={"map_normalisation": options.map_normalisation, "student": options.student})
     device = choose_device(arguments.device)
     model = build_model(recipe)
     load_encoder_weights(model.encoder, arguments.encoder_weights)

@@ -12,6 +12,7 @@ decision; on CUDA a frame that passes leaves its map on the device, as it does o
 scores. anomalib pads frames with zeros to whole tiles, ours shifts the last tile inward: both counts are given. Its map
 is smoothed over the whole frame rather than tile by tile, so differences are taken to our float32 reference.
 With --bottleneck official ours has the official code's width, and anomalib its own (of wide_resnet50_2 half of it).
+With --student light ours has the light student.
 Where an engine can have several frames under way, as on CUDA, they are timed so as well, after the frames by turns.
 Memory is that of a process per method. --quick gives up memory, stages, p99 (three frames) and three quarters of the
 frame, of which fixed costs then take a larger share.
@@ -114,6 +115,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, help="tiles at once of ours; the engine's own by default")
     parser.add_argument("--recipe", type=Path, help="folder whose weights and tiling ours takes")
     parser.add_argument("--bottleneck", choices=["anomalib", "official"], default="anomalib", help="width of ours")
+    parser.add_argument("--student", choices=["full", "light"], default="full", help="of random weights")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -130,6 +132,7 @@ def build_case(options: argparse.Namespace) -> Case:
         recipe=options.recipe,
         seed=options.seed,
         width=options.bottleneck,
+        student=options.student,
     )
 
 

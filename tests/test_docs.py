@@ -32,7 +32,7 @@ WRITTEN = {name: path for name, path in PAGES.items() if GENERATED not in path.p
 MOST_LINES, MOST_COLUMNS = 150, 120
 NO_REASONS = {"NO_ANSWER", "GOOD_DIR", "DATASET_DIR", "STATE_DIR", "NAME_OF_THE_KEY"}
 """Words in capitals that are none of the station's: the client's own answer, and placeholders of commands."""
-FOREIGN_PREFIXES = ("ZMQ_", "INSPECTOR_", "JOURNAL_", "CREDENTIALS_", "OPENCV_", "CAP_", "ERROR_", "ST_")
+FOREIGN_PREFIXES = ("ZMQ_", "INSPECTOR_", "JOURNAL_", "CREDENTIALS_", "OPENCV_", "CAP_", "ERROR_", "ST_", "ONEDNN_")
 HARD_WORDS = re.compile(r"\b(anew|mend(s|ed|ing)?|whoever|hears?|heed(s|ed)?)\b", re.IGNORECASE)
 
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)

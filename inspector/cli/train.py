@@ -126,6 +126,13 @@ def train(
         Literal["official", "anomalib"],
         typer.Option(help="Width of the bottleneck, as in the official code or in anomalib.", rich_help_panel=NETWORK),
     ] = "official",
+    student: Annotated[
+        Literal["full", "light"],
+        typer.Option(
+            help="Width of bottleneck and decoder: full as in the paper; light: half of it, faster.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = "full",
     folds: Annotated[
         int | None,
         typer.Option(
@@ -233,6 +240,7 @@ def train(
         device=device,
         seed=seed,
         bottleneck_width=bottleneck_width,
+        student=student,
         anomaly_map_mode=anomaly_map_mode,
         sigma=sigma,
         folds=folds,

@@ -67,6 +67,8 @@ class Recipe(Strict):
     """Layers of the encoder whose features are compared."""
     bottleneck_width: Literal["official", "anomalib"] = "official"
     """Whose bottleneck and decoder the weights are: RD4AD's or anomalib's."""
+    student: Literal["full", "light"] = "full"
+    """Width of bottleneck and decoder: the paper's, or half of it, which is faster."""
     anomaly_map_mode: Literal["add", "multiply"] = "add"
     """How the layers' maps become one."""
     sigma: Annotated[float, Field(ge=0)] = 4.0

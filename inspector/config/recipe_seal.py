@@ -17,9 +17,9 @@ from inspector.strict.base import Remark, Strict
 
 SEALED: Mapping[type[Strict], frozenset[str]] = {
     Recipe: frozenset({
-        "backbone", "layers", "bottleneck_width", "anomaly_map_mode", "sigma", "map_normalisation", "preprocessing",
-        "tiling", "threshold", "min_region_area", "precision", "calibrated_in", "probe_sha256", "quantised_sha256",
-        "roi_mask_sha256", "zones", "fixture", "weights_sha256",
+        "backbone", "layers", "bottleneck_width", "student", "anomaly_map_mode", "sigma", "map_normalisation",
+        "preprocessing", "tiling", "threshold", "min_region_area", "precision", "calibrated_in", "probe_sha256",
+        "quantised_sha256", "roi_mask_sha256", "zones", "fixture", "weights_sha256",
     }),
     Preprocessing: frozenset({
         "pixel_format", "frame_hw", "scale", "resize_hw", "short_side", "mono16_range", "normalisation",

@@ -77,6 +77,8 @@ def compute_network_key(recipe: Recipe) -> str:
 
 def _state_network(recipe: Recipe) -> dict[str, object]:
     names = {"backbone", "layers", "bottleneck_width", "anomaly_map_mode", "sigma", "map_normalisation"}
+    if recipe.student != "full":  # left out of the others, whose int8 networks are named by this from before
+        names.add("student")
     return recipe.model_dump(mode="json", include=names) | {
         "weights": recipe.weights_sha256,
         "tile_size": recipe.tiling.tile_size,

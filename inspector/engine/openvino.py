@@ -187,8 +187,9 @@ _COMPARISON = {"Multiply", "Divide", "ReduceSum", "ReduceL2", "Maximum", "Clamp"
 def quantise(graph: ov.Model, tiles: np.ndarray[Any, Any]) -> ov.Model:
     """An int8 copy of the distances' graph: ranges of all features measured on `tiles` (n, t, t, 3) of good frames.
 
-    The comparison of teacher and student stays in float32. Ranges reach to the extremes over all tiles and biases are
-    left alone: NNCF's defaults (mean extremes, corrected biases) cost three times as much accuracy.
+    The comparison of teacher and student computes in float32, from the bytes that convolutions read where they do: a
+    feature is not written in float32 beside them. Ranges reach to the extremes over all tiles and biases are left
+    alone: NNCF's defaults (mean extremes, corrected biases) cost three times as much accuracy.
 
     Raises:
         ImportError: the extra `int8` (NNCF) is not installed.
@@ -198,7 +199,7 @@ def quantise(graph: ov.Model, tiles: np.ndarray[Any, Any]) -> ov.Model:
 
     nncf.set_log_level(logging.WARNING)
     untouched = [node.get_friendly_name() for node in graph.get_ordered_ops() if node.get_type_name() in _COMPARISON]
-    return nncf.quantize(
+    quantised = nncf.quantize(
         graph.clone(),
         nncf.Dataset([tile[None] for tile in tiles]),
         subset_size=len(tiles),
@@ -207,3 +208,20 @@ def quantise(graph: ov.Model, tiles: np.ndarray[Any, Any]) -> ov.Model:
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX, disable_bias_correction=True
         ),
     )
+    _share_bytes(quantised)
+    return quantised
+
+
+def _share_bytes(graph: ov.Model) -> None:
+    """Let the comparison read a feature as the bytes that a convolution reads, where one does."""
+    for node in graph.get_ordered_ops():
+        readers = list(node.output(0).get_target_inputs()) if node.get_output_size() == 1 else []
+        kinds = [reader.get_node().get_type_name() for reader in readers]
+        if node.get_type_name() == "FakeQuantize" or "FakeQuantize" not in kinds:
+            continue
+        # Those of one feature are alike: all were measured on it.
+        quantised = readers[kinds.index("FakeQuantize")].get_node().output(0)
+        for reader, kind in zip(readers, kinds, strict=True):
+            if kind in _COMPARISON:
+                reader.replace_source_output(quantised)
+    graph.validate_nodes_and_infer_types()

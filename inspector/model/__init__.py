@@ -1,7 +1,7 @@
 """Reverse Distillation (Deng & Li, CVPR 2022, arXiv 2201.10703). No threads, no configuration, no files but weights."""
 
 from inspector.model.anomaly_map import AnomalyMapMode, MapNormalisation
-from inspector.model.backbones import BACKBONES, BottleneckWidth
+from inspector.model.backbones import BACKBONES, BottleneckWidth, Student
 from inspector.model.loss import ReverseDistillationLoss
 from inspector.model.reverse_distillation import ReverseDistillation
 
@@ -12,4 +12,5 @@ __all__ = [
     "MapNormalisation",
     "ReverseDistillation",
     "ReverseDistillationLoss",
+    "Student",
 ]

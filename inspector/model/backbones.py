@@ -19,6 +19,23 @@ class BottleneckWidth(StrEnum):
     ANOMALIB = "anomalib"
 
 
+class Student(StrEnum):
+    """How wide the student, bottleneck and decoder together, is.
+
+    FULL: as in the paper: the decoder has the encoder's widths.
+    LIGHT: half as many channels everywhere, and 1×1 convolutions that bring the decoder's three outputs to the
+        encoder's. About a quarter of the student's multiplications.
+    """
+
+    FULL = "full"
+    LIGHT = "light"
+
+    @property
+    def divisor(self) -> int:
+        """What the paper's channel counts are divided by."""
+        return 2 if self is Student.LIGHT else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Backbone:
     """What the bottleneck and the decoder need to know of an encoder.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from inspector.model.backbones import BACKBONES, BottleneckWidth, architecture
+from inspector.model.backbones import BACKBONES, BottleneckWidth, Student, architecture
 
 
 class OneClassBottleneck(nn.Module):
@@ -18,7 +18,12 @@ class OneClassBottleneck(nn.Module):
     computation and are left out.
     """
 
-    def __init__(self, backbone: str, width: BottleneckWidth | str = BottleneckWidth.OFFICIAL) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        width: BottleneckWidth | str = BottleneckWidth.OFFICIAL,
+        student: Student | str = Student.FULL,
+    ) -> None:
         from torchvision.models.resnet import BasicBlock, Bottleneck  # late, as timm in encoder.py, and for its reason
 
         super().__init__()
@@ -28,17 +33,19 @@ class OneClassBottleneck(nn.Module):
         depth = spec.bottleneck_depth if official else (2 if spec.basic else 3)
         groups = spec.groups if official else 1
         width_per_group = spec.width_per_group if official else 64
-        channels = 64 * block.expansion
+        divisor = Student(student).divisor
+        teacher = 64 * block.expansion
+        channels = teacher // divisor
 
-        self.conv1 = _halve(channels, 2 * channels)
+        self.conv1 = _halve(teacher, 2 * channels)
         self.bn1 = nn.BatchNorm2d(2 * channels)
         self.conv2 = _halve(2 * channels, 4 * channels)
         self.bn2 = nn.BatchNorm2d(4 * channels)
-        self.conv3 = _halve(2 * channels, 4 * channels)
+        self.conv3 = _halve(2 * teacher, 4 * channels)
         self.bn3 = nn.BatchNorm2d(4 * channels)
         self.relu = nn.ReLU(inplace=True)
 
-        fused, planes, out = 12 * channels, 512, 8 * channels
+        fused, planes, out = 8 * channels + 4 * teacher, 512 // divisor, 8 * channels
         shortcut = nn.Sequential(nn.Conv2d(fused, out, 1, stride=2, bias=False), nn.BatchNorm2d(out))
         first = block(fused, planes, 2, shortcut, groups, width_per_group)
         rest = [block(out, planes, groups=groups, base_width=width_per_group) for _ in range(depth - 1)]
@@ -46,7 +53,7 @@ class OneClassBottleneck(nn.Module):
         initialise(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Embed `features` (three maps at 1/4, 1/8, 1/16): (B, 8C, H/32, W/32)."""
+        """Embed `features` (C, 2C, 4C channels at 1/4, 1/8, 1/16): (B, 8C, H/32, W/32), in a light student 4C."""
         fine, middle, coarse = features
         fine = self.relu(self.bn1(self.conv1(fine)))
         fine = self.relu(self.bn2(self.conv2(fine)))

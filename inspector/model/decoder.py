@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from inspector.model.backbones import BACKBONES, BottleneckWidth, architecture
+from inspector.model.backbones import BACKBONES, BottleneckWidth, Student, architecture
 from inspector.model.bottleneck import initialise
 
 
@@ -73,31 +73,47 @@ def _shortcut(inputs: int, outputs: int, stride: int, groups: int = 1) -> nn.Mod
     return nn.Sequential(double, nn.BatchNorm2d(outputs))
 
 
+def _widen(inputs: int, divisor: int) -> nn.Module:
+    """To the encoder's channels; like its features, and the full decoder's, none is below 0."""
+    if divisor == 1:
+        return nn.Identity()
+    outputs = inputs * divisor
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
 class Decoder(nn.Module):
     """Three stages, each doubling the resolution: 1/32 → 1/16 → 1/8 → 1/4."""
 
-    def __init__(self, backbone: str, width: BottleneckWidth | str = BottleneckWidth.OFFICIAL) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        width: BottleneckWidth | str = BottleneckWidth.OFFICIAL,
+        student: Student | str = Student.FULL,
+    ) -> None:
         super().__init__()
         spec = BACKBONES[architecture(backbone)]
         block: type[DecoderBasicBlock | DecoderBottleneck] = DecoderBasicBlock if spec.basic else DecoderBottleneck
         # anomalib also groups the shortcuts of the ResNeXts; the official code does not.
         grouped = BottleneckWidth(width) is BottleneckWidth.ANOMALIB
-        inputs = 512 * block.expansion
-        stages = []
-        for planes, depth in zip((256, 128, 64), spec.decoder_depths, strict=True):
-            blocks = []
+        divisor = Student(student).divisor
+        inputs = 512 // divisor * block.expansion
+        stages, outputs = [], []
+        for full, depth in zip((256, 128, 64), spec.decoder_depths, strict=True):
+            planes, blocks = full // divisor, []
             for stride in (2, *[1] * (depth - 1)):
                 blocks.append(
                     block(inputs, planes, stride, spec.groups, spec.width_per_group, grouped_shortcut=grouped)
                 )
                 inputs = planes * block.expansion
             stages.append(nn.Sequential(*blocks))
+            outputs.append(_widen(inputs, divisor))
         self.layer1, self.layer2, self.layer3 = stages
+        self.output1, self.output2, self.output3 = outputs
         initialise(self)
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
-        """Rebuild the encoder's features from (B, 8C, H/32, W/32), in the encoder's order: 1/4, 1/8, 1/16."""
+        """Rebuild the encoder's features from the embedding, in the encoder's order and channels: 1/4, 1/8, 1/16."""
         coarse = self.layer1(embedding)
         middle = self.layer2(coarse)
         fine = self.layer3(middle)
-        return [fine, middle, coarse]
+        return [self.output3(fine), self.output2(middle), self.output1(coarse)]

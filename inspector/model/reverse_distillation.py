@@ -14,7 +14,7 @@ from inspector.model.anomaly_map import (
     compute_distances,
     compute_normalisation,
 )
-from inspector.model.backbones import BottleneckWidth
+from inspector.model.backbones import BottleneckWidth, Student
 from inspector.model.bottleneck import OneClassBottleneck
 from inspector.model.decoder import Decoder
 from inspector.model.encoder import LAYERS, Encoder
@@ -36,6 +36,7 @@ class ReverseDistillation(nn.Module):
         sigma: float = 4.0,
         bottleneck_width: BottleneckWidth | str = BottleneckWidth.OFFICIAL,
         map_normalisation: MapNormalisation | str = MapNormalisation.NONE,
+        student: Student | str = Student.FULL,
     ) -> None:
         """Build the network.
 
@@ -49,6 +50,7 @@ class ReverseDistillation(nn.Module):
             sigma: of the Gaussian that smooths the map, in pixels.
             bottleneck_width: `official` or `anomalib`.
             map_normalisation: `none` (the paper) or `position`; see `MapNormalisation`.
+            student: `full` (the paper) or `light`; see `Student`.
 
         Raises:
             ValueError: a parameter breaks its rule; the message names it.
@@ -58,8 +60,8 @@ class ReverseDistillation(nn.Module):
         if any(side <= 0 or side % 32 for side in input_size):
             raise ValueError(f"input_size: height and width must be positive multiples of 32, got {input_size}")
         self.encoder = Encoder(backbone, layers, pre_trained=pre_trained)
-        self.bottleneck = OneClassBottleneck(backbone, bottleneck_width)
-        self.decoder = Decoder(backbone, bottleneck_width)
+        self.bottleneck = OneClassBottleneck(backbone, bottleneck_width, student)
+        self.decoder = Decoder(backbone, bottleneck_width, student)
         self.anomaly_map = AnomalyMapGenerator(input_size, anomaly_map_mode, sigma, map_normalisation)
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:

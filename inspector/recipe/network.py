@@ -29,6 +29,7 @@ def build_model(recipe: Recipe, *, pre_trained: bool = False) -> ReverseDistilla
             sigma=recipe.sigma,
             bottleneck_width=recipe.bottleneck_width,
             map_normalisation=recipe.map_normalisation,
+            student=recipe.student,
         )
     except ValueError as error:
         raise RecipeError(f"recipe {recipe.recipe_id}: {error}") from error

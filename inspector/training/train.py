@@ -152,6 +152,7 @@ def _plan_recipe(options: TrainOptions, preprocessing: Preprocessing, recipe_id:
             recipe_id=recipe_id,
             backbone=options.backbone,
             bottleneck_width=options.bottleneck_width,
+            student=options.student,
             anomaly_map_mode=options.anomaly_map_mode,
             sigma=options.sigma,
             map_normalisation=options.map_normalisation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -144,6 +145,28 @@ def test_peer_runs_its_own_network_where_ours_has_the_official_width(
     assert content["same_weights_max_difference"] is None
     assert content["methods"]["anomalib"]["share_of_matmul"] is None
     assert content["methods"]["fp32"]["map_max_difference"] < 1e-4
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_peer_runs_its_own_network_where_ours_has_the_light_student() -> None:
+    methods, throughput = load("_methods"), load("throughput")
+    options = throughput.parse(["--student", "light", "--frame-hw", "64", "64", "--tile", "64", "--stride", "64"])
+    case = throughput.build_case(options)
+    recipe, model = methods.build_recipe(case)
+    assert (case.is_the_peers_network, recipe.student) == (False, "light")
+    assert sum(values.numel() for values in model.trained_parameters()) == 4_312_256
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_runs_are_timed_by_clock_and_cpu_time_in_turn_when_they_are_compared() -> None:
+    pytest.importorskip("nncf")
+    order: list[str] = []
+    runs = {"sleeps": lambda: time.sleep(0.05), "works": lambda: sum(range(200_000))}
+    noted = {name: lambda name=name, run=run: (order.append(name), run()) for name, run in runs.items()}
+    durations = load("network").time_runs(noted, 3)
+    assert order == ["sleeps", "works", "works", "sleeps", "sleeps", "works"]
+    assert durations["sleeps"][0] >= 0.05
+    assert durations["works"][1] > 0
 
 
 @pytest.mark.usefixtures("benchmarks")

@@ -467,7 +467,8 @@ def recipe_fault(folder: Path, text: str) -> str:
 def test_recipe_has_documented_defaults_when_minimal() -> None:
     recipe = recipe_of()
     assert recipe.layers == ("layer1", "layer2", "layer3")
-    assert (recipe.bottleneck_width, recipe.anomaly_map_mode, recipe.sigma) == ("official", "add", 4.0)
+    assert (recipe.bottleneck_width, recipe.student) == ("official", "full")
+    assert (recipe.anomaly_map_mode, recipe.sigma) == ("add", 4.0)
     assert (recipe.tiling.tile_size, recipe.tiling.stride, recipe.min_region_area) == (256, 256, 1)
     assert recipe.preprocessing.pixel_format is PixelFormat.RGB8
     assert recipe.preprocessing.normalisation.mean == (0.485, 0.456, 0.406)

@@ -132,6 +132,7 @@ SEALED_EDITS: dict[str, st.SearchStrategy[Any]] = {
     "backbone": words,
     "layers": st.lists(st.sampled_from(["layer1", "layer2", "layer3"]), max_size=3),
     "bottleneck_width": st.sampled_from(["official", "anomalib"]),
+    "student": st.sampled_from(["full", "light"]),
     "anomaly_map_mode": st.sampled_from(["add", "multiply"]),
     "sigma": st.floats(0, 1e6),
     "map_normalisation": st.sampled_from(["none", "position"]),

@@ -92,19 +92,26 @@ def reference(make_eager: Callable[..., EagerEngine], infer: Callable[..., Tenso
 
 
 @pytest.fixture(scope="session")
-def graphs(model: ReverseDistillation) -> Graphs:
-    """OpenVINO's graphs of `model`, for bytes."""
-    return convert(model, torch.uint8)
+def convert() -> Callable[..., Graphs]:
+    """OpenVINO's graphs of a network, for bytes unless told otherwise."""
+
+    def convert(model: ReverseDistillation, dtype: torch.dtype = torch.uint8) -> Graphs:
+        distances, maps = DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map)
+        return openvino.convert(distances, maps, side=SIDE, dtype=dtype)
+
+    return convert
 
 
 @pytest.fixture(scope="session")
-def float_graphs(model: ReverseDistillation) -> Graphs:
+def graphs(convert: Callable[..., Graphs], model: ReverseDistillation) -> Graphs:
+    """OpenVINO's graphs of `model`, for bytes."""
+    return convert(model)
+
+
+@pytest.fixture(scope="session")
+def float_graphs(convert: Callable[..., Graphs], model: ReverseDistillation) -> Graphs:
     """OpenVINO's graphs of `model`, for Mono16."""
     return convert(model, torch.float32)
-
-
-def convert(model: ReverseDistillation, dtype: torch.dtype) -> Graphs:
-    return openvino.convert(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map), side=SIDE, dtype=dtype)
 
 
 @pytest.fixture(scope="session")

@@ -345,6 +345,7 @@ def test_model_is_not_loaded_when_it_is_in_the_cache(
         {"map_normalisation": "position"},
         {"anomaly_map_mode": "multiply"},
         {"bottleneck_width": "anomalib"},
+        {"student": "light"},
         {"tiling": {"tile_size": 128, "stride": 64}},
     ],
 )
@@ -400,6 +401,13 @@ def test_recipe_runs_in_int8_when_it_was_quantised(
     path.unlink()
     with pytest.raises(RecipeError, match=r"distances.bin: cannot be read"):
         build_engine(recipe, load, device=CPU, folder=folder)
+
+
+def test_network_has_the_key_that_earlier_int8_networks_are_named_by_unless_its_student_is_light(
+    recipe_of: RecipeOf,
+) -> None:
+    assert compute_network_key(recipe_of()) == "aabbfd57f63d"
+    assert compute_network_key(recipe_of(student="light")) != compute_network_key(recipe_of())
 
 
 def quantise(recipe_of: RecipeOf, model: nn.Module, folder: Path, add_probe: Any, make_tiles: Any) -> Recipe:

@@ -23,6 +23,7 @@ from inspector.engine.base import Precision
 from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaBench, CudaEngine, Kernels
 from inspector.engine.fusion import REFERENCE, Form, Layer, Operators
+from inspector.engine.eager import EagerEngine
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
@@ -63,6 +64,19 @@ def test_maps_equal_the_references_when_in_fp32(
     maps = infer(engine, tiles)
     assert maps.dtype == torch.float32
     torch.testing.assert_close(maps, reference(tiles), rtol=0, atol=1e-4)
+
+
+def test_maps_equal_the_references_when_the_student_is_light(
+    cuda: Any,
+    make_model: Callable[..., ReverseDistillation],
+    make_eager: Callable[..., EagerEngine],
+    make_tiles: MakeTiles,
+    infer: Infer,
+) -> None:
+    light, tiles = make_model(student="light"), make_tiles(4)
+    dtype = torch.uint8
+    engine = CudaEngine(light, MEAN, STD, Precision.FP32, side=64, dtype=dtype, device=CPU, batch=4, compile_=False)
+    torch.testing.assert_close(infer(engine, tiles), infer(make_eager(network=light), tiles), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])

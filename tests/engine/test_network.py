@@ -46,6 +46,15 @@ def test_maps_equal_the_models_when_run_as_two_networks(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * scale)
 
 
+def test_maps_equal_the_models_when_its_student_is_light(make_model: MakeModel) -> None:
+    model, tiles = make_model(student="light"), random_tiles(64, 64)
+    with torch.inference_mode():
+        expected = model(normalise(tiles))[:, 0]
+        found = MapNetwork(model.anomaly_map)(*DistanceNetwork(model, MEAN, STD)(tiles))
+    assert float(expected.std()) > 1e-3
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("sigma", [0, 2])
 @pytest.mark.parametrize(("mode", "normalisation"), KINDS)
 def test_maps_equal_the_generators_when_distances_are_extreme(mode: str, normalisation: str, sigma: int) -> None:

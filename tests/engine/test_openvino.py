@@ -16,7 +16,9 @@ from torch import Tensor
 
 from inspector.engine import openvino
 from inspector.engine.base import Precision, has_bf16
+from inspector.engine.eager import EagerEngine
 from inspector.engine.openvino import DISTANCES, MAP, OpenVinoEngine
+from inspector.model import ReverseDistillation
 
 MakeOpenVino = Callable[..., OpenVinoEngine]
 MakeTiles = Callable[..., Tensor]
@@ -200,22 +202,64 @@ def test_maps_are_near_the_references_when_in_int8(
 
 
 @needs_nncf
-def test_convolutions_are_int8_and_comparison_is_not_when_quantised(
-    graphs: Any, quantised: Any, make_tiles: MakeTiles
-) -> None:
+def test_convolutions_are_int8_and_the_comparison_computes_in_float_when_quantised(graphs: Any, quantised: Any) -> None:
     graph = quantised[DISTANCES]
     convolutions = count_operations(graph, "Convolution") + count_operations(graph, "ConvolutionBackpropData")
     assert count_operations(graphs[DISTANCES], "FakeQuantize") == 0  # the original is untouched
     assert count_operations(graph, "FakeQuantize") > convolutions > 20
-    assert count_comparisons_fed_by_int8(graph) == 0
+    assert count_fed_by_int8(graph, {"ReduceSum", "ReduceL2", "Divide", "Subtract", "Sqrt", "Clamp", "Maximum"}) == 0
 
 
-def count_comparisons_fed_by_int8(graph: Any) -> int:
-    kinds = {"ReduceSum", "ReduceL2", "Divide", "Subtract", "Sqrt", "Power", "Clamp", "Maximum"}
+@needs_nncf
+def test_comparison_reads_the_bytes_that_convolutions_read_when_quantised(quantised: Any) -> None:
+    # Three features of the encoder, and the two of the decoder that its next stage reads: as a product and a square.
+    assert count_fed_by_int8(quantised[DISTANCES], {"Multiply", "Power"}) == 2 * 5
+    relus = [node for node in quantised[DISTANCES].get_ordered_ops() if node.get_type_name() == "Relu"]
+    both = [kinds for node in relus if "FakeQuantize" in (kinds := list_readers(node)) and "Power" in kinds]
+    assert not both
+
+
+def list_readers(node: Any) -> list[str]:
+    return [reader.get_node().get_type_name() for reader in node.output(0).get_target_inputs()]
+
+
+def count_fed_by_int8(graph: Any, kinds: set[str]) -> int:
     comparisons = [node for node in graph.get_ordered_ops() if node.get_type_name() in kinds]
-    assert len(comparisons) >= 9  # three layers
+    assert len(comparisons) >= 6  # three layers
     inputs = [node.input_value(index).get_node() for node in comparisons for index in range(node.get_input_size())]
     return sum(node.get_type_name() == "FakeQuantize" for node in inputs)
+
+
+@pytest.fixture(scope="module")
+def light(make_model: Callable[..., ReverseDistillation]) -> ReverseDistillation:
+    return make_model(student="light")
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "most"),
+    [
+        (Precision.FP32, 0.0, 1e-4),
+        pytest.param(Precision.BF16, 1e-4, 0.05, marks=needs_bf16),
+        pytest.param(Precision.INT8, 1e-3, 0.25, marks=needs_nncf),
+    ],
+)
+def test_maps_are_near_the_references_when_the_student_is_light(
+    make_openvino: MakeOpenVino,
+    make_eager: Callable[..., EagerEngine],
+    convert: Callable[[ReverseDistillation], Any],
+    light: ReverseDistillation,
+    make_tiles: MakeTiles,
+    infer: Infer,
+    precision: Precision,
+    least: float,
+    most: float,
+) -> None:
+    tiles, of = make_tiles(4), convert(light)
+    if precision is Precision.INT8:
+        pixels = make_tiles(8, seed=20).permute(0, 2, 3, 1).contiguous().numpy()
+        of[DISTANCES] = openvino.quantise(of[DISTANCES], pixels)
+    maps = infer(make_openvino(precision, of=of), tiles)
+    assert least <= measure_error(maps, infer(make_eager(network=light), tiles)) < most
 
 
 def test_nothing_is_reported_to_its_maker_when_openvino_is_used() -> None:

@@ -29,11 +29,17 @@ GROUPED = [name for name, backbone in BACKBONES.items() if backbone.groups > 1]
 
 
 @pytest.mark.parametrize(
-    ("backbone", "width"), [*((name, "official") for name in BACKBONES), *((name, "anomalib") for name in GROUPED)]
+    ("backbone", "width", "student"),
+    [
+        *((name, "official", "full") for name in BACKBONES),
+        *((name, "anomalib", "full") for name in GROUPED),
+        ("resnet18", "official", "light"),
+        ("resnext50_32x4d", "official", "light"),
+    ],
 )
-def test_features_stay_the_same_when_folded(backbone: str, width: str) -> None:
+def test_features_stay_the_same_when_folded(backbone: str, width: str, student: str) -> None:
     torch.manual_seed(1)
-    model = ReverseDistillation(backbone, (64, 64), pre_trained=False, bottleneck_width=width)
+    model = ReverseDistillation(backbone, (64, 64), pre_trained=False, bottleneck_width=width, student=student)
     randomise(model)
     folded = fold_batch_norm(model)
     images = torch.randn(2, 3, 64, 64)

@@ -12,8 +12,9 @@ import pytest
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from inspector.model import BACKBONES, ReverseDistillation, ReverseDistillationLoss
+from inspector.model import BACKBONES, ReverseDistillation, ReverseDistillationLoss, Student
 from inspector.model.anomaly_map import AnomalyMapGenerator
 from inspector.model.backbones import architecture
 from inspector.model.bottleneck import OneClassBottleneck
@@ -118,6 +119,59 @@ def test_bottleneck_equals_the_reference_when_its_dead_layers_are_added() -> Non
     assert living + 4096 * 2048 + 2 * 2048 == 67_277_824
 
 
+@pytest.mark.parametrize(
+    ("backbone", "bottleneck", "decoder", "share"),
+    [
+        ("resnet18", 3_341_440, 970_816, 0.587),
+        ("resnet34", 4_522_112, 1_488_448, 0.594),
+        ("resnet50", 9_844_224, 4_653_056, 0.549),
+        ("resnext50_32x4d", 10_134_016, 4_845_440, 0.543),
+        ("wide_resnet50_2", 16_990_720, 6_928_640, 0.582),
+    ],
+)
+def test_light_student_saves_four_tenths_of_the_multiplications_when_counted(
+    backbone: str, bottleneck: int, decoder: int, share: float
+) -> None:
+    with torch.device("meta"):
+        full, light = (
+            ReverseDistillation(backbone, (64, 64), pre_trained=False, student=student) for student in Student
+        )
+    assert (count(light.bottleneck), count(light.decoder)) == (bottleneck, decoder)
+    assert count(light.encoder) == count(full.encoder)
+    assert count_multiplications(light) / count_multiplications(full) == pytest.approx(share, abs=1e-3)
+
+
+def count_multiplications(model: ReverseDistillation) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.features(torch.zeros(2, 3, 64, 64, device="meta"))
+    return int(counter.get_total_flops()) // 2
+
+
+@pytest.mark.parametrize("width", ["official", "anomalib"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_light_student_rebuilds_features_of_the_encoders_shapes_when_run(backbone: str, width: str) -> None:
+    with torch.device("meta"):
+        model = ReverseDistillation(
+            backbone, (64, 96), pre_trained=False, bottleneck_width=width, student="light"
+        ).eval()
+        with torch.no_grad():
+            teacher, student = model.features(torch.zeros(2, 3, 64, 96))
+    assert [features.shape for features in student] == [features.shape for features in teacher]
+
+
+def test_light_student_gives_features_that_are_not_negative_and_all_of_it_learns() -> None:
+    model = build_small(student="light").train()
+    teacher, student = model.features(torch.randn(4, 3, 64, 64))
+    ReverseDistillationLoss()(teacher, student).backward()
+    assert all(float(features.detach().min()) == 0 < float(features.detach().max()) for features in student)
+    assert all(bool(parameter.grad.any()) for parameter in model.trained_parameters())
+
+
+def test_light_student_is_another_network_when_weights_are_loaded() -> None:
+    with pytest.raises(RuntimeError, match="output1"):
+        build_small().load_state_dict(build_small(student="light").state_dict())
+
+
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -173,11 +227,13 @@ def test_model_refuses_layers_when_not_the_three(layers: list[str]) -> None:
         build_small(layers=layers)
 
 
-def test_model_refuses_mode_and_width_when_unknown() -> None:
+def test_model_refuses_mode_width_and_student_when_unknown() -> None:
     with pytest.raises(ValueError, match="mean"):
         build_small(anomaly_map_mode="mean")
     with pytest.raises(ValueError, match="narrow"):
         build_small(bottleneck_width="narrow")
+    with pytest.raises(ValueError, match="slim"):
+        build_small(student="slim")
 
 
 def test_tag_is_accepted_when_not_pre_trained() -> None:

@@ -116,7 +116,7 @@ def test_maps_equal_anomalibs_when_its_own_files_are_imported(folder: Path, kind
     assert recipe == load_recipe(folder / "recipe")
     assert (recipe.backbone, recipe.anomaly_map_mode, recipe.sigma) == ("resnet18", mode, 4.0)
     assert recipe.preprocessing.normalisation == Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
-    assert (recipe.map_normalisation, recipe.threshold) == ("none", None)
+    assert (recipe.map_normalisation, recipe.student, recipe.threshold) == ("none", "full", None)
     assert recipe.training == {"imported_from": path.name, "format": "anomalib", "sha256": compute_sha256(path)}
     assert recipe.encoder_weights == f"{path.name} sha256:{compute_sha256(path)[:16]}"
 

@@ -105,6 +105,27 @@ def test_last_good_weights_stay_when_the_loss_is_no_longer_finite(
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
+def test_light_recipe_judges_as_trained_and_is_refused_when_it_is_called_full(good_dir: Path, tmp_path: Path) -> None:
+    folder, pixels = tmp_path / "recipe", cv2.imread(str(good_dir / "0.png"))
+    recipe = train(good_dir, folder, dataclasses.replace(OPTIONS, student="light", folds=2))
+    assert (recipe.student, load_recipe(folder)) == ("light", recipe)
+    record = json.loads((folder / "training.json").read_text())
+    assert record["options"]["student"] == "light"
+    assert {path.name for path in (folder / "folds").iterdir()} == {"0.safetensors", "1.safetensors"}
+
+    judged = open_detector(folder, device=torch.device("cpu")).judge(pixels, PixelFormat.BGR8)
+    again = open_detector(folder, device=torch.device("cpu")).judge(pixels, PixelFormat.BGR8)
+    assert judged.decision.score == again.decision.score > 0
+
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("student: light\nanomaly", "student: full\nanomaly"))
+    with pytest.raises(RecipeError, match="student: must be light, as when the threshold was set, got full"):
+        load_recipe(folder)
+    with pytest.raises(RecipeError, match="weights do not load into this recipe's model"):
+        open_detector(folder, device=torch.device("cpu"), recipe=recipe.model_copy(update={"student": "full"}))
+
+
+@pytest.mark.filterwarnings("ignore:encoder weights")
 def test_recipe_says_so_when_it_is_the_reference(good_dir: Path, tmp_path: Path) -> None:
     recipe = train(good_dir, tmp_path / "recipe", dataclasses.replace(OPTIONS, **REFERENCE))
     facts = {name: recipe.training.get(name, recipe.map_normalisation) for name in REFERENCE}
@@ -127,7 +148,7 @@ def test_groups_stay_together_and_few_frames_are_warned_of(
 
 
 @pytest.mark.filterwarnings("ignore:encoder weights")
-@pytest.mark.parametrize("rest", [{}, REFERENCE], ids=["default", "reference"])
+@pytest.mark.parametrize("rest", [{}, REFERENCE, {"student": "light"}], ids=["default", "reference", "light student"])
 def test_resumed_weights_equal_those_of_a_run_that_was_not_killed(
     rest: dict[str, object], good_dir: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +182,8 @@ def test_resume_is_refused_when_it_is_another_training(good_dir: Path, tmp_path:
         train(good_dir, tmp_path / "recipe", options, kill)
     with pytest.raises(TrainingError, match="--resume: seed must be unchanged, 0, got 3"):
         train(good_dir, tmp_path / "recipe", dataclasses.replace(options, resume=True, seed=3))
+    with pytest.raises(TrainingError, match="--resume: student must be unchanged, 'full', got 'light'"):
+        train(good_dir, tmp_path / "recipe", dataclasses.replace(options, resume=True, student="light"))
     (tmp_path / ".recipe-training" / "checkpoint.pt").write_bytes(b"half")
     with pytest.raises(TrainingError, match=r"--resume: .*checkpoint\.pt cannot be used"):
         train(good_dir, tmp_path / "recipe", dataclasses.replace(options, resume=True))

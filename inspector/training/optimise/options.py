@@ -83,6 +83,7 @@ class TrainOptions:
     device: str = "auto"
     seed: int = 0
     bottleneck_width: Literal["official", "anomalib"] = "official"
+    student: Literal["full", "light"] = "full"
     anomaly_map_mode: Literal["add", "multiply"] = "add"
     sigma: float = 4.0
     map_normalisation: Literal["none", "position"] = "position"
