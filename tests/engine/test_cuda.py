@@ -22,8 +22,8 @@ from inspector.engine import cuda as cuda_engine
 from inspector.engine.base import Precision
 from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaBench, CudaEngine, Kernels
-from inspector.engine.fusion import REFERENCE, Form, Layer, Operators
 from inspector.engine.eager import EagerEngine
+from inspector.engine.fusion import REFERENCE, Form, Layer, Operators
 from inspector.engine.network import DistanceNetwork, MapNetwork
 from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
