@@ -54,7 +54,6 @@ class GenicamSource(Unanswering):
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # ids of triggers that are to be fired
         self._trigger_id: str | None = None  # of the one to be fired next, or fired
         self._numbers = itertools.count(1)
-        self._triggers = itertools.count(1)
 
     def connect(self) -> None:
         """Open the camera, write its settings, read them back, and have it deliver.
@@ -180,7 +179,7 @@ class GenicamSource(Unanswering):
             received_utc_ns=now_utc_ns,
             received_monotonic_ns=now_ns,
             captured_utc_ns=captured_utc_ns,
-            trigger_id=self._name_trigger(),
+            trigger_id=self._take_trigger(),
             simulated=self._simulated,
             error=error,
         )
@@ -191,13 +190,13 @@ class GenicamSource(Unanswering):
         self._is_dated_by_ptp = ptp_ns is not None
         return mapped_ns if ptp_ns is None else ptp_ns
 
-    def _name_trigger(self) -> str | None:
-        """The trigger that asked for the frame at hand, by the order they came in."""
+    def _take_trigger(self) -> str | None:
+        """The trigger that the frame at hand answers; None: nobody told one, and an id made up would be nobody's."""
         was_fired, self._fired = self._fired is not None, None
-        if self._settings.trigger == "free" or (self._settings.trigger == "request" and not was_fired):
+        if not was_fired:
             return None
         trigger_id, self._trigger_id = self._trigger_id, None
-        return trigger_id or f"{self.name}-{RUN}-t{next(self._triggers)}"
+        return trigger_id
 
     def close(self) -> None:
         """Let go of the camera."""

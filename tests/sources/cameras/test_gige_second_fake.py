@@ -80,7 +80,7 @@ def test_each_software_trigger_has_one_frame(opened: ExitStack) -> None:
     source = connect(opened, trigger="software", trigger_period_s=0.05)
     frames = take(source, 8)
     assert camera.software_triggers() == 8
-    assert len({frame.trigger_id for frame in frames}) == 8
+    assert len({frame.frame_id for frame in frames}) == 8
 
 
 def test_camera_that_another_one_controls_is_lost_though_it_sends_on(opened: ExitStack) -> None:
