@@ -288,10 +288,10 @@ class Assembly:
     def _open_part(self, group: Group, view: Frame) -> int:
         return self.ledger.accept(build_part_frame(group, view), self._recorder.open).number
 
-    def _fire(self, camera: str, message: Mapping[str, Any]) -> None:
+    def _fire(self, camera: str, message: Mapping[str, Any], until_ns: int) -> None:
         self._publisher.notify(f"trigger/{camera}", message)
         for thread in self._ingest:
-            thread.fire(camera, message["trigger_id"])
+            thread.fire(camera, message["trigger_id"], until_ns)
 
     def _attach_trigger(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
         recorded = threading.Event()

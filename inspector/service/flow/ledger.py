@@ -270,6 +270,11 @@ class Ledger:
         ticket = self._open.get(number)
         return ticket is not None and ticket.awaits_trigger and number not in self._claimed
 
+    def find_deadline_ns(self, number: int) -> int:
+        """When (monotonic) the verdict owed for this number must leave at the latest; 0: none is owed."""
+        ticket = self._open.get(number)
+        return 0 if ticket is None else ticket.deadline_monotonic_ns
+
     def count_triggers(self, camera: str) -> int:
         """How many triggers of a camera are open."""
         return self._triggers_open[camera]

@@ -44,6 +44,9 @@ class Tickets(Protocol):
     def awaits_trigger(self, number: int) -> bool:
         """Whether it is an open frame's whose trigger has not been announced."""
 
+    def find_deadline_ns(self, number: int) -> int:
+        """When (monotonic) its verdict is due; 0: it is answered."""
+
     def count_triggers(self, camera: str) -> int:
         """How many triggers of a camera are open."""
 
@@ -64,7 +67,7 @@ class Triggers:
         offline: Offline,
         open_ticket: Callable[[Frame, int], tuple[int, threading.Event]],
         attach: Callable[[int, str, str | None], Attached | None],
-        fire: Callable[[str, Mapping[str, Any]], None],
+        fire: Callable[[str, Mapping[str, Any], int], None],
         is_connected: Callable[[str], bool],
     ) -> None:
         """Make it.
@@ -77,7 +80,8 @@ class Triggers:
             open_ticket: has a trigger owed a verdict, within so many milliseconds; its number, and what is set once
                 that is on record.
             attach: gives a frame that waits, by its number, the ids of its trigger; None: it waits no more.
-            fire: has a camera take a frame, as a message for its program says; must not wait.
+            fire: has a camera take a frame, as a message for its program says, but not after an instant (monotonic,
+                ns); must not wait.
             is_connected: whether frames of a camera can come.
         """
         self._cameras = cameras
@@ -109,7 +113,7 @@ class Triggers:
         del who
         opened = self._open(request, "software")
         for trigger in opened:
-            self._fire(trigger.camera, self._build_message(trigger))
+            self._fire(trigger.camera, self._build_message(trigger), self._tickets.find_deadline_ns(trigger.number))
         return _describe(request, opened)
 
     def answer_announce(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
