@@ -43,6 +43,7 @@ from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard, describe_parts, describe_sources
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.arrivals import Attached
+from inspector.service.orders.firing import OfflinePictures
 from inspector.service.orders.live import Live
 from inspector.service.orders.offline import FILE, Offline
 from inspector.service.orders.parts import Group, Parts, build_part_frame
@@ -137,7 +138,8 @@ class Assembly:
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
         self.offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
         self._parts = parts = self._build_parts(station)
-        snapshots = Snapshots(station.cameras)
+        self._pictures = OfflinePictures(station.cameras, offline, self._fire, station=station.station)
+        snapshots = Snapshots(station.cameras, self._pictures.ask)
         live = Live(station.cameras, snapshots, station=station.station, note=self.audit.note)
         self._overlayer = Overlayer(overlays, station.overlays, live=live, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
@@ -340,6 +342,7 @@ class Assembly:
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
         self.offline.reconfigure(station)
         self._triggers.reconfigure(station)
+        self._pictures.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)
 

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 from inspector.config import Camera, Station
 from inspector.service.orders.arrivals import Arrivals, Attached
 from inspector.service.orders.asked import MAX_TIMEOUT_MS, Asked, read_asked
+from inspector.service.orders.firing import Fire, build_message
 from inspector.service.orders.matching import Match, Trigger, match_frame
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import build_frame
-from inspector.types import SCHEMA, Frame, PixelFormat
+from inspector.types import Frame, PixelFormat
 
 _MAX_OPEN = 1000
 """Of a camera; more are refused."""
@@ -67,7 +68,7 @@ class Triggers:
         offline: Offline,
         open_ticket: Callable[[Frame, int], tuple[int, threading.Event]],
         attach: Callable[[int, str, str | None], Attached | None],
-        fire: Callable[[str, Mapping[str, Any], int], None],
+        fire: Fire,
         is_connected: Callable[[str], bool],
     ) -> None:
         """Make it.
@@ -80,8 +81,7 @@ class Triggers:
             open_ticket: has a trigger owed a verdict, within so many milliseconds; its number, and what is set once
                 that is on record.
             attach: gives a frame that waits, by its number, the ids of its trigger; None: it waits no more.
-            fire: has a camera take a frame, as a message for its program says, but not after an instant (monotonic,
-                ns); must not wait.
+            fire: must not wait.
             is_connected: whether frames of a camera can come.
         """
         self._cameras = cameras
@@ -218,15 +218,8 @@ class Triggers:
             del self._known[next(iter(self._known))]  # no open one: there are far fewer
 
     def _build_message(self, trigger: Trigger) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "station": self._station,
-            "camera": trigger.camera,
-            "trigger_id": trigger.trigger_id,
-            "part_id": trigger.part_id,
-            "timeout_ms": trigger.timeout_ms,
-            "told_utc_ns": trigger.told_utc_ns,
-        }
+        times = {"timeout_ms": trigger.timeout_ms, "told_utc_ns": trigger.told_utc_ns}
+        return build_message(self._station, trigger.camera, trigger.trigger_id, trigger.part_id, **times)
 
     def _refuse_camera(self, camera: str, kind: str) -> None:
         if self._cameras[camera].triggers != kind:
