@@ -43,10 +43,11 @@ from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard, describe_parts, describe_sources
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.arrivals import Attached
+from inspector.service.orders.deciding import Group
 from inspector.service.orders.firing import OfflinePictures
 from inspector.service.orders.live import Live
 from inspector.service.orders.offline import FILE, Offline
-from inspector.service.orders.parts import Group, Parts, build_part_frame
+from inspector.service.orders.parts import Parts, build_part_frame
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.disk import read_disk
@@ -273,7 +274,8 @@ class Assembly:
         _tell_of_any_age(station.cameras)
 
     def _build_parts(self, station: Station) -> Parts:
-        parts = Parts([Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part)
+        groups = [Group(name, part.cameras, part.by) for name, part in station.parts.items()]
+        parts = Parts(groups, self._open_part, is_offline=self.offline.is_offline)
         remember_parts(parts, station.parts, station.folder / "journal.sqlite", self.left_open)
         return parts
 
