@@ -10,7 +10,7 @@ from typing import Any
 from inspector.config import Camera, Station
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import RUN
-from inspector.types import SCHEMA
+from inspector.types import SCHEMA, Frame
 
 Fire = Callable[[str, Mapping[str, Any], int], None]
 """Has a camera take a frame, as a message for its program says, but not after an instant (monotonic, ns)."""
@@ -50,17 +50,27 @@ class OfflinePictures:
         self._fire = fire
         self._station = station
         self._numbers = itertools.count(1)
+        self._waits: dict[str, tuple[int, int]] = {}  # what was there when one was asked for, and until when (ns)
 
     def reconfigure(self, station: Station) -> None:
         """Put a changed station file into force."""
         self._cameras = station.cameras
 
-    def ask(self, camera: str) -> None:
-        """Have the camera take a frame, from any thread; nothing where it is online, or not fired by the station."""
+    def ask(self, camera: str, last: Frame | None) -> None:
+        """Have the camera take a frame, from any thread; nothing where it is online, or not fired by the station.
+
+        One at a time: while the frame asked for before may still come, which is when `last` is as it was, none is
+        asked for. So a slow program has no more than one to do when its camera is back online.
+        """
         settings = self._cameras.get(camera)
         if settings is None or settings.triggers != "software" or not self._offline.is_offline(camera):
             return
+        came_ns, now_ns = 0 if last is None else last.received_monotonic_ns, time.monotonic_ns()
+        asked_at_ns, until_ns = self._waits.get(camera, (-1, 0))
+        if came_ns == asked_at_ns and now_ns < until_ns:
+            return
+        self._waits[camera] = came_ns, now_ns + settings.deadline_ms * 1_000_000
         trigger_id = f"{PICTURE_PREFIX}{RUN}-{next(self._numbers)}"
         times = {"timeout_ms": settings.deadline_ms, "told_utc_ns": time.time_ns()}
         message = build_message(self._station, camera, trigger_id, None, **times)
-        self._fire(camera, message, time.monotonic_ns() + _SOON_NS)
+        self._fire(camera, message, now_ns + _SOON_NS)

@@ -98,7 +98,7 @@ class Live:
         stream = self._streams[camera]
         self._next[camera] = now + stream.period_s
         frame = self._snapshots.last(camera)
-        self._snapshots.renew(camera)
+        self._snapshots.renew(camera, frame)
         if frame is None or self._shown.get(camera) == (shown := (frame.frame_id, frame.received_monotonic_ns)):
             return None
         self._shown[camera] = shown

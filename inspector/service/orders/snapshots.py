@@ -13,13 +13,14 @@ from inspector.types import Frame
 
 _WIDTH, _QUALITY = 1280, 90
 WIDTHS = range(16, 8193)
+Renew = Callable[[str, Frame | None], None]
 
 
 class Snapshots:
     """Holds one frame a camera. Any thread notes frames, one answers requests."""
 
-    def __init__(self, cameras: Iterable[str], renew: Callable[[str], None] = lambda camera: None) -> None:
-        """`renew` has a camera of which people want a picture take one, where it may; must not wait."""
+    def __init__(self, cameras: Iterable[str], renew: Renew = lambda camera, last: None) -> None:
+        """`renew` has a camera of which people want a picture after the last one take it; must not wait."""
         self._cameras = list(cameras)
         self.renew = renew
         self._last: dict[str, Frame] = {}
@@ -48,7 +49,7 @@ class Snapshots:
         if type(width) is not int or width not in WIDTHS:
             raise ValueError(f"width: must be a whole number from {WIDTHS[0]} to {WIDTHS[-1]}, got {width!r:.80}")
         frame = self.last(str(camera))
-        self.renew(str(camera))
+        self.renew(str(camera), frame)
         if frame is None:
             raise ValueError(f"camera {camera}: no frame with pixels has come yet")
         return {

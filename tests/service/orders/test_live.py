@@ -26,7 +26,7 @@ class Desk:
         self.now = 100.0
         self.noted: list[Any] = []
         self.renewed: list[str] = []
-        self.snapshots = Snapshots(("top", "side"), self.renewed.append)
+        self.snapshots = Snapshots(("top", "side"), lambda camera, last: self.renewed.append(camera))
         self.live = Live(
             {"top": None, "side": None}, self.snapshots, station="press-3",
             note=lambda *what, **details: self.noted.append((*what, details)),
