@@ -43,9 +43,11 @@ from inspector.service.flow.service_times import ServiceTimes
 from inspector.service.flow.status import Identity, StatusBoard, describe_parts, describe_sources
 from inspector.service.flow.worker import DeviceWorker
 from inspector.service.orders.arrivals import Attached
+from inspector.service.orders.deciding import Group
+from inspector.service.orders.firing import OfflinePictures
 from inspector.service.orders.live import Live
 from inspector.service.orders.offline import FILE, Offline
-from inspector.service.orders.parts import Group, Parts, build_part_frame
+from inspector.service.orders.parts import Parts, build_part_frame
 from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.disk import read_disk
@@ -133,7 +135,8 @@ class Assembly:
         self.audit.note(Kind.START, "started", f"user {_find_user()}", version=__version__)
         self.offline = offline = Offline(station.cameras, folder / FILE, note=self.audit.note, metrics=metrics)
         self._parts = parts = self._build_parts(station)
-        snapshots = Snapshots(station.cameras)
+        self._pictures = OfflinePictures(station.cameras, offline, self._fire, station=station.station)
+        snapshots = Snapshots(station.cameras, self._pictures.ask)
         live = Live(station.cameras, snapshots, station=station.station, note=self.audit.note)
         self._overlayer = Overlayer(overlays, station.overlays, live=live, health=health, metrics=metrics)
         self._store = EvidenceStore(folder / "evidence", station.evidence)
@@ -290,7 +293,8 @@ class Assembly:
         }
 
     def _build_parts(self, station: Station) -> Parts:
-        parts = Parts([Group(name, part.cameras, part.by) for name, part in station.parts.items()], self._open_part)
+        groups = [Group(name, part.cameras, part.by) for name, part in station.parts.items()]
+        parts = Parts(groups, self._open_part, is_offline=self.offline.is_offline)
         remember_parts(parts, station.parts, station.folder / "journal.sqlite", list(self.ledger.left_open.values()))
         return parts
 
@@ -307,10 +311,10 @@ class Assembly:
     def _open_part(self, group: Group, view: Frame) -> int:
         return self.ledger.accept(build_part_frame(group, view), self._recorder.open).number
 
-    def _fire(self, camera: str, message: Mapping[str, Any]) -> None:
+    def _fire(self, camera: str, message: Mapping[str, Any], until_ns: int) -> None:
         self._publisher.notify(f"trigger/{camera}", message)
         for thread in self._ingest:
-            thread.fire(camera, message["trigger_id"])
+            thread.fire(camera, message["trigger_id"], until_ns)
 
     def _attach_trigger(self, number: int, trigger_id: str, part_id: str | None) -> Attached | None:
         recorded = threading.Event()
@@ -358,6 +362,7 @@ class Assembly:
         self.buffer.limit(station.buffer.max_bytes, station.buffer.when_full)
         self.offline.reconfigure(station)
         self._triggers.reconfigure(station)
+        self._pictures.reconfigure(station)
         for part in self._list_parts():
             part.reconfigure(station)
 

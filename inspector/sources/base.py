@@ -55,8 +55,11 @@ class Source(Protocol):
             MessageRefusedError: a message its sender may not send.
         """
 
-    def fire(self, trigger_id: str) -> None:
-        """From another thread, must not wait: take a frame for this trigger. One whose program is told ignores it."""
+    def fire(self, trigger_id: str, until_ns: int) -> None:
+        """From another thread, must not wait: take a frame for this trigger, but not after `until_ns` (monotonic).
+
+        A source whose program is told ignores it.
+        """
 
     def awaits_answer(self) -> bool:
         """Whether the sender of the frame read last waits to be told that it is on record."""
@@ -89,7 +92,7 @@ class Unanswering:
     is_caught_up = True
     losses: Mapping[str, int] = MappingProxyType({})
 
-    def fire(self, trigger_id: str) -> None:
+    def fire(self, trigger_id: str, until_ns: int) -> None:
         """See `Source`."""
 
     def interrupt(self) -> None:

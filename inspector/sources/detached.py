@@ -60,8 +60,8 @@ class DetachedSource(Unanswering):
         self._raise_error(call)
         return call.frame
 
-    def fire(self, trigger_id: str) -> None:
-        self._source.fire(trigger_id)
+    def fire(self, trigger_id: str, until_ns: int) -> None:
+        self._source.fire(trigger_id, until_ns)
 
     def interrupt(self) -> None:
         self._is_interrupted = True

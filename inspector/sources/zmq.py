@@ -219,7 +219,7 @@ class ZmqSource:
         parts = [frame.buffer for frame in frames[begin:]]
         return self._decoder.read(parts, lambda camera: gate.admit_camera(peer, camera))
 
-    def fire(self, trigger_id: str) -> None:
+    def fire(self, trigger_id: str, until_ns: int) -> None:
         """See `Source`."""
 
     def awaits_answer(self) -> bool:

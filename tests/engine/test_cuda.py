@@ -74,8 +74,8 @@ def test_maps_equal_the_references_when_the_student_is_light(
     infer: Infer,
 ) -> None:
     light, tiles = make_model(student="light"), make_tiles(4)
-    dtype = torch.uint8
-    engine = CudaEngine(light, MEAN, STD, Precision.FP32, side=64, dtype=dtype, device=CPU, batch=4, compile_=False)
+    settings: dict[str, Any] = {"side": 64, "dtype": torch.uint8, "device": CPU, "batch": 4, "kernels": Kernels.OWN}
+    engine = CudaEngine(light, MEAN, STD, Precision.FP32, **settings)
     torch.testing.assert_close(infer(engine, tiles), infer(make_eager(network=light), tiles), rtol=0, atol=1e-4)
 
 

@@ -125,7 +125,7 @@ class Fired:
     def __init__(self) -> None:
         self.messages: list[Any] = []
 
-    def __call__(self, camera: str, message: Any) -> None:
+    def __call__(self, camera: str, message: Any, until_ns: int) -> None:
         self.messages.append(message)
 
 

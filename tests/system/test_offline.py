@@ -12,12 +12,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 import zmq
 
 from inspector.journal.events import select_events
+from inspector.journal.reader import select_rows
+from inspector.journal.verification import verify
 from inspector.service.orders.signals import OFFLINE, ONLINE
 from inspector.testing.station_process import RunningStation, StartStation, base_config, build_message, good_frame
 from tests.system.listening import WAIT_S, Listener
+from tests.system.test_trigger_rate import describe_source, run_program
 
 
 class Load(Listener):
@@ -171,3 +175,29 @@ def test_signals_take_all_cameras_offline_and_bring_them_back_on_record(start: S
     assert [(event.outcome, event.who, event.camera) for event in events] == [
         (what, "signal", name) for what in ("offline", "online") for name in ("side", "top")
     ]
+
+
+@pytest.mark.parametrize("kind", ["zmq", "gige"])
+def test_camera_that_must_be_fired_shows_what_it_sees_while_it_is_offline_and_no_trigger_is_counted(
+    start: StartStation, recipe: Any, kind: str
+) -> None:
+    source, beside = describe_source(kind)
+    camera = {"recipe": str(recipe), "deadline_ms": 20_000, "triggers": "software", "source": source}
+    with beside:
+        station = start(config=base_config(recipe, top=camera))
+        with run_program(station) if kind == "zmq" else contextlib.nullcontext():
+            ask(station, request="offline")
+            shown = station.open(zmq.SUB, "overlays")
+            shown.subscribe("live/top")
+            ask(station, request="live", camera="top", rate_hz=5, seconds=600)
+            frame_ids = []
+            while len(frame_ids) < 3:
+                assert shown.poll(int(WAIT_S * 1000))
+                frame_ids.append(json.loads(shown.recv_multipart()[1])["frame_id"])
+        assert station.metric("inspector_triggers_total", camera="top") == 0
+        assert station.stop() == 0
+    assert len(set(frame_ids)) == 3
+    results = [row.wire for row in select_rows(station.journal)]
+    assert {(each["reason"], each["trigger_id"]) for each in results} == {("OFFLINE", None)}
+    assert set(frame_ids) <= {each["frame_id"] for each in results}
+    assert verify(station.journal).faults == ()

@@ -216,6 +216,24 @@ def test_part_passes_at_the_client_when_all_its_views_passed(start: StartStation
     ]  # fmt: skip
 
 
+def test_part_is_offline_or_a_fail_when_a_camera_of_it_is_offline_whether_that_sends_or_not(
+    start: StartStation, config: dict[str, Any]
+) -> None:
+    shorten(config, 5000)
+    station, chance = start(config=config), make_random()
+    ask(station, request="offline", camera="right")
+    peer = station.open(zmq.PUSH, "frames")
+    with Ear(station) as ear:
+        for part in (Plan("sent", CAMERAS, frozenset()), Plan("bad", CAMERAS, frozenset(["top"])),
+                     Plan("not sent", CAMERAS[:2], frozenset())):  # fmt: skip
+            send(peer, part, chance)
+        ear.wait_for(3)
+    told = {each["frame_id"]: (each["verdict"], each["reason"], each["message"]) for each in ear.parts}
+    offline = "ERROR", "OFFLINE", "offline: camera right"
+    assert told == {"sent": offline, "bad": ("FAIL", "DEFECT", None), "not sent": offline}
+    assert station.metric("inspector_part_results_total", reason="OFFLINE") == 2
+
+
 def test_reload_that_changes_the_cameras_of_a_part_is_refused_and_the_part_stays_as_it_was(
     start: StartStation, config: dict[str, Any]
 ) -> None:

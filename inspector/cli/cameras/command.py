@@ -105,7 +105,7 @@ def _take(source: Source, timeout_s: float) -> tuple[Pixels, PixelFormat]:
         InspectorError: none came in time, or it did not come whole.
     """
     deadline = time.monotonic() + timeout_s
-    source.fire("snapshot")
+    source.fire("snapshot", time.monotonic_ns() + int(timeout_s * 1e9))
     while time.monotonic() < deadline:
         frame = source.read(READ_S)
         if frame is not None and frame.pixels is None:

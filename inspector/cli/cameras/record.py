@@ -107,7 +107,7 @@ class _Shutter:
     def fire(self) -> None:
         """Ask for a frame, if one is wanted and none is on its way."""
         if time.monotonic() >= self._again_at and (self._lines is None or self._lines.find_next() is not None):
-            self._source.fire("record")
+            self._source.fire("record", time.monotonic_ns() + int(_LOST_S * 1e9))
             self._again_at = time.monotonic() + _LOST_S
 
     def answer(self) -> None:

@@ -118,10 +118,10 @@ class IngestThread(Part):
         """Whether frames of this camera can come from it now."""
         return self._is_connected and camera in self._source.cameras
 
-    def fire(self, camera: str, trigger_id: str) -> None:
-        """Have its camera, if it is this one, take a frame for a trigger; does not wait."""
+    def fire(self, camera: str, trigger_id: str, until_ns: int) -> None:
+        """Have its camera, if it is this one, take a frame for a trigger, by then (monotonic) or not; does not wait."""
         if camera in self._source.cameras:
-            self._source.fire(trigger_id)
+            self._source.fire(trigger_id, until_ns)
 
     @property
     def is_done(self) -> bool:

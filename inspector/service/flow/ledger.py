@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from inspector.detection.run import Judgement
 from inspector.journal.writer import OpenFrame
 from inspector.service.flow.judges import Judge
-from inspector.service.orders.parts import Decided, Parts, Refusal
+from inspector.service.orders.deciding import Decided, Refusal
+from inspector.service.orders.parts import Parts
 from inspector.service.orders.triggers import Triggers
 from inspector.types import PART_PREFIX, Frame, PixelFormat, Reason, Verdict
 
@@ -69,6 +70,13 @@ class Outcome:
     judge: Judge | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
     part: Decided | None = None
+
+    @property
+    def told_by(self) -> tuple[Frame, ...]:
+        """Frames whose cameras must not be offline for it: of a part its views; none where one has said FAIL."""
+        if self.part is None:
+            return (self.ticket.frame,)
+        return () if self.verdict is Verdict.FAIL else self.part.frames
 
     @property
     def due_ns(self) -> int:
@@ -271,6 +279,11 @@ class Ledger:
         """Whether it is an open frame's whose trigger has not been announced."""
         ticket = self._open.get(number)
         return ticket is not None and ticket.awaits_trigger and number not in self._claimed
+
+    def find_deadline_ns(self, number: int) -> int:
+        """When (monotonic) the verdict owed for this number must leave at the latest; 0: none is owed."""
+        ticket = self._open.get(number)
+        return 0 if ticket is None else ticket.deadline_monotonic_ns
 
     def count_triggers(self, camera: str) -> int:
         """How many triggers of a camera are open."""

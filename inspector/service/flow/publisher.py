@@ -194,9 +194,8 @@ class Publisher(Part):
         return error_outcome(outcome.ticket, Reason.OFFLINE, offline, outcome.part)
 
     def _find_offline(self, outcome: Outcome) -> str | None:
-        """Why it may not pass: see `Offline.refuse`; of a part, any of its views."""
-        frames = (outcome.ticket.frame,) if outcome.part is None else outcome.part.frames
-        return next(filter(None, map(self._offline.refuse, frames)), None)
+        """Why it may not leave: see `Offline.refuse`."""
+        return next(filter(None, map(self._offline.refuse, outcome.told_by)), None)
 
     def _build(self, outcome: Outcome) -> Result:
         camera = outcome.ticket.frame.camera

@@ -11,7 +11,7 @@ from typing import Any
 from inspector.config import Part
 from inspector.service.flow.judges import Judge
 from inspector.service.flow.ledger import Outcome
-from inspector.service.orders.parts import Decided
+from inspector.service.orders.deciding import Decided
 from inspector.service.telemetry.health import Health
 from inspector.sources.report import CameraReport
 from inspector.types import SCHEMA, Result, Verdict

@@ -1,7 +1,8 @@
 """Live pictures of a camera for a while, for people who adjust a lamp or a lens: in any state, never a verdict.
 
 They are made from the last frame of each camera by the thread that draws overlays, when one is due. Nothing waits for
-them and nothing is kept for them: a frame that comes between two pictures is not shown.
+them and nothing is kept for them: a frame that comes between two pictures is not shown. Where a camera that is offline
+must be fired, it is fired for the next picture when one is due.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class Live:
         stream = self._streams[camera]
         self._next[camera] = now + stream.period_s
         frame = self._snapshots.last(camera)
+        self._snapshots.renew(camera, frame)
         if frame is None or self._shown.get(camera) == (shown := (frame.frame_id, frame.received_monotonic_ns)):
             return None
         self._shown[camera] = shown

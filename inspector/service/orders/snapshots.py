@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -13,13 +13,16 @@ from inspector.types import Frame
 
 _WIDTH, _QUALITY = 1280, 90
 WIDTHS = range(16, 8193)
+Renew = Callable[[str, Frame | None], None]
 
 
 class Snapshots:
     """Holds one frame a camera. Any thread notes frames, one answers requests."""
 
-    def __init__(self, cameras: Iterable[str]) -> None:
+    def __init__(self, cameras: Iterable[str], renew: Renew = lambda camera, last: None) -> None:
+        """`renew` has a camera of which people want a picture after the last one take it; must not wait."""
         self._cameras = list(cameras)
+        self.renew = renew
         self._last: dict[str, Frame] = {}
 
     def note(self, frame: Frame) -> None:
@@ -34,6 +37,8 @@ class Snapshots:
     def answer(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
         """The last frame as a JPEG in base64, at most `width` pixels wide, and which frame it is.
 
+        Who asks is not made to wait, and nobody behind: what `renew` brings is the last frame of a request to come.
+
         Raises:
             ValueError: a field that breaks its rule, or no frame came yet.
         """
@@ -44,6 +49,7 @@ class Snapshots:
         if type(width) is not int or width not in WIDTHS:
             raise ValueError(f"width: must be a whole number from {WIDTHS[0]} to {WIDTHS[-1]}, got {width!r:.80}")
         frame = self.last(str(camera))
+        self.renew(str(camera), frame)
         if frame is None:
             raise ValueError(f"camera {camera}: no frame with pixels has come yet")
         return {

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 from inspector.config import Camera, Station
 from inspector.service.orders.arrivals import Arrivals, Attached
 from inspector.service.orders.asked import MAX_TIMEOUT_MS, Asked, read_asked
+from inspector.service.orders.firing import Fire, build_message
 from inspector.service.orders.known import KnownTriggers
 from inspector.service.orders.matching import Match, Trigger, match_frame, refuse_frame
 from inspector.service.orders.offline import Offline
 from inspector.sources.base import build_frame
-from inspector.types import SCHEMA, Frame, PixelFormat
+from inspector.types import Frame, PixelFormat
 
 _MAX_OPEN = 1000
 """Of a camera; more are refused."""
@@ -43,6 +44,9 @@ class Tickets(Protocol):
     def awaits_trigger(self, number: int) -> bool:
         """Whether it is an open frame's whose trigger has not been announced."""
 
+    def find_deadline_ns(self, number: int) -> int:
+        """When (monotonic) its verdict is due; 0: it is answered."""
+
     def count_triggers(self, camera: str) -> int:
         """How many triggers of a camera are open."""
 
@@ -63,7 +67,7 @@ class Triggers:
         offline: Offline,
         open_ticket: Callable[[Frame, int], tuple[int, threading.Event]],
         attach: Callable[[int, str, str | None], Attached | None],
-        fire: Callable[[str, Mapping[str, Any]], None],
+        fire: Fire,
         is_connected: Callable[[str], bool],
     ) -> None:
         """Make it.
@@ -76,7 +80,7 @@ class Triggers:
             open_ticket: has a trigger owed a verdict, within so many milliseconds; its number, and what is set once
                 that is on record.
             attach: gives a frame that waits, by its number, the ids of its trigger; None: it waits no more.
-            fire: has a camera take a frame, as a message for its program says; must not wait.
+            fire: must not wait.
             is_connected: whether frames of a camera can come.
         """
         self._cameras = cameras
@@ -113,7 +117,7 @@ class Triggers:
         del who
         opened = self._open(request, "software")
         for trigger in opened:
-            self._fire(trigger.camera, self._build_message(trigger))
+            self._fire(trigger.camera, self._build_message(trigger), self._tickets.find_deadline_ns(trigger.number))
         return _describe(request, opened)
 
     def answer_announce(self, request: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -221,15 +225,8 @@ class Triggers:
             self._last[trigger.camera] = trigger
 
     def _build_message(self, trigger: Trigger) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "station": self._station,
-            "camera": trigger.camera,
-            "trigger_id": trigger.trigger_id,
-            "part_id": trigger.part_id,
-            "timeout_ms": trigger.timeout_ms,
-            "told_utc_ns": trigger.told_utc_ns,
-        }
+        times = {"timeout_ms": trigger.timeout_ms, "told_utc_ns": trigger.told_utc_ns}
+        return build_message(self._station, trigger.camera, trigger.trigger_id, trigger.part_id, **times)
 
     def _refuse_camera(self, camera: str, kind: str) -> None:
         if self._cameras[camera].triggers != kind:

@@ -22,6 +22,16 @@ from inspector.types import Frame, PixelFormat
 
 UNNUMBERED = "-unnumbered"
 """Ends the id of a frame before which others may be lost, unknown: `line_scan.numbered` refuses it."""
+_MOST_ASKED = 100
+"""Triggers that wait for the frame of the one before; one more is not fired."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A trigger that somebody asks for, and until when (monotonic) it may be fired."""
+
+    trigger_id: str
+    until_ns: int
 
 
 class GenicamSource(Unanswering):
@@ -51,10 +61,9 @@ class GenicamSource(Unanswering):
         self._is_overdue = False
         self._fired: float | None = None  # when, of a software trigger whose frame has not come
         self._next_trigger = 0.0
-        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # ids of triggers that are to be fired
-        self._trigger_id: str | None = None  # of the one to be fired next, or fired
+        self._asked: queue.Queue[_Asked] = queue.Queue(_MOST_ASKED)
+        self._trigger: _Asked | None = None  # the one to be fired next, or fired
         self._numbers = itertools.count(1)
-        self._triggers = itertools.count(1)
 
     def connect(self) -> None:
         """Open the camera, write its settings, read them back, and have it deliver.
@@ -74,7 +83,7 @@ class GenicamSource(Unanswering):
         self._blocks, self._clock = BlockCounter(), DeviceClock()
         self._last_frame = time.monotonic()
         self._fired, self._next_trigger, self._is_overdue = None, 0.0, False
-        self._asked, self._trigger_id = queue.SimpleQueue(), None  # those of before are answered NO_FRAME
+        self._asked, self._trigger = queue.Queue(_MOST_ASKED), None  # those of before are answered NO_FRAME
 
     def _apply_settings(self) -> None:
         settings = apply_features(self._driver, list_features(self._settings))
@@ -112,10 +121,11 @@ class GenicamSource(Unanswering):
                 grabbed = self._driver.grab(timeout_s)
         return self._note_silence() if grabbed is None else self._accept(grabbed)
 
-    def fire(self, trigger_id: str) -> None:
-        """See `Source`: one after the other, each once the frame of the one before has come."""
+    def fire(self, trigger_id: str, until_ns: int) -> None:
+        """See `Source`: one after the other, each once the frame of the one before has come; never one too many."""
         if self._settings.trigger == "request":
-            self._asked.put(trigger_id)
+            with contextlib.suppress(queue.Full):
+                self._asked.put_nowait(_Asked(trigger_id, until_ns))
 
     @property
     def _is_idle(self) -> bool:
@@ -124,14 +134,18 @@ class GenicamSource(Unanswering):
 
     def _fire_when_asked(self, timeout_s: float) -> Grabbed | None:
         """Fire where somebody asks for it. An image that is there before is of no trigger, and comes first."""
-        if self._trigger_id is None:
+        if self._trigger is None:
             with contextlib.suppress(queue.Empty):
-                self._trigger_id = self._asked.get(timeout=timeout_s)
+                self._trigger = self._asked.get(timeout=timeout_s)
         stray = self._driver.grab(0.0)
-        if stray is None and self._trigger_id is not None:
+        if stray is not None or self._trigger is None:
+            return stray
+        if time.monotonic_ns() < self._trigger.until_ns:
             self._driver.fire()
             self._fired = time.monotonic()
-        return stray
+        else:  # another part may stand there by now
+            self._trigger = None
+        return None
 
     @property
     def _is_locked(self) -> bool:
@@ -180,7 +194,7 @@ class GenicamSource(Unanswering):
             received_utc_ns=now_utc_ns,
             received_monotonic_ns=now_ns,
             captured_utc_ns=captured_utc_ns,
-            trigger_id=self._name_trigger(),
+            trigger_id=self._take_trigger(),
             simulated=self._simulated,
             error=error,
         )
@@ -191,13 +205,13 @@ class GenicamSource(Unanswering):
         self._is_dated_by_ptp = ptp_ns is not None
         return mapped_ns if ptp_ns is None else ptp_ns
 
-    def _name_trigger(self) -> str | None:
-        """The trigger that asked for the frame at hand, by the order they came in."""
+    def _take_trigger(self) -> str | None:
+        """The trigger that the frame at hand answers; None: nobody told one, and an id made up would be nobody's."""
         was_fired, self._fired = self._fired is not None, None
-        if self._settings.trigger == "free" or (self._settings.trigger == "request" and not was_fired):
+        if not was_fired:
             return None
-        trigger_id, self._trigger_id = self._trigger_id, None
-        return trigger_id or f"{self.name}-{RUN}-t{next(self._triggers)}"
+        trigger, self._trigger = self._trigger, None
+        return None if trigger is None else trigger.trigger_id
 
     def close(self) -> None:
         """Let go of the camera."""

@@ -73,9 +73,9 @@ class LineScanSource:
         """See `Source`."""
         return self._source.defer_answer()
 
-    def fire(self, trigger_id: str) -> None:
+    def fire(self, trigger_id: str, until_ns: int) -> None:
         """See `Source`: frames of a web have no trigger, those of other cameras may."""
-        self._source.fire(trigger_id)
+        self._source.fire(trigger_id, until_ns)
 
     def report(self) -> CameraReport | None:
         """See `Source`."""

@@ -23,7 +23,7 @@ Serve = Callable[..., list[dict[str, Any]]]
 def serve(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> Serve:
     """Answer the next request so, then publish these results of its trigger; what was asked is in the list."""
 
-    def serve(reply: dict[str, Any], *results: dict[str, Any]) -> list[dict[str, Any]]:
+    def serve(reply: dict[str, Any], *results: dict[str, Any], parts: Any = None) -> list[dict[str, Any]]:
         requests, publisher = context.socket(zmq.REP), context.socket(zmq.XPUB)
         publisher.setsockopt(zmq.XPUB_VERBOSE, 1)
         sockets = {
@@ -32,6 +32,8 @@ def serve(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> Serve:
         }
         station = {"schema": 1, "station": "press-3", "sockets": sockets, "cameras": {}}
         station["cameras"] = {name: {"deadline_ms": 100} for name in ("top", "side")}
+        if parts is not None:
+            station["parts"] = parts
         (tmp_path / "station.yaml").write_text(yaml.safe_dump(station))
         asked: list[dict[str, Any]] = []
 
@@ -43,7 +45,8 @@ def serve(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> Serve:
             requests.send_json(reply)
             for result in results:
                 sent = {"latency_ms": {"total": 7.0}} | result
-                publisher.send_multipart([f"result/{result['camera']}".encode(), json.dumps(sent).encode()])
+                topic = result["camera"] if "views" in result else f"result/{result['camera']}"
+                publisher.send_multipart([topic.encode(), json.dumps(sent).encode()])
             for socket in (requests, publisher):
                 socket.close(linger=1000)
 
@@ -91,3 +94,37 @@ def test_refusal_and_silence_are_told(run: Run, serve: Serve, tmp_path: Path, mo
     status, printed = run("trigger", tmp_path / "station.yaml", "top", "--id", "t1")
     assert status == 1
     assert printed.startswith("inspector: camera top: no verdict on trigger t1 came in time see ")
+
+
+def make_part(part_id: str, verdict: str, reason: str) -> dict[str, Any]:
+    views = [{"camera": camera, "reason": "OK"} for camera in ("top", "side")]
+    return make_result(9, camera="part/body", frame_id=part_id, verdict=verdict, reason=reason, views=views)
+
+
+@pytest.mark.parametrize("by", ["part_id", "trigger_id"])
+def test_part_that_the_trigger_names_is_waited_for_and_exit_is_1_unless_it_passes_too(
+    run: Run, serve: Serve, tmp_path: Path, by: str
+) -> None:
+    parts = {"body": {"cameras": ["top", "side"], "by": by, "window_ms": 3000}}
+    ours, other = {"part_id": ("p1", "p2"), "trigger_id": ("t1", "t2")}[by]
+    view, answer = make_result(2, trigger_id="t1"), {"ok": True, "timeout_ms": 50}
+    fire = ("trigger", tmp_path / "station.yaml", "top", "--id", "t1", "--part", "p1")
+    for verdict, reason, expected in (("ERROR", "VIEW_MISSING", 1), ("PASS", "OK", 0)):
+        serve(answer, view, make_part(other, "FAIL", "DEFECT"), make_part(ours, verdict, reason), parts=parts)
+        status, printed = run(*fire)
+        assert status == expected
+        assert f"part/body #9 {ours}" in printed
+        assert f"part/body #9 {other}" not in printed
+
+
+def test_part_that_is_silent_is_told_and_one_that_the_trigger_does_not_name_is_not_waited_for(
+    run: Run, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspector.cli.orders.trigger._MORE_S", 0.1)
+    parts = {"body": {"cameras": ["top", "side"], "by": "part_id", "window_ms": 100}}
+    view, answer = make_result(2, trigger_id="t1"), {"ok": True, "timeout_ms": 50}
+    serve(answer, view, parts=parts)
+    status, printed = run("trigger", tmp_path / "station.yaml", "top", "--id", "t1", "--part", "p1")
+    assert (status, "part body: no verdict on trigger t1 came in time" in printed) == (1, True)
+    serve(answer, view, parts=parts)
+    assert run("trigger", tmp_path / "station.yaml", "top", "--id", "t1")[0] == 0

@@ -27,7 +27,11 @@ from inspector.service.orders.snapshots import Snapshots
 from inspector.service.orders.triggers import Triggers
 from inspector.service.telemetry.health import Health, State
 from inspector.service.telemetry.metrics import Metrics
+from inspector.sources.base import Source
+from inspector.sources.cameras.genicam import GenicamSource
+from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.detached import DetachedSource
+from inspector.testing.fake_camera import FakeCamera, make_image
 from inspector.types import Frame, Reason, Verdict
 
 Connection = BaseException | Sequence[Frame | BaseException | None]
@@ -166,7 +170,7 @@ class Line:
         ticket = self.ledger.attach(number, trigger_id, part_id)
         return None if ticket is None else Attached(set_event(), lambda: None)
 
-    def build(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
+    def build(self, source: Source, *, impatient: Impatient | None = None) -> IngestThread:
         thread = IngestThread(
             source, self.buffer, self.ledger, self.recorder, self.outcomes.append, judges=self.judges,
             cameras=self.cameras, offline=self.offline, snapshots=self.snapshots, triggers=self.triggers,
@@ -177,7 +181,7 @@ class Line:
             thread._stop_asked = impatient
         return thread
 
-    def run(self, source: ScriptedSource, *, impatient: Impatient | None = None) -> IngestThread:
+    def run(self, source: Source, *, impatient: Impatient | None = None) -> IngestThread:
         """To the end of the source's script."""
         thread = self.build(source, impatient=impatient or Impatient())
         thread.start()
@@ -579,6 +583,21 @@ def test_frame_that_may_be_announced_waits_and_one_that_is_refused_does_not(line
     waits, old = line.ledger.open_tickets()
     assert (waits.frame.frame_id, waits.awaits_trigger, waits.deadline_ms) == ("f1", True, 500)
     assert not old.awaits_trigger
+
+
+@pytest.mark.parametrize("trigger", ["line", "software", "free"])
+def test_frame_of_a_genicam_camera_is_that_of_its_announced_trigger(line: Line, trigger: str) -> None:
+    line.buffer.limit(10_000, WhenFull.DROP_OLDEST)
+    settings = PylonSettings(type="pylon", trigger=trigger)
+    camera = FakeCamera(dict.fromkeys(("TriggerSource", "TriggerActivation"), ""))
+    cameras = {"top": Camera(triggers="hardware", source=settings)}
+    line.triggers.reconfigure(cast("Station", SimpleNamespace(cameras=cameras)))
+    line.triggers.answer_announce({"camera": "top", "trigger_id": "t1"}, "plc")
+    camera.images.extend([make_image(1, device_ns=time.monotonic_ns()), SourceExhaustedError("the test ends")])
+    line.run(GenicamSource("top", settings, camera))
+    assert line.answers() == []
+    (ticket,) = line.ledger.open_tickets()
+    assert (ticket.frame.trigger_id, ticket.of_trigger, ticket.awaits_frame) == ("t1", True, False)
 
 
 def test_triggers_frame_goes_to_the_buffer_with_its_ids_and_a_second_one_is_refused(

@@ -25,7 +25,8 @@ class Desk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.noted: list[Any] = []
-        self.snapshots = Snapshots(("top", "side"))
+        self.renewed: list[str] = []
+        self.snapshots = Snapshots(("top", "side"), lambda camera, last: self.renewed.append(camera))
         self.live = Live(
             {"top": None, "side": None}, self.snapshots, station="press-3",
             note=lambda *what, **details: self.noted.append((*what, details)),
@@ -95,6 +96,15 @@ def test_cameras_take_turns(desk: Desk, make_frame: MakeFrame) -> None:
         desk.snapshots.note(make_frame(f"{camera}-1", camera))
     assert {desk.take(), desk.take()} == {"top-1", "side-1"}
     assert desk.take() is None
+
+
+def test_camera_is_asked_for_a_new_frame_once_for_each_picture_and_while_somebody_looks(desk: Desk) -> None:
+    assert desk.take() is None
+    desk.ask(rate_hz=5, seconds=0.3)
+    for _ in range(10):
+        desk.take()
+        desk.now += 0.05
+    assert desk.renewed == ["top", "top"]
 
 
 @pytest.mark.parametrize(

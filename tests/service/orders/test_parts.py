@@ -39,7 +39,8 @@ class Bench:
 
     def __init__(self, group: Group = BODY) -> None:
         self.now = 0.0
-        self.parts = Parts([group], self._open, lambda: self.now)
+        self.offline: set[str] = set()
+        self.parts = Parts([group], self._open, lambda: self.now, self.offline.__contains__)
         self.opened: dict[str, int] = {}
         self.frames: dict[int, Frame] = {}
         self._numbers = itertools.count(1)
@@ -109,6 +110,40 @@ def test_part_is_an_error_that_names_the_view_when_one_is_an_error(bench: Bench)
     bench.see("left", Verdict.ERROR)
     decided = bench.see("right")
     assert explain(decided) == (Verdict.ERROR, Reason.VIEW_ERROR, "views answered ERROR: left DEADLINE")
+
+
+@pytest.mark.parametrize(
+    ("left", "expected", "message"),
+    [
+        (Verdict.PASS, Reason.OFFLINE, "offline: camera right"),
+        (Verdict.ERROR, Reason.VIEW_ERROR, "views answered ERROR: left DEADLINE"),
+        (Verdict.FAIL, Reason.DEFECT, None),
+        (None, Reason.VIEW_MISSING, "no view of camera left"),
+    ],
+)
+@pytest.mark.parametrize("right", ["answered OFFLINE", "its trigger was refused", "its trigger got no frame"])
+def test_part_is_offline_where_nothing_but_a_camera_that_is_keeps_it_from_a_pass(
+    bench: Bench, left: Verdict | None, expected: Reason, message: str | None, right: str
+) -> None:
+    decided = bench.see("top")
+    if left is not None:
+        decided = bench.see("left", left)
+    if right == "answered OFFLINE":  # and is back online by now
+        decided = bench.see("right", Verdict.ERROR, reason=Reason.OFFLINE)
+    else:
+        bench.offline.add("right")
+    if right == "its trigger got no frame":
+        decided = bench.see("right", Verdict.ERROR, reason=Reason.NO_FRAME)
+    decided = decided or bench.parts.expire(bench.opened["p1"])
+    verdict = Verdict.FAIL if left is Verdict.FAIL else Verdict.ERROR
+    assert explain(decided) == (verdict, expected, message)
+
+
+def test_part_is_no_pass_of_the_views_that_are_there_when_all_cameras_are_offline(bench: Bench) -> None:
+    bench.offline.update(CAMERAS)
+    bench.see("top", Verdict.ERROR, reason=Reason.OFFLINE)
+    decided = bench.parts.expire(bench.opened["p1"])
+    assert explain(decided) == (Verdict.ERROR, Reason.OFFLINE, "offline: camera top, left, right")
 
 
 def test_part_is_an_error_that_names_the_views_when_its_window_ends_before_they_came(bench: Bench) -> None:

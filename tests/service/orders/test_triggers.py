@@ -32,7 +32,7 @@ class Desk:
 
     def __init__(self, ledger: Ledger, offline: Offline) -> None:
         self.ledger = ledger
-        self.fired: list[tuple[str, Mapping[str, Any]]] = []
+        self.fired: list[tuple[str, Mapping[str, Any], int]] = []
         self.recorded: list[tuple[int, str]] = []
         self.judged: list[Ticket] = []  # those that waited for their announcement
         self.away: set[str] = set()  # cameras that are not connected
@@ -41,7 +41,7 @@ class Desk:
         self.unseen = ""  # a camera whose view its part refuses
         self.triggers = Triggers(
             CAMERAS, ledger, station="press-3", offline=offline, open_ticket=self._open,
-            attach=self._attach, fire=lambda camera, message: self.fired.append((camera, message)),
+            attach=self._attach, fire=lambda *told: self.fired.append(told),
             is_connected=lambda camera: camera not in self.away,
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_camera_is_fired_once_the_trigger_is_on_record(desk: Desk) -> None:
     before = time.time_ns()
     assert desk.fire("t1", part_id="p1", timeout_ms=500) == {"camera": "top", "trigger_id": "t1", "timeout_ms": 500}
     assert desk.recorded == [(1, "trigger-t1")]
-    ((camera, message),) = desk.fired
+    ((camera, message, until_ns),) = desk.fired
     assert camera == "top"
     assert before <= message["told_utc_ns"] <= time.time_ns()
     assert {**message, "told_utc_ns": 0} == {
@@ -103,7 +103,7 @@ def test_camera_is_fired_once_the_trigger_is_on_record(desk: Desk) -> None:
     }  # fmt: skip
     (ticket,) = desk.ledger.open_tickets()
     assert ticket.awaits_frame
-    assert ticket.deadline_monotonic_ns == ticket.frame.received_monotonic_ns + 500_000_000
+    assert until_ns == ticket.deadline_monotonic_ns == ticket.frame.received_monotonic_ns + 500_000_000
     assert desk.announce("t2")["timeout_ms"] == 3000  # the camera's deadline
     assert len(desk.fired) == 1
 
@@ -201,7 +201,7 @@ def test_group_is_fired_by_one_request_and_each_camera_owes_one_verdict(desk: De
     answer = desk.fire("t1", camera=["top", "side"], part_id="p1")
     assert answer == {"camera": ["top", "side"], "trigger_id": "t1", "timeout_ms": 5000}  # the longest
     assert desk.recorded == [(1, "trigger-t1"), (2, "trigger-t1")]
-    assert [(camera, message["camera"], message["timeout_ms"]) for camera, message in desk.fired] == [
+    assert [(camera, message["camera"], message["timeout_ms"]) for camera, message, _ in desk.fired] == [
         ("top", "top", 3000), ("side", "side", 5000),
     ]  # fmt: skip
     side, _ = desk.enter(make_frame("f1", "side", trigger_id="t1"))

@@ -17,7 +17,7 @@ from inspector.sources.cameras.settings import FeatureValue
 from inspector.sources.report import Ptp, ReadBack
 from inspector.testing.fake_camera import FakeCamera, make_image
 from inspector.types import Frame, PixelFormat, Reason
-from tests.sources.contract import HW, SourceContract
+from tests.sources.contract import HW, WAIT_S, SourceContract
 
 
 def make(camera: FakeCamera, **settings: Any) -> GenicamSource:
@@ -247,7 +247,6 @@ def test_damaged_image_of_a_trigger_is_answered() -> None:
     assert first is not None
     assert second is not None
     assert (second.error, second.error_reason, second.pixels) == ("lost packets", Reason.BAD_FRAME, None)
-    assert first.trigger_id != second.trigger_id
     assert source.losses == {"damaged": 1, "gap": 0}
 
 
@@ -273,7 +272,7 @@ def test_software_trigger_waits_for_the_frame_of_the_one_before() -> None:
     camera.images.append(make_image(1))
     frame = source.read(0.01)
     assert frame is not None
-    assert str(frame.trigger_id).endswith("-t1")
+    assert frame.trigger_id is None
     time.sleep(0.01)
     source.read(0.01)
     assert camera.calls.count("fire") == 2
@@ -375,6 +374,11 @@ class Answering(FakeCamera):
         self.fired += 1
 
 
+def in_time(within_s: float = WAIT_S) -> int:
+    """Until when a trigger may be fired."""
+    return time.monotonic_ns() + int(within_s * 1e9)
+
+
 def read_all(source: GenicamSource, count: int) -> list[Frame]:
     frames: list[Frame] = []
     while len(frames) < count:
@@ -390,7 +394,7 @@ def test_camera_is_fired_once_for_each_request_and_frames_have_their_ids() -> No
     assert source.read(0.01) is None
     assert camera.fired == 0
     for number in range(20):
-        source.fire(f"t{number}")
+        source.fire(f"t{number}", in_time())
     assert [frame.trigger_id for frame in read_all(source, 20)] == [f"t{number}" for number in range(20)]
     assert source.read(0.01) is None
     assert camera.fired == 20
@@ -400,7 +404,7 @@ def test_image_that_was_there_before_the_trigger_is_of_none() -> None:
     camera = Answering()
     source = connected(camera, trigger="request")
     camera.images.append(make_image(7))
-    source.fire("t1")
+    source.fire("t1", in_time())
     stray, ours = read_all(source, 2)
     assert (stray.trigger_id, ours.trigger_id) == (None, "t1")
     assert camera.fired == 1
@@ -409,16 +413,40 @@ def test_image_that_was_there_before_the_trigger_is_of_none() -> None:
 def test_trigger_that_is_not_answered_is_an_error_with_its_id_and_what_waited_is_dropped() -> None:
     camera = Answering(missed=(0,))
     source = connected(camera, trigger="request", read_timeout_s=0.05)
-    source.fire("t1")
-    source.fire("t2")
+    source.fire("t1", in_time())
+    source.fire("t2", in_time())
     (frame,) = read_all(source, 1)
     assert (frame.trigger_id, frame.pixels, frame.error) == ("t1", None, "no frame within 0.05 s of its trigger")
     with pytest.raises(NotConnectedError, match="a software trigger was not answered"):
         source.read(0.01)
     source.connect()
     assert source.read(0.01) is None  # t2 is answered NO_FRAME: it was asked for before the camera was lost
-    source.fire("t3")
+    source.fire("t3", in_time())
     assert [frame.trigger_id for frame in read_all(source, 1)] == ["t3"]
+
+
+def test_trigger_whose_time_is_over_is_never_fired_and_the_next_is() -> None:
+    camera = Answering(missed=(0,))
+    source = connected(camera, trigger="request")
+    source.fire("t1", in_time())
+    assert source.read(0.01) is None
+    source.fire("t2", in_time(0.01))
+    source.fire("t3", in_time())
+    time.sleep(0.02)
+    camera.images.append(make_image(0))  # of t1, which took long
+    assert [frame.trigger_id for frame in read_all(source, 2)] == ["t1", "t3"]
+    assert source.read(0.01) is None
+    assert camera.fired == 2
+
+
+def test_triggers_that_wait_are_bounded_and_those_more_are_not_fired() -> None:
+    camera = Answering()
+    source = connected(camera, trigger="request")
+    for number in range(150):
+        source.fire(f"t{number}", in_time())
+    assert [frame.trigger_id for frame in read_all(source, 100)] == [f"t{number}" for number in range(100)]
+    assert source.read(0.01) is None
+    assert camera.fired == 100
 
 
 @pytest.mark.parametrize("trigger", ["free", "software", "line"])
@@ -426,8 +454,8 @@ def test_camera_that_is_not_fired_on_request_ignores_one(trigger: str) -> None:
     camera = FakeCamera(dict.fromkeys(("TriggerSelector", "TriggerSource", "TriggerActivation"), ""))
     source = connected(camera, trigger=trigger, trigger_period_s=1000)
     camera.images.append(make_image(1))
-    source.fire("t1")
-    assert [frame.trigger_id for frame in read_all(source, 1)] != ["t1"]
+    source.fire("t1", in_time())
+    assert [frame.trigger_id for frame in read_all(source, 1)] == [None]
 
 
 def test_camera_fired_on_request_goes_with_software_triggers_alone() -> None:

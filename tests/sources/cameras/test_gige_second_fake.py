@@ -1,4 +1,7 @@
-"""GigE Vision against a fake that is not Aravis' own, viva-genicam's: it resends packets, and loses them on demand."""
+"""GigE Vision against a fake that is not Aravis' own, viva-genicam's: it resends packets, and loses them on demand.
+
+With INSPECTOR_CHAOS=1 it is fired 2000 times.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,15 @@ from inspector.sources.cameras.gige import GigeDriver, GigeSettings
 from inspector.types import Frame, PixelFormat
 from tests.sources.cameras.test_gige import LACK
 from tests.sources.contract import WAIT_S
+from tests.system.chaos import scaled, tell, timeout
 
 fakes = pytest.importorskip("viva_genicam.testing", reason="viva-genicam is not installed")
 pytestmark = pytest.mark.skipif(bool(LACK), reason=LACK or "there")
 
 ADDRESS = "127.0.0.2"
 """Not that of Aravis' fake, which other tests have."""
+
+TRIGGERS = scaled(20, 2000)
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def test_each_software_trigger_has_one_frame(opened: ExitStack) -> None:
     source = connect(opened, trigger="software", trigger_period_s=0.05)
     frames = take(source, 8)
     assert camera.software_triggers() == 8
-    assert len({frame.trigger_id for frame in frames}) == 8
+    assert len({frame.frame_id for frame in frames}) == 8
 
 
 def test_camera_that_another_one_controls_is_lost_though_it_sends_on(opened: ExitStack) -> None:
@@ -111,3 +117,23 @@ def test_pixels_are_those_of_the_camera_s_format(
     assert frame.pixels is not None
     assert (frame.pixel_format, frame.pixels.shape, frame.pixels.dtype) == (expected, shape, dtype)
     assert np.ptp(frame.pixels) > 100
+
+
+@timeout(120, 900)
+def test_each_trigger_on_request_has_its_frame_at_20_a_second(opened: ExitStack) -> None:
+    camera = start(opened)
+    source = connect(opened, trigger="request")
+    frames: list[Frame] = []
+    began = time.monotonic()
+    for number in range(TRIGGERS):
+        while (left_s := began + number / 20 - time.monotonic()) > 0:
+            frames.extend(filter(None, [source.read(min(left_s, 0.01))]))
+        source.fire(f"t{number}", time.monotonic_ns() + int(WAIT_S * 1e9))
+        while number - len(frames) > 50:  # a machine too slow for the rate
+            frames.extend(take(source, 1))
+    frames.extend(take(source, TRIGGERS - len(frames)))
+    tell(f"viva-genicam: {TRIGGERS} triggers, {TRIGGERS / (time.monotonic() - began):.1f}/s")
+    assert [frame.trigger_id for frame in frames] == [f"t{number}" for number in range(TRIGGERS)]
+    assert [frame.error for frame in frames] == [None] * TRIGGERS
+    assert camera.software_triggers() == TRIGGERS
+    assert source.losses == {"gap": 0}

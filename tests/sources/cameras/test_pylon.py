@@ -129,8 +129,9 @@ def test_images_come_in_order_without_a_gap(connect: Any) -> None:
 @needs_pypylon
 def test_each_software_trigger_has_its_frame(connect: Any) -> None:
     source = connect(trigger="software", trigger_period_s=0.001)
-    ids = [str(take(source).trigger_id) for _ in range(5)]
-    assert [name.rpartition("-t")[2] for name in ids] == ["1", "2", "3", "4", "5"]
+    ids = [take(source).frame_id for _ in range(5)]
+    assert [name.rpartition("-")[2] for name in ids] == ["1", "2", "3", "4", "5"]
+    assert source.losses["gap"] == 0
 
 
 @needs_pypylon

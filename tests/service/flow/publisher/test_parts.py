@@ -159,6 +159,19 @@ def test_part_under_way_is_no_pass_when_a_camera_of_it_goes_offline(
     assert (part["verdict"], part["reason"]) == ("ERROR", "OFFLINE")
 
 
+def test_part_whose_view_failed_is_a_fail_when_a_camera_of_it_goes_offline(
+    make: Make, launch: Launch, see: See, socket: RecordingSocket, recorder: StubRecorder, offline: Offline
+) -> None:
+    recorder.hangs = True
+    submit(launch(make()), see("top"), see("side", 2.0))
+    recorder.answer(2)
+    wait_until(lambda: len(recorder.closed) == 3)
+    offline.answer_offline({"camera": "top"}, "anna")
+    recorder.answer(1)
+    part = next_part(socket)[1]
+    assert (part["verdict"], part["reason"]) == ("FAIL", "DEFECT")
+
+
 @pytest.mark.parametrize("window_ms", [60])
 @pytest.mark.parametrize(("score", "expected"), [(0.5, {"VIEW_MISSING"}), (2.0, {"DEFECT", "DEADLINE"})])
 def test_part_is_answered_at_the_end_of_its_window_when_a_view_does_not_come(
