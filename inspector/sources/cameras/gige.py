@@ -6,14 +6,14 @@ import contextlib
 import importlib.util
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed, build_grabbed
+from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -95,6 +95,7 @@ class GigeDriver:
         self._settings = settings
         self._camera: Any = None
         self._stream: Any = None
+        self._parser: Any = None
         self._is_lost = False
 
     def open(self) -> None:
@@ -146,6 +147,7 @@ class GigeDriver:
                 self._stream.set_property(
                     "packet-resend", resend.ALWAYS if self._settings.packet_resend else resend.NEVER
                 )
+            self._parser = self._camera.create_chunk_parser()
             payload = self._camera.get_payload()
             for _ in range(_BUFFERS):
                 self._stream.push_buffer(aravis.Buffer.new_allocate(payload))
@@ -164,7 +166,7 @@ class GigeDriver:
         with _translating("TriggerSoftware: "):
             self._camera.software_trigger()
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`."""
         aravis = load_aravis()
         deadline = time.monotonic() + timeout_s
@@ -174,13 +176,17 @@ class GigeDriver:
         if buffer is None:
             return None
         try:
-            return _read(aravis, buffer)
+            return add_chunks(_read(aravis, buffer), chunks, lambda name: self._read_chunk(buffer, name))
         finally:
             self._stream.push_buffer(buffer)
 
+    def _read_chunk(self, buffer: Any, name: str) -> int:
+        with _translating(f"{name}: "):
+            return int(self._parser.get_integer_value(buffer, name))
+
     def close(self) -> None:
         """See `Driver`."""
-        camera, self._camera, self._stream = self._camera, None, None
+        camera, self._camera, self._stream, self._parser = self._camera, None, None, None
         if camera is not None and not self._is_lost:
             with contextlib.suppress(NotConnectedError), _translating():
                 camera.stop_acquisition()

@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -38,10 +38,10 @@ class SendingCamera(FakeCamera):
             raise ZeroDivisionError("of the library")
         super().write_feature(name, value)
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         self.count += 1
         if self.count <= self.limit:
-            self.images.append(make_image(self.count))
+            self.images.append(make_image(self.count, chunks=tuple(map(len, chunks))))
         return super().grab(timeout_s)
 
 
@@ -59,8 +59,9 @@ def test_calls_are_those_of_the_driver(driver: RemoteDriver) -> None:
     assert driver.read_feature("Gamma") == "2"
     driver.start()
     driver.fire()
-    grabbed = driver.grab(0.1)
+    grabbed = driver.grab(0.1, ("ChunkA", "Chunk"))
     assert grabbed is not None
+    assert grabbed.chunks == (6, 5)
     assert (grabbed.block_id, grabbed.pixel_format) == (1, PixelFormat.MONO8)
     np.testing.assert_array_equal(grabbed.pixels, np.ones(HW, np.uint8))
 
