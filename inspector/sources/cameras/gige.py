@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -93,6 +92,7 @@ class GigeDriver:
 
     def __init__(self, settings: GigeSettings) -> None:
         self._settings = settings
+        self._aravis: Any = None  # found once: to look for it costs as much as a fifth of the copy of a large image
         self._camera: Any = None
         self._stream: Any = None
         self._parser: Any = None
@@ -100,10 +100,10 @@ class GigeDriver:
 
     def open(self) -> None:
         """See `Driver`."""
-        aravis = load_aravis()
+        self._aravis = load_aravis()
         self._is_lost = False
         with _translating():
-            self._camera = aravis.Camera.new(self._settings.device or None)
+            self._camera = self._aravis.Camera.new(self._settings.device or None)
             device = self._camera.get_device()
             if self._camera.is_gv_device() and not device.is_controller():
                 raise NotConnectedError("another program has control of it")
@@ -135,7 +135,7 @@ class GigeDriver:
 
     def start(self) -> None:
         """See `Driver`."""
-        aravis = load_aravis()
+        aravis = self._aravis
         with _translating():
             if self._camera.is_gv_device():
                 self._set_packets()
@@ -168,15 +168,13 @@ class GigeDriver:
 
     def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`."""
-        aravis = load_aravis()
-        deadline = time.monotonic() + timeout_s
-        buffer = self._stream.timeout_pop_buffer(max(1, int((deadline - time.monotonic()) * 1e6)))
+        buffer = self._stream.timeout_pop_buffer(max(1, int(timeout_s * 1e6)))
         if self._is_lost:  # one that sends on may be another program's now, with its settings
             raise NotConnectedError("it does not answer any more: unplugged, without power, or taken over")
         if buffer is None:
             return None
         try:
-            return add_chunks(_read(aravis, buffer), chunks, lambda name: self._read_chunk(buffer, name))
+            return add_chunks(_read(self._aravis, buffer), chunks, lambda name: self._read_chunk(buffer, name))
         finally:
             self._stream.push_buffer(buffer)
 
