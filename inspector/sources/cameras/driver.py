@@ -182,16 +182,18 @@ def _read_back(driver: Driver, name: str, value: FeatureValue) -> ReadBack:
 
 def _write(driver: Driver, name: str, value: FeatureValue) -> None:
     text = _to_text(value)
+    old = OLD_VALUES.get(name, {}).get(text)
     try:
-        driver.write_feature(name, text)
-    except NotConnectedError as error:
-        old = OLD_VALUES.get(name, {}).get(text)
-        if old is not None:
+        try:
+            driver.write_feature(name, text)
+        except NotConnectedError:
+            if old is None:
+                raise
             driver.write_feature(name, old)
-        elif name == "ChunkSelector":  # what libraries say of it does not name the field
-            raise NotConnectedError(f"chunks: the camera has no {text}: {error}") from error
-        else:
+    except NotConnectedError as error:
+        if name != "ChunkSelector":  # what libraries say of that one does not name the field
             raise
+        raise NotConnectedError(f"chunks: the camera has no {text}: {error}") from error
 
 
 def _to_text(value: FeatureValue) -> str:

@@ -180,9 +180,8 @@ class GenicamSource(Unanswering):
         missing = self._blocks.count_missing(grabbed.block_id)
         self._images += 1 + (missing or 0)
         self._losses["gap"] += missing or 0
-        chunks: dict[str, int] = dict(
-            zip(self._settings.chunks, grabbed.chunks, strict=False)
-        )  # a damaged one has none
+        # A damaged image has none.
+        chunks: dict[str, int] = dict(zip(self._settings.chunks, grabbed.chunks, strict=False))
         if self._signals.is_at(chunks.get("CounterValue")):  # which trigger it is of is not known
             problem = f"ChunkCounterValue: must rise from image to image, got {chunks['CounterValue']} again"
             grabbed, chunks = dataclasses.replace(grabbed, pixels=None, error=problem), {}

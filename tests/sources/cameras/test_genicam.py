@@ -455,6 +455,8 @@ def test_chunks_of_an_older_camera_are_read_by_the_names_it_has() -> None:
 def test_camera_that_has_not_a_chunk_is_not_used_and_says_which() -> None:
     with pytest.raises(NotConnectedError, match=r"^camera top: chunks: the camera has no EncoderValue: "):
         connected(Chunking("FrameID"), chunks=("FrameID", "EncoderValue"))
+    with pytest.raises(NotConnectedError, match=r"^camera top: chunks: the camera has no FrameID: "):
+        connected(Chunking("Timestamp"), chunks=("Timestamp", "FrameID"))
     with pytest.raises(NotConnectedError, match=r"^camera top: ChunkModeActive: the camera has no such feature$"):
         connected(FakeCamera(), chunks=("FrameID",))
 
