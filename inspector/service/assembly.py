@@ -156,7 +156,7 @@ class Assembly:
         )
         service_times = ServiceTimes()
         self._fetched = build_sources(station.cameras, JournalMemory(past.taken, self._recorder.note_file))
-        status = StatusBoard(
+        self.status = status = StatusBoard(
             identity,
             station.deadlines_ms,
             last_seqs=past.seqs,

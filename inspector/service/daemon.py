@@ -170,6 +170,7 @@ class Daemon:
             self._http.stop()
             self._context.destroy(linger=0)
             raise
+        self._http.describe(self._parts.status.build)
         self._starts.begin()
         self._parts.start()
 

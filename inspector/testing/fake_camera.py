@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from inspector.sources.cameras.driver import Grabbed
 HW = (48, 64)
 
 
-def make_image(block_id: int, *, device_ns: int = 0, error: str | None = None) -> Grabbed:
-    """A grey image, or one that did not come whole."""
+def make_image(block_id: int, *, device_ns: int = 0, error: str | None = None, chunks: tuple[int, ...] = ()) -> Grabbed:
+    """A grey image, or one that did not come whole; with chunks, by the order of the settings."""
     pixels = None if error else np.full(HW, block_id % 256, np.uint8)
-    return Grabbed(block_id, device_ns, pixels, error=error)
+    return Grabbed(block_id, device_ns, pixels, error=error, chunks=chunks)
 
 
 class FakeCamera:
@@ -73,7 +73,7 @@ class FakeCamera:
         """See `Driver`."""
         self.calls.append("fire")
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`."""
         assert self.is_open
         if not self.images:

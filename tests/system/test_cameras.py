@@ -53,6 +53,7 @@ def test_camera_that_was_killed_is_told_and_its_frames_come_again_once_it_is_bac
 
         wait_for(station, lambda: station.metric("inspector_source_up", camera="top") == 1, "up")
         wait_for(station, lambda: received() > 5, "frames")
+        assert "<td>Width</td><td>160</td><td>160</td>" in station.get("/status")[1]
         process.kill()
         process.wait()
         wait_for(station, lambda: station.metric("inspector_source_up", camera="top") == 0, "down")

@@ -9,6 +9,7 @@ from builder.panels import PER_SECOND, Column, heat_map, stat, state_timeline, t
 from builder.queries import CAMERA, INSTANCE, RATE, STATE, STATES, age, quantile, rate, results, share
 
 UP = {0: ("gone", "red"), 1: ("connected", "green")}
+PTP = {0: ("no master", "orange"), 1: ("locked", "green")}
 OFFLINE = {0: ("online", "green"), 1: ("offline", "purple")}
 LAST_FRAME = age(f"inspector_last_frame_timestamp_seconds{{{CAMERA}}}", "camera")
 SCORE = "inspector_score"
@@ -21,6 +22,7 @@ def build() -> dict[str, Any]:
         (4, _now()),
         (5, _states()),
         (8, _flow()),
+        (6, _cameras()),
         (6, _parts()),
         (8, _rejects()),
         (8, _scores()),
@@ -87,6 +89,21 @@ def _flow() -> list[dict[str, Any]]:
             "Triggers", PER_SECOND, "Triggers told per second, and those whose frame did not come.",
             (rate("inspector_triggers_total", "camera"), "{{camera}}"),
             (results("camera", reason="NO_FRAME"), "NO_FRAME of {{camera}}"),
+        ),
+    ]  # fmt: skip
+
+
+def _cameras() -> list[dict[str, Any]]:
+    locked = f"inspector_camera_ptp_locked{{{CAMERA}}}"
+    return [
+        time_series(
+            "Missing frames", PER_SECOND, "Frames per second that never came whole, by cause, and triggers that "
+                "cameras missed by their own count.",
+            (rate("inspector_frames_missing_total", "camera", "cause"), "{{cause}} of {{camera}}"),
+            (rate("inspector_triggers_missed_total", "camera"), "missed by {{camera}}"),
+        ),
+        state_timeline(
+            "PTP", "Whether the clock of each camera with ptp: true follows a master.", PTP, (locked, "{{camera}}")
         ),
     ]  # fmt: skip
 

@@ -72,7 +72,7 @@ def define_status() -> dict[str, Schema]:
             "read_utc_ns": {"description": "When they were read back, in nanoseconds since 1970; 0: never."} | TIME,
             "triggers_missed": {
                 "description": "Triggers that the camera missed, by its own count, while it was connected, since the "
-                "start; null: it is not asked (missed_trigger_counter).",
+                "start; null: it is not asked (missed_trigger_counter, or the chunk CounterValue).",
                 "type": ["integer", "null"], "minimum": 0,
             },
             "ptp": {"description": "Its clock; null: it is not asked (ptp), or not connected."}

@@ -1,17 +1,19 @@
-"""What is answered to an HTTP request: /metrics, /live and /ready. Bytes in, bytes out."""
+"""What is answered to an HTTP request: /metrics, /live, /ready and /status. Bytes in, bytes out."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, parse_headers
+from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
 from inspector.service.http.exposition import Exposition
+from inspector.service.http.status_page import HEADERS, StatusPage
 from inspector.service.telemetry.health import Health
 
 METHODS = ("GET", "HEAD")
@@ -58,11 +60,17 @@ def build_answer(status: int, body: bytes, *headers: tuple[str, str], head_only:
 
 
 class Pages:
-    """The three pages."""
+    """The four pages. /status is there once `describe` was called."""
 
     def __init__(self, registry: CollectorRegistry, health: Health) -> None:
         self._metrics = Exposition(registry)
+        self._ready = health.ready
         self._checks: dict[str, Callable[[], tuple[bool, str]]] = {"/live": health.live, "/ready": health.ready}
+        self._status: StatusPage | None = None
+
+    def describe(self, describe: Callable[[], Mapping[str, Any]]) -> None:
+        """From now on /status shows what this builds, the status message."""
+        self._status = StatusPage(describe, self._ready)
 
     def answer(self, request: Request) -> bytes:
         """The page that a GET or HEAD asks for."""
@@ -70,9 +78,11 @@ class Pages:
         if request.path == "/metrics":
             body, headers = self._metrics.answer(request.accept_encoding)
             return build_answer(200, body, *headers, head_only=head_only)
-        check = self._checks.get(request.path)
+        if request.path == "/status" and self._status is not None:
+            return build_answer(200, self._status.answer(), *HEADERS, head_only=head_only)
+        check = self._ready if request.path == "/status" else self._checks.get(request.path)
         if check is None:
-            return build_answer(404, b"/metrics /live /ready\n", head_only=head_only)
+            return build_answer(404, b"/metrics /live /ready /status\n", head_only=head_only)
         good, why = check()
         text = ("Content-Type", "text/plain; charset=utf-8")
         return build_answer(200 if good else 503, f"{why}\n".encode(), text, head_only=head_only)

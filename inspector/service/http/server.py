@@ -11,7 +11,7 @@ import errno
 import logging
 import socket
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -39,7 +39,7 @@ _GONE = {errno.ECONNABORTED, errno.EAGAIN, errno.EINTR}
 
 
 class HttpThread(Part):
-    """Serves /metrics, /live and /ready until stopped."""
+    """Serves /metrics, /live, /ready and /status until stopped."""
 
     is_vital = False
 
@@ -69,6 +69,10 @@ class HttpThread(Part):
         self._access = access
         if access.expires_utc_s is not None:
             self._metrics.certificate_expiry.labels("http").set(access.expires_utc_s)
+
+    def describe(self, describe: Callable[[], Mapping[str, Any]]) -> None:
+        """From now on /status shows what this builds, the status message."""
+        self._pages.describe(describe)
 
     def work(self) -> None:
         """Answer requests until stopped."""

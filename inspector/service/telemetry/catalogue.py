@@ -112,7 +112,8 @@ ROWS = (
     ),
     Row(
         "triggers_missed_total", "counter",
-        "Triggers that a camera missed, by its own count (missed_trigger_counter).", _OF_CAMERA,
+        "Triggers that a camera missed, by its own count (missed_trigger_counter, or the chunk CounterValue).",
+        _OF_CAMERA,
     ),
     Row(
         "camera_ptp_locked", "gauge", "1 while the clock of a connected camera with `ptp: true` follows a master.",

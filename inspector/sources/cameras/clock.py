@@ -67,3 +67,26 @@ class BlockCounter:
             return missing if (missing := block_id - last - 1) <= _MOST_MISSING else None
         wrapped = block_id - last - 1 + _LAST_16_BIT
         return wrapped if last <= _LAST_16_BIT and wrapped <= _MOST_MISSING else None
+
+
+class ChunkCounter:
+    """A count that comes with the images, of triggers or exposures: how far it runs ahead of the images' numbers."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
+
+    def is_at(self, value: int | None) -> bool:
+        """Whether it had this value with the image before."""
+        return self._last is not None and value == self._last[0]
+
+    def count_ahead(self, value: int, images: int) -> int:
+        """By how much more it rose since the last call than images were sent; 0 where it began anew.
+
+        Args:
+            value: the count with this image.
+            images: how many the camera had sent with it, those that were lost on the way and damaged ones too.
+        """
+        last, self._last = self._last, (value, images)
+        if last is None or value <= last[0]:
+            return 0
+        return max(0, (value - last[0]) - (images - last[1]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from inspector.codec import Pixels
 from inspector.errors import BadFrameError, NotConnectedError
-from inspector.sources.cameras.pixels import ALIASES, Content, read_pixels
-from inspector.sources.cameras.settings import NAMES, OPTIONAL, FeatureValue
+from inspector.sources.cameras.pixels import Content, read_pixels
+from inspector.sources.cameras.settings import NAMES, OLD_VALUES, OPTIONAL, FeatureValue
 from inspector.sources.report import ReadBack
 from inspector.types import PixelFormat
 
@@ -29,6 +29,7 @@ class Grabbed:
         pixels: as in `Frame`, in memory that nobody writes to any more; None: it did not come whole.
         pixel_format: what they hold.
         error: why there are none.
+        chunks: what the camera sent with it, of each chunk that `grab` was asked for.
     """
 
     block_id: int | None
@@ -36,6 +37,7 @@ class Grabbed:
     pixels: Pixels | None
     pixel_format: PixelFormat = PixelFormat.MONO8
     error: str | None = None
+    chunks: tuple[int, ...] = ()
 
 
 def build_grabbed(
@@ -46,6 +48,16 @@ def build_grabbed(
         return Grabbed(block_id, device_ns, *read_pixels(content, number, hw, padding))
     except BadFrameError as error:
         return Grabbed(block_id, device_ns, None, error=f"image damaged: {error}")
+
+
+def add_chunks(grabbed: Grabbed, names: Sequence[str], read: Callable[[str], int]) -> Grabbed:
+    """The image with the values of these features, in their order. One that lacks any of them is damaged."""
+    if grabbed.error is not None or not names:
+        return grabbed
+    try:
+        return replace(grabbed, chunks=tuple(read(name) for name in names))
+    except (NotConnectedError, ValueError) as error:
+        return replace(grabbed, pixels=None, error=f"image damaged: {error}")
 
 
 class Driver(Protocol):
@@ -96,8 +108,8 @@ class Driver(Protocol):
             NotConnectedError: it cannot.
         """
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
-        """The next image, whole or not; None when none came in time.
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
+        """The next image, whole or not; None when none came in time. `chunks`: features that must come with it.
 
         Raises:
             NotConnectedError: the camera is gone.
@@ -165,28 +177,34 @@ def _select(driver: Driver, selected: dict[str, FeatureValue], name: str, value:
 
 def _read_back(driver: Driver, name: str, value: FeatureValue) -> ReadBack:
     found = driver.read_feature(name)
-    return ReadBack(name, _to_text(value), found, not _is_same(value, found))
+    return ReadBack(name, _to_text(value), found, not _is_same(name, value, found))
 
 
 def _write(driver: Driver, name: str, value: FeatureValue) -> None:
     text = _to_text(value)
+    old = OLD_VALUES.get(name, {}).get(text)
     try:
-        driver.write_feature(name, text)
-    except NotConnectedError:
-        if name != "PixelFormat" or text not in ALIASES:
+        try:
+            driver.write_feature(name, text)
+        except NotConnectedError:
+            if old is None:
+                raise
+            driver.write_feature(name, old)
+    except NotConnectedError as error:
+        if name != "ChunkSelector":  # what libraries say of that one does not name the field
             raise
-        driver.write_feature(name, ALIASES[text])
+        raise NotConnectedError(f"chunks: the camera has no {text}: {error}") from error
 
 
 def _to_text(value: FeatureValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _is_same(asked: FeatureValue, got: str) -> bool:
+def _is_same(name: str, asked: FeatureValue, got: str) -> bool:
     if isinstance(asked, bool):
         return (got.strip().lower() in {"1", "true"}) == asked
     if isinstance(asked, str):
-        return got in {asked, ALIASES.get(asked)}
+        return got in {asked, OLD_VALUES.get(name, {}).get(asked)}
     try:
         number = parse_number(got)
     except ValueError:

@@ -9,10 +9,11 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from inspector.errors import NotConnectedError
 from inspector.sources.base import RUN, Unanswering, build_frame
-from inspector.sources.cameras.clock import BlockCounter, DeviceClock, choose_time_ns
+from inspector.sources.cameras.clock import BlockCounter, ChunkCounter, DeviceClock, choose_time_ns
 from inspector.sources.cameras.driver import Driver, Grabbed, apply_features
 from inspector.sources.cameras.pixels import ALIASES, FORMATS
 from inspector.sources.cameras.settings import GenicamSettings, list_features
@@ -20,6 +21,10 @@ from inspector.sources.cameras.watch import CameraWatch
 from inspector.sources.report import CameraReport
 from inspector.types import Frame, PixelFormat
 
+_NS = 1_000_000_000
+_TICKS = "GevTimestampTickFrequency"
+"""Of a camera whose clock does not count nanoseconds, in Hz (GigE Vision 1)."""
+_NO_CHUNKS: Mapping[str, int] = MappingProxyType({})
 UNNUMBERED = "-unnumbered"
 """Ends the id of a frame before which others may be lost, unknown: `line_scan.numbered` refuses it."""
 _MOST_ASKED = 100
@@ -53,7 +58,9 @@ class GenicamSource(Unanswering):
         self._driver = driver
         self._simulated = simulated
         self._is_open = False
-        self._blocks, self._clock = BlockCounter(), DeviceClock()
+        self._chunks: tuple[str, ...] = ()  # features that come with each image, in the order of the settings
+        self._ticks_per_s = _NS
+        self._begin_counts()
         self._watch = CameraWatch(camera, settings, driver)
         self._read_back = CameraReport(is_connected=False)
         self._is_dated_by_ptp = False
@@ -80,16 +87,25 @@ class GenicamSource(Unanswering):
             self._check_format()
             self._watch.begin()
             self._driver.start()
-        self._blocks, self._clock = BlockCounter(), DeviceClock()
+        self._begin_counts()
         self._last_frame = time.monotonic()
         self._fired, self._next_trigger, self._is_overdue = None, 0.0, False
         self._asked, self._trigger = queue.Queue(_MOST_ASKED), None  # those of before are answered NO_FRAME
+
+    def _begin_counts(self) -> None:
+        self._blocks, self._clock = BlockCounter(), DeviceClock()
+        self._images = 0  # that the camera sent, damaged and lost ones too
+        self._exposures, self._signals = ChunkCounter(), ChunkCounter()
 
     def _apply_settings(self) -> None:
         settings = apply_features(self._driver, list_features(self._settings))
         self._read_back = CameraReport(is_connected=True, settings=settings, read_utc_ns=time.time_ns())
         if self._read_back.differences:
             raise NotConnectedError("; ".join(self._read_back.differences))
+        if self._settings.chunks:
+            self._chunks = tuple(f"Chunk{each.found}" for each in settings if each.name == "ChunkSelector")
+            has_ticks = self._driver.has_feature(_TICKS)
+            self._ticks_per_s = int(self._driver.read_feature(_TICKS)) if has_ticks else _NS
 
     def report(self) -> CameraReport:
         """See `Source`."""
@@ -118,7 +134,7 @@ class GenicamSource(Unanswering):
                 timeout_s = self._fire_when_due(timeout_s)
             grabbed = self._fire_when_asked(timeout_s) if self._is_idle else None
             if grabbed is None and not self._is_idle:
-                grabbed = self._driver.grab(timeout_s)
+                grabbed = self._driver.grab(timeout_s, self._chunks)
         return self._note_silence() if grabbed is None else self._accept(grabbed)
 
     def fire(self, trigger_id: str, until_ns: int) -> None:
@@ -137,7 +153,7 @@ class GenicamSource(Unanswering):
         if self._trigger is None:
             with contextlib.suppress(queue.Empty):
                 self._trigger = self._asked.get(timeout=timeout_s)
-        stray = self._driver.grab(0.0)
+        stray = self._driver.grab(0.0, self._chunks)
         if stray is not None or self._trigger is None:
             return stray
         if time.monotonic_ns() < self._trigger.until_ns:
@@ -176,15 +192,37 @@ class GenicamSource(Unanswering):
     def _accept(self, grabbed: Grabbed) -> Frame | None:
         self._last_frame = time.monotonic()
         missing = self._blocks.count_missing(grabbed.block_id)
+        self._images += 1 + (missing or 0)
         self._losses["gap"] += missing or 0
+        # A damaged image has none.
+        chunks: dict[str, int] = dict(zip(self._settings.chunks, grabbed.chunks, strict=False))
+        if self._signals.is_at(chunks.get("CounterValue")):  # which trigger it is of is not known
+            problem = f"ChunkCounterValue: must rise from image to image, got {chunks['CounterValue']} again"
+            grabbed, chunks = dataclasses.replace(grabbed, pixels=None, error=problem), {}
         if grabbed.error is None:
-            return self._build_frame(grabbed, is_numbered=missing is not None)
+            self._losses["gap"] += self._count_unsent(chunks)
+            return self._build_frame(grabbed, chunks=chunks, is_numbered=missing is not None)
         self._losses["damaged"] += 1
         return None if self._settings.trigger == "free" else self._build_frame(grabbed, grabbed.error)
 
-    def _build_frame(self, grabbed: Grabbed | None, error: str | None = None, *, is_numbered: bool = True) -> Frame:
+    def _count_unsent(self, chunks: Mapping[str, int]) -> int:
+        """Images that the camera took and did not send, by its own count; triggers that it took none for are noted."""
+        if "CounterValue" in chunks:
+            self._watch.note_missed(self._signals.count_ahead(chunks["CounterValue"], self._images))
+        return self._exposures.count_ahead(chunks["FrameID"], self._images) if "FrameID" in chunks else 0
+
+    def _build_frame(
+        self,
+        grabbed: Grabbed | None,
+        error: str | None = None,
+        *,
+        chunks: Mapping[str, int] = _NO_CHUNKS,
+        is_numbered: bool = True,
+    ) -> Frame:
         now_ns, now_utc_ns = time.monotonic_ns(), time.time_ns()
         device_ns = 0 if grabbed is None else grabbed.device_ns
+        if "Timestamp" in self._settings.chunks:  # 0 of a damaged image: its other time is that of another moment
+            device_ns = chunks.get("Timestamp", 0) * _NS // self._ticks_per_s
         captured_utc_ns = self._date(device_ns, now_ns, now_utc_ns) if device_ns else 0
         return build_frame(
             self.name,
@@ -195,6 +233,7 @@ class GenicamSource(Unanswering):
             received_monotonic_ns=now_ns,
             captured_utc_ns=captured_utc_ns,
             trigger_id=self._take_trigger(),
+            encoder_value=chunks.get("EncoderValue"),
             simulated=self._simulated,
             error=error,
         )

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed, build_grabbed, strip_place
+from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed, strip_place
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.remote import RemoteDriver
 from inspector.sources.cameras.settings import GenicamSettings
@@ -153,14 +153,20 @@ class GentlDriver:
         with _translating("TriggerSoftware: "):
             self._nodes.get_node("TriggerSoftware").execute()
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`. Images that lack a part are left out by harvesters; the numbers then skip them."""
         with _translating():
             buffer = self._acquirer.try_fetch(timeout=max(0.001, timeout_s))
             if buffer is None:
                 return None
             with buffer:
-                return _read(buffer)
+                return add_chunks(_read(buffer), chunks, lambda name: self._read_chunk(buffer, name))
+
+    def _read_chunk(self, buffer: Any, name: str) -> int:
+        """From the features, where harvesters puts the chunks of each image that has some: else an earlier one's."""
+        if not _has_chunks(buffer.module):
+            raise NotConnectedError(f"{name}: no chunk came with it")
+        return int(self.read_feature(name))
 
     def close(self) -> None:
         """See `Driver`."""
@@ -204,6 +210,15 @@ def _read(buffer: Any) -> Grabbed:
     return build_grabbed(
         block_id, device_ns, content, part.data_format_value, (part.height, part.width), part.x_padding
     )
+
+
+def _has_chunks(module: Any) -> bool:
+    from genicam import gentl
+
+    try:
+        return bool(module.is_containing_chunk_data())
+    except gentl.GenericException:  # a producer that does not tell
+        return bool(_find(module, "num_chunks"))
 
 
 def _find(module: Any, name: str) -> Any:

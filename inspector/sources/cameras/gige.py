@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed, build_grabbed
+from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -93,16 +92,18 @@ class GigeDriver:
 
     def __init__(self, settings: GigeSettings) -> None:
         self._settings = settings
+        self._aravis: Any = None  # found once: to look for it costs as much as a fifth of the copy of a large image
         self._camera: Any = None
         self._stream: Any = None
+        self._parser: Any = None
         self._is_lost = False
 
     def open(self) -> None:
         """See `Driver`."""
-        aravis = load_aravis()
+        self._aravis = load_aravis()
         self._is_lost = False
         with _translating():
-            self._camera = aravis.Camera.new(self._settings.device or None)
+            self._camera = self._aravis.Camera.new(self._settings.device or None)
             device = self._camera.get_device()
             if self._camera.is_gv_device() and not device.is_controller():
                 raise NotConnectedError("another program has control of it")
@@ -134,7 +135,7 @@ class GigeDriver:
 
     def start(self) -> None:
         """See `Driver`."""
-        aravis = load_aravis()
+        aravis = self._aravis
         with _translating():
             if self._camera.is_gv_device():
                 self._set_packets()
@@ -146,6 +147,7 @@ class GigeDriver:
                 self._stream.set_property(
                     "packet-resend", resend.ALWAYS if self._settings.packet_resend else resend.NEVER
                 )
+            self._parser = self._camera.create_chunk_parser()
             payload = self._camera.get_payload()
             for _ in range(_BUFFERS):
                 self._stream.push_buffer(aravis.Buffer.new_allocate(payload))
@@ -164,23 +166,25 @@ class GigeDriver:
         with _translating("TriggerSoftware: "):
             self._camera.software_trigger()
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`."""
-        aravis = load_aravis()
-        deadline = time.monotonic() + timeout_s
-        buffer = self._stream.timeout_pop_buffer(max(1, int((deadline - time.monotonic()) * 1e6)))
+        buffer = self._stream.timeout_pop_buffer(max(1, int(timeout_s * 1e6)))
         if self._is_lost:  # one that sends on may be another program's now, with its settings
             raise NotConnectedError("it does not answer any more: unplugged, without power, or taken over")
         if buffer is None:
             return None
         try:
-            return _read(aravis, buffer)
+            return add_chunks(_read(self._aravis, buffer), chunks, lambda name: self._read_chunk(buffer, name))
         finally:
             self._stream.push_buffer(buffer)
 
+    def _read_chunk(self, buffer: Any, name: str) -> int:
+        with _translating(f"{name}: "):
+            return int(self._parser.get_integer_value(buffer, name))
+
     def close(self) -> None:
         """See `Driver`."""
-        camera, self._camera, self._stream = self._camera, None, None
+        camera, self._camera, self._stream, self._parser = self._camera, None, None, None
         if camera is not None and not self._is_lost:
             with contextlib.suppress(NotConnectedError), _translating():
                 camera.stop_acquisition()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed, build_grabbed, strip_place
+from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed, strip_place
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -131,7 +131,7 @@ class PylonDriver:
                 raise NotConnectedError(f"the camera was not ready for {_READY_MS} ms")
             self._get("TriggerSoftware").Execute()
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`."""
         from pypylon import pylon
 
@@ -142,14 +142,17 @@ class PylonDriver:
                     raise NotConnectedError("it was unplugged, or its network is gone")
                 return None
             try:
-                device_ns = int(result.TimeStamp * self._ns_per_tick)
-                if not result.GrabSucceeded():
-                    return Grabbed(result.BlockID, device_ns, None, error=f"image damaged: {result.ErrorDescription}")
-                content = result.GetBuffer()  # the one copy from the driver's buffer
-                hw = (result.Height, result.Width)
-                return build_grabbed(result.BlockID, device_ns, content, result.PixelType, hw, result.PaddingX)
+                return add_chunks(self._read(result), chunks, lambda name: _read_chunk(result, name))
             finally:
                 result.Release()
+
+    def _read(self, result: Any) -> Grabbed:
+        device_ns = int(result.TimeStamp * self._ns_per_tick)
+        if not result.GrabSucceeded():
+            return Grabbed(result.BlockID, device_ns, None, error=f"image damaged: {result.ErrorDescription}")
+        content = result.GetBuffer()  # the one copy from the driver's buffer
+        hw = (result.Height, result.Width)
+        return build_grabbed(result.BlockID, device_ns, content, result.PixelType, hw, result.PaddingX)
 
     def close(self) -> None:
         """See `Driver`."""
@@ -183,6 +186,11 @@ def _translating(what: str = "") -> Iterator[None]:
         yield
     except genicam.GenericException as error:
         raise NotConnectedError(f"{what}{strip_place(str(error))}") from error
+
+
+def _read_chunk(result: Any, name: str) -> int:
+    with _translating(f"{name}: "):
+        return int(result.GetChunkDataNodeMap().GetNode(name).ToString())
 
 
 def _list_names(device: Any) -> Iterator[str]:

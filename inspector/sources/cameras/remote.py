@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -75,9 +75,9 @@ class RemoteDriver:
         """See `Driver`."""
         self._call("fire")
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         """See `Driver`."""
-        grabbed: Grabbed | None = self._call("grab", timeout_s, timeout_s=timeout_s + _CALL_S)
+        grabbed: Grabbed | None = self._call("grab", timeout_s, chunks, timeout_s=timeout_s + _CALL_S)
         return grabbed
 
     def close(self) -> None:

@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from inspector.sources.cameras.pixels import Format
+from inspector.sources.cameras.pixels import ALIASES, Format
 from inspector.sources.settings import SourceSettings
 from inspector.strict.base import Strict
 from inspector.strict.claims import Claim
 
 FeatureValue = bool | int | float | str
+Chunk = Literal["FrameID", "Timestamp", "EncoderValue", "CounterValue"]
 
 
 class WhiteBalance(Strict):
@@ -75,6 +76,11 @@ class GenicamSettings(SourceSettings):
     missed_trigger_counter: Annotated[str, Field(min_length=1)] | None = None
     """Feature that counts triggers which came while the camera could take no image, such as `CounterValue`. It is read
     each second, under the selectors that `features` end with. null: none is read."""
+    chunks: tuple[Chunk, ...] = ()
+    """What the camera measures of an image and sends with it; an image without it is damaged. Timestamp: the time of
+    capture. FrameID: images that the camera itself lost are counted. EncoderValue: the encoder's count, for
+    `line_scan`. CounterValue, with `trigger: line`: the camera's count of triggers; those that it took no image for are
+    counted as missed."""
     ptp: bool = False
     """true: the camera's clock follows a PTP master (IEEE 1588; GigE). false: it is left as it is."""
     features: dict[str, FeatureValue] = {}  # noqa: RUF012 (pydantic copies it)
@@ -106,12 +112,23 @@ class GenicamSettings(SourceSettings):
                 raise ValueError(f"features: {name} is set by a field of its own")
         return self
 
+    @model_validator(mode="after")
+    def _chunks_that_tell(self) -> GenicamSettings:
+        if len(set(self.chunks)) < len(self.chunks):
+            raise ValueError(f"chunks: each may be named once, got {list(self.chunks)}")
+        if "CounterValue" in self.chunks and self.trigger != "line":
+            raise ValueError("chunks: CounterValue counts triggers of a line: trigger must be line")
+        if "CounterValue" in self.chunks and self.missed_trigger_counter is not None:
+            raise ValueError("chunks: CounterValue tells missed triggers: missed_trigger_counter must be null")
+        return self
+
 
 def list_features(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]]:
     """Features to write, in an order that cameras accept: each by the first of its names, see `NAMES`."""
     if settings.pixel_format is not None:
         yield "PixelFormat", settings.pixel_format
     yield from _list_region(settings)
+    yield from _list_chunks(settings)
     yield from settings.features.items()
     if settings.exposure_us is not None:
         yield "ExposureTime", settings.exposure_us
@@ -140,6 +157,14 @@ def _list_region(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]
         "Width": settings.width, "Height": settings.height, "OffsetX": settings.offset_x, "OffsetY": settings.offset_y,
     }  # fmt: skip
     yield from ((name, value) for name, value in region.items() if value is not None)
+
+
+def _list_chunks(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]]:
+    if settings.chunks:
+        yield "ChunkModeActive", True
+    for chunk in settings.chunks:
+        yield "ChunkSelector", chunk
+        yield "ChunkEnable", True
 
 
 def _list_balance(balance: WhiteBalance) -> Iterator[tuple[str, FeatureValue]]:
@@ -173,6 +198,11 @@ NAMES = {
     "PtpOffsetFromMaster": ("PtpOffsetFromMaster", "GevIEEE1588OffsetFromMaster"),
 }
 """Names of before SFNC 2.0 that older cameras have."""
+OLD_VALUES: Mapping[str, Mapping[str, str]] = {
+    "PixelFormat": ALIASES,
+    "ChunkSelector": {"FrameID": "Framecounter", "CounterValue": "Triggerinputcounter"},
+}
+"""Of features, the values of before SFNC 2.0 that older cameras have."""
 OPTIONAL: Mapping[str, FeatureValue] = {
     "OffsetX": 0, "OffsetY": 0, "AcquisitionFrameRateEnable": True, "GammaEnable": True, "BalanceWhiteAuto": "Off",
     "TriggerSelector": "FrameStart", "TriggerMode": "Off",

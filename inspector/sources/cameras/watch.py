@@ -21,12 +21,13 @@ class CameraWatch:
     """Asks for what the settings name, and of a camera that waits for triggers a sign of life. Used by its reader.
 
     Attributes:
-        triggers_missed: while it was connected, since the source was built; None: no counter is named.
+        triggers_missed: while it was connected, since the source was built; None: no counter tells.
         ptp: as it was last; None: not asked for.
     """
 
     def __init__(self, camera: str, settings: GenicamSettings, driver: Driver) -> None:
-        self.triggers_missed: int | None = None if settings.missed_trigger_counter is None else 0
+        is_counted = settings.missed_trigger_counter is not None or "CounterValue" in settings.chunks
+        self.triggers_missed: int | None = 0 if is_counted else None
         self.ptp: Ptp | None = None
         self._camera = camera
         self._counter = settings.missed_trigger_counter
@@ -79,6 +80,10 @@ class CameraWatch:
         if last is None:
             return
         new = self._count - last if self._count >= last else self._count  # below: it began anew
+        self.note_missed(new)
+
+    def note_missed(self, new: int) -> None:
+        """So many more triggers were missed."""
         if new:
             self.triggers_missed = (self.triggers_missed or 0) + new
             logger.warning("camera %s: %d trigger(s) missed, says its counter", self._camera, new)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +163,9 @@ def press(monkeypatch: pytest.MonkeyPatch, camera: FakeCamera, count: int) -> No
         yield from ["\n"] * count
         pressed.set()
 
-    def wait(timeout_s: float) -> Grabbed | None:
+    def wait(timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         assert pressed.wait(60)
-        return grab(timeout_s)
+        return grab(timeout_s, chunks)
 
     monkeypatch.setattr(sys, "stdin", read())
     monkeypatch.setattr(camera, "grab", wait)

@@ -93,9 +93,21 @@ def test_neither_live_nor_ready_when_at_fault(server: HttpThread, health: Health
         assert (status, body) == (503, "FAULT: device: CUDA error\n")
 
 
+def test_status_is_the_state_until_the_station_describes_itself_and_then_its_page(
+    server: HttpThread, health: Health, bring: Callable[..., None]
+) -> None:
+    assert get(server, "/status") == (503, "text/plain; charset=utf-8", "STARTING\n")
+    bring(health, State.READY)
+    describe = {"station": "press-3", "state": "READY", "published_utc_ns": 0, "queue_depth": 7, "last_error": None}
+    server.describe(lambda: {**describe, "last_seq": {}})
+    status, kind, body = get(server, "/status")
+    assert (status, kind) == (200, "text/html; charset=utf-8")
+    assert "frames waiting: 7" in body
+
+
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/metrics/", "/live/x"])
 def test_other_paths_are_not_found_and_say_what_is_when_asked(server: HttpThread, path: str) -> None:
-    assert get(server, path) == (404, "text/plain", "/metrics /live /ready\n")
+    assert get(server, path) == (404, "text/plain", "/metrics /live /ready /status\n")
 
 
 def test_others_are_served_when_a_client_says_nothing(server: HttpThread, health: Health) -> None:

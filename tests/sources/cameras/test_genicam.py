@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from inspector.config import Camera
 from inspector.errors import NotConnectedError
-from inspector.sources.cameras.driver import apply_features, build_grabbed
+from inspector.sources.cameras.driver import Grabbed, add_chunks, apply_features, build_grabbed
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.cameras.settings import FeatureValue
@@ -466,3 +467,155 @@ def test_camera_fired_on_request_goes_with_software_triggers_alone() -> None:
             Camera.model_validate({"source": source, "triggers": triggers})
     with pytest.raises(ValidationError, match=r"software needs a source of type zmq or imagezmq, .* got pylon"):
         Camera.model_validate({"source": {"type": "pylon"}, "triggers": "software"})
+
+
+# ---------------------------------------------------------------- chunks
+
+
+class Chunking(FakeCamera):
+    """Knows some chunks only."""
+
+    def __init__(self, *chunks: str, **features: str) -> None:
+        super().__init__({"ChunkModeActive": "false", "ChunkSelector": "", "ChunkEnable": "false", **features})
+        self.chunks = chunks
+
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
+        self.asked = chunks
+        return super().grab(timeout_s)
+
+    def write_feature(self, name: str, value: str) -> None:
+        if name == "ChunkSelector" and value not in self.chunks:
+            raise NotConnectedError(f"{name}: {value!r} is no entry")
+        super().write_feature(name, value)
+
+
+LINE = {"TriggerSelector": "", "TriggerSource": "", "TriggerActivation": ""}
+
+
+def test_chunks_are_switched_on_before_what_may_need_them() -> None:
+    camera = Chunking("FrameID", "EncoderValue", ChunkEncoderSelector="")
+    connected(camera, chunks=("FrameID", "EncoderValue"), features={"ChunkEncoderSelector": "Encoder0"})
+    assert camera.calls[1:7] == [
+        "ChunkModeActive=true", "ChunkSelector=FrameID", "ChunkEnable=true", "ChunkSelector=EncoderValue",
+        "ChunkEnable=true", "ChunkEncoderSelector=Encoder0",
+    ]  # fmt: skip
+
+
+def test_chunks_of_an_older_camera_are_read_by_the_names_it_has() -> None:
+    camera = Chunking("Framecounter", "Triggerinputcounter", "Timestamp", **LINE)
+    source = connected(camera, chunks=("Timestamp", "FrameID", "CounterValue"), trigger="line")
+    source.read(0.0)
+    assert camera.asked == ("ChunkTimestamp", "ChunkFramecounter", "ChunkTriggerinputcounter")
+
+
+def test_camera_that_has_not_a_chunk_is_not_used_and_says_which() -> None:
+    with pytest.raises(NotConnectedError, match=r"^camera top: chunks: the camera has no EncoderValue: "):
+        connected(Chunking("FrameID"), chunks=("FrameID", "EncoderValue"))
+    with pytest.raises(NotConnectedError, match=r"^camera top: chunks: the camera has no FrameID: "):
+        connected(Chunking("Timestamp"), chunks=("Timestamp", "FrameID"))
+    with pytest.raises(NotConnectedError, match=r"^camera top: ChunkModeActive: the camera has no such feature$"):
+        connected(FakeCamera(), chunks=("FrameID",))
+
+
+def test_encoder_value_is_the_frame_s_and_none_of_a_camera_that_is_not_asked() -> None:
+    camera = Chunking("EncoderValue")
+    camera.images.extend([make_image(1, chunks=(-7,)), make_image(2, chunks=(985_220,))])
+    source = connected(camera, chunks=("EncoderValue",))
+    assert [source.read(0.0).encoder_value for _ in range(2)] == [-7, 985_220]  # type: ignore[union-attr]
+    plain = FakeCamera()
+    plain.images.append(make_image(1))
+    assert connected(plain).read(0.0).encoder_value is None  # type: ignore[union-attr]
+
+
+def test_image_that_the_camera_took_and_never_sent_is_a_gap_and_one_lost_on_the_way_is_counted_once() -> None:
+    camera = Chunking("FrameID")
+    camera.images.extend([make_image(1, chunks=(11,)), make_image(2, chunks=(14,))])  # 12 and 13 never left it
+    camera.images.extend([make_image(4, chunks=(16,)), make_image(5, error="torn")])  # 15 was lost, 17 is damaged
+    camera.images.extend([make_image(6, chunks=(18,)), make_image(7, chunks=(1,)), make_image(8, chunks=(2,))])
+    source = connected(camera, chunks=("FrameID",))
+    gaps = []
+    for _ in range(7):
+        source.read(0.0)
+        gaps.append(source.losses["gap"])
+    assert gaps == [0, 2, 3, 3, 3, 3, 3]
+
+
+def test_triggers_without_an_image_are_missed_by_the_camera_s_count() -> None:
+    camera = Chunking("CounterValue", **LINE)
+    camera.images.extend([make_image(1, chunks=(70,)), make_image(2, chunks=(71,)), make_image(3, chunks=(74,))])
+    camera.images.extend([make_image(5, chunks=(76,))])  # 75's image was lost on the way
+    source = connected(camera, chunks=("CounterValue",), trigger="line")
+    assert source.report().triggers_missed == 0
+    frames = [source.read(0.0) for _ in range(4)]
+    assert [frame.trigger_id for frame in frames if frame] == [None] * 4  # by its order, where one is announced
+    assert source.report().triggers_missed == 2
+    assert source.losses["gap"] == 1
+
+
+def test_image_whose_count_stayed_is_of_no_known_trigger_and_never_judged() -> None:
+    camera = Chunking("CounterValue", **LINE)
+    camera.images.extend([make_image(1, chunks=(70,)), make_image(2, chunks=(70,)), make_image(3, chunks=(72,))])
+    source = connected(camera, chunks=("CounterValue",), trigger="line")
+    first, second, third = (source.read(0.0) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert second.error == "ChunkCounterValue: must rise from image to image, got 70 again"
+    assert second.pixels is None
+    assert (first.error, third.error) == (None, None)
+    assert (source.losses["damaged"], source.report().triggers_missed) == (1, 0)
+
+
+def test_damaged_image_does_not_disturb_the_clock_of_the_chunks() -> None:
+    camera = Chunking("Timestamp", **LINE)
+    now_ns = time.monotonic_ns()
+    camera.images.extend([make_image(1, device_ns=10**18, error="torn"), make_image(2, chunks=(now_ns,))])
+    source = connected(camera, chunks=("Timestamp",), trigger="line")
+    torn, whole = source.read(0.0), source.read(0.0)
+    assert torn is not None
+    assert whole is not None
+    assert torn.captured_utc_ns == 0
+    assert whole.captured_utc_ns == whole.received_utc_ns
+
+
+@pytest.mark.parametrize(("ticks", "ns"), [({}, 1), ({"GevTimestampTickFrequency": "125000000"}, 8)])
+def test_time_of_capture_is_the_chunk_s_in_the_camera_s_ticks(ticks: dict[str, str], ns: int) -> None:
+    camera = Chunking("Timestamp", **ticks)
+    camera.images.extend(make_image(n, device_ns=n, chunks=((10**10 + n * 10**9) // ns,)) for n in (1, 2))
+    source = connected(camera, chunks=("Timestamp",))
+    first, second = (source.read(0.0) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    # The quickest image is the second: the first, by its clock a second before it, is dated so in the end.
+    assert second.received_utc_ns - second.captured_utc_ns == pytest.approx(0, abs=1e6)
+    assert source._clock.compute_age_ns(10**10 + 10**9, second.received_monotonic_ns) == pytest.approx(10**9, abs=1e6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"chunks": ("Timestamp", "Timestamp")}, "chunks: each may be named once"),
+        ({"chunks": ("CounterValue",)}, "chunks: CounterValue counts triggers of a line"),
+        ({"chunks": ("CounterValue",), "trigger": "line", "missed_trigger_counter": "X"}, "must be null"),
+        ({"chunks": ("Gain",)}, "Input should be 'FrameID', 'Timestamp'"),
+        ({"chunks": ("FrameID",), "features": {"ChunkSelector": "Gain"}}, "ChunkSelector is set by a field of its own"),
+    ],
+)
+def test_chunks_that_tell_nothing_are_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        PylonSettings(type="pylon", **settings)
+
+
+def test_image_that_lacks_a_chunk_is_damaged_and_one_that_has_all_keeps_its_pixels() -> None:
+    def read(name: str) -> int:
+        if name == "ChunkEncoderValue":
+            raise NotConnectedError(f"{name}: not readable")
+        return 7
+
+    whole = make_image(3)
+    assert add_chunks(whole, ("ChunkFrameID",), read).chunks == (7,)
+    lacking = add_chunks(whole, ("ChunkFrameID", "ChunkEncoderValue"), read)
+    assert (lacking.block_id, lacking.pixels) == (3, None)
+    assert lacking.error == "image damaged: ChunkEncoderValue: not readable"
+    assert add_chunks(make_image(3, error="torn"), ("ChunkFrameID",), read).error == "torn"
+    assert add_chunks(whole, (), read) is whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import time
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
 from inspector.sources.cameras import gentl as module
 from inspector.sources.cameras.genicam import GenicamSource
-from inspector.sources.cameras.gentl import GentlSettings
+from inspector.sources.cameras.gentl import GentlDriver, GentlSettings
+from inspector.sources.cameras.remote import RemoteDriver
 from inspector.sources.settings import Device
 from inspector.strict.claims import find_conflicts
 from inspector.types import Frame, PixelFormat
@@ -210,3 +212,47 @@ def test_source_is_genicams_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "require_harvesters", lambda *_: None)
     source: Any = build()
     assert isinstance(source._source, GenicamSource)
+
+
+# ---------------------------------------------------------------- chunks
+
+
+@needs_producer
+def test_camera_without_a_chunk_is_not_used_and_says_which(connect: Any) -> None:
+    with pytest.raises(NotConnectedError, match=r"camera top: chunks: the camera has no Timestamp: ChunkSelector: "):
+        connect(chunks=("Timestamp",))
+
+
+@pytest.fixture
+def driver() -> Iterator[RemoteDriver]:
+    driver = RemoteDriver(functools.partial(GentlDriver, PRODUCER or Path(), CAMERA))
+    driver.open()
+    driver.write_feature("ChunkSelector", "NrBounces")  # the simulator's own: how often its ball met an edge
+    yield driver
+    driver.close()
+
+
+@needs_producer
+@pytest.mark.parametrize(("is_active", "chunks", "error"), [("1", (0,), ""), ("0", (), "NrBounces: no chunk came")])
+def test_chunk_is_read_where_it_came_with_the_image(
+    driver: RemoteDriver, is_active: str, chunks: tuple[int, ...], error: str
+) -> None:
+    driver.write_feature("ChunkModeActive", is_active)
+    driver.write_feature("ChunkEnable", "1")
+    driver.start()
+    image = driver.grab(WAIT_S, ("ChunkNrBounces",))
+    assert image is not None
+    assert image.chunks == chunks
+    assert error in (image.error or "")
+    assert (image.pixels is None) is bool(error)
+
+
+@needs_producer
+def test_image_with_other_chunks_than_those_asked_for_is_damaged(driver: RemoteDriver) -> None:
+    driver.write_feature("ChunkModeActive", "1")
+    driver.write_feature("ChunkEnable", "1")
+    driver.start()
+    image = driver.grab(WAIT_S, ("ChunkNrBounces", "ChunkTimestamp"))
+    assert image is not None
+    assert image.pixels is None
+    assert (image.error or "").startswith("image damaged: ChunkTimestamp: ")

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -181,8 +181,8 @@ def test_numbers_that_wrap_are_no_gap(camera: FakeGige, connect: Any) -> None:
     ids: list[int] = []
     grab = source._driver.grab
 
-    def watch(timeout_s: float) -> Any:
-        grabbed = grab(timeout_s)
+    def watch(timeout_s: float, chunks: Sequence[str] = ()) -> Any:
+        grabbed = grab(timeout_s, chunks)
         if grabbed is not None:
             ids.append(grabbed.block_id)
         return grabbed

@@ -5,6 +5,7 @@ With INSPECTOR_CHAOS=1 it is fired 2000 times.
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 from inspector.errors import NotConnectedError
+from inspector.sources.cameras.driver import Grabbed, apply_features
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.gige import GigeDriver, GigeSettings
+from inspector.sources.cameras.settings import list_features
 from inspector.types import Frame, PixelFormat
 from tests.sources.cameras.test_gige import LACK
 from tests.sources.contract import WAIT_S
@@ -137,3 +140,45 @@ def test_each_trigger_on_request_has_its_frame_at_20_a_second(opened: ExitStack)
     assert [frame.error for frame in frames] == [None] * TRIGGERS
     assert camera.software_triggers() == TRIGGERS
     assert source.losses == {"gap": 0}
+
+
+# ---------------------------------------------------------------- chunks
+
+
+def test_chunks_are_switched_on_and_date_and_count_the_images(opened: ExitStack) -> None:
+    camera = start(opened)
+    source = connect(opened, chunks=("FrameID", "Timestamp"))
+    assert struct.unpack(">I", camera.peek(camera.REGISTERS["ChunkModeActive"], 4)) == (1,)
+    frames = take(source, 5)
+    assert source.losses["gap"] == 0
+    captured = [frame.captured_utc_ns for frame in frames]
+    assert captured == sorted(captured)
+    assert all(0 <= frame.received_utc_ns - frame.captured_utc_ns < 10**10 for frame in frames)
+
+
+def test_chunk_is_the_camera_s_own_time_of_its_image(opened: ExitStack) -> None:
+    start(opened)
+    chosen = GigeSettings(type="gige", device=ADDRESS, chunks=("FrameID", "Timestamp"))
+    driver = GigeDriver(chosen)
+    opened.callback(driver.close)
+    driver.open()
+    apply_features(driver, list_features(chosen))
+    driver.start()
+    images = [grab(driver, "ChunkFrameID", "ChunkTimestamp") for _ in range(3)]
+    assert [image.chunks for image in images] == [(image.block_id, image.device_ns) for image in images]
+    assert [image.block_id for image in images] == [1, 2, 3]
+    lacking = grab(driver, "ChunkWidth")
+    assert lacking.pixels is None
+    assert re.match(r"image damaged: ChunkWidth: .*Chunk .* not found", lacking.error or "")
+
+
+def grab(driver: GigeDriver, *chunks: str) -> Grabbed:
+    grabbed = driver.grab(WAIT_S, chunks)
+    assert grabbed is not None
+    return grabbed
+
+
+def test_camera_without_a_chunk_is_not_used_and_says_which(opened: ExitStack) -> None:
+    start(opened)
+    with pytest.raises(NotConnectedError, match=r"^camera top: chunks: the camera has no EncoderValue: "):
+        connect(opened, chunks=("EncoderValue",))

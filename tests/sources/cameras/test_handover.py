@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import zmq
 
-from inspector.sources.cameras.handover import Inbox, Outbox
+from inspector.sources.cameras.handover import Inbox, Outbox, PictureMemory
 
 
 @pytest.fixture
@@ -107,3 +109,49 @@ def test_child_that_waits_for_room_is_told_when_nobody_listens_any_more(ends: En
     inbox._socket.shutdown(socket.SHUT_RDWR)
     with pytest.raises(BrokenPipeError):
         outbox.get_place()
+
+
+# ---------------------------------------------------------------- memory of pictures
+
+
+def get_address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+HOLDERS: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
+    "the picture": lambda picture: picture,
+    "a part of it": lambda picture: picture[1:3, ::2],
+    "a part of a view": lambda picture: picture.reshape(-1).view("uint16")[3:],
+    "a tensor": torch.from_numpy,
+    "its bytes": memoryview,
+    "a message": lambda picture: zmq.Frame(picture, copy=False),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_memory_is_not_used_again_while_anybody_has_the_picture(ends: Ends, holder: str) -> None:
+    inbox, outbox, _ = ends
+    outbox.hand_over(draw(7, (4, 8)))
+    held = HOLDERS[holder](take(inbox))
+    for value in range(10, 20):
+        outbox.hand_over(draw(value, (4, 8)))
+        assert take(inbox).min() == value
+    assert set(bytes(np.ascontiguousarray(held))) == {7}
+
+
+def test_memory_is_used_again_once_nobody_has_the_picture(ends: Ends) -> None:
+    inbox, outbox, _ = ends
+    addresses = set()
+    for value in range(6):
+        outbox.hand_over(draw(value))
+        addresses.add(get_address(take(inbox)))
+    assert len(addresses) == 1
+
+
+def test_pictures_that_are_all_kept_have_memory_of_their_own_and_little_is_kept_for_later() -> None:
+    memory = PictureMemory()
+    kept = [memory.take(24) for _ in range(8)]
+    assert len({get_address(each) for each in kept}) == 8
+    assert len(memory._pieces) == 3
+    assert get_address(memory.take(48)) not in {get_address(each) for each in kept}
+    assert [piece.size for piece in memory._pieces] == [48]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
 from inspector.sources.cameras import pylon as module
+from inspector.sources.cameras.driver import add_chunks
 from inspector.sources.cameras.genicam import GenicamSource
-from inspector.sources.cameras.pylon import PylonDriver, PylonSettings
+from inspector.sources.cameras.pylon import PylonDriver, PylonSettings, _read_chunk
 from inspector.types import Frame, PixelFormat
 from tests.sources.contract import HW, WAIT_S, SourceContract
 
@@ -183,3 +185,32 @@ class TestPylon(SourceContract):
     @pytest.fixture
     def rig(self) -> PylonRig:
         return PylonRig()
+
+
+# ---------------------------------------------------------------- chunks
+
+
+def make_result(**chunks: str) -> Any:
+    """A grab result with chunks, which the emulation has not: a whole image of `HW`."""
+    nodes = {f"Chunk{name}": SimpleNamespace(ToString=lambda text=text: text) for name, text in chunks.items()}
+    return SimpleNamespace(
+        Height=HW[0], Width=HW[1], PaddingX=0, PixelType=0x01080001, TimeStamp=5, BlockID=7,
+        GrabSucceeded=lambda: True, GetBuffer=lambda: bytes(HW[0] * HW[1]),
+        GetChunkDataNodeMap=lambda: SimpleNamespace(GetNode=nodes.__getitem__),
+    )  # fmt: skip
+
+
+@needs_pypylon
+def test_chunks_are_read_from_the_image_they_came_with() -> None:
+    driver = PylonDriver("")
+    result = make_result(FrameID="18446744073709551615", EncoderValue="-12")
+    image = add_chunks(driver._read(result), ("ChunkFrameID", "ChunkEncoderValue"), lambda n: _read_chunk(result, n))
+    assert image.chunks == (2**64 - 1, -12)
+    assert image.pixels is not None
+
+
+@needs_pypylon
+def test_camera_without_chunks_is_not_used_and_says_so(connect: Any) -> None:
+    with pytest.raises(NotConnectedError, match=r"^camera top: Chunk\w+: the camera has no such feature$"):
+        connect(chunks=("FrameID",))
+    assert take(connect()).pixels is not None  # and is as it was

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,10 @@ class SendingCamera(FakeCamera):
             raise ZeroDivisionError("of the library")
         super().write_feature(name, value)
 
-    def grab(self, timeout_s: float) -> Grabbed | None:
+    def grab(self, timeout_s: float, chunks: Sequence[str] = ()) -> Grabbed | None:
         self.count += 1
         if self.count <= self.limit:
-            self.images.append(make_image(self.count))
+            self.images.append(make_image(self.count, chunks=tuple(map(len, chunks))))
         return super().grab(timeout_s)
 
 
@@ -62,8 +62,9 @@ def test_calls_are_those_of_the_driver(driver: RemoteDriver) -> None:
     assert driver.read_feature("Gamma") == "2"
     driver.start()
     driver.fire()
-    grabbed = driver.grab(0.1)
+    grabbed = driver.grab(0.1, ("ChunkA", "Chunk"))
     assert grabbed is not None
+    assert grabbed.chunks == (6, 5)
     assert (grabbed.block_id, grabbed.pixel_format) == (1, PixelFormat.MONO8)
     np.testing.assert_array_equal(grabbed.pixels, np.ones(HW, np.uint8))
 
