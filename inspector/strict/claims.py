@@ -15,7 +15,8 @@ class Claim:
         field: the camera's name, and below it the field that says so.
         what: name, sender, folder or device.
         value: as people are to read it.
-        key: equal where two values mean the same thing, or could be taken for one another.
+        key: equal where two values mean the same thing, or could be taken for one another. Its second half is empty
+            where it may be any of the kind that the first half names.
     """
 
     field: tuple[str, ...]
@@ -37,7 +38,11 @@ def claim_text(field: tuple[str, ...], what: str, text: str) -> Claim:
 def find_conflicts(claims: Iterable[Claim]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Each claim on what another camera has already: its field, and what is wrong."""
     owners: dict[tuple[str, str], Claim] = {}
+    claims = list(claims)
     for claim in claims:
+        named = (each for each in claims if each.key[0] == claim.key[0] and each.key[1] and each.camera != claim.camera)
+        if not claim.key[1] and (other := next(named, None)) is not None:
+            yield claim.field, f"must name one, since camera {other.camera} has another {other.what}, got {claim.value}"
         owner = owners.setdefault(claim.key, claim)
         if owner.camera != claim.camera:
             rule = f"must not be {'' if owner.value == claim.value else 'mistaken for '}the {owner.what} of camera"

@@ -10,7 +10,7 @@ from typing import Protocol
 from inspector.codec import Pixels
 from inspector.errors import BadFrameError, NotConnectedError
 from inspector.sources.cameras.pixels import Content, read_pixels
-from inspector.sources.cameras.settings import NAMES, OLD_VALUES, OPTIONAL, FeatureValue
+from inspector.sources.cameras.settings import COMMANDS, NAMES, OLD_VALUES, OPTIONAL, FeatureValue
 from inspector.sources.report import ReadBack
 from inspector.types import PixelFormat
 
@@ -144,6 +144,9 @@ def apply_features(driver: Driver, features: Iterable[tuple[str, FeatureValue]])
             if OPTIONAL.get(name) == value:
                 continue
             raise NotConnectedError(f"{name}: the camera has no such feature")
+        if name in COMMANDS:
+            driver.execute(found)
+            continue
         if found == "GainRaw" and isinstance(value, float):
             value = round(value)  # in steps
         if found.endswith("Selector"):  # of several features of a name, it says which one is meant from now on
@@ -182,7 +185,8 @@ def _read_back(driver: Driver, name: str, value: FeatureValue) -> ReadBack:
 
 def _write(driver: Driver, name: str, value: FeatureValue) -> None:
     text = _to_text(value)
-    old = OLD_VALUES.get(name, {}).get(text)
+    # YAML reads Off and On as false and true, which an enumeration with these entries does not know.
+    old = ("On" if value else "Off") if isinstance(value, bool) else OLD_VALUES.get(name, {}).get(text)
     try:
         try:
             driver.write_feature(name, text)
@@ -202,7 +206,7 @@ def _to_text(value: FeatureValue) -> str:
 
 def _is_same(name: str, asked: FeatureValue, got: str) -> bool:
     if isinstance(asked, bool):
-        return (got.strip().lower() in {"1", "true"}) == asked
+        return (got.strip().lower() in {"1", "true", "on"}) == asked
     if isinstance(asked, str):
         return got in {asked, OLD_VALUES.get(name, {}).get(asked)}
     try:

@@ -55,7 +55,7 @@ class GentlSettings(GenicamSettings):
         """See `SourceSettings`; another producer has other cameras."""
         producer = os.path.normpath(folder / self.producer)
         for claim in super().list_claims(camera, folder):
-            yield dataclasses.replace(claim, key=(self.type, f"{producer} {self.device}"))
+            yield dataclasses.replace(claim, key=(f"{self.type} {producer}", self.device))
 
     @classmethod
     def find_devices(cls) -> Iterator[Device]:

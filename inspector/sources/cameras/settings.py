@@ -17,6 +17,10 @@ FeatureValue = bool | int | float | str
 Chunk = Literal["FrameID", "Timestamp", "EncoderValue", "CounterValue"]
 
 
+_OF_TRIGGER = {"trigger_line": "line", "trigger_edge": "line", "trigger_period_s": "software"}
+"""Fields that say nothing under another `trigger`."""
+
+
 class WhiteBalance(Strict):
     """How much each colour is amplified, by the camera; null: left as it is."""
 
@@ -38,6 +42,8 @@ class GenicamSettings(SourceSettings):
 
     is_exclusive = True
 
+    user_set: Annotated[str, Field(min_length=1)] | None = None
+    """Set of settings that the camera keeps, such as `UserSet1` or `Default`, loaded before all else is written."""
     pixel_format: Format | None = None
     """How the camera sends pixels. 10 and 12 bits, packed or not, become 16-bit frames with the camera's own numbers.
     Bayer patterns become RGB8, interpolated bilinearly. Of RGBa8 and BGRa8 the alpha is left out."""
@@ -52,9 +58,9 @@ class GenicamSettings(SourceSettings):
     offset_y: Annotated[int, Field(ge=0)] | None = None
     """Upper edge of the region, in pixels."""
     exposure_us: Annotated[float, Field(gt=0)] | None = None
-    """Exposure time in microseconds."""
+    """Exposure time in microseconds; the camera's own automatic exposure is switched off."""
     gain: Annotated[float, Field(ge=0)] | None = None
-    """Gain, in the camera's unit: dB, or steps where it has `GainRaw` only."""
+    """Gain, in the camera's unit: dB, or steps where it has `GainRaw` only; the automatic gain is switched off."""
     gamma: Annotated[float, Field(gt=0)] | None = None
     """Exponent of the camera's tone curve; 1 is none."""
     white_balance: WhiteBalance | None = None
@@ -83,9 +89,10 @@ class GenicamSettings(SourceSettings):
     counted as missed."""
     ptp: bool = False
     """true: the camera's clock follows a PTP master (IEEE 1588; GigE). false: it is left as it is."""
-    features: dict[str, FeatureValue] = {}  # noqa: RUF012 (pydantic copies it)
+    features: dict[str, FeatureValue] | tuple[dict[str, FeatureValue], ...] = {}  # noqa: RUF012 (pydantic copies it)
     """Any other GenICam feature, by the name that the camera gives it; written in this order, before exposure and
-    trigger."""
+    trigger. A list of such mappings may name a feature once in each, as lines that are told apart by `LineSelector`
+    need it."""
     read_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     """How long a running camera may send nothing before it is opened again, and a software trigger go unanswered."""
 
@@ -104,12 +111,26 @@ class GenicamSettings(SourceSettings):
         shown = repr(self.address) if self.address else "the first one found"
         yield Claim((camera, "source", self.device_field), f"{self.type} camera", shown, (self.type, self.address))
 
+    @property
+    def other_features(self) -> Iterator[tuple[str, FeatureValue]]:
+        """All of `features`, in their order."""
+        for group in (self.features,) if isinstance(self.features, dict) else self.features:
+            yield from group.items()
+
     @model_validator(mode="after")
     def _features_of_their_own(self) -> GenicamSettings:
         own = {name for name, _ in list_features(self.model_copy(update={"features": {}}))}
-        for name in self.features:
+        for name, _ in self.other_features:
             if name in own:
                 raise ValueError(f"features: {name} is set by a field of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_of_its_trigger(self) -> GenicamSettings:
+        for name, trigger in _OF_TRIGGER.items():
+            value = getattr(self, name)
+            if self.trigger != trigger and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: counts only with trigger: {trigger}, got {value!r} with {self.trigger}")
         return self
 
     @model_validator(mode="after")
@@ -125,14 +146,19 @@ class GenicamSettings(SourceSettings):
 
 def list_features(settings: GenicamSettings) -> Iterator[tuple[str, FeatureValue]]:
     """Features to write, in an order that cameras accept: each by the first of its names, see `NAMES`."""
+    if settings.user_set is not None:
+        yield "UserSetSelector", settings.user_set
+        yield from ((name, True) for name in COMMANDS)
     if settings.pixel_format is not None:
         yield "PixelFormat", settings.pixel_format
     yield from _list_region(settings)
     yield from _list_chunks(settings)
-    yield from settings.features.items()
+    yield from settings.other_features
     if settings.exposure_us is not None:
+        yield "ExposureAuto", "Off"
         yield "ExposureTime", settings.exposure_us
     if settings.gain is not None:
+        yield "GainAuto", "Off"
         yield "Gain", settings.gain
     if settings.gamma is not None:
         yield "GammaEnable", True
@@ -203,8 +229,10 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = {
     "ChunkSelector": {"FrameID": "Framecounter", "CounterValue": "Triggerinputcounter"},
 }
 """Of features, the values of before SFNC 2.0 that older cameras have."""
+COMMANDS = ("UserSetLoad",)
+"""Features that are executed, and hold no value."""
 OPTIONAL: Mapping[str, FeatureValue] = {
-    "OffsetX": 0, "OffsetY": 0, "AcquisitionFrameRateEnable": True, "GammaEnable": True, "BalanceWhiteAuto": "Off",
-    "TriggerSelector": "FrameStart", "TriggerMode": "Off",
+    "ExposureAuto": "Off", "GainAuto": "Off", "BalanceWhiteAuto": "Off", "OffsetX": 0, "OffsetY": 0,
+    "AcquisitionFrameRateEnable": True, "GammaEnable": True, "TriggerSelector": "FrameStart", "TriggerMode": "Off",
 }  # fmt: skip
 """Features without which a camera behaves as if they had these values."""

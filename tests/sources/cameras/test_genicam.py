@@ -329,6 +329,77 @@ class TestFakeCamera(SourceContract):
         return FakeCameraRig()
 
 
+def test_automatic_exposure_and_gain_are_switched_off_where_a_value_is_set() -> None:
+    camera = FakeCamera({"ExposureAuto": "Continuous", "ExposureTime": "9", "GainAuto": "Continuous", "Gain": "1"})
+    connected(camera, exposure_us=500.0).close()
+    assert [call for call in camera.calls if "Exposure" in call] == ["ExposureAuto=Off", "ExposureTime=500.0"]
+    assert camera.features["GainAuto"] == "Continuous"
+    connected(camera, gain=2.0).close()
+    assert camera.features["GainAuto"] == "Off"
+
+
+def test_user_set_is_loaded_before_all_else_is_written() -> None:
+    camera = FakeCamera(dict.fromkeys(("UserSetSelector", "UserSetLoad", "ExposureTime"), ""))
+    source = connected(camera, user_set="UserSet2", exposure_us=500.0)
+    assert camera.calls[1:4] == ["UserSetSelector=UserSet2", "UserSetLoad()", "ExposureTime=500.0"]
+    assert source.report().differences == ()
+    source.close()
+
+
+def test_feature_is_written_for_each_line_of_a_list() -> None:
+    camera = Lines(dict.fromkeys(("LineSelector", "LineMode"), ""))
+    modes = [{"LineSelector": "Line1", "LineMode": "Input"}, {"LineSelector": "Line2", "LineMode": "Output"}]
+    source = connected(camera, features=modes)
+    assert camera.modes == {"Line1": "Input", "Line2": "Output"}
+    assert source.report().differences == ()
+    source.close()
+
+
+class Lines(FakeCamera):
+    """With a mode for each line."""
+
+    def __init__(self, features: dict[str, str]) -> None:
+        super().__init__(features)
+        self.modes: dict[str, str] = {}
+
+    def write_feature(self, name: str, value: str) -> None:
+        super().write_feature(name, value)
+        if name == "LineMode":
+            self.modes[self.features["LineSelector"]] = value
+
+    def read_feature(self, name: str) -> str:
+        return self.modes[self.features["LineSelector"]] if name == "LineMode" else super().read_feature(name)
+
+
+def test_off_is_written_as_an_entry_where_the_feature_is_an_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = FakeCamera({"ExposureAuto": "Continuous"})
+    write = camera.write_feature
+
+    def refuse_numbers(name: str, value: str) -> None:
+        if value == "false":
+            raise NotConnectedError(f"{name}: no such entry, false")
+        write(name, value)
+
+    monkeypatch.setattr(camera, "write_feature", refuse_numbers)
+    source = connected(camera, features={"ExposureAuto": False})
+    assert camera.features["ExposureAuto"] == "Off"
+    assert source.report().differences == ()
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trigger_line": "Line3"}, "trigger_line: counts only with trigger: line, got 'Line3' with free"),
+        ({"trigger": "software", "trigger_edge": "FallingEdge"}, "trigger_edge: counts only with trigger: line, got"),
+        ({"trigger": "line", "trigger_period_s": 2}, "trigger_period_s: counts only with trigger: software, got 2.0"),
+    ],
+)
+def test_field_of_another_trigger_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PylonSettings(type="pylon", **settings)
+
+
 @pytest.mark.parametrize("trigger", ["line", "request"])
 def test_camera_that_waits_for_triggers_is_lost_when_it_gives_no_sign_of_life(
     trigger: str, monkeypatch: pytest.MonkeyPatch
@@ -453,7 +524,7 @@ def test_triggers_that_wait_are_bounded_and_those_more_are_not_fired() -> None:
 @pytest.mark.parametrize("trigger", ["free", "software", "line"])
 def test_camera_that_is_not_fired_on_request_ignores_one(trigger: str) -> None:
     camera = FakeCamera(dict.fromkeys(("TriggerSelector", "TriggerSource", "TriggerActivation"), ""))
-    source = connected(camera, trigger=trigger, trigger_period_s=1000)
+    source = connected(camera, trigger=trigger)
     camera.images.append(make_image(1))
     source.fire("t1", in_time())
     assert [frame.trigger_id for frame in read_all(source, 1)] == [None]
