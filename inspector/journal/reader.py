@@ -110,24 +110,24 @@ def read_last_frame_ids(path: Path, camera: str, since_utc_ns: int, limit: int) 
     Raises:
         JournalError: the journal cannot be read.
     """
-    return _read_last(path, "frame_id", camera, since_utc_ns, limit)
+    return [frame_id for (frame_id,) in _read_last(path, "frame_id", camera, since_utc_ns, limit)]
 
 
-def read_last_trigger_ids(path: Path, camera: str, since_utc_ns: int, limit: int) -> list[str]:
-    """The triggers of the last results of one camera that were published since then, the oldest first.
+def read_last_triggers(path: Path, camera: str, since_utc_ns: int, limit: int) -> list[tuple[str, int]]:
+    """Triggers of the last results of one camera that were published since then, and the reasons, the oldest first.
 
     Raises:
         JournalError: the journal cannot be read.
     """
-    ids = _read_last(path, "json_extract(json, '$.trigger_id')", camera, since_utc_ns, limit)
-    return [trigger_id for trigger_id in ids if trigger_id is not None]
+    rows = _read_last(path, "json_extract(json, '$.trigger_id'), reason_code", camera, since_utc_ns, limit)
+    return [(trigger_id, reason) for trigger_id, reason in rows if trigger_id is not None]
 
 
-def _read_last(path: Path, what: str, camera: str, since_utc_ns: int, limit: int) -> list[Any]:
+def _read_last(path: Path, what: str, camera: str, since_utc_ns: int, limit: int) -> list[tuple[Any, ...]]:
     query = f"SELECT {what} FROM results WHERE camera = ? AND published_utc_ns >= ? AND {NOT_AMENDED}"  # noqa: S608
     with open_reader(path) as connection:
         rows = connection.execute(f"{query} ORDER BY seq DESC LIMIT ?", (camera, since_utc_ns, limit)).fetchall()
-    return [found for (found,) in reversed(rows)]
+    return rows[::-1]
 
 
 def select_rows(

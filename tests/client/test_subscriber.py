@@ -211,8 +211,12 @@ def receive_while_alive(station: Station, subscriber: Subscriber, **changes: Any
 
 def test_heartbeat_is_lost_when_the_lifebit_stands_still(station: Station, make_subscriber: Make) -> None:
     subscriber = make_subscriber(heartbeat_s=1.0)
-    station.settle(subscriber)
-    assert receive_while_alive(station, subscriber, moves=False) == HeartbeatLost("the lifebit does not change")
+    for _ in range(20):  # on a machine that is too slow for a while the messages themselves come too late
+        station.settle(subscriber)
+        lost = receive_while_alive(station, subscriber, moves=False)
+        if "arrive too late" not in str(lost):
+            break
+    assert lost == HeartbeatLost("the lifebit does not change")
 
 
 def test_heartbeat_is_heard_while_the_user_is_away(station: Station, make_subscriber: Make) -> None:

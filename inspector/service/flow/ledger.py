@@ -378,12 +378,12 @@ def enter(
                 match = triggers.match(frame, may_wait=may_wait)
             is_told = match.waits_ms is None or parts.has_id(frame)
             ticket = ledger.accept(match.frame, admit if is_told else record)
+            if match.surplus_of is not None:
+                parts.note_surplus(match.surplus_of, ticket.number, frame)
             if match.waits_ms is not None:
                 refusal = refusals[0] if is_told else None
                 ticket = ticket if refusal else ledger.await_trigger(ticket, match.waits_ms)
                 triggers.note(frame, ticket.number)
                 return ticket, refusal
         triggers.note(frame, ticket.number)
-        if match.surplus_of is not None:
-            parts.note_surplus(match.surplus_of, frame)
     return ticket, Refusal(Reason.TRIGGER_MISMATCH, match.refusal) if match.refusal else refusals[0]

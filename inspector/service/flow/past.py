@@ -13,15 +13,17 @@ from inspector.config import Camera
 from inspector.errors import ConfigError, JournalError
 from inspector.journal.events import Event
 from inspector.journal.mark import MARGIN
-from inspector.journal.reader import read_last_frame_ids, read_last_trigger_ids
+from inspector.journal.reader import read_last_frame_ids, read_last_triggers
 from inspector.journal.writer import Journal, OpenFrame
 from inspector.service.orders.known import MAX_KNOWN
 from inspector.service.orders.parts import MAX_REMEMBERED, REMEMBERED_S, Parts
 from inspector.service.telemetry.health import Health
 from inspector.service.telemetry.metrics import Metrics
-from inspector.types import PART_PREFIX, FileVersion, TakenFile
+from inspector.types import PART_PREFIX, FileVersion, Reason, TakenFile
 
 logger = logging.getLogger(__name__)
+_FRAMELESS = frozenset({Reason.NO_FRAME, Reason.RESTART, Reason.SHUTDOWN})
+"""Reasons of triggers whose frame may never have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ class Past:
 class Remembers(Protocol):
     """Knows ids of triggers: see `Triggers.remember`."""
 
-    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
-        """Ids of an earlier run, each with the number of its ticket, or 0 where it was answered."""
+    def remember(self, camera: str, triggers: Iterable[tuple[str, int, bool]]) -> None:
+        """Those of an earlier run: id, number of the ticket (0: answered), and whether the frame came."""
 
 
 class JournalMemory:
@@ -120,11 +122,14 @@ def remember_triggers(
     since_utc_ns = time.time_ns() - int(REMEMBERED_S * 1e9)
     for name in [name for name, camera in cameras.items() if camera.triggers is not None]:
         try:
-            answered = read_last_trigger_ids(path, name, since_utc_ns, MAX_KNOWN)
+            answered = read_last_triggers(path, name, since_utc_ns, MAX_KNOWN)
         except JournalError as error:
             raise ConfigError(f"state_dir: {error}", field=("state_dir",)) from error
-        waiting = [(each.trigger_id, each.number) for each in left_open if each.camera == name and each.trigger_id]
-        triggers.remember(name, [*((trigger_id, 0) for trigger_id in answered), *waiting])
+        known = [(trigger_id, 0, reason not in _FRAMELESS) for trigger_id, reason in answered]
+        waiting = [
+            (each.trigger_id, each.number, False) for each in left_open if each.camera == name and each.trigger_id
+        ]
+        triggers.remember(name, [*known, *waiting])
 
 
 def _count(event: Event) -> int:

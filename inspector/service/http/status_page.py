@@ -37,7 +37,9 @@ class StatusPage:
         status = self._describe()
         is_ready, why = self._explain()
         cameras = {name: _describe_camera(status, name) for name in status["last_seq"]}
-        return self._template.render(status=status, is_ready=is_ready, why=why, cameras=cameras).encode()
+        return self._template.render(status=status, is_ready=is_ready, why=why, cameras=cameras).encode(
+            "utf-8", "backslashreplace"
+        )
 
 
 def _describe_camera(status: Mapping[str, Any], name: str) -> dict[str, Any]:

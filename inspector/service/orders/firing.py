@@ -35,6 +35,10 @@ def build_message(
     }
 
 
+_LONGEST_NS = 10_000_000_000
+"""How long a camera program may take for a picture; `deadline_ms` is the time that judging may take."""
+
+
 class OfflinePictures:
     """Fires cameras that take no frame by themselves, and no trigger of anyone's while they are offline.
 
@@ -69,7 +73,7 @@ class OfflinePictures:
         asked_at_ns, until_ns = self._waits.get(camera, (-1, 0))
         if came_ns == asked_at_ns and now_ns < until_ns:
             return
-        self._waits[camera] = came_ns, now_ns + settings.deadline_ms * 1_000_000
+        self._waits[camera] = came_ns, now_ns + max(settings.deadline_ms * 1_000_000, _LONGEST_NS)
         trigger_id = f"{PICTURE_PREFIX}{RUN}-{next(self._numbers)}"
         times = {"timeout_ms": settings.deadline_ms, "told_utc_ns": time.time_ns()}
         message = build_message(self._station, camera, trigger_id, None, **times)

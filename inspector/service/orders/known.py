@@ -18,10 +18,10 @@ class KnownTriggers:
         self._is_open = is_open
         self._by_id: dict[tuple[str, str], Trigger] = {}  # the oldest first
 
-    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
-        """Ids of earlier runs, the oldest first, each with its ticket's number, or 0 where it was answered."""
-        for trigger_id, number in numbers:
-            self.note(Trigger(camera, trigger_id, None, 0, 0, 0, number, is_reused=True, takes_frame=False))
+    def remember(self, camera: str, triggers: Iterable[tuple[str, int, bool]]) -> None:
+        """Of earlier runs, the oldest first: id, number of the ticket (0: answered), and whether the frame came."""
+        for trigger_id, number, has_frame in triggers:
+            self.note(Trigger(camera, trigger_id, None, 0, 0, 0, number, has_frame=has_frame, takes_frame=False))
 
     def note(self, trigger: Trigger) -> None:
         """One is told, or what is known of it is changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from inspector.types import Frame
@@ -16,7 +17,9 @@ class Trigger:
         told_utc_ns: of the request, or of the signal where that was before it.
         last_utc_ns: when its frame may have been captured at the latest, where only order and time tell whose it is.
         number: of its ticket.
-        is_reused: its id is one that a trigger had before: a frame of that one may still come.
+        is_reused: its id is one that a trigger had before.
+        is_after_lost: and the frame of that one never came: it may come still.
+        has_frame: its frame came.
         takes_frame: a frame may be its own; else who told it was refused after all, and its verdict is an ERROR.
     """
 
@@ -27,7 +30,9 @@ class Trigger:
     told_utc_ns: int
     last_utc_ns: int
     number: int
-    is_reused: bool
+    is_reused: bool = False
+    is_after_lost: bool = False
+    has_frame: bool = False
     takes_frame: bool = True
 
 
@@ -53,11 +58,11 @@ class Match:
 def match_frame(frame: Frame, trigger: Trigger) -> Match:
     """A frame and the open trigger that it may be of: by its id, or, where it has none, by order and time."""
     is_by_order = frame.trigger_id is None
-    if (is_by_order or trigger.is_reused) and not frame.captured_utc_ns:
-        what = "no trigger_id" if is_by_order else f"trigger_id {trigger.trigger_id!r:.80} was used before"
+    if (is_by_order or trigger.is_after_lost) and not frame.captured_utc_ns:
+        what = "no trigger_id" if is_by_order else f"another frame of trigger {trigger.trigger_id!r:.80} may still come"
         why = f"whose trigger it is cannot be told: {what}, and no captured_utc_ns"
         return Match(replace(frame, trigger_id=None), refusal=why)
-    if (is_by_order or trigger.is_reused) and frame.captured_utc_ns < trigger.told_utc_ns:
+    if (is_by_order or trigger.is_reused) and 0 < frame.captured_utc_ns < trigger.told_utc_ns:
         why = f"captured before trigger {trigger.trigger_id!r:.80} was told"
         return Match(replace(frame, trigger_id=None), refusal=why)
     if is_by_order and frame.captured_utc_ns > trigger.last_utc_ns:
@@ -69,12 +74,12 @@ def match_frame(frame: Frame, trigger: Trigger) -> Match:
     return Match(ours, trigger.number)
 
 
-def refuse_frame(frame: Frame, trigger: Trigger | None) -> Match:
+def refuse_frame(frame: Frame, triggers: Iterable[Trigger | None]) -> Match:
     """A frame of a trigger that waits for none: answered without the id, whose one verdict is another.
 
-    `trigger` is the one it names, or, where it names none, the camera's last; None: there was none.
+    `triggers` are the one it names, or, where it names none, the camera's last.
     """
-    surplus_of = trigger.number if trigger is not None and _may_be_of(frame, trigger) else None
+    surplus_of = next((each.number for each in triggers if each is not None and _may_be_of(frame, each)), None)
     if frame.trigger_id is None:
         return Match(frame, refusal="no trigger is announced that waits for a frame", surplus_of=surplus_of)
     why = f"trigger {frame.trigger_id!r:.80} is not open: never told, answered already, or it has its frame"

@@ -82,13 +82,17 @@ class Parts:
         with self._lock:
             return self._admit(PartView(number, replace(frame, pixels=None), awaits_frame), is_trigger=True)
 
-    def note_surplus(self, number: int, frame: Frame) -> None:
-        """A frame is answered by itself, of a trigger that had its frame: the part of that one has a view too many."""
+    def note_surplus(self, number: int, own_number: int, frame: Frame) -> None:
+        """A frame is answered by itself, of a trigger that had its frame: the part of that one has a view too many.
+
+        `number` is the trigger's, `own_number` the frame's, whose result ends the part.
+        """
         with self._lock:
             part = self._by_number.get(number)
             view = None if part is None else part.views.get(frame.camera)
             if part is not None and view is not None and view.number == number and not view.awaits_frame:
                 part.refusal = part.refusal or _describe_double(view.frame, frame)
+                self._know(part, own_number)
 
     def note(self, number: int, result: Result) -> Decided | None:
         """A frame's result left; what its part is with it, where that decides it."""
@@ -144,7 +148,8 @@ class Parts:
     def _close(self, part: OpenPart) -> Decided:
         del self._open[part.key]
         for number in part.numbers:
-            self._by_number.pop(number, None)
+            if self._by_number.get(number) is part:  # one that waited may have been told another part since
+                del self._by_number[number]
         self._remember(part.key)
         return decide(part, self._is_offline)
 
@@ -162,8 +167,13 @@ class Parts:
 
 def _see(part: OpenPart, view: PartView) -> None:
     known = part.views.get(view.frame.camera)
-    if known is None or known.number == view.number:  # its trigger was there before
+    if known is None or known.number == view.number or _is_vain(known):  # the same: its trigger was there before
         part.views[view.frame.camera] = view
+
+
+def _is_vain(view: PartView) -> bool:
+    """Whether its trigger was answered without a frame, so that another may be told."""
+    return view.awaits_frame and view.result is not None
 
 
 def _note_flaw(part: OpenPart, view: PartView) -> Refusal | None:
@@ -175,7 +185,7 @@ def _note_flaw(part: OpenPart, view: PartView) -> Refusal | None:
 
 def _find_flaw(part: OpenPart, new: PartView) -> Refusal | None:
     frame, view = new.frame, part.views.get(new.frame.camera)
-    if view is not None and view.number != new.number:
+    if view is not None and view.number != new.number and not _is_vain(view):
         return _describe_double(view.frame, frame)
     for camera, other in part.views.items():
         if camera != frame.camera and None not in (ids := (frame.part_id, other.frame.part_id)) and ids[0] != ids[1]:

@@ -95,16 +95,17 @@ class Triggers:
         self._arrivals = Arrivals()
         self._known = KnownTriggers(tickets.is_open_number)
         self._last: dict[str, Trigger] = {}  # that was told before its frame came
+        self._attached: dict[str, Trigger] = {}  # the last that was told after it
         self._is_closed = False
 
     def reconfigure(self, station: Station) -> None:
         """Put a changed station file into force."""
         self._cameras = station.cameras
 
-    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
-        """Ids of an earlier run, see `KnownTriggers`: no frame of then is taken for a later trigger's."""
+    def remember(self, camera: str, triggers: Iterable[tuple[str, int, bool]]) -> None:
+        """Those of an earlier run, see `KnownTriggers`: no frame of then is taken for a later trigger's."""
         with self.lock:
-            self._known.remember(camera, numbers)
+            self._known.remember(camera, triggers)
 
     # ------------------------------------------------------------ requests
 
@@ -151,17 +152,20 @@ class Triggers:
                 opened, recorded = [each[0] for each in entered], [each[1] for each in entered]
         deadline = time.monotonic() + _RECORD_S
         if not all(event.wait(max(0.0, deadline - time.monotonic())) for event in recorded):
-            self._give_up(opened)
-            raise ValueError("not on record: the journal could not be written in time; the trigger is answered ERROR")
+            with self.lock:
+                self._give_up(opened)
+            raise ValueError("not on record: the journal could not be written in time; the trigger takes no frame now")
         if attached is not None:
             attached[1].judge()
         return opened
 
     def _give_up(self, opened: list[Trigger]) -> None:
         """Let no frame be theirs: who told them was refused, and the next signal's must not be taken for it."""
-        with self.lock:
-            for trigger in opened:
-                self._remember(replace(trigger, takes_frame=False))
+        for trigger in opened:
+            vain = replace(trigger, takes_frame=False)
+            self._known.note(vain)
+            if self._last.get(trigger.camera) is trigger:
+                self._last[trigger.camera] = vain
 
     def _open_each(self, asked: Asked) -> list[tuple[Trigger, threading.Event]]:
         entered: list[tuple[Trigger, threading.Event]] = []
@@ -171,6 +175,7 @@ class Triggers:
             except ValueError as error:  # its part refused the view
                 if not entered:
                     raise
+                self._give_up([trigger for trigger, _ in entered])
                 names = ", ".join(trigger.camera for trigger, _ in entered)
                 raise ValueError(f"camera {camera}: {error}; no camera is fired, {names}: NO_FRAME follows") from error
         return entered
@@ -193,9 +198,10 @@ class Triggers:
             raise ValueError(f"camera {camera}: frame {arrival.frame_id:.80} was answered just now: announce sooner")
         trigger = Trigger(
             camera, asked.trigger_id, asked.part_id, timeout_ms, given_utc_ns, given_utc_ns + timeout_ms * 1_000_000,
-            arrival.number, is_reused=False,
+            arrival.number, has_frame=True,
         )  # fmt: skip
-        self._remember(trigger, waits=False)
+        self._known.note(trigger)
+        self._attached[camera] = trigger  # not the last that waits: it must hide no other
         return trigger, attached
 
     def _open_one(self, camera: str, asked: Asked) -> tuple[Trigger, threading.Event]:
@@ -209,20 +215,17 @@ class Triggers:
         if left_ms < 1:
             raise ValueError("given_utc_ns: no frame was captured within timeout_ms of it: announce sooner")
         number, recorded = self._open_ticket(placeholder, left_ms)
+        before = self._known.find(camera, asked.trigger_id)
         trigger = Trigger(
             camera, asked.trigger_id, asked.part_id, left_ms, told_utc_ns, told_utc_ns + timeout_ms * 1_000_000, number,
-            is_reused=self._known.find(camera, asked.trigger_id) is not None,
+            is_reused=before is not None, is_after_lost=before is not None and not before.has_frame,
         )  # fmt: skip
-        self._remember(trigger)
+        self._known.note(trigger)
+        self._last[camera] = trigger
         return trigger, recorded
 
     def _choose_timeout_ms(self, camera: str, asked: Asked) -> int:
         return asked.timeout_ms or min(self._cameras[camera].deadline_ms, MAX_TIMEOUT_MS)
-
-    def _remember(self, trigger: Trigger, *, waits: bool = True) -> None:
-        self._known.note(trigger)
-        if waits:  # one that has its frame must not hide another that waits
-            self._last[trigger.camera] = trigger
 
     def _build_message(self, trigger: Trigger) -> dict[str, Any]:
         times = {"timeout_ms": trigger.timeout_ms, "told_utc_ns": trigger.told_utc_ns}
@@ -272,7 +275,8 @@ class Triggers:
         if trigger is not None and trigger.takes_frame and self._tickets.can_fill(trigger.number, frame):
             match = match_frame(frame, trigger)
         else:
-            match = refuse_frame(frame, trigger)
+            attached = None if frame.trigger_id is not None else self._attached.get(frame.camera)
+            match = refuse_frame(frame, (trigger, attached))
         if not may_wait or match.number is not None or frame.trigger_id is not None or not frame.captured_utc_ns:
             return match
         return replace(match, waits_ms=camera.announce_within_ms)
@@ -280,6 +284,11 @@ class Triggers:
     def note(self, frame: Frame, number: int) -> None:
         """A frame was accepted under this number."""
         camera = self._cameras.get(frame.camera)
+        named = self._last.get(frame.camera)
+        if frame.trigger_id is not None:
+            named = self._known.find(frame.camera, frame.trigger_id)
+        if named is not None and named.number == number:
+            self._known.note(replace(named, has_frame=True))
         if camera is not None and camera.triggers == "hardware":
             self._arrivals.note(frame, number)
 

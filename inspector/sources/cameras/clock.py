@@ -20,11 +20,12 @@ _MOST_MISSING = 10_000
 class DeviceClock:
     """Maps a camera's time to this machine's, by the quickest of its last images.
 
-    The distance of the clocks is taken too large by the time that the quickest image needed to come, and by what 200
-    ppm are of the time since: a time of capture is late by that, some milliseconds, or 12 for each minute between
-    images. It is never later than the image came, and never too early. An image that was held on its way shows it,
-    however long that was. A clock that was set forward makes its next image the quickest. One that was set back makes
-    images look old until the last of before has left the window: that cannot be told from images that were held.
+    The distance of the clocks is taken too large by the time that the quickest image needed to come, and by up to 400
+    ppm of the time since: a time of capture is late by that, some milliseconds, or 24 for each minute without an image,
+    17 s after a night. It is never later than the image came, and never too early. An image that was held on its way
+    for longer than that shows it. A clock that was set forward makes its next image the quickest. One that was set
+    back makes images look old until the last of before has left the window: that cannot be told from images that were
+    held.
     """
 
     def __init__(self) -> None:

@@ -216,6 +216,21 @@ def _is_same(name: str, asked: FeatureValue, got: str) -> bool:
     return abs(number - asked) <= _ROUNDING * abs(asked) if isinstance(asked, float) else number == asked
 
 
+def read_ticks(name: str, text: str) -> int:
+    """How many of its ticks a camera counts in a second, as feature `name` says it.
+
+    Raises:
+        NotConnectedError: with no number above 0.
+    """
+    try:
+        ticks = int(parse_number(text))
+    except ValueError:
+        ticks = 0
+    if ticks < 1:
+        raise NotConnectedError(f"{name}: must be a number above 0, the camera has {text}")
+    return ticks
+
+
 def parse_number(text: str) -> float:
     """A number as a camera's library writes it: 3, 3.0 or, where the camera says so, 0x3.
 

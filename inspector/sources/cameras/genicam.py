@@ -14,7 +14,7 @@ from types import MappingProxyType
 from inspector.errors import NotConnectedError
 from inspector.sources.base import RUN, Unanswering, build_frame
 from inspector.sources.cameras.clock import BlockCounter, ChunkCounter, DeviceClock, choose_time_ns
-from inspector.sources.cameras.driver import Driver, Grabbed, apply_features
+from inspector.sources.cameras.driver import Driver, Grabbed, apply_features, read_ticks
 from inspector.sources.cameras.pixels import ALIASES, FORMATS
 from inspector.sources.cameras.settings import GenicamSettings, list_features
 from inspector.sources.cameras.watch import CameraWatch
@@ -105,7 +105,7 @@ class GenicamSource(Unanswering):
         if self._settings.chunks:
             self._chunks = tuple(f"Chunk{each.found}" for each in settings if each.name == "ChunkSelector")
             has_ticks = self._driver.has_feature(_TICKS)
-            self._ticks_per_s = int(self._driver.read_feature(_TICKS)) if has_ticks else _NS
+            self._ticks_per_s = read_ticks(_TICKS, self._driver.read_feature(_TICKS)) if has_ticks else _NS
 
     def report(self) -> CameraReport:
         """See `Source`."""

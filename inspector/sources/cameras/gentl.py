@@ -15,7 +15,7 @@ from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed, strip_place
+from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed, parse_number, strip_place
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.remote import RemoteDriver
 from inspector.sources.cameras.settings import GenicamSettings
@@ -166,7 +166,7 @@ class GentlDriver:
         """From the features, where harvesters puts the chunks of each image that has some: else an earlier one's."""
         if not _has_chunks(buffer.module):
             raise NotConnectedError(f"{name}: no chunk came with it")
-        return int(self.read_feature(name))
+        return int(parse_number(self.read_feature(name)))
 
     def close(self) -> None:
         """See `Driver`."""

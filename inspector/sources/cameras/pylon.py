@@ -11,7 +11,7 @@ from pydantic import Field
 
 from inspector.errors import ConfigError, NotConnectedError
 from inspector.sources.base import Source
-from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed, strip_place
+from inspector.sources.cameras.driver import Grabbed, add_chunks, build_grabbed, parse_number, read_ticks, strip_place
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.settings import GenicamSettings
 from inspector.sources.detached import DetachedSource
@@ -91,7 +91,9 @@ class PylonDriver:
             self._camera.Open()
             self._camera.MaxNumBuffer.SetValue(_BUFFERS)
             ticks = self._find("GevTimestampTickFrequency")
-            self._ns_per_tick = 1.0 if ticks is None else 1e9 / float(ticks.ToString())
+            self._ns_per_tick = (
+                1.0 if ticks is None else 1e9 / read_ticks("GevTimestampTickFrequency", ticks.ToString())
+            )
 
     def has_feature(self, name: str) -> bool:
         """See `Driver`."""
@@ -190,7 +192,7 @@ def _translating(what: str = "") -> Iterator[None]:
 
 def _read_chunk(result: Any, name: str) -> int:
     with _translating(f"{name}: "):
-        return int(result.GetChunkDataNodeMap().GetNode(name).ToString())
+        return int(parse_number(result.GetChunkDataNodeMap().GetNode(name).ToString()))
 
 
 def _list_names(device: Any) -> Iterator[str]:

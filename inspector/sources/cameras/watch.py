@@ -46,7 +46,7 @@ class CameraWatch:
         """
         self._count = None
         if self._is_silent:
-            self._sign = next((name for name in _LATCHES if self._driver.has_feature(name)), None)
+            self._sign = next((name for name in _LATCHES if self._can_execute(name)), None)
         if self._has_ptp:
             self._latch, self._offset = (
                 find_feature(self._driver, name) for name in ("PtpDataSetLatch", "PtpOffsetFromMaster")
@@ -68,12 +68,23 @@ class CameraWatch:
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _PERIOD_S
-        if self._sign is not None:
-            self._driver.execute(self._sign)
+        if self._sign is not None and not self._can_execute(self._sign):
+            self._driver.read_feature("PixelFormat")  # it is there, and refuses, or this fails too
+            self._sign = None
         if self._counter is not None:
             self._follow(self._counter)
         if self._has_ptp:
             self.ptp = self._read_ptp()
+
+    def _can_execute(self, name: str) -> bool:
+        if not self._driver.has_feature(name):
+            return False
+        try:
+            self._driver.execute(name)
+        except NotConnectedError as error:
+            logger.info("camera %s: gives no sign of life: %s", self._camera, error)
+            return False
+        return True
 
     def _follow(self, counter: str) -> None:
         last, self._count = self._count, self._read_number(counter)

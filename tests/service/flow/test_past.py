@@ -117,10 +117,10 @@ class Kept:
     """What triggers are told of earlier runs."""
 
     def __init__(self) -> None:
-        self.known: list[tuple[str, list[tuple[str, int]]]] = []
+        self.known: list[tuple[str, list[tuple[str, int, bool]]]] = []
 
-    def remember(self, camera: str, numbers: Iterable[tuple[str, int]]) -> None:
-        self.known.append((camera, list(numbers)))
+    def remember(self, camera: str, triggers: Iterable[tuple[str, int, bool]]) -> None:
+        self.known.append((camera, list(triggers)))
 
 
 def test_triggers_answered_or_left_open_in_an_earlier_run_are_known(
@@ -132,7 +132,8 @@ def test_triggers_answered_or_left_open_in_an_earlier_run_are_known(
     told = (("old", old, "t1"), ("f2", now, "t2"), ("f3", now, None), ("f4", now, "t4"))
     for seq, (frame_id, published, trigger_id) in enumerate(told, 1):
         result = make_result(seq, camera="front", frame_id=frame_id, published_utc_ns=published)
-        journal.append([replace(result, trigger_id=trigger_id)])
+        reason = Reason.NO_FRAME if frame_id == "f4" else result.reason
+        journal.append([replace(result, trigger_id=trigger_id, reason=reason)])
     journal.close()
     left_open = [OpenFrame(8, "front", "trigger-t8", None, "t8", 0, 0, 1, False),
                  OpenFrame(9, "front", "f9", None, None, 0, 0, 1, False),
@@ -140,7 +141,7 @@ def test_triggers_answered_or_left_open_in_an_earlier_run_are_known(
     kept = Kept()
     cameras = {"front": Camera(triggers="software"), "side": Camera()}
     remember_triggers(kept, cameras, path, left_open)
-    assert kept.known == [("front", [("t2", 0), ("t4", 0), ("t8", 8)])]
+    assert kept.known == [("front", [("t2", 0, True), ("t4", 0, False), ("t8", 8, False)])]
 
 
 def test_journal_that_cannot_be_read_for_triggers_is_a_fault_of_the_station_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from inspector.service.orders.matching import Trigger
 
 
 def build_trigger(number: int) -> Trigger:
-    return Trigger("top", f"t{number}", None, 1000, 1, 2, number, is_reused=False)
+    return Trigger("top", f"t{number}", None, 1000, 1, 2, number)
 
 
 def test_the_oldest_that_is_answered_is_forgotten_and_no_open_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_all_open_ones_are_kept_when_there_are_more_than_may_be_known(monkeypatc
 
 def test_id_of_an_earlier_run_takes_no_frame() -> None:
     known = KnownTriggers(lambda number: number == 4)
-    known.remember("top", [("t1", 0), ("t2", 4)])
+    known.remember("top", [("t1", 0, True), ("t2", 4, False)])
     found = [known.find("top", each) for each in ("t1", "t2")]
-    assert [(each.is_reused, each.takes_frame) for each in found if each] == [(True, False), (True, False)]
+    assert [(each.has_frame, each.takes_frame) for each in found if each] == [(True, False), (False, False)]
     assert [known.is_open("top", each) for each in ("t1", "t2")] == [False, True]

@@ -9,7 +9,7 @@ from inspector.sources.base import build_frame
 from inspector.types import PixelFormat
 
 TOLD, LAST = 1000, 2000
-TRIGGER = Trigger("top", "t1", "p1", 1, TOLD, LAST, 7, is_reused=False)
+TRIGGER = Trigger("top", "t1", "p1", 1, TOLD, LAST, 7)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_refused_frame_is_one_too_many_of_its_trigger_where_its_time_does_not_sp
     trigger_id: str | None, captured_utc_ns: int, number: int | None
 ) -> None:
     ids = {"trigger_id": trigger_id, "captured_utc_ns": captured_utc_ns}
-    match = refuse_frame(build_frame("top", "f2", None, PixelFormat.MONO8, **ids), TRIGGER)
+    match = refuse_frame(build_frame("top", "f2", None, PixelFormat.MONO8, **ids), [None, TRIGGER])
     assert (match.surplus_of, match.number, match.frame.trigger_id) == (number, None, None)
     assert match.refusal
 
 
 def test_frame_of_a_trigger_that_nobody_told_is_of_no_part() -> None:
-    match = refuse_frame(build_frame("top", "f2", None, PixelFormat.MONO8, trigger_id="t9"), None)
+    match = refuse_frame(build_frame("top", "f2", None, PixelFormat.MONO8, trigger_id="t9"), [None, None])
     assert (match.surplus_of, match.frame.trigger_id) == (None, None)

@@ -306,19 +306,32 @@ def test_part_is_answered_at_once_when_too_many_are_open(bench: Bench, monkeypat
 def test_second_frame_of_a_trigger_makes_its_part_doubtful_until_it_is_answered_and_no_other(bench: Bench) -> None:
     top, _ = bench.admit_trigger("top", part_id="p1")
     second = build_view("top", 9)
-    bench.parts.note_surplus(top, second)  # of an earlier trigger of this id: its own frame has not come
+    bench.parts.note_surplus(top, 50, second)  # of an earlier trigger of this id: its own frame has not come
     bench.admit("top", number=top, part_id="p1")
-    bench.parts.note_surplus(99, second)
+    bench.parts.note_surplus(99, 50, second)
     bench.answer(top)
     for camera in ("left", "right"):
         decided = bench.answer(bench.admit(camera, part_id="p1")[0])
     assert explain(decided)[0] is Verdict.PASS
-    bench.parts.note_surplus(top, second)
+    bench.parts.note_surplus(top, 50, second)
     number, _ = bench.admit("top", part_id="p2")
     bench.answer(number)
-    bench.parts.note_surplus(number, second)
-    decided = bench.answer(bench.admit("left", part_id="p2")[0])
+    bench.parts.note_surplus(number, 51, second)
+    bench.frames[51] = second
+    decided = bench.answer(51, Verdict.ERROR)  # at once
     assert explain(decided)[:2] == (Verdict.ERROR, Reason.VIEW_DOUBLED)
+
+
+def test_view_may_be_asked_for_again_once_its_trigger_got_no_frame(bench: Bench) -> None:
+    first, _ = bench.admit_trigger("top", part_id="p1")
+    assert bench.answer(first, Verdict.ERROR, reason=Reason.NO_FRAME) is None
+    again, refusal = bench.admit_trigger("top", part_id="p1")
+    assert refusal is None
+    bench.admit("top", number=again, part_id="p1")
+    bench.answer(again)
+    for camera in ("left", "right"):
+        decided = bench.answer(bench.admit(camera, part_id="p1")[0])
+    assert explain(decided) == (Verdict.PASS, Reason.OK, None)
 
 
 def test_trigger_that_does_not_say_its_part_is_a_view_once_its_frame_says_it(bench: Bench) -> None:

@@ -557,14 +557,16 @@ def test_frame_without_time_of_an_id_that_was_used_before_is_refused(desk: Desk,
     desk.answer(desk.ledger.open_tickets()[0], Verdict.ERROR, Reason.NO_FRAME)
     desk.fire("t1")
     ticket, why = desk.enter(make_frame("late", trigger_id="t1"))
-    assert why == ("whose trigger it is cannot be told: trigger_id 't1' was used before, and no captured_utc_ns")
+    assert why == (
+        "whose trigger it is cannot be told: another frame of trigger 't1' may still come, and no captured_utc_ns"
+    )
     assert (ticket.of_trigger, ticket.frame.trigger_id) == (False, None)
 
 
 def test_id_that_an_earlier_run_left_open_is_refused_until_it_is_answered(offline: Offline) -> None:
     left = OpenFrame(4, "top", "trigger-t1", None, "t1", 0, 0, 3000, False)
     desk = Desk(Ledger({"top": 3000, "side": 3000}, [left]), offline)
-    desk.triggers.remember("top", [("t1", 4)])
+    desk.triggers.remember("top", [("t1", 4, False)])
     with pytest.raises(ValueError, match=r"^trigger_id: 't1' of camera top is open already$"):
         desk.fire("t1")
     ticket = desk.ledger.adopt(left)
@@ -578,7 +580,7 @@ def test_id_that_an_earlier_run_left_open_is_refused_until_it_is_answered(offlin
 def test_frame_of_a_trigger_of_an_earlier_run_is_not_taken_for_a_later_one_of_the_same_id(
     desk: Desk, make_frame: MakeFrame
 ) -> None:
-    desk.triggers.remember("top", [("t1", 0)])
+    desk.triggers.remember("top", [("t1", 0, True)])
     captured = time.time_ns()
     desk.fire("t1")
     assert desk.enter(make_frame("old", trigger_id="t1", captured_utc_ns=captured))[1] == (
@@ -598,3 +600,76 @@ def test_frame_of_the_next_signal_is_not_taken_for_an_announcement_that_was_refu
     assert (ticket.of_trigger, why) == (False, "no trigger is announced that waits for a frame")
     with pytest.raises(ValueError, match="'t1' of camera side is open already"):
         desk.announce("t1")
+
+
+def test_frame_without_time_is_the_later_triggers_where_the_one_before_of_its_id_had_its_frame(
+    desk: Desk, make_frame: MakeFrame
+) -> None:
+    for number in range(3):  # a PLC that counts in a circle, and a camera program without a clock
+        desk.fire("t1")
+        ticket, why = desk.enter(make_frame(f"f{number}", trigger_id="t1"))
+        assert (ticket.of_trigger, why) == (True, None)
+        desk.answer(ticket)
+
+
+def test_announcement_of_a_group_that_was_refused_takes_no_frame(
+    desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CAMERAS, "top", Camera(triggers="hardware", deadline_ms=3000))
+    desk.unseen = "top"
+    with pytest.raises(ValueError, match="camera top: part body 'p1' is answered already; no camera is fired, side: "):
+        desk.announce("t1", camera=["side", "top"])
+    ticket, why = desk.enter(make_frame("f1", "side", captured_utc_ns=time.time_ns()))
+    assert (ticket.of_trigger, why) == (False, "no trigger is announced that waits for a frame")
+
+
+def test_announcement_that_waits_is_not_hidden_by_one_that_was_refused(
+    desk: Desk, make_frame: MakeFrame, monkeypatch: pytest.MonkeyPatch, late: None
+) -> None:
+    given = time.time_ns()
+    desk.enter(make_frame("f1", "side", captured_utc_ns=given))
+    desk.announce("t2")
+    monkeypatch.setattr(module, "_RECORD_S", 0.0)
+    desk.is_durable = False
+    with pytest.raises(ValueError, match="not on record"):
+        desk.announce("t1", given_utc_ns=given)
+    assert desk.enter(make_frame("f2", "side", captured_utc_ns=time.time_ns()))[0].frame.trigger_id == "t2"
+
+
+class Doubts:
+    """Parts that are told which triggers had a frame too many."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[int, int]] = []
+
+    def admit(self, number: int, frame: Frame) -> None:
+        pass
+
+    def has_id(self, frame: Frame) -> bool:
+        return False
+
+    def note_surplus(self, number: int, own_number: int, frame: Frame) -> None:
+        self.noted.append((number, own_number))
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_frame_that_waits_is_one_too_many_of_the_trigger_in_whose_time_it_was_captured(
+    desk: Desk, make_frame: MakeFrame, order: str
+) -> None:
+    parts: Any = Doubts()
+    given = time.time_ns()
+
+    def come(name: str) -> None:
+        frame = make_frame(name, "side", captured_utc_ns=time.time_ns())
+        enter(desk.ledger, desk.triggers, parts, frame, lambda ticket: None)
+
+    if order == "before":
+        desk.announce("t1")
+        come("f1")
+    else:
+        come("f1")
+        desk.announce("t1", given_utc_ns=given)
+    assert parts.noted == []
+    come("f2")
+    assert parts.noted == [(1, 2)]

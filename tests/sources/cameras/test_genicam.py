@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from inspector.config import Camera
 from inspector.errors import NotConnectedError
-from inspector.sources.cameras.driver import Grabbed, add_chunks, apply_features, build_grabbed
+from inspector.sources.cameras.driver import Grabbed, add_chunks, apply_features, build_grabbed, read_ticks
 from inspector.sources.cameras.genicam import GenicamSource
 from inspector.sources.cameras.pylon import PylonSettings
 from inspector.sources.cameras.settings import FeatureValue
@@ -338,6 +338,13 @@ def test_automatic_exposure_and_gain_are_switched_off_where_a_value_is_set() -> 
     assert camera.features["GainAuto"] == "Off"
 
 
+@pytest.mark.parametrize("text", ["0", "unknown"])
+def test_clock_without_a_frequency_is_told_and_no_other_fault(text: str) -> None:
+    with pytest.raises(NotConnectedError, match="GevTimestampTickFrequency: must be a number above 0, the camera has"):
+        read_ticks("GevTimestampTickFrequency", text)
+    assert [read_ticks("", each) for each in ("0x7735940", "1000000000.0", "7")] == [125_000_000, 1_000_000_000, 7]
+
+
 def test_user_set_is_loaded_before_all_else_is_written() -> None:
     camera = FakeCamera(dict.fromkeys(("UserSetSelector", "UserSetLoad", "ExposureTime"), ""))
     source = connected(camera, user_set="UserSet2", exposure_us=500.0)
@@ -410,7 +417,13 @@ def test_camera_that_waits_for_triggers_is_lost_when_it_gives_no_sign_of_life(
     source = connected(camera, trigger=trigger)
     assert source.read(0.01) is None
     monkeypatch.setattr(camera, "execute", unplug)
-    with pytest.raises(NotConnectedError, match="GevTimestampControlLatch: no answer"):
+    assert source.read(0.01) is None  # one that refuses, and answers else, is there
+    monkeypatch.setattr(camera, "execute", lambda name: None)
+    source.close()
+    source.connect()
+    for way in ("execute", "read_feature"):
+        monkeypatch.setattr(camera, way, unplug)
+    with pytest.raises(NotConnectedError, match="PixelFormat: no answer"):
         source.read(0.01)
     source.close()
 
