@@ -34,7 +34,7 @@ class Buffer(Strict):
     """Frames waiting for their device, all cameras together."""
 
     max_bytes: ByteSize = ByteSize(1024**3)
-    """Memory that their pixels may take."""
+    """Memory that their pixels may take; of several devices each has an equal share of it."""
     when_full: WhenFull = WhenFull.DROP_OLDEST
     """What happens to a frame more: the oldest or the newest is answered ERROR OVERLOAD, or `block`: it is not read.
     Where several cameras share the sockets, `block` holds for at most a quarter of the shortest deadline.

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Mapping
 
-import torch
-
 from inspector.config import MissingDevice, Station
-from inspector.device import choose_device
-from inspector.errors import ConfigError
 from inspector.service.telemetry.health import Health
 
 logger = logging.getLogger(__name__)
+
+_TRY = """
+import sys
+import torch
+from inspector.device import choose_device
+try:
+    torch.zeros(1, device=choose_device(sys.argv[1])).item()
+except Exception as error:
+    sys.exit(str(error))
+"""
+_TRY_S = 60.0
 
 
 def find_missing(station: Station) -> dict[str, str]:
@@ -27,12 +36,13 @@ def find_missing(station: Station) -> dict[str, str]:
 
 
 def _try(name: str) -> str | None:
-    """Why a device cannot be used; None: it can."""
+    """Why a device cannot be used; None: it can. Tried in a process of its own: after a fault no device works there."""
+    command = [sys.executable, "-c", _TRY, name]
     try:
-        torch.zeros(1, device=choose_device(name))
-    except (ConfigError, RuntimeError) as error:
-        return str(error)
-    return None
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TRY_S, check=False)  # noqa: S603 (ours)
+    except subprocess.TimeoutExpired:
+        return f"it does not answer within {_TRY_S:g} s"
+    return (done.stderr.strip() or f"its process ended with {done.returncode}") if done.returncode else None
 
 
 def report_missing(missing: Mapping[str, str], health: Health) -> None:

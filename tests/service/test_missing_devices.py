@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import signal
+import subprocess
 from typing import Any
 
 import pytest
-import torch
 
 from inspector.config import Station
 from inspector.errors import ConfigError
@@ -25,21 +26,30 @@ def build(**changes: Any) -> Station:
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
-    """What devices raise: one that is not there when it is chosen, one that does not work when it is used."""
+    """What devices raise where they are tried."""
     faults: dict[str, Exception] = {}
+    monkeypatch.setattr(module, "_TRY", "import json, sys; sys.exit(json.loads(sys.argv[1].partition(' ')[2]))")
+    run = subprocess.run
 
-    def raise_of(kind: type[Exception]) -> Callable[..., str]:
-        def look(name: str) -> str:
-            if isinstance(faults.get(name), kind):
-                raise faults[name]
-            return name
+    def try_with_fault(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        fault = faults.get(command[-1])
+        return run([*command[:-1], f"{command[-1]} {json.dumps(fault and str(fault))}"], **options)
 
-        return look
-
-    use = raise_of(RuntimeError)
-    monkeypatch.setattr(module, "choose_device", raise_of(ConfigError))
-    monkeypatch.setattr(torch, "zeros", lambda size, *, device: use(device))
+    monkeypatch.setattr(module.subprocess, "run", try_with_fault)
     return faults
+
+
+def test_device_is_tried_in_a_process_of_its_own() -> None:
+    assert module._try("cpu") is None
+    assert "cuda:63" in str(module._try("cuda:63"))
+
+
+def test_device_that_hangs_or_ends_the_process_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TRY", "import os; os.abort()")
+    assert module._try("cpu") == f"its process ended with {-signal.SIGABRT}"
+    monkeypatch.setattr(module, "_TRY", "import time; time.sleep(600)")
+    monkeypatch.setattr(module, "_TRY_S", 0.2)
+    assert module._try("cpu") == "it does not answer within 0.2 s"
 
 
 @pytest.mark.parametrize("fault", [ConfigError("device: must be a device of this machine"), RuntimeError(DEAD)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import defaultdict, deque
@@ -13,7 +12,9 @@ from inspector.service.flow.ledger import Ticket
 
 
 class FrameBuffer:
-    """One queue per camera, read in turn by the device of the camera, under one common budget.
+    """One queue per camera, read in turn by the device of the camera; the budget is shared out equally between devices.
+
+    So a device that is slow, or stands still, takes no room from the frames of another.
 
     Attributes:
         places: the device of each camera.
@@ -29,7 +30,7 @@ class FrameBuffer:
         self._turns = [deque[str]() for _ in range(1 + max(self.places.values(), default=0))]
         of_camera = {camera: self._turns[place] for camera, place in self.places.items()}
         self._turns_of = defaultdict(lambda: self._turns[0], of_camera)
-        self._bytes = 0
+        self._bytes = [0] * len(self._turns)
         self._closed = False
         self._changed = threading.Condition()
 
@@ -43,7 +44,11 @@ class FrameBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes of pixels waiting."""
-        return self._bytes
+        return sum(self._bytes)
+
+    @property
+    def _share(self) -> int:
+        return self.max_bytes // len(self._turns)
 
     def __len__(self) -> int:
         return sum(map(len, list(self._queues.values())))  # no lock: who only looks holds up nobody
@@ -72,22 +77,22 @@ class FrameBuffer:
             The tickets dropped for it (itself, with drop_newest), each owed an ERROR OVERLOAD. None: still no
             room after `timeout_s`; ask again. Empty, once it is closed: the stop answers a ticket that came so late.
         """
-        size = ticket.frame.nbytes
+        size, place = ticket.frame.nbytes, self.places.get(ticket.frame.camera, 0)
         with self._changed:
             if self._closed:
                 return []
-            if size > self.max_bytes:
+            if size > self._share:
                 return [ticket]
             if can_wait or (may_block and self._when_full is WhenFull.BLOCK):
                 deadline = time.monotonic() + timeout_s
-                while self._bytes + size > self.max_bytes:
+                while self._bytes[place] + size > self._share:
                     if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                         return None
-            elif self._bytes + size > self.max_bytes and self._when_full is WhenFull.DROP_NEWEST:
+            elif self._bytes[place] + size > self._share and self._when_full is WhenFull.DROP_NEWEST:
                 return [ticket]
             dropped = []
-            while self._bytes + size > self.max_bytes:
-                dropped.append(self._take(self._greediest()))
+            while self._bytes[place] + size > self._share:
+                dropped.append(self._take(self._greediest(place)))
             self._add(ticket)
             return dropped
 
@@ -107,8 +112,7 @@ class FrameBuffer:
             queue.remove(ticket)
             if not queue:
                 self._turns_of[ticket.frame.camera].remove(ticket.frame.camera)
-            self._bytes -= ticket.frame.nbytes
-            self._changed.notify_all()
+            self._count(ticket, -1)
 
     def close(self) -> None:
         """Take no more, and drop none for it; what waits can still be read."""
@@ -122,8 +126,7 @@ class FrameBuffer:
         if not queue:
             self._turns_of[camera].append(camera)
         queue.append(ticket)
-        self._bytes += ticket.frame.nbytes
-        self._changed.notify_all()
+        self._count(ticket, 1)
 
     def _take(self, camera: str) -> Ticket:
         queue = self._queues[camera]
@@ -132,11 +135,13 @@ class FrameBuffer:
         turns.remove(camera)
         if queue:
             turns.append(camera)
-        self._bytes -= ticket.frame.nbytes
-        self._changed.notify_all()
+        self._count(ticket, -1)
         return ticket
 
-    def _greediest(self) -> str:
+    def _count(self, ticket: Ticket, sign: int) -> None:
+        self._bytes[self.places.get(ticket.frame.camera, 0)] += sign * ticket.frame.nbytes
+        self._changed.notify_all()
+
+    def _greediest(self, place: int) -> str:
         # The camera that fills the buffer pays for it, so that a fast one cannot push a slow one out.
-        waiting = itertools.chain.from_iterable(self._turns)
-        return max(waiting, key=lambda camera: sum(ticket.frame.nbytes for ticket in self._queues[camera]))
+        return max(self._turns[place], key=lambda camera: sum(ticket.frame.nbytes for ticket in self._queues[camera]))

@@ -14,9 +14,9 @@ import cv2
 
 from inspector.sources.cameras.handover import Outbox
 
-_FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|reorder_queue_size;2|fflags;discardcorrupt"
+_FFMPEG_OPTIONS = "rtsp_flags;prefer_tcp|reorder_queue_size;2|allowed_media_types;video|fflags;discardcorrupt"
 """OpenCV's default, and: tell of packets that were lost over TCP too, for a camera may leave some out; drop what was
-cut short. The decoder would fill the rest with pixels of the frame before."""
+cut short. The decoder would fill the rest with pixels of the frame before. What sound loses is no picture's loss."""
 _LEVEL = "40"
 """FFmpeg's AV_LOG_VERBOSE: it conceals damage at 32, and tells a new size at 40."""
 _LINE = re.compile(r"\[OPENCV:FFMPEG:(\d+)\] (.*)")
@@ -29,8 +29,14 @@ _DAMAGE = re.compile(
     "|bad |broken|unavailable|undecodable",
     re.IGNORECASE,
 )
-_HARMLESS = re.compile("SEI ", re.IGNORECASE)
-"""Notes that lie beside the picture, which some cameras cut short."""
+_HARMLESS = re.compile(
+    "^SEI |referenced in buffering period|unable to decode APP fields|app: invalid len|EXIF|Unsupported .*NAL type"
+    "|Undefined type",
+    re.IGNORECASE,
+)
+"""Notes that lie beside the picture, which some cameras cut short or make up."""
+_LOSS = re.compile("missed [0-9]+ packets|corrupt|jitter buffer full|received too late", re.IGNORECASE)
+"""Of a stream, while it is opened: its first pictures lack what was lost, and nothing says so again."""
 _NEW_SIZE = re.compile(r"Reinit context to (\d+x\d+)")
 _SHOWN = 3
 """Lines of damage that an error shows at most."""
@@ -92,7 +98,7 @@ class DamageWatch:
 
 def _find_damage(lines: list[tuple[int, str]]) -> str:
     told = [text for level, text in lines if level <= _FAULT or (level <= _WORTH and _DAMAGE.search(text))]
-    return "; ".join([text for text in told if not _HARMLESS.match(text)][:_SHOWN])
+    return "; ".join([text for text in told if not _HARMLESS.search(text)][:_SHOWN])
 
 
 def capture_frames(
@@ -110,6 +116,9 @@ def capture_frames(
             outbox.send(event="end", why=_find_damage(lines))
             return
         is_file = isinstance(device, str) and Path(device).is_file()
+        if not is_file and (lost := [text for _, text in lines if _LOSS.search(text)]):
+            outbox.send(event="end", why="; ".join(lost[:_SHOWN]))
+            return
         outbox.send(event="open", is_file=is_file)
         outbox.send(event="end", why=_send_frames(outbox, log, capture, read_before if is_file else 0))
 

@@ -172,15 +172,6 @@ def test_each_device_gets_the_frames_of_its_cameras_in_turn_and_no_other() -> No
     assert drain(buffer, 0) == ["a1", "c1", "a2"]
 
 
-def test_frames_of_all_devices_share_one_budget() -> None:
-    buffer = FrameBuffer(30, WhenFull.DROP_OLDEST, {"a": 0, "b": 1})
-    for name, camera in (("b1", "b"), ("a1", "a"), ("b2", "b")):
-        buffer.put(ticket(name, camera))
-    assert names(buffer.put(ticket("a2"))) == ["b1"]  # b has more waiting, though on another device
-    assert buffer.nbytes == 30
-    assert drain(buffer, 0) + drain(buffer, 1) == ["a1", "a2", "b2"]
-
-
 def test_frame_that_was_answered_is_taken_out_whichever_device_it_waits_for() -> None:
     buffer = FrameBuffer(30, WhenFull.DROP_OLDEST, {"a": 0, "b": 1})
     answered = ticket("b1", "b")
@@ -199,3 +190,16 @@ def test_device_is_woken_by_a_frame_of_its_own_camera() -> None:
     buffer.put(ticket("b1", "b"))
     waiting.join(10.0)
     assert names([each for each in got if each]) == ["b1"]
+
+
+@pytest.mark.parametrize("policy", list(WhenFull))
+def test_frame_of_a_device_finds_its_room_when_another_device_stands_still(policy: WhenFull) -> None:
+    buffer = FrameBuffer(40, policy, {"a": 0, "b": 1})
+    assert [names(buffer.put(ticket(name), timeout_s=0.01)) for name in "12"] == [[], []]
+    third = {WhenFull.BLOCK: None, WhenFull.DROP_OLDEST: ["1"], WhenFull.DROP_NEWEST: ["3"]}[policy]
+    assert names(buffer.put(ticket("3"), timeout_s=0.01)) == third
+    assert names(buffer.put(ticket("4", "b"), timeout_s=0.01)) == []
+    assert names(buffer.put(ticket("5", "b"), can_wait=True, timeout_s=0.01)) == []
+    assert names(buffer.put(ticket("6", "b", size=21))) == ["6"]  # more than the device's share
+    assert buffer.nbytes == 40
+    assert drain(buffer, 1) == ["4", "5"]

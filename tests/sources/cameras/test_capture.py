@@ -42,6 +42,9 @@ def test_key_frame_is_damaged_when_damage_is_logged_with_it() -> None:
     [
         ((16, "error while decoding MB 3 7"), True),
         ((16, "something new"), True),
+        ((16, "unable to decode APP fields: Invalid data found when processing input"), False),
+        ((16, "invalid TIFF header in EXIF data"), False),
+        ((16, "Unsupported (HEVC) NAL type (52)"), False),
         (CONCEALED, True),
         ((24, "RTP: missed 1 packets"), True),
         ((24, "Packet corrupt (stream = 0, dts = 9)."), True),
