@@ -227,7 +227,7 @@ def test_part_is_offline_or_a_fail_when_a_camera_of_it_is_offline_whether_that_s
         for part in (Plan("sent", CAMERAS, frozenset()), Plan("bad", CAMERAS, frozenset(["top"])),
                      Plan("not sent", CAMERAS[:2], frozenset())):  # fmt: skip
             send(peer, part, chance)
-        ear.wait_for(3)
+        wait_for(ear.parts, 3)
     told = {each["frame_id"]: (each["verdict"], each["reason"], each["message"]) for each in ear.parts}
     offline = "ERROR", "OFFLINE", "offline: camera right"
     assert told == {"sent": offline, "bad": ("FAIL", "DEFECT", None), "not sent": offline}

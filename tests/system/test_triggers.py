@@ -154,7 +154,7 @@ def test_open_triggers_are_closed_once_when_the_station_was_killed(
         for captured_utc_ns in (taken_ns, 0):
             line.answer(ids[0], captured_utc_ns=captured_utc_ns)
         line.answer(ids[0], captured_utc_ns=time.time_ns())
-        line.wait_for(4)
+        wait_for(line.results, 4)
     assert [(m["reason"], m["trigger_id"]) for m in line.results[-3:]] == [
         ("TRIGGER_MISMATCH", None), ("TRIGGER_MISMATCH", None), (expect(ids[0]), ids[0]),
     ]  # fmt: skip
