@@ -7,8 +7,8 @@ import functools
 import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,11 +17,11 @@ from torch import nn
 from inspector.config import Recipe
 from inspector.device import is_out_of_memory
 from inspector.engine.base import Engine, Precision
-from inspector.engine.cuda import DTYPES, CudaBench, CudaEngine, Kernels, open_memory
+from inspector.engine.cuda import DTYPES, CudaBench, CudaEngine, Kernels, open_memory, prepare_torch
 from inspector.engine.fusion import CUDNN, fuse
 from inspector.engine.graphs import tile_dtype
 from inspector.engine.kernels import KernelCache
-from inspector.engine.layer_choice import choose_batch, choose_forms
+from inspector.engine.layer_choice import Budget, choose_batch, choose_forms
 from inspector.engine.network import FeatureNetwork
 from inspector.errors import (
     DeviceFaultError,
@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 _BATCH = 32
 _LEAST_BATCH = 8
 _MOST_ATTEMPTS = 2
+TUNING_S = 60.0
+"""Time to choose batch and forms: a fifth of what loading a recipe may take before systemd gives the start up."""
+
 _FALLBACKS = {
     Kernels.FUSED: Fallback.NONE,
     Kernels.COMPILED: Fallback.NOT_FUSED,
@@ -52,7 +55,12 @@ Prove = Callable[[Engine], Engine]
 
 @dataclass(frozen=True, slots=True)
 class CudaOrder:
-    """What is to be built: see `build_engine`. `prove` raises `ScoreShiftError` where an engine is not right."""
+    """What is to be built: see `build_engine`.
+
+    Attributes:
+        prove: raises `ScoreShiftError` where an engine is not right.
+        budget: time to choose batch and forms.
+    """
 
     recipe: Recipe
     model: ReverseDistillation
@@ -61,16 +69,21 @@ class CudaOrder:
     batch: int | None
     cache: Path | None
     prove: Prove
+    budget: Budget = field(default_factory=lambda: Budget(TUNING_S))
 
 
 def build_cuda_engine(order: CudaOrder) -> Engine:
-    """The engine, proved, of the first kind of kernels that can be had and is right, in the largest batch with room.
+    """The engine, proved, of the first kind of kernels that can be had and is right.
+
+    Its batch is the one asked for, or else the one chosen for fused kernels and `_BATCH` for others; half of it, and
+    half again, where the last two kinds have no room.
 
     Raises:
         ScoreShiftError: no kind of kernels is right.
         DeviceOutOfMemoryError: no room for the smallest batch.
         DeviceFaultError: the device's fault.
     """
+    prepare_torch()
     if order.cache is None:
         return _try_batches(order, list(Kernels))
     # torch.compile keeps its kernels there, by machine and versions
@@ -118,12 +131,15 @@ class _Attempts:
 
 
 def _try_batches(order: CudaOrder, kinds: Sequence[Kernels]) -> Engine:
+    usual = order.batch or _BATCH
     is_tuned = order.cache is not None and Kernels.FUSED in kinds  # what is not remembered would be timed each time
-    batches = list_batches(order.batch or (_tune_batch(order) if is_tuned else _BATCH))
-    _free()
+    fused = _tune_batch(order) if is_tuned and order.batch is None else usual
+    batches = list_batches(usual)
     for batch in batches:
         try:
-            return _try_kernels(order, kinds, batch)
+            _free()
+            fused_now = fused if batch == usual else min(fused, batch)
+            return _try_kernels(order, {kind: fused_now if kind is Kernels.FUSED else batch for kind in kinds})
         except RuntimeError as error:
             if not is_out_of_memory(error):  # no fault of the configuration: a restart may help
                 raise DeviceFaultError(f"device {order.device}: {error}") from error
@@ -132,7 +148,6 @@ def _try_batches(order: CudaOrder, kinds: Sequence[Kernels]) -> Engine:
                     f"device {order.device}: recipe {order.recipe.recipe_id} has no room: {error}"
                 ) from error
             logger.warning("device %s: no room for %d tiles at once, half as many are tried", order.device, batch)
-        _free()
     raise AssertionError("a batch is tried at least")
 
 
@@ -148,11 +163,11 @@ def _tune_batch(order: CudaOrder) -> int:
         def time_batch(batch: int) -> float:
             images = torch.randn(batch, 3, side, side, device=order.device).to(DTYPES[order.precision])
             images = images.to(memory_format=torch.channels_last)
-            choose_forms(features(), images, bench, memory)
+            choose_forms(features(), images, bench, memory, order.budget)
             return bench.time(lambda: features()(images))
 
-        return choose_batch(time_batch, tiles, memory, name)
-    except RuntimeError as error:  # building the engine will show whether it is the device's
+        return choose_batch(time_batch, tiles, memory, name, order.budget) or _BATCH
+    except Exception as error:  # noqa: BLE001 (torch and cuDNN each have their own; building will show whose fault)
         logger.warning("the batch is %d, and was not timed: %s", _BATCH, error)
         return _BATCH
 
@@ -179,8 +194,9 @@ def list_batches(first: int) -> list[int]:
     return batches
 
 
-def _try_kernels(order: CudaOrder, kinds: Sequence[Kernels], batch: int) -> Engine:
-    for kernels in kinds:
+def _try_kernels(order: CudaOrder, batches: Mapping[Kernels, int]) -> Engine:
+    kinds = list(batches)
+    for kernels, batch in batches.items():
         try:
             engine = order.prove(_build(order, kernels, batch))
         except (KernelsError, ScoreShiftError) as error:
@@ -208,6 +224,7 @@ def _build(order: CudaOrder, kernels: Kernels, batch: int) -> CudaEngine:
         batch=batch,
         kernels=kernels,
         cache=order.cache,
+        budget=order.budget,
     )
 
 

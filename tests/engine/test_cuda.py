@@ -294,7 +294,7 @@ def test_map_of_fused_kernels_is_nan_when_a_pixel_is(
 @pytest.mark.usefixtures("fast")
 def test_fused_kernels_are_refused_when_no_layer_is_faster(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     monkeypatch.setattr(FakeBench, "plain_s", 0.5)
-    with pytest.raises(KernelsError, match="fused kernels cannot run: only 0 of 35 layers are right and faster"):
+    with pytest.raises(KernelsError, match="fused kernels cannot run: only 0 of 35 layers are known to be right"):
         make(kernels=Kernels.FUSED)
 
 
@@ -308,9 +308,9 @@ def test_fused_kernels_are_refused_when_they_cannot_be_captured(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("fast")
-def test_memory_fault_is_raised_when_fusing(make: Make) -> None:
+def test_fused_kernels_are_refused_when_they_have_no_room(make: Make) -> None:
     operators = replace(REFERENCE, convolve_relu=fail_with(torch.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(KernelsError, match="fused kernels cannot run: CUDA out of memory"):
         make(kernels=Kernels.FUSED, operators=operators)
 
 
@@ -360,10 +360,10 @@ def test_forms_are_remembered_by_gpu_driver_and_versions(monkeypatch: pytest.Mon
 def test_layer_is_timed_in_a_graph_by_the_devices_clock(cuda: Any) -> None:
     cuda.elapsed_ms = [30.0, 20.0, 25.0]
     runs = []
-    assert CudaBench(CPU).time(lambda: runs.append("run")) == pytest.approx(0.002)
+    assert CudaBench(CPU).time(lambda: runs.append("run")) == pytest.approx(0.004)
     (graph,) = cuda.graphs
-    assert graph.replays == 3
-    assert len(runs) == 4 * 10  # three warm-ups and the capture
+    assert graph.replays == 2
+    assert len(runs) == 3 + 5  # warm-ups and the capture
 
 
 def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
