@@ -7,6 +7,7 @@ import functools
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,6 @@ from inspector.errors import (
     DeviceOutOfMemoryError,
     InspectorError,
     KernelsError,
-    RecipeError,
     ScoreShiftError,
 )
 from inspector.files import write_whole
@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 _BATCH = 32
 _LEAST_BATCH = 8
 _MOST_ATTEMPTS = 2
+_HANG_S = 240.0
+"""A build that takes so long counts as the cause of the stop: systemd stops a start that hangs, see `TUNING_S`."""
+
 TUNING_S = 60.0
 """Time to choose batch and forms: a fifth of what loading a recipe may take before systemd gives the start up."""
 
@@ -92,24 +95,31 @@ def build_cuda_engine(order: CudaOrder) -> Engine:
     cache.clear_torn()
     attempts = _Attempts(order.cache / "fused-attempts")
     kinds = list(Kernels) if attempts.begin() else [Kernels.COMPILED, Kernels.OWN]
-    try:
+    with attempts:
         engine = _try_batches(order, kinds)
-    except (RecipeError, DeviceOutOfMemoryError):
-        attempts.end()
-        raise
-    attempts.end()
     cache.put_on_record()
     return engine
+
+
+_under_way: set[_Attempts] = set()
+
+
+def forgive_attempts() -> None:
+    """For a process that is stopped while it builds: no build under way is what ends it, unless it hangs."""
+    for attempts in tuple(_under_way):
+        attempts.forgive()
 
 
 class _Attempts:
     """Keeps a GPU whose fused kernels end the process, or its device, from ending every start.
 
-    A file counts the builds that began since one ended in good order.
+    A file counts the builds that began since one ended in good order: with an engine, with an error that is not the
+    device's, or in a stop.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._began_s = time.monotonic()
 
     def begin(self) -> bool:
         """Whether fused kernels may be tried."""
@@ -125,7 +135,19 @@ class _Attempts:
             write_whole(self._path, str(count + 1).encode())
         return True
 
-    def end(self) -> None:
+    def forgive(self) -> None:
+        if time.monotonic() - self._began_s < _HANG_S:
+            self._delete()
+
+    def __enter__(self) -> None:
+        _under_way.add(self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        _under_way.discard(self)
+        if not isinstance(error, DeviceFaultError):
+            self._delete()
+
+    def _delete(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink()
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -563,6 +564,39 @@ def test_fused_kernels_are_left_out_once_when_two_starts_in_a_row_ended_at_them(
     assert "fused kernels are left out: 2 starts in a row ended while they were tried" in caplog.text
     assert build_on_gpu(cache=tmp_path).name == "fused"  # a new driver may have come
     assert not (tmp_path / "fused-attempts").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), OSError("no space left")])
+def test_attempt_does_not_count_when_it_ends_in_an_orderly_way(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: BaseException
+) -> None:
+    def end(*arguments: Any) -> Any:
+        assert (tmp_path / "fused-attempts").read_bytes() == b"1"  # as a crash would leave it
+        raise error
+
+    monkeypatch.setattr(build_cuda, "_try_batches", end)
+    with pytest.raises(type(error)):
+        build_on_gpu(cache=tmp_path)
+    assert not (tmp_path / "fused-attempts").exists()
+
+
+@pytest.mark.parametrize(("seconds", "counts"), [(239.0, False), (241.0, True)])
+def test_attempt_that_is_stopped_counts_when_it_may_hang_and_not_before(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, counts: bool
+) -> None:
+    now_s = time.monotonic()
+
+    def stop(*arguments: Any) -> Any:
+        monkeypatch.setattr(build_cuda.time, "monotonic", lambda: now_s + seconds)
+        build_cuda.forgive_attempts()
+        monkeypatch.undo()
+        assert (tmp_path / "fused-attempts").exists() is counts
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_cuda, "_try_batches", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_on_gpu(cache=tmp_path)
+    assert not build_cuda._under_way
 
 
 def test_precision_is_said_to_be_refused_rather_than_kernels_when_both_are(
