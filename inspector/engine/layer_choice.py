@@ -52,7 +52,6 @@ class Budget:
         self._now_s = now_s
         self._end_s = now_s() + seconds
 
-    @property
     def is_spent(self) -> bool:
         """Whether nothing more may be timed."""
         return self._now_s() >= self._end_s
@@ -129,7 +128,7 @@ def choose_forms(
 def _choose(layer: Layer, inputs: tuple[Tensor, ...], bench: Bench, memory: Memory, budget: Budget) -> None:
     name = layer.describe(*inputs)
     known = next((form for form in layer.forms if form == memory.get(name)), None)
-    if known is None and budget.is_spent:
+    if known is None and budget.is_spent():
         known = Form.PLAIN
     trials = {form: _try(layer, form, inputs, bench) for form in ([known] if known else layer.forms)}
     right = [form for form, trial in trials.items() if trial is _Trial.RIGHT]
@@ -211,7 +210,7 @@ def choose_batch(
         RuntimeError: the device's fault, or no memory even for the smallest.
     """
     known = next((batch for batch in BATCHES if str(batch) == memory.get(name)), None)
-    if known is not None or budget.is_spent:
+    if known is not None or budget.is_spent():
         return known
     costs: dict[int, float] = {}
     room = max(BATCHES)
@@ -225,7 +224,7 @@ def choose_batch(
                 raise
             room = batch - 1
             continue
-        if costs and budget.is_spent:
+        if costs and budget.is_spent():
             break
         costs[batch] = seconds * (1 / batch if tiles is None else -(-tiles // batch))
     best = min(batch for batch, cost in costs.items() if cost <= _GAIN * min(costs.values()))
@@ -240,7 +239,7 @@ def _time_once(time_batch: Callable[[int], float], batch: int, memory: Memory, n
     if known is not None:
         return float(known)
     seconds = time_batch(batch)
-    if not budget.is_spent:  # else not all of its layers may have been timed
+    if not budget.is_spent():  # else not all of its layers may have been timed
         memory.put(name, str(seconds))
         memory.save()
     return seconds

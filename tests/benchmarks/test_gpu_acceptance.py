@@ -69,7 +69,7 @@ def test_kernels_that_cannot_be_had_are_a_figure_and_the_phase_goes_on(
     setting = phases.choose_setting(dry=True)
     told = {figure["name"]: figure["value"] for figure in phases.check_exactness(setting)}
     assert told["bf16, fused kernels: not used"] == "only 3 of 35 layers"
-    assert told["bf16, compiled kernels, 1 tile(s): largest difference"] == 0.0
+    assert told["bf16, compiled kernels, 1 tile(s): largest difference"] < 1e-6
 
     monkeypatch.setattr(phases, "_measure_tiles_per_s", lambda bench: 1.0)
     engine = SimpleNamespace(tiles=range(48), name="CUDA graph", fallback="not_fused")

@@ -716,9 +716,9 @@ def test_nothing_is_timed_beside_what_judges(
     recipe, device = recipe_of(precision="fp32"), torch.device("cuda")
     engine = build_engine(recipe, load, device=device, cache=tmp_path, proved=False, timed=False)
     assert len(engine.tiles) == batch
-    assert [budget.is_spent for budget in budgets] == [True]
+    assert [budget.is_spent() for budget in budgets] == [True]
     build_engine(recipe, load, device=device, cache=tmp_path, batch=8, proved=False)
-    assert not budgets[-1].is_spent
+    assert not budgets[-1].is_spent()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no such operation"), fx.proxy.TraceError("no such operation")])
