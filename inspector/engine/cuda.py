@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import inspector
 from inspector.device import is_out_of_memory, read_driver
@@ -17,7 +17,7 @@ from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 from inspector.engine.cache import compute_key
 from inspector.engine.fusion import CUDNN, Form, Operators, fuse, get_layers
 from inspector.engine.layer_choice import UNLIMITED, Budget, Memory, choose_forms
-from inspector.engine.network import DistanceNetwork, MapNetwork, compare_layers
+from inspector.engine.network import DistanceNetwork, Finish, Forward, MapNetwork
 from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback
@@ -114,7 +114,7 @@ class CudaEngine:
         self.forms: Mapping[Form, int] = {}
         prepare_torch()
         network = DistanceNetwork(model, mean, std, DTYPES[precision]).to(device).to(memory_format=torch.channels_last)
-        self._forward = _Forward(network, MapNetwork(model.anomaly_map).to(device))
+        self._forward = Forward(network, MapNetwork(model.anomaly_map).to(device))
         try:
             self._run = self._build_run(kernels, operators, cache, budget)
             self._graph, self._maps = self._capture(self.tiles)
@@ -137,7 +137,7 @@ class CudaEngine:
 
     def _fuse(self, operators: Operators, cache: Path | None, budget: Budget) -> Callable[[Tensor], Tensor]:
         """Fused convolutions, between what is done to the pixels before them and to the features after them."""
-        normalise, finish = self._forward.network.normalise, _Finish(self._forward.maps)
+        normalise, finish = self._forward.network.normalise, Finish(self._forward.maps)
         features = fuse(self._forward.network.features, operators)
         noise = torch.randint(0, 256, self.tiles.shape, generator=torch.Generator().manual_seed(0))
         self.tiles.copy_(noise)
@@ -277,31 +277,6 @@ def open_memory(cache: Path | None, device: torch.device) -> Memory:
         "inspector": inspector.__version__,
     }
     return Memory(None if cache is None else cache / f"layers-{compute_key(facts)}.json")
-
-
-class _Forward(nn.Module):
-    """Tiles → maps (B, t, t)."""
-
-    def __init__(self, network: DistanceNetwork, maps: MapNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.maps = maps
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        maps: Tensor = self.maps(*self.network(tiles))
-        return maps
-
-
-class _Finish(nn.Module):
-    """Features → maps (B, t, t)."""
-
-    def __init__(self, maps: MapNetwork) -> None:
-        super().__init__()
-        self._maps = maps
-
-    def forward(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-        maps: Tensor = self._maps(*compare_layers(teacher, student))
-        return maps
 
 
 def _compile(step: Callable[..., Tensor], *inputs: Any) -> Callable[..., Tensor]:

@@ -24,7 +24,7 @@ from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaBench, CudaEngine, Kernels
 from inspector.engine.eager import EagerEngine
 from inspector.engine.fusion import REFERENCE, Form, Layer, Operators
-from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.engine.network import DistanceNetwork, Finish, Forward, MapNetwork
 from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback, PixelFormat, Verdict
@@ -148,7 +148,7 @@ def test_network_is_traced_whole_when_compiled(
         return compile_(network, backend="eager", **others)
 
     monkeypatch.setattr(torch, "compile", trace)
-    network = cuda_engine._Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
+    network = Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
     tiles = make_tiles(2)
     run = cuda_engine._compile(network, tiles)
     no_templates = {
@@ -170,7 +170,7 @@ def test_ends_of_the_fused_network_are_traced_whole_when_compiled(
     normalise = cuda_engine._compile(network.normalise, tiles)
     with torch.inference_mode():
         features = network.features(normalise(tiles))
-        finish = cuda_engine._compile(cuda_engine._Finish(MapNetwork(model.anomaly_map)), *features)
+        finish = cuda_engine._compile(Finish(MapNetwork(model.anomaly_map)), *features)
         torch.testing.assert_close(finish(*features), reference(tiles), rtol=0, atol=1e-4)
 
 
