@@ -380,7 +380,7 @@ def exhaust_memory(setting: Setting) -> list[Figure]:
     verdicts = [judgement.decision.verdict.value for judgement in bench.judge_pipelined([pixels] * 4)]
     if verdicts != ["PASS"] * 4 or len(bench.engine.tiles) != before // 2:
         raise RuntimeError(f"must halve {before} and judge all, got {len(bench.engine.tiles)} and {verdicts}")
-    return [bench.tell(), figure("frames judged after memory ran out", len(verdicts), "4")]
+    return [figure("frames judged after memory ran out", len(verdicts), "4"), bench.tell()]
 
 
 def check_memory_is_flat(setting: Setting) -> list[Figure]:
