@@ -26,6 +26,7 @@ from inspector.engine.cuda import CudaEngine, Kernels
 from inspector.engine.fusion import REFERENCE, Form, fuse, get_layers
 from inspector.engine.layer_choice import Memory, choose_batch, choose_forms
 from inspector.engine.network import DistanceNetwork
+from inspector.errors import KernelsError
 from inspector.testing.simulated_device import SimulatedDevice, SimulatedEngine, summarise_latency
 from inspector.types import PixelFormat, Verdict
 
@@ -117,6 +118,11 @@ class Bench:
             cache=find_user_cache(),
         )  # fmt: skip
 
+    def tell(self, name: str = "") -> Figure:
+        """What runs, and what this machine would allow and does not run: `name` says where there are several."""
+        engine = self.engine
+        return figure(f"{name}engine", f"{engine.name}, {len(engine.tiles)} tiles at once, fallback {engine.fallback}")
+
     def now_s(self) -> float:
         """Once all that is queued has run."""
         if self.setting.dry:
@@ -172,7 +178,12 @@ def check_exactness(setting: Setting) -> list[Figure]:
     """Each precision and kind of kernels against float64 on the CPU: whole and partial batches, poisoned outputs."""
     figures = []
     for precision, kernels in itertools.product(_PRECISIONS, Kernels):
-        bench = Bench(setting, precision=precision, batch=setting.batches[0], kernels=kernels)
+        try:
+            bench = Bench(setting, precision=precision, batch=setting.batches[0], kernels=kernels)
+        except KernelsError as error:
+            figures.append(_tell_absent(f"{precision}, {kernels} kernels", error))
+            continue
+        figures.append(bench.tell(f"{precision}, {kernels} kernels: "))
         tiles = torch.randint(0, 256, bench.engine.tiles.shape, dtype=torch.uint8)
         expected = _compute_float64(bench, tiles)
         for count in (len(tiles), 1):
@@ -183,6 +194,11 @@ def check_exactness(setting: Setting) -> list[Figure]:
             if not shift <= limit:
                 raise RuntimeError(f"{name}: must be at most {limit}, got {shift}")
     return figures
+
+
+def _tell_absent(name: str, error: KernelsError) -> Figure:
+    """A result as good as another: the daemon runs the next kind, and says so."""
+    return figure(f"{name}: not used", str(error))
 
 
 def _infer(engine: Engine, tiles: Tensor, count: int) -> Tensor:
@@ -216,7 +232,12 @@ def measure_kernels(setting: Setting) -> list[Figure]:
     figures = []
     for kernels in Kernels:
         started = time.perf_counter()
-        bench = Bench(setting, backbone="wide_resnet50_2", kernels=kernels)
+        try:
+            bench = Bench(setting, backbone="wide_resnet50_2", kernels=kernels)
+        except KernelsError as error:
+            figures.append(_tell_absent(f"{kernels} kernels", error))
+            continue
+        figures.append(bench.tell(f"{kernels} kernels: "))
         figures.append(figure(f"{kernels} kernels: built in, s", time.perf_counter() - started))
         figures.append(figure(f"{kernels} kernels: tiles/s", _measure_tiles_per_s(bench)))
         if kernels is Kernels.FUSED:
@@ -225,7 +246,8 @@ def measure_kernels(setting: Setting) -> list[Figure]:
         gc.collect()
     recipe, model = build_recipe(Case(backbone="wide_resnet50_2", frame_hw=setting.frame_hw))
     engine = build_unproved(recipe, model, Precision.BF16, setting.device, None)
-    return [*figures, figure("batch chosen", len(engine.tiles), "8 to 96")]
+    chosen = f"{engine.name}, fallback {engine.fallback}"
+    return [*figures, figure("engine chosen", chosen), figure("batch chosen", len(engine.tiles), "8 to 96")]
 
 
 def _measure_tiles_per_s(bench: Bench) -> float:
@@ -283,6 +305,7 @@ def measure_network(backbone: str) -> Callable[[Setting], list[Figure]]:
         for batch in setting.batches:
             started = time.perf_counter()
             bench = Bench(setting, backbone=backbone, batch=batch)
+            figures.append(bench.tell(f"batch {batch}: "))
             figures.append(figure(f"batch {batch}: built in, s", time.perf_counter() - started))
             figures.append(figure(f"batch {batch}: tiles/s", _measure_tiles_per_s(bench)))
             del bench
@@ -301,6 +324,7 @@ def measure_frames(setting: Setting) -> list[Figure]:
         if threshold is None:  # just below the highest score: few regions, as a defect has
             score = min(judgement.decision.score for judgement in bench.judge_pipelined(frames[:2]))
             bench = Bench(setting, backbone="wide_resnet50_2", threshold=score * 0.999)
+        figures.append(bench.tell(f"{verdict}: "))
         before = bench.now_s()
         judgements = bench.judge_pipelined(frames)
         figures.append(figure(f"{verdict}: frames/s", len(frames) / (bench.now_s() - before), "at least 25"))
@@ -333,6 +357,7 @@ def measure_line(setting: Setting) -> list[Figure]:
     check_verdicts(answers, [Verdict.FAIL if fail else Verdict.PASS for fail in fails])
     latency = summarise_latency(answers)
     return [
+        bench.tell(),
         figure("p50, ms", latency["p50"]),
         figure("p99, ms", latency["p99"], "at most 80"),
         figure("last tenth above the first, ms", latency["growth"], "no backlog"),
@@ -355,15 +380,17 @@ def exhaust_memory(setting: Setting) -> list[Figure]:
     verdicts = [judgement.decision.verdict.value for judgement in bench.judge_pipelined([pixels] * 4)]
     if verdicts != ["PASS"] * 4 or len(bench.engine.tiles) != before // 2:
         raise RuntimeError(f"must halve {before} and judge all, got {len(bench.engine.tiles)} and {verdicts}")
-    return [figure("frames judged after memory ran out", len(verdicts), "4")]
+    return [figure("frames judged after memory ran out", len(verdicts), "4"), bench.tell()]
 
 
 def check_memory_is_flat(setting: Setting) -> list[Figure]:
     """Many small frames, and five recipes one after the other: what is allocated in the end, above the beginning."""
     small = make_frames((setting.tile // 2, setting.tile), 1, 0)[0]
-    marks = []
-    for _ in range(5):
+    marks: list[int] = []
+    figures = []
+    for number in range(5):
         bench = Bench(setting)
+        figures.append(bench.tell(f"recipe {number}: "))
         bench.judge_pipelined([small] * (setting.small_frames // 5))
         del bench
         gc.collect()
@@ -371,14 +398,14 @@ def check_memory_is_flat(setting: Setting) -> list[Figure]:
     growth = (marks[-1] - marks[0]) / 2**20
     if growth > 1:
         raise RuntimeError(f"memory must be flat over five recipes, grew by {growth:.1f} MiB")
-    return [figure("growth over five recipes, MiB", growth, "at most 1")]
+    return [*figures, figure("growth over five recipes, MiB", growth, "at most 1")]
 
 
 def measure_second_start(setting: Setting) -> list[Figure]:
     """How long an engine takes to build in a process that finds its kernels in the cache of the phases before."""
     started = time.perf_counter()
-    Bench(setting, backbone="wide_resnet50_2")
-    return [figure("built with a warm cache in, s", time.perf_counter() - started)]
+    bench = Bench(setting, backbone="wide_resnet50_2")
+    return [figure("built with a warm cache in, s", time.perf_counter() - started), bench.tell()]
 
 
 PHASES = {

@@ -127,6 +127,8 @@ _MEMORY_MESSAGES = (
     "CUDA out of memory",  # wrapped by a compiler
     "CUDA error: out of memory",  # the driver, outside torch's allocator
     "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",  # both from cuDNN 9 on
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 

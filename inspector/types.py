@@ -157,7 +157,10 @@ _EXPLANATIONS = {
     Fallback.NO_PROBE: "fp32 runs: the recipe has no probe to prove a faster precision on; run inspector calibrate",
     Fallback.PRECISION_REFUSED: "fp32 runs: a faster precision moves the scores too far; the log says how far",
     Fallback.NOT_FUSED: "compiled kernels run: fused ones are wrong, slower or not to be had here; see the log",
-    Fallback.NOT_COMPILED: "torch's own kernels run: torch.compile failed; install gcc and python3-dev, see the log",
+    Fallback.NOT_COMPILED: (
+        "torch's own kernels run, for all or before and after fused ones: torch.compile failed, or was wrong; "
+        "install gcc and python3-dev, see the log"
+    ),
     Fallback.EAGER: "the network runs operation by operation: OpenVINO cannot run it; see the log",
 }
 

@@ -14,9 +14,10 @@ import torch
 from inspector.config import Recipe
 from inspector.engine import cache as engine_cache
 from inspector.engine.base import Engine, Precision, choose_precision
-from inspector.engine.build_cuda import CudaOrder, Prove, build_cuda_engine
+from inspector.engine.build_cuda import TUNING_S, CudaOrder, Prove, build_cuda_engine
 from inspector.engine.eager import EagerEngine
 from inspector.engine.graphs import compute_network_key, convert, state_facts, tile_dtype
+from inspector.engine.layer_choice import Budget
 from inspector.engine.probe import MAX_DRIFT, MAX_SHIFT, Probe, load_probe, score_tiles
 from inspector.errors import RecipeError, ScoreShiftError
 from inspector.files import read_verified
@@ -40,6 +41,7 @@ class _Order:
     batch: int | None
     folder: Path | None
     cache: Path | None
+    budget: Budget
 
 
 def build_engine(
@@ -51,6 +53,7 @@ def build_engine(
     folder: Path | None = None,
     cache: Path | None = None,
     proved: bool = True,
+    timed: bool = True,
 ) -> Engine:
     """The engine for a recipe on a device, in the recipe's precision, or the device's fastest for `auto`.
 
@@ -65,11 +68,12 @@ def build_engine(
         folder: the recipe's folder, with probe and quantised network; None: not written yet.
         cache: where compiled artefacts are kept; None: nowhere.
         proved: False: the caller has the means to prove it, the probe in the recipe is not used.
+        timed: False: a GPU runs another recipe meanwhile, so nothing is timed on it that is not remembered.
 
     Raises:
         RecipeError: the precision the recipe asks for cannot be had on this device, or moves the scores too far.
     """
-    order = _Order(recipe, load_model, device, batch, folder, cache)
+    order = _Order(recipe, load_model, device, batch, folder, cache, Budget(TUNING_S if timed else 0.0))
     if not proved:
         chosen = choose_precision(device) if recipe.precision == "auto" else Precision(recipe.precision)
         return _build(order, chosen, lambda engine: engine)
@@ -174,7 +178,7 @@ def _build(order: _Order, precision: Precision, prove: Prove) -> Engine:
         )
     if order.device.type == "cuda":
         cuda_order = CudaOrder(
-            order.recipe, order.load_model(), precision, order.device, order.batch, order.cache, prove
+            order.recipe, order.load_model(), precision, order.device, order.batch, order.cache, prove, order.budget
         )
         return build_cuda_engine(cuda_order)
     if precision is Precision.FP16:

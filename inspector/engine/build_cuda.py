@@ -7,8 +7,9 @@ import functools
 import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,18 +18,17 @@ from torch import nn
 from inspector.config import Recipe
 from inspector.device import is_out_of_memory
 from inspector.engine.base import Engine, Precision
-from inspector.engine.cuda import DTYPES, CudaBench, CudaEngine, Kernels, open_memory
+from inspector.engine.cuda import DTYPES, CudaBench, CudaEngine, Kernels, open_memory, prepare_torch
 from inspector.engine.fusion import CUDNN, fuse
 from inspector.engine.graphs import tile_dtype
 from inspector.engine.kernels import KernelCache
-from inspector.engine.layer_choice import choose_batch, choose_forms
+from inspector.engine.layer_choice import Budget, choose_batch, choose_forms
 from inspector.engine.network import FeatureNetwork
 from inspector.errors import (
     DeviceFaultError,
     DeviceOutOfMemoryError,
     InspectorError,
     KernelsError,
-    RecipeError,
     ScoreShiftError,
 )
 from inspector.files import write_whole
@@ -41,6 +41,12 @@ logger = logging.getLogger(__name__)
 _BATCH = 32
 _LEAST_BATCH = 8
 _MOST_ATTEMPTS = 2
+_HANG_S = 240.0
+"""A build that takes so long counts as the cause of the stop: systemd stops a start that hangs, see `TUNING_S`."""
+
+TUNING_S = 60.0
+"""Time to choose batch and forms: a fifth of what loading a recipe may take before systemd gives the start up."""
+
 _FALLBACKS = {
     Kernels.FUSED: Fallback.NONE,
     Kernels.COMPILED: Fallback.NOT_FUSED,
@@ -52,7 +58,12 @@ Prove = Callable[[Engine], Engine]
 
 @dataclass(frozen=True, slots=True)
 class CudaOrder:
-    """What is to be built: see `build_engine`. `prove` raises `ScoreShiftError` where an engine is not right."""
+    """What is to be built: see `build_engine`.
+
+    Attributes:
+        prove: raises `ScoreShiftError` where an engine is not right.
+        budget: time to choose batch and forms.
+    """
 
     recipe: Recipe
     model: ReverseDistillation
@@ -61,16 +72,21 @@ class CudaOrder:
     batch: int | None
     cache: Path | None
     prove: Prove
+    budget: Budget = field(default_factory=lambda: Budget(TUNING_S))
 
 
 def build_cuda_engine(order: CudaOrder) -> Engine:
-    """The engine, proved, of the first kind of kernels that can be had and is right, in the largest batch with room.
+    """The engine, proved, of the first kind of kernels that can be had and is right.
+
+    Its batch is the one asked for, or else the one chosen for fused kernels and `_BATCH` for others; half of it, and
+    half again, where the last two kinds have no room.
 
     Raises:
         ScoreShiftError: no kind of kernels is right.
         DeviceOutOfMemoryError: no room for the smallest batch.
         DeviceFaultError: the device's fault.
     """
+    prepare_torch()
     if order.cache is None:
         return _try_batches(order, list(Kernels))
     # torch.compile keeps its kernels there, by machine and versions
@@ -79,24 +95,31 @@ def build_cuda_engine(order: CudaOrder) -> Engine:
     cache.clear_torn()
     attempts = _Attempts(order.cache / "fused-attempts")
     kinds = list(Kernels) if attempts.begin() else [Kernels.COMPILED, Kernels.OWN]
-    try:
+    with attempts:
         engine = _try_batches(order, kinds)
-    except (RecipeError, DeviceOutOfMemoryError):
-        attempts.end()
-        raise
-    attempts.end()
     cache.put_on_record()
     return engine
+
+
+_under_way: set[_Attempts] = set()
+
+
+def forgive_attempts() -> None:
+    """For a process that is stopped while it builds: no build under way is what ends it, unless it hangs."""
+    for attempts in tuple(_under_way):
+        attempts.forgive()
 
 
 class _Attempts:
     """Keeps a GPU whose fused kernels end the process, or its device, from ending every start.
 
-    A file counts the builds that began since one ended in good order.
+    A file counts the builds that began since one ended in good order: with an engine, with an error that is not the
+    device's, or in a stop.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._began_s = time.monotonic()
 
     def begin(self) -> bool:
         """Whether fused kernels may be tried."""
@@ -112,18 +135,33 @@ class _Attempts:
             write_whole(self._path, str(count + 1).encode())
         return True
 
-    def end(self) -> None:
+    def forgive(self) -> None:
+        if time.monotonic() - self._began_s < _HANG_S:
+            self._delete()
+
+    def __enter__(self) -> None:
+        _under_way.add(self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        _under_way.discard(self)
+        if not isinstance(error, DeviceFaultError):
+            self._delete()
+
+    def _delete(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink()
 
 
 def _try_batches(order: CudaOrder, kinds: Sequence[Kernels]) -> Engine:
+    usual = order.batch or _BATCH
     is_tuned = order.cache is not None and Kernels.FUSED in kinds  # what is not remembered would be timed each time
-    batches = list_batches(order.batch or (_tune_batch(order) if is_tuned else _BATCH))
-    _free()
+    fused = _tune_batch(order) if is_tuned and order.batch is None else usual
+    batches = list_batches(usual)
     for batch in batches:
         try:
-            return _try_kernels(order, kinds, batch)
+            _free()
+            fused_now = fused if batch == usual else min(fused, batch)
+            return _try_kernels(order, {kind: fused_now if kind is Kernels.FUSED else batch for kind in kinds})
         except RuntimeError as error:
             if not is_out_of_memory(error):  # no fault of the configuration: a restart may help
                 raise DeviceFaultError(f"device {order.device}: {error}") from error
@@ -132,7 +170,6 @@ def _try_batches(order: CudaOrder, kinds: Sequence[Kernels]) -> Engine:
                     f"device {order.device}: recipe {order.recipe.recipe_id} has no room: {error}"
                 ) from error
             logger.warning("device %s: no room for %d tiles at once, half as many are tried", order.device, batch)
-        _free()
     raise AssertionError("a batch is tried at least")
 
 
@@ -148,11 +185,11 @@ def _tune_batch(order: CudaOrder) -> int:
         def time_batch(batch: int) -> float:
             images = torch.randn(batch, 3, side, side, device=order.device).to(DTYPES[order.precision])
             images = images.to(memory_format=torch.channels_last)
-            choose_forms(features(), images, bench, memory)
+            choose_forms(features(), images, bench, memory, order.budget)
             return bench.time(lambda: features()(images))
 
-        return choose_batch(time_batch, tiles, memory, name)
-    except RuntimeError as error:  # building the engine will show whether it is the device's
+        return choose_batch(time_batch, tiles, memory, name, order.budget) or _BATCH
+    except Exception as error:  # noqa: BLE001 (torch and cuDNN each have their own; building will show whose fault)
         logger.warning("the batch is %d, and was not timed: %s", _BATCH, error)
         return _BATCH
 
@@ -179,8 +216,9 @@ def list_batches(first: int) -> list[int]:
     return batches
 
 
-def _try_kernels(order: CudaOrder, kinds: Sequence[Kernels], batch: int) -> Engine:
-    for kernels in kinds:
+def _try_kernels(order: CudaOrder, batches: Mapping[Kernels, int]) -> Engine:
+    kinds = list(batches)
+    for kernels, batch in batches.items():
         try:
             engine = order.prove(_build(order, kernels, batch))
         except (KernelsError, ScoreShiftError) as error:
@@ -208,6 +246,7 @@ def _build(order: CudaOrder, kernels: Kernels, batch: int) -> CudaEngine:
         batch=batch,
         kernels=kernels,
         cache=order.cache,
+        budget=order.budget,
     )
 
 

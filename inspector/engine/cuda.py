@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import inspector
 from inspector.device import is_out_of_memory, read_driver
 from inspector.engine.base import Precision, allocate_tiles, allow_only_float32
 from inspector.engine.cache import compute_key
 from inspector.engine.fusion import CUDNN, Form, Operators, fuse, get_layers
-from inspector.engine.layer_choice import Memory, choose_forms
-from inspector.engine.network import DistanceNetwork, MapNetwork, compare_layers
+from inspector.engine.layer_choice import UNLIMITED, Budget, Memory, choose_forms
+from inspector.engine.network import DistanceNetwork, Finish, Forward, MapNetwork
 from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 _WARM_UPS = 3
-_TIMED_RUNS = 10
-_TIMINGS = 3
+_TIMED_RUNS = 5
+_TIMINGS = 2
 
 _INDUCTOR: dict[str, str | int | bool | Callable[..., Any]] = {
     "max_autotune": False,
@@ -85,6 +85,7 @@ class CudaEngine:
         kernels: Kernels = Kernels.FUSED,
         operators: Operators = CUDNN,
         cache: Path | None = None,
+        budget: Budget = UNLIMITED,
     ) -> None:
         """Fuse or compile, and capture.
 
@@ -100,24 +101,25 @@ class CudaEngine:
             kernels: what to run; where torch.compile fails, torch's own run in place of compiled ones, with a warning.
             operators: what runs fused layers.
             cache: folder in which the forms of fused layers are remembered; None: nowhere.
+            budget: time to choose those that are not.
 
         Raises:
-            KernelsError: fused kernels cannot be had, or none of them is right and faster.
+            KernelsError: fused kernels cannot be had, have no room, or fewer than half of the layers are known to be
+                right and faster in them.
             RuntimeError: the device's fault, memory included.
         """
         self.device = device
         self.precision = precision
         self.tiles = allocate_tiles(batch, side, dtype, device)
         self.forms: Mapping[Form, int] = {}
-        torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernel is found once
-        allow_only_float32()
+        prepare_torch()
         network = DistanceNetwork(model, mean, std, DTYPES[precision]).to(device).to(memory_format=torch.channels_last)
-        self._forward = _Forward(network, MapNetwork(model.anomaly_map).to(device))
+        self._forward = Forward(network, MapNetwork(model.anomaly_map).to(device))
         try:
-            self._run = self._build_run(kernels, operators, cache)
+            self._run = self._build_run(kernels, operators, cache, budget)
             self._graph, self._maps = self._capture(self.tiles)
         except Exception as error:  # torch, cuDNN and the compiler each have their own
-            if kernels is not Kernels.FUSED or is_out_of_memory(error):
+            if kernels is not Kernels.FUSED:
                 raise
             raise KernelsError(f"fused kernels cannot run: {error}") from error
         made_of = {Kernels.FUSED: "fused kernels", Kernels.COMPILED: "compiled kernels"}
@@ -126,24 +128,27 @@ class CudaEngine:
         name = made_of.get(kernels, "torch's own kernels")
         self.name = f"CUDA graph of {name} on {torch.cuda.get_device_name(device)}"
 
-    def _build_run(self, kernels: Kernels, operators: Operators, cache: Path | None) -> Callable[[Tensor], Tensor]:
+    def _build_run(
+        self, kernels: Kernels, operators: Operators, cache: Path | None, budget: Budget
+    ) -> Callable[[Tensor], Tensor]:
         if kernels is Kernels.FUSED:
-            return self._fuse(operators, cache)
+            return self._fuse(operators, cache, budget)
         return self._try_compile(self._forward, self.tiles) if kernels is Kernels.COMPILED else self._forward
 
-    def _fuse(self, operators: Operators, cache: Path | None) -> Callable[[Tensor], Tensor]:
+    def _fuse(self, operators: Operators, cache: Path | None, budget: Budget) -> Callable[[Tensor], Tensor]:
         """Fused convolutions, between what is done to the pixels before them and to the features after them."""
-        normalise, finish = self._forward.network.normalise, _Finish(self._forward.maps)
+        normalise, finish = self._forward.network.normalise, Finish(self._forward.maps)
         features = fuse(self._forward.network.features, operators)
         noise = torch.randint(0, 256, self.tiles.shape, generator=torch.Generator().manual_seed(0))
         self.tiles.copy_(noise)
         with torch.inference_mode():
             images = normalise(self.tiles)
-            self.forms = choose_forms(features, images, CudaBench(self.device), open_memory(cache, self.device))
+            memory = open_memory(cache, self.device)
+            self.forms = choose_forms(features, images, CudaBench(self.device), memory, budget)
             able = [layer for layer in get_layers(features) if len(layer.forms) > 1]
             fused = sum(layer.form is not Form.PLAIN for layer in able)
             if 2 * fused < len(able):  # too few of them to beat the compiler's fusion of what is between
-                raise KernelsError(f"only {fused} of {len(able)} layers are right and faster when fused")
+                raise KernelsError(f"only {fused} of {len(able)} layers are known to be right and faster when fused")
             logger.info("layers: %s", ", ".join(f"{count} as {form}" for form, count in sorted(self.forms.items())))
             compiled_normalise = self._try_compile(normalise, self.tiles)
             compiled_finish = self._try_compile(finish, *features(images))
@@ -198,12 +203,27 @@ class CudaEngine:
         torch.cuda.empty_cache()  # what the old graph held
 
 
-def capture(step: Callable[[], Any], device: torch.device, stream: Any) -> tuple[Any, Any]:
-    """A CUDA graph of what `step` does, warmed up before, and what it returned: the memory each replay writes to."""
+def prepare_torch() -> None:
+    """The settings that CUDA engines run in, of the whole process, so that what is timed before is timed in them."""
+    torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernel is found once
+    allow_only_float32()
+
+
+def capture(
+    step: Callable[[], Any], device: torch.device, stream: Any, *, warm_up: Callable[[], Any] | None = None
+) -> tuple[Any, Any]:
+    """A CUDA graph of what `step` does, warmed up before, and what it returned: the memory each replay writes to.
+
+    Args:
+        step: what is recorded.
+        device: where it runs.
+        stream: on which it is warmed up and recorded.
+        warm_up: what `step` repeats; None: `step` itself.
+    """
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream), torch.inference_mode():
         for _ in range(_WARM_UPS):
-            step()
+            (warm_up or step)()
     torch.cuda.synchronize(device)
     graph: Any = torch.cuda.CUDAGraph()
     # On that stream, so on this device whichever is the current one; other threads may go on meanwhile.
@@ -229,7 +249,7 @@ class CudaBench:
             for _ in range(_TIMED_RUNS):
                 step()
 
-        graph, _ = capture(repeat, self._device, self._stream)
+        graph, _ = capture(repeat, self._device, self._stream, warm_up=step)
         seconds = []
         for _ in range(_TIMINGS):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -257,31 +277,6 @@ def open_memory(cache: Path | None, device: torch.device) -> Memory:
         "inspector": inspector.__version__,
     }
     return Memory(None if cache is None else cache / f"layers-{compute_key(facts)}.json")
-
-
-class _Forward(nn.Module):
-    """Tiles → maps (B, t, t)."""
-
-    def __init__(self, network: DistanceNetwork, maps: MapNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.maps = maps
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        maps: Tensor = self.maps(*self.network(tiles))
-        return maps
-
-
-class _Finish(nn.Module):
-    """Features → maps (B, t, t)."""
-
-    def __init__(self, maps: MapNetwork) -> None:
-        super().__init__()
-        self._maps = maps
-
-    def forward(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-        maps: Tensor = self._maps(*compare_layers(teacher, student))
-        return maps
 
 
 def _compile(step: Callable[..., Tensor], *inputs: Any) -> Callable[..., Tensor]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +26,8 @@ _LIMITS = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
 """How far a form may be from the plain one, as a share of the largest value: that rounds thrice, a fused one once."""
 
 
-BATCHES = (8, 16, 32, 48, 64, 96)
-"""Tiles at once that are tried on a GPU."""
+BATCHES = (32, 16, 8, 48, 64, 96)
+"""Tiles at once that are tried on a GPU, the usual number first: time may run out before the others."""
 
 _GAIN = 1.02
 """What a larger batch must be faster by: it takes more memory, and its first tile waits longer."""
@@ -40,6 +43,21 @@ class Bench(Protocol):
     def poison(self, like: Tensor) -> None:
         """Leave NaN in the memory that the next tensor of this size will get."""
         ...
+
+
+class Budget:
+    """Time in which something may be timed; it runs from the moment this is made."""
+
+    def __init__(self, seconds: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._end_s = now_s() + seconds
+
+    def is_spent(self) -> bool:
+        """Whether nothing more may be timed."""
+        return self._now_s() >= self._end_s
+
+
+UNLIMITED = Budget(math.inf)
 
 
 class Memory:
@@ -83,53 +101,71 @@ def _read(path: Path) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def choose_forms(fused: nn.Module, images: Tensor, bench: Bench, memory: Memory) -> Mapping[Form, int]:
+def choose_forms(
+    fused: nn.Module, images: Tensor, bench: Bench, memory: Memory, budget: Budget = UNLIMITED
+) -> Mapping[Form, int]:
     """Choose the form of each layer of a fused network, while it runs `images`; how many run in which.
+
+    A layer that is not remembered once `budget` is spent runs as the plain one, and is timed at the next start.
 
     Raises:
         RuntimeError: the device's fault, memory included.
     """
     layers = get_layers(fused)
     hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs: _choose(layer, inputs, bench, memory)) for layer in layers
+        layer.register_forward_pre_hook(lambda layer, inputs: _choose(layer, inputs, bench, memory, budget))
+        for layer in layers
     ]
     try:
         fused(images)
     finally:
         for hook in hooks:
             hook.remove()
-    memory.save()
+        memory.save()
     return Counter(layer.form for layer in layers)
 
 
-def _choose(layer: Layer, inputs: tuple[Tensor, ...], bench: Bench, memory: Memory) -> None:
+def _choose(layer: Layer, inputs: tuple[Tensor, ...], bench: Bench, memory: Memory, budget: Budget) -> None:
     name = layer.describe(*inputs)
     known = next((form for form in layer.forms if form == memory.get(name)), None)
-    right = [form for form in ([known] if known else layer.forms) if is_right(layer, form, inputs, bench)]
+    if known is None and budget.is_spent():
+        known = Form.PLAIN
+    trials = {form: _try(layer, form, inputs, bench) for form in ([known] if known else layer.forms)}
+    right = [form for form, trial in trials.items() if trial is _Trial.RIGHT]
     if known is None:
         seconds = {form: bench.time(lambda form=form: layer.run(form, *inputs)) for form in right}  # type: ignore[misc]
         known = min(right, key=seconds.__getitem__)
-        memory.put(name, known)
+        if _Trial.FAILED not in trials.values():
+            memory.put(name, known)
     layer.form = known if known in right else Form.PLAIN
 
 
-def is_right(layer: Layer, form: Form, inputs: tuple[Tensor, ...], bench: Bench) -> bool:
+class _Trial(Enum):
+    """What came of a form: as the plain one, not so, or an error, which may not come again at the next start."""
+
+    RIGHT = auto()
+    WRONG = auto()
+    FAILED = auto()
+
+
+def _try(layer: Layer, form: Form, inputs: tuple[Tensor, ...], bench: Bench) -> _Trial:
     """Whether a form gives what the plain one gives, whatever its memory held before, and hides no NaN.
 
     Raises:
         RuntimeError: no memory.
     """
     if form is Form.PLAIN:
-        return True
+        return _Trial.RIGHT
+    trial = _Trial.WRONG
     try:
         fault = _find_fault(layer, form, inputs, bench)
-    except RuntimeError as error:  # what cuDNN does not do
+    except RuntimeError as error:  # what cuDNN does not do, or no memory that torch does not tell as such
         if is_out_of_memory(error):
             raise
-        fault = str(error)
+        trial, fault = _Trial.FAILED, str(error)
     if fault:
         logger.warning("layer %s: runs unfused, as %s %s", layer.describe(*inputs), form, fault)
-    return not fault
+    return trial if fault else _Trial.RIGHT
 
 
 def _find_fault(layer: Layer, form: Form, inputs: tuple[Tensor, ...], bench: Bench) -> str:
@@ -153,30 +189,57 @@ def _hides_nan(layer: Layer, form: Form, inputs: tuple[Tensor, ...], index: int)
     return bool((expected & ~layer.run(form, *spoilt).isnan()).any())
 
 
-def choose_batch(time_batch: Callable[[int], float], tiles: int | None, memory: Memory, name: str) -> int:
+def choose_batch(
+    time_batch: Callable[[int], float], tiles: int | None, memory: Memory, name: str, budget: Budget = UNLIMITED
+) -> int | None:
     """The smallest of `BATCHES` that is about as fast as the fastest, remembered under `name`.
+
+    Once `budget` is spent, the best of those timed is chosen. What each took is remembered as it comes.
 
     Args:
         time_batch: seconds that a batch of so many takes; raises where there is no memory for it.
         tiles: of a frame, whose last batch may be part empty; None: not known, so the time of a tile counts.
         memory: what was chosen before.
         name: of the network.
+        budget: time that may be taken.
+
+    Returns:
+        None: nothing is remembered, and there is no time.
 
     Raises:
         RuntimeError: the device's fault, or no memory even for the smallest.
     """
     known = next((batch for batch in BATCHES if str(batch) == memory.get(name)), None)
-    if known is not None:
+    if known is not None or budget.is_spent():
         return known
     costs: dict[int, float] = {}
+    room = max(BATCHES)
     for batch in BATCHES:
+        if batch > room:
+            continue
         try:
-            costs[batch] = time_batch(batch) * (1 / batch if tiles is None else -(-tiles // batch))
+            seconds = _time_once(time_batch, batch, memory, f"{name}: seconds of {batch}", budget)
         except RuntimeError as error:
-            if not costs or not is_out_of_memory(error):
+            if not is_out_of_memory(error) or (batch == min(BATCHES) and not costs):
                 raise
+            room = batch - 1
+            continue
+        if costs and budget.is_spent():
             break
-    best = next(batch for batch, cost in costs.items() if cost <= _GAIN * min(costs.values()))
+        costs[batch] = seconds * (1 / batch if tiles is None else -(-tiles // batch))
+    best = min(batch for batch, cost in costs.items() if cost <= _GAIN * min(costs.values()))
     memory.put(name, str(best))
     memory.save()
     return best
+
+
+def _time_once(time_batch: Callable[[int], float], batch: int, memory: Memory, name: str, budget: Budget) -> float:
+    """As a start that was ended in the middle of it remembered it, or timed now."""
+    known = memory.get(name)
+    if known is not None:
+        return float(known)
+    seconds = time_batch(batch)
+    if not budget.is_spent():  # else not all of its layers may have been timed
+        memory.put(name, str(seconds))
+        memory.save()
+    return seconds

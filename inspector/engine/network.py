@@ -136,3 +136,28 @@ def _build_gaussian(size: int, kernel: Tensor) -> Tensor:
     identity = torch.eye(size, dtype=torch.float64)[:, None]
     padded = F.pad(identity, (radius, radius), mode="reflect") if radius else identity
     return F.conv1d(padded, kernel.view(1, 1, -1))[:, 0].T
+
+
+class Forward(nn.Module):
+    """Tiles → maps (B, t, t)."""
+
+    def __init__(self, network: DistanceNetwork, maps: MapNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.maps = maps
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        maps: Tensor = self.maps(*self.network(tiles))
+        return maps
+
+
+class Finish(nn.Module):
+    """Features → maps (B, t, t)."""
+
+    def __init__(self, maps: MapNetwork) -> None:
+        super().__init__()
+        self._maps = maps
+
+    def forward(self, teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+        maps: Tensor = self._maps(*compare_layers(teacher, student))
+        return maps

@@ -62,6 +62,7 @@ def open_detector(
     recipe: Recipe | None = None,
     cache: Path | None = None,
     proved: bool = True,
+    timed: bool = True,
     whole_maps: bool = False,
 ) -> Detector:
     """Load a recipe folder, every checksum verified, onto the engine that its precision and the device ask for.
@@ -72,7 +73,7 @@ def open_detector(
         tile_batch: tiles at once; None: what suits the device.
         recipe: instead of the folder's recipe.yaml.
         cache: where compiled artefacts are kept; None: the user's cache.
-        proved: as for `build_engine`.
+        proved, timed: as for `build_engine`.
         whole_maps: as for `Detector`.
 
     Raises:
@@ -87,6 +88,7 @@ def open_detector(
         folder=folder,
         cache=cache or find_user_cache(),
         proved=proved,
+        timed=timed,
     )
     return Detector(
         opened.recipe,

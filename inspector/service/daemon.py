@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from inspector import logs
 from inspector.config import Station, load_station
+from inspector.engine.build_cuda import forgive_attempts
 from inspector.journal.events import Kind
 from inspector.security.sockets import raise_descriptor_limit
 from inspector.service.assembly import Assembly
@@ -276,6 +277,8 @@ class Daemon:
         EndGuard(timeout_s + _END_S).start()
         alive = parts.stop(time.monotonic() + timeout_s, timeout_s=timeout_s, note=self._note_stop)
         self._http.stop()
+        if self.health.state is not State.FAULT:
+            forgive_attempts()
         self._starts.end("fault" if self.health.state is State.FAULT else "stop")
         self._log_counter.stop()
         logger.info("stopped; %d frames unanswered", sum(parts.ledger.account().in_flight.values()))

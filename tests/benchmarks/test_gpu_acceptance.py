@@ -6,13 +6,17 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from inspector.errors import KernelsError
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -43,7 +47,40 @@ def test_phase_gives_its_figures_when_dry(script: ModuleType, name: str) -> None
         assert forms == [3, 29, 6]
         assert 0 < values["fused, largest difference"] < 0.001
         assert values["batch chosen"] == 64
+    if name not in {"machine", "kernels"}:  # which run no engine, dry
+        engines = [value for figure, value in values.items() if figure.endswith("engine")]
+        assert engines
+        assert all("simulated device, not a GPU" in each and "fallback none" in each for each in engines)
     assert {script.mark(figure)["of"] for figure in figures} == {"not a GPU"}
+
+
+def test_kernels_that_cannot_be_had_are_a_figure_and_the_phase_goes_on(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = script.phases
+    build = phases.Bench._build
+
+    def refuse(bench: Any, batch: int, precision: str, kernels: str) -> Any:
+        if kernels == "fused":
+            raise KernelsError("only 3 of 35 layers")
+        return build(bench, batch, precision, kernels)
+
+    monkeypatch.setattr(phases.Bench, "_build", refuse)
+    setting = phases.choose_setting(dry=True)
+    told = {figure["name"]: figure["value"] for figure in phases.check_exactness(setting)}
+    assert told["bf16, fused kernels: not used"] == "only 3 of 35 layers"
+    assert told["bf16, compiled kernels, 1 tile(s): largest difference"] < 1e-6
+
+    monkeypatch.setattr(phases, "_measure_tiles_per_s", lambda bench: 1.0)
+    engine = SimpleNamespace(tiles=range(48), name="CUDA graph", fallback="not_fused")
+    monkeypatch.setattr(phases, "build_unproved", lambda *arguments: engine)
+    monkeypatch.setattr(phases, "_fuse_dry", None)
+    bench = phases.Bench
+    monkeypatch.setattr(phases, "Bench", lambda _, **options: bench(setting, **options))
+    told = {figure["name"]: figure["value"] for figure in phases.measure_kernels(replace(setting, dry=False))}
+    assert told["fused kernels: not used"] == "only 3 of 35 layers"
+    assert told["own kernels: tiles/s"] == 1.0
+    assert told["engine chosen"] == "CUDA graph, fallback not_fused"
 
 
 class Brightness(nn.Module):

@@ -9,22 +9,24 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from inspector.config import Recipe
 from inspector.detection.tiling import TileGrid, Tiler
 from inspector.engine import build, build_cuda, openvino
 from inspector.engine.base import Precision, has_bf16
 from inspector.engine.build import build_eager, build_engine
+from inspector.engine.cuda import Kernels
 from inspector.engine.eager import EagerEngine
 from inspector.engine.graphs import compute_network_key, write_quantised
-from inspector.engine.layer_choice import Memory
+from inspector.engine.layer_choice import Budget, Memory
 from inspector.engine.openvino import OpenVinoEngine
 from inspector.engine.probe import MAX_SHIFT, Probe, dump_probe, score_tiles
 from inspector.errors import DeviceFaultError, DeviceOutOfMemoryError, KernelsError, RecipeError
@@ -47,6 +49,8 @@ def _convert_once(monkeypatch: pytest.MonkeyPatch, graphs: Any, float_graphs: An
     """Converting takes seconds; graphs of this model are at hand."""
     by_dtype = {torch.uint8: graphs, torch.float32: float_graphs}
     monkeypatch.setattr(openvino, "convert", lambda distances, maps, *, side, dtype: dict(by_dtype[dtype]))
+    for settings, name in ((torch.backends.cudnn, "benchmark"), (torch.backends.cudnn, "allow_tf32")):
+        monkeypatch.setattr(settings, name, getattr(settings, name))  # put back at the end
 
 
 @pytest.fixture
@@ -562,6 +566,39 @@ def test_fused_kernels_are_left_out_once_when_two_starts_in_a_row_ended_at_them(
     assert not (tmp_path / "fused-attempts").exists()
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), OSError("no space left")])
+def test_attempt_does_not_count_when_it_ends_in_an_orderly_way(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: BaseException
+) -> None:
+    def end(*arguments: Any) -> Any:
+        assert (tmp_path / "fused-attempts").read_bytes() == b"1"  # as a crash would leave it
+        raise error
+
+    monkeypatch.setattr(build_cuda, "_try_batches", end)
+    with pytest.raises(type(error)):
+        build_on_gpu(cache=tmp_path)
+    assert not (tmp_path / "fused-attempts").exists()
+
+
+@pytest.mark.parametrize(("seconds", "counts"), [(100.0, False), (1000.0, True)])
+def test_attempt_that_is_stopped_counts_when_it_may_hang_and_not_before(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, counts: bool
+) -> None:
+    now_s = time.monotonic()
+
+    def stop(*arguments: Any) -> Any:
+        monkeypatch.setattr(build_cuda.time, "monotonic", lambda: now_s + seconds)
+        build_cuda.forgive_attempts()
+        monkeypatch.undo()
+        assert (tmp_path / "fused-attempts").exists() is counts
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_cuda, "_try_batches", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_on_gpu(cache=tmp_path)
+    assert not build_cuda._under_way
+
+
 def test_precision_is_said_to_be_refused_rather_than_kernels_when_both_are(
     build_on_gpu: Any, recipe_of: RecipeOf, load: Any, choose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -588,29 +625,129 @@ class TileBench:
         pass
 
 
-def test_batch_is_timed_and_remembered_when_none_is_given(
-    monkeypatch: pytest.MonkeyPatch, recipe_of: RecipeOf, model: ReverseDistillation, tmp_path: Path
-) -> None:
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Memory:
+    """What a GPU as `TileBench` remembers."""
     memory = Memory(tmp_path / "layers.json")
     monkeypatch.setattr(build_cuda, "CudaBench", TileBench)
     monkeypatch.setattr(build_cuda, "open_memory", lambda cache, device: memory)
-    order = build_cuda.CudaOrder(recipe_of(), model, Precision.FP32, CPU, None, tmp_path, lambda engine: engine)
     monkeypatch.setattr(build_cuda, "choose_forms", lambda *args: {})
+    return memory
+
+
+def test_batch_is_timed_and_remembered_when_none_is_given(
+    memory: Memory, recipe_of: RecipeOf, model: ReverseDistillation, tmp_path: Path
+) -> None:
+    order = build_cuda.CudaOrder(recipe_of(), model, Precision.FP32, CPU, None, tmp_path, lambda engine: engine)
     assert build_cuda._tune_batch(order) == 48
-    assert json.loads((tmp_path / "layers.json").read_bytes()) == {"batch of resnet18 official 64 fp32 None": "48"}
+    known = json.loads((tmp_path / "layers.json").read_bytes())
+    assert known["batch of resnet18 official 64 fp32 None"] == "48"
+    assert known["batch of resnet18 official 64 fp32 None: seconds of 8"] == "8.0"
 
 
+def test_batch_is_timed_in_the_settings_that_engines_run_in(
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe_of: RecipeOf,
+    model: ReverseDistillation,
+    tmp_path: Path,
+) -> None:
+    seen = set()
+
+    def note(bench: TileBench, step: Callable[[], Any]) -> float:
+        backends = torch.backends
+        seen.add((backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32))
+        return 1.0
+
+    monkeypatch.setattr(TileBench, "time", note)
+    monkeypatch.setattr(build_cuda, "CudaEngine", KernelsEngine)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = False, True
+    order = build_cuda.CudaOrder(recipe_of(), model, Precision.FP32, CPU, None, tmp_path, lambda engine: engine)
+    build_cuda.build_cuda_engine(order)
+    assert seen == {(True, False, False)}
+
+
+@pytest.mark.parametrize(
+    ("absent", "batch", "chosen"),
+    [((), None, 48), (("fused",), None, 32), (("fused", "compiled"), None, 32), (("fused",), 12, 12)],
+)
+def test_batch_that_was_timed_is_of_fused_kernels_alone(
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe_of: RecipeOf,
+    model: ReverseDistillation,
+    absent: tuple[str, ...],
+    batch: int | None,
+    chosen: int,
+) -> None:
+    memory.put("batch of resnet18 official 64 fp32 None", "48")
+    monkeypatch.setattr(build_cuda, "CudaEngine", KernelsEngine)
+    monkeypatch.setattr(KernelsEngine, "absent", absent)
+    order = build_cuda.CudaOrder(recipe_of(), model, Precision.FP32, CPU, batch, Path(), lambda engine: engine)
+    assert len(build_cuda._try_batches(order, list(Kernels)).tiles) == chosen
+
+
+@pytest.mark.parametrize(("remembered", "batch"), [(None, 32), ("64", 64)])
+def test_nothing_is_timed_beside_what_judges(
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe_of: RecipeOf,
+    load: Any,
+    tmp_path: Path,
+    remembered: str | None,
+    batch: int,
+) -> None:
+    budgets: list[Budget] = []
+
+    class Engine(KernelsEngine):
+        def __init__(self, *arguments: Any, budget: Budget, **options: Any) -> None:
+            budgets.append(budget)
+            super().__init__(*arguments, **options)
+
+    def refuse(bench: TileBench, step: Callable[[], Any]) -> float:
+        raise AssertionError("must not be timed")
+
+    monkeypatch.setattr(TileBench, "time", refuse)
+    monkeypatch.setattr(build_cuda, "CudaEngine", Engine)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    if remembered:
+        memory.put("batch of resnet18 official 64 fp32 None", remembered)
+    recipe, device = recipe_of(precision="fp32"), torch.device("cuda")
+    engine = build_engine(recipe, load, device=device, cache=tmp_path, proved=False, timed=False)
+    assert len(engine.tiles) == batch
+    assert [budget.is_spent() for budget in budgets] == [True]
+    build_engine(recipe, load, device=device, cache=tmp_path, batch=8, proved=False)
+    assert not budgets[-1].is_spent()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such operation"), fx.proxy.TraceError("no such operation")])
 def test_batch_is_as_before_with_a_warning_when_it_cannot_be_timed(
-    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    build_on_gpu: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    error: Exception,
 ) -> None:
     def fail(device: torch.device) -> Any:
-        raise RuntimeError("no such operation")
+        raise error
 
     monkeypatch.setattr(build_cuda, "CudaBench", fail)
     assert len(build_on_gpu().tiles) == 32
     assert caplog.text == ""  # without a cache nothing is timed
     assert len(build_on_gpu(cache=tmp_path).tiles) == 32
     assert "the batch is 32, and was not timed: no such operation" in caplog.text
+
+
+def test_fault_of_the_device_is_told_when_memory_cannot_be_given_back(
+    build_on_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    with pytest.raises(DeviceFaultError, match="illegal memory access"):
+        build_on_gpu()
 
 
 @pytest.mark.parametrize("frame_hw", [(64, 64), (65, 64), (100, 150), (300, 40), (2048, 2448)])

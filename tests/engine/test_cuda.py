@@ -24,7 +24,7 @@ from inspector.engine.build import build_eager
 from inspector.engine.cuda import CudaBench, CudaEngine, Kernels
 from inspector.engine.eager import EagerEngine
 from inspector.engine.fusion import REFERENCE, Form, Layer, Operators
-from inspector.engine.network import DistanceNetwork, MapNetwork
+from inspector.engine.network import DistanceNetwork, Finish, Forward, MapNetwork
 from inspector.errors import KernelsError
 from inspector.model import ReverseDistillation
 from inspector.types import Fallback, PixelFormat, Verdict
@@ -148,7 +148,7 @@ def test_network_is_traced_whole_when_compiled(
         return compile_(network, backend="eager", **others)
 
     monkeypatch.setattr(torch, "compile", trace)
-    network = cuda_engine._Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
+    network = Forward(DistanceNetwork(model, MEAN, STD), MapNetwork(model.anomaly_map))
     tiles = make_tiles(2)
     run = cuda_engine._compile(network, tiles)
     no_templates = {
@@ -170,7 +170,7 @@ def test_ends_of_the_fused_network_are_traced_whole_when_compiled(
     normalise = cuda_engine._compile(network.normalise, tiles)
     with torch.inference_mode():
         features = network.features(normalise(tiles))
-        finish = cuda_engine._compile(cuda_engine._Finish(MapNetwork(model.anomaly_map)), *features)
+        finish = cuda_engine._compile(Finish(MapNetwork(model.anomaly_map)), *features)
         torch.testing.assert_close(finish(*features), reference(tiles), rtol=0, atol=1e-4)
 
 
@@ -294,7 +294,7 @@ def test_map_of_fused_kernels_is_nan_when_a_pixel_is(
 @pytest.mark.usefixtures("fast")
 def test_fused_kernels_are_refused_when_no_layer_is_faster(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     monkeypatch.setattr(FakeBench, "plain_s", 0.5)
-    with pytest.raises(KernelsError, match="fused kernels cannot run: only 0 of 35 layers are right and faster"):
+    with pytest.raises(KernelsError, match="fused kernels cannot run: only 0 of 35 layers are known to be right"):
         make(kernels=Kernels.FUSED)
 
 
@@ -308,9 +308,9 @@ def test_fused_kernels_are_refused_when_they_cannot_be_captured(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("fast")
-def test_memory_fault_is_raised_when_fusing(make: Make) -> None:
+def test_fused_kernels_are_refused_when_they_have_no_room(make: Make) -> None:
     operators = replace(REFERENCE, convolve_relu=fail_with(torch.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(KernelsError, match="fused kernels cannot run: CUDA out of memory"):
         make(kernels=Kernels.FUSED, operators=operators)
 
 
@@ -360,10 +360,10 @@ def test_forms_are_remembered_by_gpu_driver_and_versions(monkeypatch: pytest.Mon
 def test_layer_is_timed_in_a_graph_by_the_devices_clock(cuda: Any) -> None:
     cuda.elapsed_ms = [30.0, 20.0, 25.0]
     runs = []
-    assert CudaBench(CPU).time(lambda: runs.append("run")) == pytest.approx(0.002)
+    assert CudaBench(CPU).time(lambda: runs.append("run")) == pytest.approx(0.004)
     (graph,) = cuda.graphs
-    assert graph.replays == 3
-    assert len(runs) == 4 * 10  # three warm-ups and the capture
+    assert graph.replays == 2
+    assert len(runs) == 3 + 5  # warm-ups and the capture
 
 
 def test_compiled_kernels_run_when_they_can_be_had(monkeypatch: pytest.MonkeyPatch, make: Make) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from inspector.engine.fusion import REFERENCE, Form, Operators, fuse, get_layers
-from inspector.engine.layer_choice import BATCHES, Memory, choose_batch, choose_forms
+from inspector.engine.layer_choice import BATCHES, Budget, Memory, choose_batch, choose_forms
 
 IMAGES = torch.rand(2, 4, 6, 6, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
 
@@ -247,11 +247,85 @@ def test_batch_is_not_timed_when_it_is_remembered(tmp_path: Path) -> None:
     assert choose_batch(time_batch, None, Memory(path), "batch of a") == 96
 
 
-def test_fault_of_the_device_is_raised_when_a_batch_is_timed() -> None:
+@pytest.mark.parametrize("message", ["CUDA out of memory", "CUDA error: unspecified launch failure"])
+def test_fault_of_the_device_is_raised_when_a_batch_is_timed(message: str) -> None:
     def time_batch(batch: int) -> float:
-        raise RuntimeError("CUDA error: unspecified launch failure" if batch > 8 else "CUDA out of memory")
+        raise RuntimeError(message)
 
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(RuntimeError, match=message):
         choose_batch(time_batch, None, Memory(None), "batch")
-    with pytest.raises(RuntimeError, match="launch failure"):
-        choose_batch(lambda batch: time_batch(batch) if batch > 8 else 1.0, None, Memory(None), "batch")
+
+
+class Clock:
+    """A monotonic clock that stands still unless it is told."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_best_batch_so_far_is_remembered_when_the_time_is_spent(tmp_path: Path) -> None:
+    clock, timed = Clock(), []
+    budget = Budget(60.0, clock)
+
+    def time_batch(batch: int) -> float:
+        timed.append(batch)
+        clock.now_s += 25.0
+        return batch * {32: 1.0, 16: 0.5, 8: 0.1}[batch]
+
+    memory = Memory(tmp_path / "layers.json")
+    assert choose_batch(time_batch, None, memory, "batch", budget) == 16  # that of 8 ended too late to be trusted
+    assert timed == [32, 16, 8]
+    assert choose_batch(time_batch, None, Memory(tmp_path / "layers.json"), "batch") == 16
+    assert timed == [32, 16, 8]
+
+
+def test_batch_is_not_chosen_when_there_is_no_time_unless_it_is_remembered() -> None:
+    memory, none_left = Memory(None), Budget(0.0, Clock())
+    assert choose_batch(time_batches({}), None, memory, "batch", none_left) is None
+    assert memory.get("batch") is None
+    memory.put("batch", "48")
+    assert choose_batch(time_batches({}), None, memory, "batch", none_left) == 48
+
+
+def test_batches_that_were_timed_are_not_timed_again_when_the_start_was_killed(tmp_path: Path) -> None:
+    timed: list[int] = []
+
+    def time_batch(batch: int) -> float:
+        timed.append(batch)
+        if len(timed) == 3:
+            raise KeyboardInterrupt
+        return batch * (0.5 if batch == 16 else 1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        choose_batch(time_batch, None, Memory(tmp_path / "layers.json"), "batch")
+    assert choose_batch(time_batch, None, Memory(tmp_path / "layers.json"), "batch") == 16
+    assert timed == [32, 16, 8, 8, 48, 64, 96]
+
+
+def test_layers_are_timed_at_the_next_start_when_the_time_is_spent_before(tmp_path: Path) -> None:
+    clock, bench, memory = Clock(), FakeBench(), Memory(tmp_path / "layers.json")
+    fused = fuse(Block().eval().to(memory_format=torch.channels_last), bench.watch())
+    step = bench.time
+
+    def time(each: Callable[[], object]) -> float:
+        clock.now_s += 10.0
+        return step(each)
+
+    bench.time = time  # type: ignore[method-assign]
+    choose_forms(fused, IMAGES, bench, memory, Budget(15.0, clock))
+    assert forms_of(fused) == ["convolution", "plain", "plain"]
+    again = FakeBench()
+    assert forms_of(choose(again, tmp_path / "layers.json")) == ["convolution"] * 3
+    assert again.timed == ["plain", "convolution", "product", "plain", "convolution"]
+
+
+@pytest.mark.parametrize(("operator", "is_remembered"), [(fail, False), (swallow, True)])
+def test_form_that_failed_is_tried_again_at_the_next_start_and_a_wrong_one_is_not(
+    tmp_path: Path, operator: Callable[..., Tensor], is_remembered: bool
+) -> None:
+    path = tmp_path / "layers.json"
+    assert forms_of(choose(FakeBench(), path, replace(REFERENCE, convolve_relu=operator)))[0] == "plain"
+    again = forms_of(choose(FakeBench(), path))
+    assert again[0] == ("plain" if is_remembered else "convolution")

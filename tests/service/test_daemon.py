@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import MagicMock
 
 import pytest
 import zmq
@@ -49,6 +50,26 @@ def test_exception_that_nobody_foresaw_is_on_record_as_a_fault(tmp_path: Path, h
         end_by_itself(daemon)
     reason = {"reason": "ZeroDivisionError('nobody foresaw it')"}
     assert daemon._parts.audit.notes == [(Kind.STOP, "fault", "station", reason)]
+
+
+@pytest.mark.parametrize(("fault", "forgiven"), [(False, 1), (True, 0)])
+def test_builds_under_way_are_forgiven_when_the_daemon_is_stopped_and_not_after_a_fault(
+    tmp_path: Path, health: Health, monkeypatch: pytest.MonkeyPatch, fault: bool, forgiven: int
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("inspector.service.daemon.forgive_attempts", lambda: calls.append("forgiven"))
+    monkeypatch.setattr("inspector.service.daemon.EndGuard", MagicMock())
+    station = Station.model_validate({"schema": 1, "station": "press", "cameras": {"top": {}}})
+    daemon: Any = Daemon(station, tmp_path / "station.yaml")
+    daemon.health = health
+    for name in ("_parts", "_http", "_starts", "_log_counter", "_context", "_notifier"):
+        setattr(daemon, name, MagicMock())
+    daemon._parts.stop.return_value = []
+    daemon._parts.ledger.account.return_value.in_flight = {}
+    if fault:
+        health.fault("device", "gone")
+    daemon._shutdown()
+    assert len(calls) == forgiven
 
 
 def refuse(folder: Path) -> NoReturn:

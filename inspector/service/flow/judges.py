@@ -126,14 +126,19 @@ def load_judges(
 
 
 def load_judge_aside(folder: Path, device: Device, tile_batch: int | None, cache: Path) -> Judge:
-    """As `load_judge`, beside a flow that judges: what would take cores and lock for seconds is done elsewhere."""
+    """As `load_judge`, beside a flow that judges: what would take cores and lock for seconds is done elsewhere.
+
+    On a GPU nothing is timed: it would hold frames up, and they would falsify it.
+    """
     if device.of_torch.type == "cpu":
         convert_aside(folder, cache)
-    return load_judge(folder, device, tile_batch, cache)
+    return load_judge(folder, device, tile_batch, cache, timed=False)
 
 
-def load_judge(folder: Path, device: Device, tile_batch: int | None, cache: Path) -> Judge:
+def load_judge(folder: Path, device: Device, tile_batch: int | None, cache: Path, *, timed: bool = True) -> Judge:
     """Load a recipe, every checksum verified, warm it up and let it prove itself on its golden frames.
+
+    `timed`: as for `build_engine`.
 
     Raises:
         RecipeError: it cannot be used, or does not hold what it promises.
@@ -141,7 +146,7 @@ def load_judge(folder: Path, device: Device, tile_batch: int | None, cache: Path
     path = folder / RECIPE_FILE
     recipe_sha256 = _compute_sha256(path)
     with device.as_current():
-        detector = open_detector(folder, device=device.of_torch, tile_batch=tile_batch, cache=cache)
+        detector = open_detector(folder, device=device.of_torch, tile_batch=tile_batch, cache=cache, timed=timed)
         if detector.recipe.threshold is None:
             raise RecipeError(f"{path}: threshold: required to judge frames; run inspector calibrate")
         detector.warm_up()

@@ -18,7 +18,7 @@ from inspector.errors import RecipeError
 from inspector.files import compute_sha256
 from inspector.recipe.network import build_model
 from inspector.service.flow import judges as module
-from inspector.service.flow.judges import Judge, Judges, load_judge, load_judges
+from inspector.service.flow.judges import Judge, Judges, load_judge, load_judge_aside, load_judges
 from inspector.training.recipe_writer import write_recipe
 from inspector.transient import is_transient
 
@@ -196,6 +196,24 @@ def test_cameras_share_a_judge_when_their_recipe_is_the_same_folder(
     assert judges["top"] is judges["side"]
     assert set(judges) == {"top", "side"}
     assert loaded == [(lens.resolve(), CPU, 2, tmp_path)]
+
+
+def test_nothing_is_timed_on_a_gpu_when_a_recipe_is_loaded_beside_a_flow(
+    lens: Path, tmp_path: Path, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[bool] = []
+    opened = module.open_detector
+
+    def note(folder: Path, **options: Any) -> Any:
+        timed.append(options["timed"])
+        return opened(folder, **options)
+
+    monkeypatch.setattr(module, "open_detector", note)
+    monkeypatch.setattr(module, "prove_golden", lambda detector, folder: None)
+    gpu = Device("cuda", torch.device("cuda"))
+    for load in (load_judge_aside, load_judge):
+        load(lens, gpu, None, tmp_path)
+    assert timed == [False, True]
 
 
 def test_error_names_the_camera_when_its_recipe_cannot_be_used(tmp_path: Path) -> None:
