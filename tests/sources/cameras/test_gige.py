@@ -353,8 +353,9 @@ class GigeRig:
         self._camera = FakeGige()
 
     def build(self, *, silent: bool = False) -> Source:
-        return make_settings(read_timeout_s=1.0 if silent else WAIT_S, trigger="software" if silent else "free",
-                             trigger_period_s=1000.0).build("top")  # fmt: skip
+        if silent:
+            return make_settings(read_timeout_s=1.0, trigger="software", trigger_period_s=1000.0).build("top")
+        return make_settings(read_timeout_s=WAIT_S).build("top")
 
     def send(self, value: int, hw: tuple[int, int] = HW) -> None:
         """It sends by itself."""
