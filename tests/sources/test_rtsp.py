@@ -250,6 +250,7 @@ def _measure() -> tuple[int, int, int]:
     return pages * 4096, len(list(Path("/proc/self/fd").iterdir())), len(multiprocessing.active_children())
 
 
+@pytest.mark.timeout(1200 if IS_LONG else 300)
 def test_nothing_grows_when_the_stream_is_opened_again_and_again(camera: Camera, closing: contextlib.ExitStack) -> None:
     source = build(camera.port, closing)
     before = (0, 0, 0)
