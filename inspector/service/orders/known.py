@@ -41,7 +41,3 @@ class KnownTriggers:
         """Whether the id is one of an open trigger."""
         known = self.find(camera, trigger_id)
         return known is not None and self._is_open(known.number)
-
-    def __len__(self) -> int:
-        """How many are known."""
-        return len(self._by_id)
